@@ -1,0 +1,3 @@
+"""Objectives, pure JAX: for ``dbx.optimize`` and for one's own training loops."""
+
+__all__: list[str] = []

@@ -1,0 +1,1 @@
+"""The operator core: pure JAX and NumPy, free of AnnData and scanpy."""

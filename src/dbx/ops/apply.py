@@ -1,0 +1,127 @@
+"""Run a fitted operator over host data by blocks of rows: one compilation, bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks, block_rows, is_dask
+from dbx.ops.operator import Operator
+from dbx.ops.values import Codes, Graph
+
+
+@partial(jax.jit, static_argnums=0)
+def call(graphdef, state, inputs: dict[str, Any]) -> dict[str, Any]:
+    """An operator's ``__call__`` compiled once for each configuration and block shape."""
+    return nnx.merge(graphdef, state)(**inputs)
+
+
+def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    """Outputs of a fitted operator for all rows, as host values: NumPy or CSR matrices, Graph, Codes.
+
+    ``inputs`` holds a RowBlocks for each matrix and host Graph, Codes, arrays or dicts of them for the rest.
+    A lazy dask matrix gives lazy outputs where the operator works row by row.
+    """
+    lazy = next((x for x in inputs.values() if isinstance(x, RowBlocks) and is_dask(x.source)), None)
+    if lazy is not None and operator.rowwise and len(inputs) == 1:
+        return _apply_lazily(operator, next(iter(inputs)), lazy)
+    if operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values()):
+        return _collect(_sparse_parts(operator, inputs, n_rows), n_rows)
+    return _collect(_dense_parts(operator, inputs, n_rows), n_rows)
+
+
+def _sparse_parts(operator, inputs, n_rows):
+    in_memory = all(sparse.issparse(x.source) for x in inputs.values() if isinstance(x, RowBlocks))
+    size = n_rows if in_memory else 1 << 14
+    for start in range(0, n_rows, max(size, 1)):
+        index = slice(start, min(start + size, n_rows))
+        part = {name: x.rows(index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
+        yield index.start, index.stop, operator(**part)
+
+
+def _dense_parts(operator, inputs, n_rows):
+    graphdef, state = nnx.split(operator)
+    widest = max((x.n_columns for x in inputs.values() if isinstance(x, RowBlocks)), default=64)
+    size = block_rows(n_rows, widest) if operator.rowwise else n_rows
+    precise = jax.enable_x64(True) if operator.precision == "float64" else contextlib.nullcontext()
+    with precise:
+        for start in range(0, n_rows, max(size, 1)):
+            stop = min(start + size, n_rows)
+            part = {name: _padded(x, slice(start, stop), size) for name, x in inputs.items()}
+            outputs = jax.device_get(call(graphdef, state, part))
+            yield start, stop, {name: take(x, slice(0, stop - start)) for name, x in outputs.items()}
+
+
+def _padded(x, index: slice, size: int):
+    part = x.dense(index) if isinstance(x, RowBlocks) else take(x, index)
+    missing = size - (index.stop - index.start)
+    if missing == 0:
+        return part
+    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (np.ndim(leaf) - 1)), part)
+
+
+def take(x, index):
+    """Rows of any value that flows between operators."""
+    if isinstance(x, RowBlocks):
+        return RowBlocks(x.rows(index), dtype=x.dtype)
+    if sparse.issparse(x):
+        return x[index]
+    return jax.tree.map(lambda leaf: leaf[index], x)
+
+
+def _collect(parts, n_rows: int) -> dict[str, Any]:
+    """Join blocks; dense outputs are filled into one array, so that they never lie in memory twice."""
+    whole: dict[str, Any] = {}
+    for start, stop, outputs in parts:
+        for name, part in outputs.items():
+            if stop - start == n_rows:
+                whole[name] = part
+            elif sparse.issparse(part):
+                whole.setdefault(name, []).append(part)
+            else:
+                if name not in whole:
+                    whole[name] = jax.tree.map(lambda leaf: np.empty((n_rows, *leaf.shape[1:]), leaf.dtype), part)
+                jax.tree.map(partial(_fill, start, stop), whole[name], part)
+    return {name: sparse.vstack(x, format="csr") if isinstance(x, list) else x for name, x in whole.items()}
+
+
+def _fill(start: int, stop: int, target: np.ndarray, part: np.ndarray) -> None:
+    target[start:stop] = part
+
+
+def _apply_lazily(operator: Operator, name: str, blocks: RowBlocks) -> dict[str, Any]:
+    """Outputs as lazy dask arrays, block by block of the input's own row chunks."""
+    source = blocks.source if blocks.columns is None else blocks.source[:, blocks.columns]
+    source = source.rechunk((source.chunks[0], -1))
+    lengths = source.chunks[0]
+    sample = apply(operator, {name: RowBlocks(source[: min(2, lengths[0])].compute())}, min(2, lengths[0]))
+    lazy = {}
+    for output, value in sample.items():
+        if isinstance(value, Graph | Codes):
+            msg = f"{operator.name} gives a {type(value).__name__.lower()}, which cannot stay lazy: load the data first."
+            raise NotImplementedError(msg)
+
+        def run(part, output=output):
+            return apply(operator, {name: RowBlocks(part)}, part.shape[0])[output]
+
+        chunks = (lengths, (value.shape[1],)) if value.ndim == 2 else (lengths,)
+        lazy[output] = source.map_blocks(
+            run,
+            chunks=chunks,
+            drop_axis=None if value.ndim == 2 else 1,
+            meta=value[:0] if value.ndim == 2 else np.empty(0, value.dtype),
+        )
+    return lazy
+
+
+def training_rows(graph: Graph) -> Graph:
+    """The graph of the fitted cells themselves: row i is reference cell i."""
+    return replace(graph, rows=np.arange(len(graph), dtype=np.int32))

@@ -1,0 +1,124 @@
+"""What an operator is: one step of an analysis, free of AnnData."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from flax import nnx
+
+Content = Literal["counts", "normalized", "log", "scaled", "embedding"]
+Progress = Callable[[int, int, str], None]
+"""Called as ``progress(done, total, note)`` by a fit that can take more than a few seconds."""
+
+
+def silent(done: int, total: int, note: str = "") -> None:
+    """The progress callback that shows nothing."""
+
+
+class Constant(nnx.Variable):
+    """A fitted value that training leaves alone unless asked to move it: means, anchors, centroids."""
+
+
+class Reference(nnx.Variable):
+    """What a transductive operator keeps of each cell it was fitted on; it lives in a slot, not in the registry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A declared input of an operator.
+
+    ``kind`` says what ``fit`` and ``__call__`` receive:
+
+    ========  ===============================  =============================================================
+    kind      ``fit``                          ``__call__``
+    ========  ===============================  =============================================================
+    matrix    RowBlocks                        Array of shape (n_cells, n_columns); CSR where ``sparse``
+    graph     CSR matrix                       Graph
+    codes     Codes                            Codes
+    columns   dict of Codes and float64 arrays the same
+    rows      int32 array                      int32 array: a cell's row among the fitted cells, -1 for others
+    ========  ===============================  =============================================================
+    """
+
+    kind: Literal["matrix", "graph", "codes", "columns", "rows"] = "matrix"
+    genes: bool = False
+    """Columns are genes: a query's are matched to them by name."""
+    content: tuple[Content, ...] = ()
+    """What the matrix may hold; empty where anything goes."""
+    unseen: Literal["raise", "missing", "extend"] = "raise"
+    """A level that was not there at the fit: an error, the code -1, or one extra small fit by ``extend``."""
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A declared output: what ``__call__`` returns for cells or, with ``view=True``, an attribute of the fitted operator."""
+
+    axis: Literal["cells", "genes", "none"] = "cells"
+    dtype: str | None = "float32"
+    view: bool = False
+    content: Content | None = None
+    """What the slot holds afterwards, where that is worth knowing."""
+    inference: bool = False
+    """A conclusion about the fitted cells (a test, a DE table): skipped on a query, where a selection is kept."""
+
+
+class Operator(nnx.Module):
+    """One step of an analysis: ``fit`` finds its state, ``__call__`` is a pure function of state and inputs.
+
+    A subclass declares ``name``, ``inputs`` and ``outputs``; its ``__init__`` takes keyword-only plain JSON values and
+    keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets ``nnx.Param``, ``Constant`` and
+    ``Reference`` attributes; ``__call__(<inputs>)`` returns the cell outputs by name; ``loss(inputs, outputs)``, where
+    there is one, is its own objective.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[Mapping[str, Input]]
+    outputs: ClassVar[Mapping[str, Output]]
+    rowwise: ClassVar[bool] = False
+    """Each row of the outputs depends on the same row of the inputs and the state alone."""
+    sparse: bool = False
+    """``__call__`` keeps zeros and also takes a SciPy CSR block, which it returns as CSR."""
+    references: ClassVar[Mapping[str, str]] = {}
+    """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
+    precision: ClassVar[Literal["float32", "float64"]] = "float32"
+
+    def fit(self, *, seed: int = 0, progress: Progress = silent) -> None:
+        """Find the state with the best solver there is."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        """Map cells, given the state; an operator that only infers returns nothing."""
+        return {}
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
+        """The operator's own objective, a scalar, lower is better."""
+        msg = f"The operator {self.name!r} has no objective of its own."
+        raise NotImplementedError(msg)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments that build this operator again, as plain JSON values."""
+        return {name: plain(getattr(self, name)) for name in config_names(type(self))}
+
+
+def config_names(operator: type[Operator]) -> list[str]:
+    """Names of the keyword arguments of an operator's ``__init__``."""
+    parameters = inspect.signature(operator.__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def plain(value):
+    """A configuration value as JSON knows it: tuples become lists, NumPy scalars Python's."""
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def frozen(value):
+    """The inverse of :func:`plain` for attributes, which jit needs hashable: lists become tuples."""
+    return tuple(frozen(v) for v in value) if isinstance(value, list | tuple) else value
