@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, block_rows, is_dask
 from dbx.ops.operator import Operator
-from dbx.ops.values import Codes, Graph
+from dbx.ops.values import Codes, Edges, Graph
 
 
 @partial(jax.jit, static_argnums=0)
@@ -27,7 +26,7 @@ def call(graphdef, state, inputs: dict[str, Any]) -> dict[str, Any]:
 def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
     """Outputs of a fitted operator for all rows, as host values: NumPy or CSR matrices, Graph, Codes.
 
-    ``inputs`` holds a RowBlocks for each matrix and host Graph, Codes, arrays or dicts of them for the rest.
+    ``inputs`` holds RowBlocks for a matrix, Edges for a graph, and host Codes, arrays or dicts of them for the rest.
     A lazy dask matrix gives lazy outputs where the operator works row by row.
     """
     lazy = next((x for x in inputs.values() if isinstance(x, RowBlocks) and is_dask(x.source)), None)
@@ -61,7 +60,10 @@ def _dense_parts(operator, inputs, n_rows):
 
 
 def _padded(x, index: slice, size: int):
-    part = x.dense(index) if isinstance(x, RowBlocks) else take(x, index)
+    if isinstance(x, RowBlocks):
+        part = x.dense(index)
+    else:
+        part = x.block(index) if isinstance(x, Edges) else take(x, index)
     missing = size - (index.stop - index.start)
     if missing == 0:
         return part
@@ -120,8 +122,3 @@ def _apply_lazily(operator: Operator, name: str, blocks: RowBlocks) -> dict[str,
             meta=value[:0] if value.ndim == 2 else np.empty(0, value.dtype),
         )
     return lazy
-
-
-def training_rows(graph: Graph) -> Graph:
-    """The graph of the fitted cells themselves: row i is reference cell i."""
-    return replace(graph, rows=np.arange(len(graph), dtype=np.int32))

@@ -44,7 +44,7 @@ class Graph:
     """Edges from cells to reference cells: static padded neighbour indices, differentiable weights.
 
     A padded edge has weight 0 and any valid index. With ``symmetric=True`` rows and reference are the same
-    cells and each edge may be listed at one of its two ends only: the edge (j, i) of a listed (i, j) is implied.
+    cells and the edge (j, i) of a listed (i, j) is implied, whether it is listed or not.
     """
 
     indices: Array
@@ -73,32 +73,30 @@ class Graph:
         return matrix
 
     @classmethod
-    def from_csr(cls, matrix: sparse.csr_matrix, *, rows: np.ndarray | None = None) -> Graph:
-        """Pad a CSR matrix; a square symmetric one keeps each edge at its end of lower degree, so hubs cost nothing."""
-        matrix = sparse.csr_matrix(matrix)
-        square = matrix.shape[0] == matrix.shape[1] and rows is None
-        symmetric = square and _is_symmetric(matrix)
-        n_rows, n_reference = matrix.shape
-        if rows is None:
-            rows = np.arange(n_rows) if square else np.full(n_rows, -1)
-        if symmetric:
-            matrix = _one_end(matrix)
+    def from_csr(cls, matrix: sparse.csr_matrix, *, rows: np.ndarray, width: int | None = None) -> Graph:
+        """Pad the rows of a CSR matrix of shape (n_cells, n_reference) to ``width``, their largest degree by default."""
         degree = np.diff(matrix.indptr)
-        width = max(int(degree.max(initial=0)), 1)
+        n_rows = matrix.shape[0]
+        width = width or max(int(degree.max(initial=0)), 1)
         at = (np.repeat(np.arange(n_rows), degree), np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], degree))
         indices = np.zeros((n_rows, width), np.int32)
         weights = np.zeros((n_rows, width), matrix.dtype)
         indices[at], weights[at] = matrix.indices, matrix.data
-        return cls(indices, weights, rows.astype(np.int32), n_reference, symmetric)
+        return cls(indices, weights, np.asarray(rows, np.int32), matrix.shape[1])
 
 
-def _is_symmetric(matrix: sparse.csr_matrix) -> bool:
-    return abs(matrix - matrix.T).nnz == 0
+@dataclass(frozen=True)
+class Edges:
+    """A graph on the host: CSR of shape (n_cells, n_reference) and each cell's own row in the reference (-1: none)."""
 
+    matrix: sparse.csr_matrix
+    rows: np.ndarray
 
-def _one_end(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    edges = matrix.tocoo()
-    degree = np.diff(matrix.indptr)
-    here, there = degree[edges.row], degree[edges.col]
-    kept = (here < there) | ((here == there) & (edges.row <= edges.col))
-    return sparse.csr_matrix((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=matrix.shape)
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def block(self, index: slice) -> Graph:
+        """Rows of the graph, padded to a power of two so that few widths are ever compiled."""
+        part = self.matrix[index]
+        widest = int(np.diff(part.indptr).max(initial=1))
+        return Graph.from_csr(part, rows=self.rows[index], width=1 << (widest - 1).bit_length())

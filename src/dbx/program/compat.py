@@ -1,0 +1,45 @@
+"""Differences between versions of scanpy and anndata, and between their two ways to pass a seed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from packaging.version import Version
+
+SCANPY = Version(version("scanpy"))
+ANNDATA = Version(version("anndata"))
+
+
+def resolve_seed(random_state: Any = 0, rng: Any = None) -> int:
+    """One integer seed from scanpy's ``random_state`` or its newer ``rng``.
+
+    ``random_state`` is an int, a ``numpy.random.RandomState`` or None (0: dbx is reproducible by default); ``rng`` an int, a
+    ``numpy.random.Generator`` or None.
+
+    Raises
+    ------
+    TypeError
+        Both were given.
+    """
+    if rng is not None:
+        if not (random_state is None or (isinstance(random_state, int) and random_state == 0)):
+            msg = "Pass `random_state` or `rng`, not both."
+            raise TypeError(msg)
+        return int(rng.integers(2**31)) if isinstance(rng, np.random.Generator) else int(rng)
+    if random_state is None:
+        return 0
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)
+
+
+def is_view(data: Any) -> bool:
+    """A view of another AnnData or MuData."""
+    return bool(getattr(data, "is_view", False))
+
+
+def to_actual(data: Any) -> None:
+    """Make a view an object of its own, in place."""
+    data._init_as_actual(data.copy())

@@ -1,0 +1,202 @@
+"""Collect an operator's inputs from slots: checked, matched to versions, as the values ``fit`` and ``__call__`` take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Input, Operator
+from dbx.ops.values import Codes, Edges
+from dbx.program.checks import check_matrix
+from dbx.program.fingerprint import same, slot_fingerprint
+from dbx.program.slots import Slot, as_codes, gene_names, holder, n_rows, read
+from dbx.program.step import Read, gene_array
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from dbx.program.registry import Registry
+
+
+@dataclass
+class Gathered:
+    """An operator's inputs, and what is to be remembered of them."""
+
+    fit: dict[str, Any] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)
+    reads: dict[str, Read] = field(default_factory=dict)
+    fingerprints: dict[str, np.ndarray] = field(default_factory=dict)
+    genes: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    """Array of shape (n_vars,), bool: the genes in use, None for all."""
+    select_source: int | None = None
+    n_cells: int = 0
+
+
+def gather(
+    data: AnnData | MuData,
+    registry: Registry,
+    operator: Operator,
+    reads: Mapping[str, str | Sequence[str]],
+    *,
+    select: str | np.ndarray | None = None,
+    mod: str | None = None,
+) -> Gathered:
+    """Read and check every input of an operator."""
+    unknown = set(reads) - set(operator.inputs)
+    if unknown:
+        msg = f"{operator.name} has no input {', '.join(sorted(unknown))}."
+        raise TypeError(msg)
+    given = Gathered()
+    for name, port in operator.inputs.items():
+        addresses = reads.get(name)
+        if port.kind == "rows" or (addresses is None and port.optional):
+            continue
+        slots = [Slot.parse(a, mod) for a in ([addresses] if isinstance(addresses, str) else addresses)]
+        given.n_cells = holder(data, slots[0]).n_obs
+        values = [read(data, slot) for slot in slots]
+        traced = [trace(data, registry, slot, value) for slot, value in zip(slots, values, strict=True)]
+        for slot, (source, _, print_) in zip(slots, traced, strict=True):
+            if source is None and print_ is not None:
+                given.fingerprints[str(slot)] = print_
+        known = _content(registry, slots[0], traced[0][0])
+        fit, call, content, levels = _value(data, operator, port, slots, values, known, given, select)
+        given.fit[name], given.call[name] = fit, call
+        given.reads[name] = Read(
+            slots=tuple(map(str, slots)),
+            source=max((source for source, _, _ in traced if source is not None), default=None),
+            gap=next((gap for _, gap, _ in traced if gap is not None), None),
+            content=content,
+            levels=levels,
+        )
+        _trace_select(data, registry, select, slots[0], port, given)
+    for name, port in operator.inputs.items():
+        if port.kind == "rows":
+            given.fit[name] = given.call[name] = np.arange(given.n_cells, dtype=np.int32)
+    return given
+
+
+def trace(data, registry: Registry, slot: Slot, value: Any) -> tuple[int | None, str | None, np.ndarray | None]:
+    """Which version of a slot this is: (id of the step that wrote it, name of the step it strayed from, fingerprint)."""
+    print_ = slot_fingerprint(value, *axis_names(data, slot))
+    address = str(slot)
+    latest = registry.writer(address)
+    if latest is None:
+        return None, None, print_
+    for step in reversed(registry.steps):
+        if address in step.writes.values():
+            verdict = same(step.fingerprints.get(address), print_)
+            if verdict or (verdict is None and step is latest):
+                return step.id, None, print_
+    for step in registry:
+        for earlier in step.reads.values():
+            if address in earlier.slots and earlier.source is None:
+                known = step.fingerprints.get(original(address) if address in step.writes.values() else address)
+                if same(known, print_):
+                    return None, earlier.gap, print_
+    return None, latest.name, print_
+
+
+def original(address: str) -> str:
+    """Under which name a step keeps the fingerprint of a slot as it was before the step overwrote it."""
+    return f"{address} before"
+
+
+def axis_names(data, slot: Slot) -> tuple[pd.Index, pd.Index | None]:
+    """Names of rows and, where they have any, columns of a slot."""
+    owner = holder(data, slot)
+    rows = owner.var_names if slot.axis == "genes" else owner.obs_names
+    if slot.is_gene_matrix:
+        return rows, gene_names(data, slot)
+    return rows, rows if slot.container in ("obsp", "varp") else None
+
+
+def _content(registry: Registry, slot: Slot, source: int | None) -> str | None:
+    step = registry.by_id(source)
+    return None if step is None else step.content.get(str(slot))
+
+
+def _value(data, operator, port: Input, slots, values, known, given: Gathered, select):
+    """(value for fit, value for call, content, levels) of one input."""
+    if port.kind == "matrix":
+        precise = np.float64 if operator.precision == "float64" else np.float32
+        value = values[0].to_numpy() if isinstance(values[0], pd.DataFrame) else values[0]
+        blocks = RowBlocks(value, dtype=precise)
+        content = check_matrix(blocks, port, slots[0], known, operator.name)
+        if port.genes:
+            blocks = _selected(data, blocks, slots[0], given, select)
+        return blocks, blocks, content, {}
+    if port.kind == "graph":
+        matrix = sparse.csr_matrix(values[0])
+        matrix.sort_indices()
+        return matrix, Edges(matrix, np.arange(n_rows(matrix), dtype=np.int32)), None, {}
+    columns = {
+        slot.keys[-1]: column_value(value, slot, operator.name) for slot, value in zip(slots, values, strict=True)
+    }
+    levels = {name: column.levels for name, column in columns.items() if isinstance(column, Codes)}
+    value = next(iter(columns.values())) if port.kind == "codes" else columns
+    if port.kind == "codes" and not isinstance(value, Codes):
+        value = as_codes(pd.Series(np.asarray(values[0])).astype(str))
+        levels = {slots[0].keys[-1]: value.levels}
+    return value, value, None, levels
+
+
+def _selected(data, blocks: RowBlocks, slot: Slot, given: Gathered, select) -> RowBlocks:
+    names = gene_names(data, slot)
+    if not names.is_unique:
+        twice = names[names.duplicated()][:3].tolist()
+        msg = f"Gene names are not unique ({', '.join(map(str, twice))} ...): make them so with adata.var_names_make_unique()."
+        raise ValueError(msg)
+    mask = _mask(data, slot, select)
+    given.mask = mask
+    given.genes = gene_array(names if mask is None else names[mask])
+    return blocks if mask is None else blocks.select(np.flatnonzero(mask))
+
+
+def _mask(data, slot: Slot, select) -> np.ndarray | None:
+    if select is None:
+        return None
+    mask = read(data, Slot.parse(select, slot.mod)) if isinstance(select, str) else select
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != (len(gene_names(data, slot)),):
+        msg = f"A gene mask must be boolean and as long as var ({len(gene_names(data, slot))}), not {mask.dtype} of {mask.shape}."
+        raise ValueError(msg)
+    if not mask.any():
+        where = f"{Slot.parse(select, slot.mod).written()}" if isinstance(select, str) else "The mask"
+        msg = f"{where} selects no gene."
+        raise ValueError(msg)
+    return mask
+
+
+def _trace_select(data, registry, select, slot: Slot, port: Input, given: Gathered) -> None:
+    if port.genes and isinstance(select, str):
+        address = Slot.parse(select, slot.mod)
+        given.select_source, _, _ = trace(data, registry, address, read(data, address))
+
+
+def column_value(value: Any, slot: Slot, operator: str) -> Codes | np.ndarray:
+    """A column as Codes, or as float64 where it is numeric.
+
+    Raises
+    ------
+    ValueError
+        It has missing values.
+    """
+    series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
+    missing = series.isna()
+    if missing.any():
+        msg = (
+            f"{slot.written()} has {int(missing.sum())} missing values, which {operator} cannot use: "
+            "fill them or drop these cells first."
+        )
+        raise ValueError(msg)
+    if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+        return series.to_numpy(np.float64)
+    return as_codes(series)

@@ -1,0 +1,253 @@
+"""The one function a wrapper calls: read slots, fit, apply, then write and record, or leave everything as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from dbx._version import __version__
+from dbx.data.blocks import RowBlocks
+from dbx.ops.apply import apply
+from dbx.ops.operator import Operator, Output
+from dbx.ops.state import state_arrays
+from dbx.ops.values import Codes, Graph
+from dbx.program import compat, log
+from dbx.program.fingerprint import slot_fingerprint
+from dbx.program.gather import Gathered, axis_names, gather, original
+from dbx.program.names import name_hashes, row_digests
+from dbx.program.registry import KEY, Registry, load
+from dbx.program.slots import Slot, as_stored, assign, gene_names, holder, read, row_names
+from dbx.program.step import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@dataclass
+class Result:
+    """A computed step, nothing of it written yet."""
+
+    operator: Operator
+    outputs: dict[str, Any]
+    """Every output by name, views included."""
+    values: dict[Slot, Any]
+    step: Step
+
+
+def run_step(
+    data: AnnData | MuData,
+    operator: Operator,
+    *,
+    reads: Mapping[str, str | Sequence[str]],
+    writes: Mapping[str, str],
+    constants: Mapping[str, Any] | None = None,
+    select: str | np.ndarray | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Fit an operator on slots, apply it, write its outputs and record the step.
+
+    ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
+    ``constants`` are plain values to write besides (slot -> value), ``select`` the boolean gene mask (a slot or an
+    array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in. Everything is computed
+    before anything is assigned, and assigned whole or not at all.
+    """
+    if copy:
+        data = data.copy()
+    registry = load(data)
+    result = compute(
+        data, registry, operator, reads=reads, writes=writes, select=select, name=name, seed=seed, mod=mod
+    )
+    extra = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
+    commit(data, registry, [result], extra)
+    return data if copy else None
+
+
+def compute_step(
+    data: AnnData | MuData,
+    operator: Operator,
+    *,
+    reads: Mapping[str, str | Sequence[str]],
+    writes: Mapping[str, str] | None = None,
+    constants: Mapping[str, Any] | None = None,
+    select: str | np.ndarray | None = None,
+    seed: int = 0,
+    mod: str | None = None,
+) -> dict[str, Any]:
+    """The outputs of a step by name, with nothing written or recorded (``inplace=False``)."""
+    del writes, constants
+    result = compute(data, load(data), operator, reads=reads, writes={}, select=select, seed=seed, mod=mod)
+    return result.outputs
+
+
+def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
+    """Outputs and views for a plain array of shape (n_cells, n_genes): computed, not recorded."""
+    blocks = RowBlocks(x, dtype=np.float64 if operator.precision == "float64" else np.float32)
+    operator.fit(x=blocks, seed=seed)
+    return {**apply(operator, {"x": blocks}, blocks.n_rows), **views(operator)}
+
+
+def compute(data, registry: Registry, operator, *, reads, writes, select=None, name=None, seed=0, mod=None) -> Result:
+    """Fit and apply an operator; the result is not written yet."""
+    given = gather(data, registry, operator, reads, select=select, mod=mod)
+    with log.timed(f"computing {operator.name}"), log.progress(operator.name) as show:
+        operator.fit(**given.fit, seed=seed, progress=show)
+        outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
+    outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
+    slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
+    values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given.mask) for key, slot in slots.items()}
+    step = Step(
+        name=name or operator.name,
+        id=registry.next_id(),
+        operator=operator.name,
+        config=operator.config,
+        seed=seed,
+        version=__version__,
+        reads=given.reads,
+        writes={key: str(slot) for key, slot in slots.items()},
+        select=str(Slot.parse(select, mod)) if isinstance(select, str) else None,
+        select_source=given.select_source,
+        content={str(slots[k]): o.content for k, o in operator.outputs.items() if o.content and k in slots},
+        n_cells=given.n_cells,
+        genes=given.genes,
+        arrays=state_arrays(operator),
+        **_references(data, operator, given, slots, values),
+        fingerprints=prints(data, given.fingerprints, values),
+    )
+    return Result(operator, outputs, values, step)
+
+
+def commit(
+    data: AnnData | MuData, registry: Registry, results: Sequence[Result], extra: Mapping[Slot, Any] | None = None
+) -> None:
+    """Write computed steps and the registry, all or nothing."""
+    values: dict[Slot, Any] = {}
+    for result in results:
+        registry.record(result.step)
+        values.update(result.values)
+    values.update(extra or {})
+    if compat.is_view(data):
+        log.warn("Received a view of an AnnData. Making a copy.")
+        compat.to_actual(data)
+    assign(data, {**values, Slot("uns", (KEY,)): registry.to_uns(__version__)})
+    if values:
+        log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
+
+
+def views(operator: Operator) -> dict[str, Any]:
+    """The outputs of a fitted operator that are views of its state."""
+    return {name: host(getattr(operator, name)) for name, output in operator.outputs.items() if output.view}
+
+
+def host(value: Any) -> Any:
+    """A state's value as NumPy."""
+    if hasattr(value, "get_value"):
+        value = value.get_value()
+    return np.asarray(value) if hasattr(value, "__array__") else value
+
+
+def as_dtype(value: Any, output: Output) -> Any:
+    """An output in its declared dtype."""
+    if output.dtype is None or isinstance(value, Graph | Codes):
+        return value
+    if isinstance(value, np.ndarray) or sparse.issparse(value):
+        return value.astype(output.dtype, copy=False)
+    return value
+
+
+def stored(data, output: Output, value: Any, slot: Slot, mask: np.ndarray | None) -> Any:
+    """An output as its slot keeps it: a view of some genes takes the full length, zero elsewhere."""
+    if output.axis == "genes" and mask is not None and len(value) == mask.sum() != len(mask):
+        full = np.zeros((len(mask), *value.shape[1:]), value.dtype)
+        full[mask] = value
+        value = full
+    return as_stored(value, slot, holder(data, slot))
+
+
+def prints(data, inputs: Mapping[str, np.ndarray], values: Mapping[Slot, Any]) -> dict[str, np.ndarray]:
+    """Fingerprints to keep: of what came from outside the program, and of what is written."""
+    written = {str(slot) for slot in values}
+    kept = {original(address) if address in written else address: print_ for address, print_ in inputs.items()}
+    for slot, value in values.items():
+        if slot.container == "uns":
+            continue
+        print_ = slot_fingerprint(value, *axis_names(data, slot))
+        if print_ is not None:
+            kept[str(slot)] = print_
+    return kept
+
+
+def _references(data, operator: Operator, given: Gathered, slots: Mapping[str, Slot], values) -> dict[str, Any]:
+    """Where an operator's per-cell state lies, with a digest of each row."""
+    references, digests = {}, {}
+    for attribute, port in operator.references.items():
+        if port in given.reads:
+            slot = Slot.parse(given.reads[port].slots[0])
+            value = read(data, slot)
+        elif port in slots:
+            slot = slots[port]
+            value = values[slot]
+        else:
+            continue
+        references[attribute] = str(slot)
+        digest = reference_digests(data, slot, value)
+        if digest is not None:
+            digests[str(slot)] = np.sort(digest)
+    return {"references": references, "digests": digests}
+
+
+def reference_digests(data, slot: Slot, value: Any) -> np.ndarray | None:
+    """Digest of each row of a referenced slot and its name; None for graphs, whose rows change when cells are dropped."""
+    if slot.container == "obsp" or slot.is_gene_matrix:
+        return None
+    if hasattr(value, "categories") or hasattr(value, "cat"):
+        categorical = value.cat if hasattr(value, "cat") else value
+        hashes = np.append(name_hashes(categorical.categories), np.uint64(0))
+        value = hashes[np.asarray(categorical.codes)]
+    return row_digests(np.asarray(value), name_hashes(row_names(data, slot)))
+
+
+def matrix_slot(layer: str | None = None, obsm: str | None = None, *, use_raw: bool = False) -> str:
+    """The slot that scanpy's ``layer``, ``obsm`` and ``use_raw`` name.
+
+    Raises
+    ------
+    ValueError
+        More than one of them was given.
+    """
+    named = [a for a in (layer and f"layers/{layer}", obsm and f"obsm/{obsm}", use_raw and "raw/X") if a]
+    if len(named) > 1:
+        msg = "Name one of `layer`, `obsm` and `use_raw`, not several."
+        raise ValueError(msg)
+    return named[0] if named else "X"
+
+
+def graph_slot(
+    data: AnnData | MuData, neighbors_key: str | None = None, obsp: str | None = None, *, mod: str | None = None
+) -> str:
+    """The slot of the neighbours' connectivities, looked up through ``uns[neighbors_key]`` as scanpy does.
+
+    Raises
+    ------
+    ValueError
+        Both were given.
+    SlotError
+        There are no neighbours of this name.
+    """
+    if obsp is not None and neighbors_key is not None:
+        msg = "Name `neighbors_key` or `obsp`, not both."
+        raise ValueError(msg)
+    if obsp is not None:
+        return f"obsp/{obsp}"
+    settings = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod))
+    return f"obsp/{settings.get('connectivities_key', 'connectivities')}"
+
+
+

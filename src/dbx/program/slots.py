@@ -1,0 +1,262 @@
+"""Slots: addresses inside AnnData or MuData, and the only code that reads and writes them for an operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.ops.values import Codes, Graph
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+FRAMES = ("obs", "var")
+MAPPINGS = ("layers", "obsm", "varm", "obsp", "varp")
+
+MADE_BY = {
+    "obsm/X_pca": "dbx.pp.pca(adata)",
+    "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
+    "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
+    "obsm/X_umap": "dbx.tl.umap(adata)",
+    "obsp/connectivities": "dbx.pp.neighbors(adata)",
+    "obsp/distances": "dbx.pp.neighbors(adata)",
+    "uns/neighbors": "dbx.pp.neighbors(adata)",
+    "var/highly_variable": "dbx.pp.highly_variable_genes(adata)",
+    "obs/leiden": "dbx.tl.leiden(adata)",
+}
+
+
+class SlotError(KeyError):
+    """A slot that is not there; says which ones are, and which call makes it."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An address: ``X``, ``raw/X``, ``layers/counts``, ``obsm/X_pca``, ``obs/batch``, ``uns/pca/variance``, ``mod/rna/X``.
+
+    Below ``uns`` every further part is a nested key; below ``varm`` and ``obsm`` a third part is a DataFrame's column.
+    """
+
+    container: str
+    keys: tuple[str, ...] = ()
+    mod: str | None = None
+
+    @classmethod
+    def parse(cls, address: str | Slot, mod: str | None = None) -> Slot:
+        """A slot from its text; ``mod`` addresses it in one modality."""
+        if isinstance(address, Slot):
+            return address
+        parts = address.split("/")
+        if parts[0] == "mod" and len(parts) > 2:
+            mod, parts = parts[1], parts[2:]
+        container, keys = parts[0], tuple(parts[1:])
+        known = container == "X" or (container == "raw" and keys == ("X",))
+        if not known and not (container in (*FRAMES, *MAPPINGS, "uns") and keys):
+            msg = f"{address!r} is no slot. Slots look like 'X', 'layers/counts', 'obsm/X_pca', 'obs/batch', 'mod/rna/X'."
+            raise ValueError(msg)
+        return cls(container, keys, mod)
+
+    def __str__(self) -> str:
+        path = "/".join((self.container, *self.keys))
+        return f"mod/{self.mod}/{path}" if self.mod else path
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+    @property
+    def is_gene_matrix(self) -> bool:
+        """Its columns are genes."""
+        return self.container in ("X", "raw", "layers")
+
+    @property
+    def axis(self) -> str:
+        """What its rows are: cells, genes, or none."""
+        if self.container in ("var", "varm", "varp"):
+            return "genes"
+        return "none" if self.container == "uns" else "cells"
+
+    def written(self, name: str = "adata") -> str:
+        """The slot as a user types it: ``adata.obsm['X_pca']``."""
+        owner = f"{name}.mod[{self.mod!r}]" if self.mod else name
+        if self.container == "raw":
+            return f"{owner}.raw.X"
+        return f"{owner}.{self.container}" + "".join(f"[{key!r}]" for key in self.keys)
+
+
+def holder(data: AnnData | MuData, slot: Slot) -> AnnData:
+    """The AnnData a slot lies in: the object itself or one modality of it."""
+    modalities = getattr(data, "mod", None)
+    if slot.mod is None:
+        if modalities is not None and slot.container in ("X", "raw", "layers"):
+            msg = f"A MuData has no {slot.container}; name the modality: mod={next(iter(modalities))!r}."
+            raise ValueError(msg)
+        return data
+    if modalities is None:
+        msg = f"mod={slot.mod!r} was given, but the data are one AnnData, not a MuData: leave `mod` out."
+        raise ValueError(msg)
+    if slot.mod not in modalities:
+        msg = f"There is no modality {slot.mod!r}; there are {', '.join(map(repr, modalities))}."
+        raise SlotError(msg)
+    return modalities[slot.mod]
+
+
+def row_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
+    """Names of a slot's rows: cells, or genes below var and varm."""
+    owner = holder(data, slot)
+    return owner.var_names if slot.axis == "genes" else owner.obs_names
+
+
+def gene_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
+    """Names of a gene matrix's columns."""
+    owner = holder(data, slot)
+    return owner.raw.var_names if slot.container == "raw" else owner.var_names
+
+
+def exists(data: AnnData | MuData, slot: Slot) -> bool:
+    """Whether there is something at the slot."""
+    try:
+        read(data, slot)
+    except KeyError:
+        return False
+    return True
+
+
+def read(data: AnnData | MuData, slot: Slot) -> Any:
+    """What lies at a slot, as it is.
+
+    Raises
+    ------
+    SlotError
+        There is nothing there.
+    """
+    owner = holder(data, slot)
+    if slot.container in ("X", "raw"):
+        value = owner.X if slot.container == "X" else getattr(owner.raw, "X", None)
+        if value is None:
+            raise _missing(owner, slot)
+        return value
+    value = getattr(owner, slot.container)
+    for key in slot.keys:
+        try:
+            value = value[key]
+        except (KeyError, TypeError, IndexError):
+            raise _missing(owner, slot) from None
+    return value
+
+
+def _missing(owner, slot: Slot) -> SlotError:
+    made_by = MADE_BY.get(str(Slot(slot.container, slot.keys)))
+    if slot.container in ("X", "raw"):
+        return SlotError(f"{slot.written()} is missing.")
+    present = [key for key in getattr(owner, slot.container) if key is not None]
+    there = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "") if present else "empty"
+    hint = f" Make it with {made_by}." if made_by else ""
+    return SlotError(f"{slot.written()} is missing (adata.{slot.container} has: {there}).{hint}")
+
+
+def as_codes(values, levels: tuple[str, ...] | None = None) -> Codes:
+    """A column as codes against its levels (sorted as categories are); with ``levels`` given, an unknown value is -1."""
+    column = values if isinstance(values, pd.Series) else pd.Series(values)
+    if levels is None:
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.astype("category")
+        column = column.cat.remove_unused_categories()
+        names = [str(level) for level in column.cat.categories]
+        return Codes(column.cat.codes.to_numpy().astype(np.int32), tuple(names))
+    names = column.astype(object).map(lambda value: value if pd.isna(value) else str(value))
+    codes = pd.Categorical(names, categories=list(levels)).codes
+    return Codes(np.asarray(codes, np.int32), levels)
+
+
+def as_stored(value: Any, slot: Slot, owner: AnnData) -> Any:
+    """A value of the program as AnnData keeps it in this slot."""
+    if isinstance(value, Graph):
+        return value.to_csr()
+    if isinstance(value, Codes):
+        return pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))
+    if slot.container in FRAMES and isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1:
+        return value[:, 0]
+    return value
+
+
+def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
+    """Write all slots or none: whatever fails, the slots are as they were."""
+    values = _whole_frames(data, values)
+    for slot in values:
+        owner = holder(data, slot)
+        if getattr(owner, "isbacked", False) and slot.container in ("X", "layers"):
+            msg = (
+                f"{slot.written()} lies on disk ({owner.filename}) and backed data are for reading. "
+                "Load it first: adata = adata.to_memory()."
+            )
+            raise NotImplementedError(msg)
+    undo: list[tuple[Slot, Any, bool]] = []
+    try:
+        for slot, value in values.items():
+            present = exists(data, slot)
+            undo.append((slot, read(data, slot) if present else None, present))
+            write(data, slot, value)
+    except BaseException:
+        for slot, value, present in reversed(undo):
+            write(data, slot, value) if present else _delete(data, slot)
+        raise
+
+
+def write(data: AnnData | MuData, slot: Slot, value: Any) -> None:
+    """Put a value at a slot; nested ``uns`` dicts are rebuilt, so that a view's parent is never reached."""
+    owner = holder(data, slot)
+    value = as_stored(value, slot, owner)
+    if slot.container == "X":
+        owner.X = value
+    elif slot.container == "uns":
+        owner.uns[slot.key] = _nested(owner.uns.get(slot.key), slot.keys[1:], value)
+    else:
+        getattr(owner, slot.container)[slot.key] = value
+
+
+def _nested(tree: Any, keys: tuple[str, ...], value: Any) -> Any:
+    if not keys:
+        return value
+    tree = dict(tree) if isinstance(tree, dict) or hasattr(tree, "items") else {}
+    tree[keys[0]] = _nested(tree.get(keys[0]), keys[1:], value)
+    return tree
+
+
+def _delete(data, slot: Slot) -> None:
+    owner = holder(data, slot)
+    if slot.container == "X":
+        owner.X = None
+        return
+    mapping = getattr(owner, slot.container)
+    for key in slot.keys[:-1]:
+        mapping = mapping.get(key, {})
+    if slot.keys[-1] in mapping:
+        del mapping[slot.keys[-1]]
+
+
+def _whole_frames(data, values: dict[Slot, Any]) -> dict[Slot, Any]:
+    """Columns addressed below varm or obsm become one new DataFrame each."""
+    whole: dict[Slot, Any] = {}
+    for slot, value in values.items():
+        if slot.container in ("varm", "obsm") and len(slot.keys) == 2:
+            frame = Slot(slot.container, slot.keys[:1], slot.mod)
+            if frame not in whole:
+                whole[frame] = pd.DataFrame(index=row_names(data, slot))
+            whole[frame][slot.keys[1]] = np.asarray(value)
+        else:
+            whole[slot] = value
+    return whole
+
+
+def n_rows(value: Any) -> int:
+    """Rows of any stored value."""
+    return value.shape[0] if hasattr(value, "shape") or sparse.issparse(value) else len(value)

@@ -1,0 +1,104 @@
+"""A step: one recorded use of an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.operator import Operator
+from dbx.ops.state import rebuild
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Which slots fed one input, and whose version of them."""
+
+    slots: tuple[str, ...]
+    source: int | None = None
+    """Id of the step that wrote what was read; None for what was there before the program."""
+    gap: str | None = None
+    """Name of the step whose output was changed outside dbx before it was read here."""
+    content: str | None = None
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Levels of each categorical column at the fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One recorded use of an operator: enough to rebuild it, and to say what it read and wrote."""
+
+    name: str
+    id: int
+    operator: str
+    config: Mapping[str, Any]
+    seed: int
+    version: str
+    reads: Mapping[str, Read]
+    writes: Mapping[str, str]
+    select: str | None = None
+    """Slot of the gene mask that was in force."""
+    select_source: int | None = None
+    content: Mapping[str, str] = field(default_factory=dict)
+    """Slot -> what it holds after this step."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Reference attribute -> slot in the reference cells' AnnData."""
+    n_cells: int = 0
+    mapped: bool = False
+    """Applied to these cells by ``rerun``, fitted on others."""
+    genes: np.ndarray | None = None
+    """Names of the genes the state is about, in its order."""
+    arrays: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
+    fingerprints: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Slot -> fingerprint of what was read from outside the program or written."""
+    digests: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Referenced slot -> digest of each of its rows, sorted."""
+
+    @property
+    def mod(self) -> str | None:
+        """The modality it is addressed at."""
+        first = next(iter((*self.writes.values(), *(read.slots[0] for read in self.reads.values()))), "")
+        return first.split("/")[1] if first.startswith("mod/") else None
+
+    def build(self) -> Operator:
+        """The fitted operator, without its per-cell references."""
+        if self.operator not in CATALOGUE:
+            msg = (
+                f"Step {self.name!r} uses the operator {self.operator!r}, which this dbx does not have "
+                f"(it was recorded by dbx {self.version}): install that version or run the step anew."
+            )
+            raise LookupError(msg)
+        return rebuild(CATALOGUE[self.operator], self.config, self.arrays)
+
+    def sources(self) -> set[int]:
+        """Ids of the steps it read from."""
+        ids = {read.source for read in self.reads.values()} | {self.select_source}
+        return {i for i in ids if i is not None}
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain JSON values."""
+        plain = {name: value for name, value in asdict_shallow(self).items() if name not in ARRAY_FIELDS}
+        plain["reads"] = {name: asdict(read) for name, read in self.reads.items()}
+        plain["arrays"] = {
+            name: {"kind": kind, "dtype": str(array.dtype), "shape": list(array.shape)}
+            for name, (kind, array) in self.arrays.items()
+        }
+        plain["fingerprints"], plain["digests"] = list(self.fingerprints), list(self.digests)
+        return plain
+
+
+ARRAY_FIELDS = ("genes", "arrays", "fingerprints", "digests", "reads")
+
+
+def asdict_shallow(step: Step) -> dict[str, Any]:
+    """The fields of a step, not copied."""
+    return {name: getattr(step, name) for name in step.__dataclass_fields__}
+
+
+def gene_array(names: pd.Index | np.ndarray) -> np.ndarray:
+    """Gene names as h5ad and zarr both keep them."""
+    return np.array([str(name) for name in names], dtype=object)

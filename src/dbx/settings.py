@@ -1,0 +1,51 @@
+"""What a user may set for a whole session: how much dbx says, and whether it shows progress."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+
+class Verbosity(IntEnum):
+    """How much is said, as in scanpy."""
+
+    error = 0
+    warning = 1
+    info = 2
+    hint = 3
+    debug = 4
+
+
+@dataclass
+class Settings:
+    """Session-wide settings; read by wrappers only, never by operators."""
+
+    verbosity: int = Verbosity.warning
+    """0 errors, 1 warnings (default), 2 what is being computed, 3 also what was written where, 4 everything."""
+    progress: bool | None = None
+    """Progress bars: True, False, or None for yes at verbosity >= 2."""
+
+    def __setattr__(self, name: str, value) -> None:
+        if name not in {field.name for field in fields(self)}:
+            msg = f"There is no setting {name!r}; there are: {', '.join(field.name for field in fields(self))}."
+            raise AttributeError(msg)
+        if name == "verbosity":
+            value = Verbosity[value] if isinstance(value, str) else Verbosity(value)
+        super().__setattr__(name, value)
+
+    @contextlib.contextmanager
+    def override(self, *, verbosity: int | str | None = None, progress: bool | None = None) -> Iterator[None]:
+        """Set something for the length of a ``with`` block."""
+        before = {field.name: getattr(self, field.name) for field in fields(self)}
+        self.verbosity = self.verbosity if verbosity is None else verbosity
+        self.progress = self.progress if progress is None else progress
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+
+settings = Settings()
