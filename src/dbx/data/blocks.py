@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+
+from dbx.data.kinds import canonical, chunk_edges, is_backed, is_dask, is_sparse_dask, is_sparse_on_disk, readable
+from dbx.data.reading import read, read_only, stack, take_columns, write
+
+__all__ = ["BLOCK_BYTES", "Block", "RowBlocks", "block_rows", "is_backed", "is_dask"]
 
 BLOCK_BYTES = 32 * 2**20
 """Memory of one dense block; large enough for matrix products, small beside the data."""
@@ -33,30 +39,33 @@ class RowBlocks:
     """A matrix of shape (n_rows, n_columns) of any kind, read by blocks of rows.
 
     NumPy, CSR, CSC, SciPy sparse arrays, backed h5ad and zarr (dense or sparse) and dask arrays look alike; nothing is
-    densified beyond a block unless :meth:`dense` is called. ``columns`` restricts and orders the columns; a column
-    of -1 reads as zeros.
+    densified beyond a block unless :meth:`dense` is called. A matrix stored by columns (CSC) becomes CSR in memory
+    once, from disk too: reading some of its rows there means reading all of it. ``columns`` restricts and orders the
+    columns, by number or as a boolean mask; a column of -1 reads as zeros.
     """
 
     def __init__(self, x, columns: np.ndarray | None = None, *, dtype=np.float32):
+        chosen = None
         if isinstance(x, RowBlocks):
-            x = x.source
-        if sparse.issparse(x) and x.format not in ("csr",):
-            x = x.tocsr()
-        self.source = x
-        self.columns = None if columns is None else np.asarray(columns, dtype=np.intp)
+            x, chosen = x.source, x.columns
+        self.source = readable(x)
         self.dtype = np.dtype(dtype)
+        self.columns = chosen if columns is None else _chosen(columns, chosen, self.source.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Rows, and columns after the choice of columns."""
         n_rows, n_columns = self.source.shape
         return int(n_rows), int(n_columns) if self.columns is None else len(self.columns)
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self.shape[0]
 
     @property
     def n_columns(self) -> int:
+        """Number of columns after the choice of columns."""
         return self.shape[1]
 
     @property
@@ -70,82 +79,80 @@ class RowBlocks:
         return sparse.issparse(self.source) or is_sparse_on_disk(self.source) or is_sparse_dask(self.source)
 
     def select(self, columns: np.ndarray) -> RowBlocks:
-        """The same rows with these columns only, by number."""
-        columns = np.asarray(columns, dtype=np.intp)
-        if self.columns is not None:
-            columns = np.where(columns < 0, -1, self.columns[columns])
-        return RowBlocks(self.source, columns, dtype=self.dtype)
+        """The same rows with these columns only, by number or as a boolean mask."""
+        return RowBlocks(self, columns, dtype=self.dtype)
 
     def __iter__(self) -> Iterator[Block]:
         size = self.block_rows
-        for start, stop, part in self.parts(size):
-            rows = np.zeros((size, self.n_columns), self.dtype)
-            rows[: stop - start] = part.toarray() if sparse.issparse(part) else part
+        for start, stop, part in self._parts(size, read_only):
+            rows = np.empty((size, self.n_columns), self.dtype)
+            write(part, rows[: stop - start])
+            rows[stop - start :] = 0
             yield Block(start, stop, rows, np.arange(size) < stop - start)
 
     def parts(self, size: int | None = None) -> Iterator[tuple[int, int, np.ndarray | sparse.csr_matrix]]:
-        """Unpadded blocks as they are, dense or CSR: (start, stop, rows)."""
-        size = size or self.block_rows
-        for start in range(0, self.n_rows, size):
-            stop = min(start + size, self.n_rows)
-            yield start, stop, self.rows(slice(start, stop))
+        """Unpadded blocks, dense or CSR as the source is: (start, stop, rows); for reading, as :meth:`rows`."""
+        for start, stop, part in self._parts(size or self.block_rows, read):
+            yield start, stop, canonical(part) if sparse.issparse(part) else part
 
     def rows(self, index) -> np.ndarray | sparse.csr_matrix:
-        """Some rows, dense or CSR as the source is; ``index`` is a slice or row numbers in any order."""
-        part = _read_rows(self.source, index)
-        return part if self.columns is None else _take_columns(part, self.columns)
+        """Some rows, dense or CSR as the source is; ``index`` is a slice, row numbers in any order, or a mask.
+
+        For reading: they may be the user's own array.
+        """
+        part = self._columns_of(read(self.source, index))
+        return canonical(part) if sparse.issparse(part) else part
 
     def dense(self, index=slice(None)) -> np.ndarray:
-        """Some rows (all by default) as one dense array."""
-        part = self.rows(index)
-        part = part.toarray() if sparse.issparse(part) else np.asarray(part)
-        return part.astype(self.dtype, copy=False)
+        """Some rows (all by default) as one dense array; for reading, as :meth:`rows`."""
+        part = self._columns_of(read_only(self.source, index))
+        if not sparse.issparse(part):
+            return part.astype(self.dtype, copy=False)
+        rows = np.empty(part.shape, self.dtype)
+        write(part, rows)
+        return rows
+
+    def _parts(self, size: int, reader):
+        edges = chunk_edges(self.source, 8 * BLOCK_BYTES)
+        for start, stop, part in _pieces(partial(reader, self.source), self.n_rows, size, edges):
+            yield start, stop, self._columns_of(part)
+
+    def _columns_of(self, part):
+        return part if self.columns is None else take_columns(part, self.columns)
 
 
-def is_sparse_on_disk(x) -> bool:
-    """An anndata sparse dataset (backed h5ad or zarr)."""
-    return hasattr(x, "to_memory") and hasattr(x, "format") and not sparse.issparse(x)
+def _pieces(reader, n_rows: int, size: int, edges: np.ndarray | None):
+    """Rows by ``size``; where stored chunks have ``edges``, each is read, decompressed or computed only once."""
+    held, held_start, held_stop = None, 0, 0
+    for start in range(0, n_rows, size):
+        stop = min(start + size, n_rows)
+        if edges is None:
+            yield start, stop, reader(slice(start, stop))
+            continue
+        if stop > held_stop:
+            upto = int(edges[np.searchsorted(edges, stop)])
+            fresh = reader(slice(held_stop, upto))
+            held = fresh if start == held_stop else stack(held[start - held_start :], fresh)
+            held_start, held_stop = start, upto
+        yield start, stop, held[start - held_start : stop - held_start]
 
 
-def is_dask(x) -> bool:
-    """A dask array, told without importing dask."""
-    return type(x).__module__.startswith("dask.")
-
-
-def is_sparse_dask(x) -> bool:
-    """A dask array of sparse chunks."""
-    return is_dask(x) and sparse.issparse(getattr(x, "_meta", None))
-
-
-def is_backed(x) -> bool:
-    """An array that lies on disk (h5ad or zarr)."""
-    return is_sparse_on_disk(x) or type(x).__module__.startswith(("h5py", "zarr"))
-
-
-def _read_rows(x, index):
-    if isinstance(index, slice) and index == slice(None) and (sparse.issparse(x) or isinstance(x, np.ndarray)):
-        return x
-    if is_dask(x):
-        part = x[index].compute()
-    elif is_backed(x) and not isinstance(index, slice):
-        order = np.argsort(index, kind="stable")
-        part = x[np.asarray(index)[order]]
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        part = part[back]
-    else:
-        part = x[index]
-    if sparse.issparse(part):
-        return part if part.format == "csr" else part.tocsr()
-    return np.asarray(part)
-
-
-def _take_columns(part, columns):
-    missing = columns < 0
-    if not missing.any():
-        return part[:, columns]
-    taken = part[:, np.where(missing, 0, columns)]
-    if sparse.issparse(taken):
-        return taken @ sparse.diags((~missing).astype(taken.dtype), format="csr")
-    taken[:, missing] = 0
-    return taken
+def _chosen(columns, before: np.ndarray | None, n_columns: int) -> np.ndarray:
+    """Column numbers of the source, where ``columns`` counts in the columns chosen ``before``."""
+    columns = np.asarray(columns)
+    width = n_columns if before is None else len(before)
+    if columns.dtype == bool:
+        if columns.shape != (width,):
+            msg = f"The mask has {columns.size} values for {width} columns."
+            raise IndexError(msg)
+        columns = np.flatnonzero(columns)
+    columns = columns.astype(np.intp)
+    if columns.size and (columns.max() >= width or columns.min() < -1):
+        wrong = columns[(columns >= width) | (columns < -1)][0]
+        msg = f"There is no column {wrong} among {width}; -1 stands for a column of zeros."
+        raise IndexError(msg)
+    if before is None:
+        return columns
+    chosen = np.full_like(columns, -1)
+    chosen[columns >= 0] = before[columns[columns >= 0]]
+    return chosen

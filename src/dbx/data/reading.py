@@ -1,0 +1,67 @@
+"""Rows of any kind of array in memory, dense or CSR."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.kinds import canonical, is_backed, is_dask
+
+
+def read(x, index):
+    """Some rows of any kind of array, in memory: dense or CSR."""
+    if isinstance(index, slice):
+        everything = index == slice(None) and not is_dask(x) and not is_backed(x)
+        return x if everything else in_memory(x[index])
+    index = np.asarray(index)
+    index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp)
+    if not (is_dask(x) or is_backed(x)):
+        return in_memory(x[index])
+    # what lies on disk is read in order and each row once
+    ordered, back = np.unique(index, return_inverse=True)
+    part = in_memory(x[ordered])
+    return part if np.array_equal(ordered, index) else part[back]
+
+
+def read_only(x, index):
+    """As ``read``, without copying consecutive CSR rows: only for what this module reads and lets go."""
+    if not (isinstance(index, slice) and sparse.issparse(x) and index.step in (None, 1)):
+        return read(x, index)
+    start, stop, _ = index.indices(x.shape[0])
+    stop = max(start, stop)
+    first, last = x.indptr[start], x.indptr[stop]
+    arrays = (x.data[first:last], x.indices[first:last], x.indptr[start : stop + 1] - first)
+    return type(x)(arrays, shape=(stop - start, x.shape[1]))
+
+
+def in_memory(part):
+    """What was read, as a plain NumPy or canonical CSR array."""
+    if is_dask(part):
+        part = part.compute()
+    return canonical(part) if sparse.issparse(part) else np.asarray(part)
+
+
+def write(part, rows: np.ndarray) -> None:
+    """Fill a dense array without a dense copy in between."""
+    if sparse.issparse(part):
+        part.astype(rows.dtype, copy=False).toarray(out=rows)
+    else:
+        rows[:] = part
+
+
+def take_columns(part, columns: np.ndarray):
+    """Columns by number, dense or CSR as ``part`` is; -1 gives a column of zeros."""
+    present = np.flatnonzero(columns >= 0)
+    if len(present) == len(columns):
+        return part[:, columns]
+    taken, shape = part[:, columns[present]], (part.shape[0], len(columns))
+    if sparse.issparse(taken):
+        return type(taken)((taken.data, present[taken.indices], taken.indptr), shape=shape)
+    rows = np.zeros(shape, taken.dtype)
+    rows[:, present] = taken
+    return rows
+
+
+def stack(above, below):
+    """Rows under rows."""
+    return sparse.vstack([above, below], format="csr") if sparse.issparse(above) else np.concatenate([above, below])
