@@ -1,0 +1,63 @@
+"""The pages name what there is."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import dbx
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("dbx", "dbx.pp", "dbx.tl", "dbx.pl", "dbx.get", "dbx.datasets", "dbx.losses", "dbx.ops", "dbx.program")
+
+
+def listed():
+    """Every full name under an autosummary of the API page."""
+    current, names = "", set()
+    for line in (ROOT / "docs/api.md").read_text().splitlines():
+        if directive := re.match(r"\.\. currentmodule:: (\S+)", line):
+            current = directive[1]
+        elif entry := re.match(r"   ([\w.]+)$", line):
+            names.add(f"{current}.{entry[1]}")
+    return names
+
+
+def test_the_parser_of_this_test_reads_the_page():
+    assert {"dbx.steps", "dbx.pp.pca"} <= listed()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_api_page_lists_every_public_name(module):
+    public = importlib.import_module(module)
+    names = {f"{module}.{name}" for name in public.__all__ if f"{module}.{name}" not in MODULES}
+    assert names - listed() == set()
+
+
+def test_api_page_lists_nothing_else():
+    for name in listed():
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_calls_in_the_text_exist(page):
+    # whatever is written as code and starts at one of dbx's modules: `dbx.tl.umap(...)`, `pp.pca`
+    text = (ROOT / page).read_text()
+    for code in re.findall(r"`([^`]+)`", text):
+        for name in re.findall(r"(?<![\w./])(?:dbx\.)?((?:pp|tl|pl|get|datasets|losses)\.[a-z]\w*)", code):
+            module, attribute = name.split(".")
+            assert hasattr(importlib.import_module(f"dbx.{module}"), attribute), f"{page}: {name}"
+
+
+def test_tutorials_are_part_of_the_site():
+    tutorials = {path.name for path in (ROOT / "tutorials").glob("*.md")} - {"index.md"}
+    index = (ROOT / "tutorials/index.md").read_text()
+    assert tutorials
+    assert all(name.removesuffix(".md") in index for name in tutorials)
+
+
+def test_version_is_one():
+    from importlib.metadata import version
+
+    assert dbx.__version__ == version("dbx-bio")

@@ -1,0 +1,157 @@
+"""Whatever dbx has under scanpy's name takes what scanpy takes, in its order, with its defaults; ours comes behind."""
+
+import inspect
+import re
+import warnings
+
+import pytest
+import scanpy as sc
+
+import dbx
+
+POSITIONAL, KEYWORD, VARIADIC = (
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
+# Every parameter that scanpy 1.11.5, 1.12.4 or 1.13.0a1 knows. Notebooks of all three are about, so dbx takes them all,
+# whichever is installed.
+SCANPYS = {
+    "pp.normalize_total": "adata target_sum exclude_highly_expressed max_fraction key_added layer obsm inplace copy",
+    "pp.log1p": "data base copy chunked chunk_size layer obsm",
+    "pp.highly_variable_genes": """
+        adata layer n_top_genes min_disp max_disp min_mean max_mean span n_bins flavor subset inplace
+        batch_key filter_unexpressed_genes check_values
+    """,
+    "pp.scale": "data zero_center max_value copy layer obsm mask_obs",
+    "pp.pca": """
+        data n_comps layer obsm zero_center svd_solver chunked chunk_size random_state rng return_info
+        mask_var use_highly_variable dtype key_added copy
+    """,
+    "pp.neighbors": """
+        adata n_neighbors n_pcs distances use_rep knn method transformer metric metric_kwds random_state rng
+        key_added copy
+    """,
+    "pp.harmony_integrate": """
+        adata key basis adjusted_basis dtype flavor n_clusters max_iter_harmony max_iter_clustering
+        tol_harmony tol_clustering sigma theta tau ridge_lambda alpha batch_prune_threshold
+        correction_method block_proportion rng
+    """,
+    "tl.umap": """
+        adata min_dist spread n_components maxiter alpha gamma negative_sample_rate init_pos random_state
+        rng a b method key_added neighbors_key copy
+    """,
+    "tl.leiden": """
+        adata resolution restrict_to random_state rng key_added adjacency directed use_weights n_iterations
+        partition_type neighbors_key obsp copy flavor clustering_args
+    """,
+    "tl.rank_genes_groups": """
+        adata groupby mask_var use_raw groups reference n_genes rankby_abs pts key_added copy method
+        corr_method tie_correct layer mean_in_log_space kwds
+    """,
+}
+
+# Defaults that scanpy spells differently from version to version and that mean the same in each.
+SAME_MEANING = {
+    ("pp.neighbors", "metric"): (None, "euclidean"),
+    ("tl.leiden", "flavor"): (None, "leidenalg"),
+}
+
+
+def function_of(package, name):
+    module, function = name.split(".")
+    return getattr(getattr(package, module), function, None)
+
+
+def parameters_of(function):
+    return inspect.signature(function).parameters
+
+
+def public_functions():
+    for module in ("pp", "tl"):
+        for name in getattr(dbx, module).__all__:
+            yield f"{module}.{name}"
+
+
+def drop_ins():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [name for name in public_functions() if function_of(sc, name) is not None]
+
+
+def is_sentinel(default):
+    """A default that stands for "not given", such as scanpy's ``Empty.token`` and ``Default(...)``."""
+    return not isinstance(default, bool | int | float | str | type(None)) and type(default).__module__.split(".")[
+        0
+    ] in (
+        "scanpy",
+        "dbx",
+    )
+
+
+def test_every_function_of_scanpys_is_compared():
+    assert set(drop_ins()) <= set(SCANPYS)
+    assert set(SCANPYS) <= set(public_functions())
+
+
+@pytest.mark.parametrize("name", drop_ins())
+def test_superset_of_the_installed_scanpy(name):
+    ours, scanpys = parameters_of(function_of(dbx, name)), parameters_of(function_of(sc, name))
+    assert [p for p in ours if p in scanpys] == list(scanpys)
+    for parameter, theirs in scanpys.items():
+        assert ours[parameter].kind == theirs.kind, parameter
+        default, expected = ours[parameter].default, theirs.default
+        same = default == expected or default in SAME_MEANING.get((name, parameter), ())
+        assert same or (is_sentinel(default) and is_sentinel(expected)), parameter
+
+
+@pytest.mark.parametrize("name", SCANPYS)
+def test_takes_what_any_scanpy_takes_and_ours_comes_last(name):
+    scanpys = SCANPYS[name].split()
+    ours = [p for p in parameters_of(function_of(dbx, name)).values() if p.kind is not VARIADIC]
+    known = [p.name in scanpys for p in ours]
+    assert {p for p in scanpys if p not in ("clustering_args", "kwds")} <= {p.name for p in ours}
+    assert known == sorted(known, reverse=True), "a parameter of dbx's own stands before one of scanpy's"
+    assert all(p.kind is KEYWORD for p, of_scanpy in zip(ours, known, strict=True) if not of_scanpy)
+
+
+@pytest.mark.parametrize("name", public_functions())
+def test_conventions(name):
+    function = function_of(dbx, name)
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    assert parameters[0].name in ("adata", "data", "mdata")
+    assert parameters[0].kind is POSITIONAL
+    assert sum(p.kind is POSITIONAL for p in parameters) <= 3
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in parameters)
+    named = [p for p in parameters if p.kind is not VARIADIC]
+    assert named[-1].name == "mod"
+    assert named[-1].default is None
+    if "copy" in signature.parameters:
+        assert signature.parameters["copy"].default is False
+
+
+def sections_of(docstring):
+    """Heading -> lines of a numpydoc docstring."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", docstring, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (part.splitlines() for part in parts[2::2]), strict=True))
+
+
+def documented(lines):
+    """Names of the parameters that a section describes: ``name`` or ``name, other``, at the left margin."""
+    entries = [line.split(":")[0] for line in lines if line and not line.startswith(" ")]
+    return [name.strip().lstrip("*") for entry in entries for name in entry.split(",")]
+
+
+@pytest.mark.parametrize("name", public_functions())
+def test_docstring_says_every_parameter_and_what_is_written(name):
+    function = function_of(dbx, name)
+    docstring = inspect.getdoc(function)
+    assert docstring, "no docstring"
+    summary = docstring.splitlines()[0]
+    assert summary.endswith("."), summary
+    sections = sections_of(docstring)
+    assert sections.get("Returns"), "no section Returns"
+    assert sorted(documented(sections["Parameters"])) == sorted(parameters_of(function))
