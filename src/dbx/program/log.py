@@ -33,7 +33,7 @@ def hint(text: str) -> None:
 
 def warn(text: str) -> None:
     """Warn, pointing at the user's line rather than at dbx's."""
-    depth, frame = 1, sys._getframe(1)
+    depth, frame = 2, sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(text, UserWarning, stacklevel=depth)

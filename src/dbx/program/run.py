@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from scipy import sparse
 from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.operator import Operator, Output
+from dbx.ops.operator import Operator, Output, plain
 from dbx.ops.state import state_arrays
 from dbx.ops.values import Codes, Graph
 from dbx.program import compat, log
@@ -63,10 +64,18 @@ def run_step(
         data = data.copy()
     registry = load(data)
     result = compute(
-        data, registry, operator, reads=reads, writes=writes, select=select, name=name, seed=seed, mod=mod
+        data,
+        registry,
+        operator,
+        reads=reads,
+        writes=writes,
+        constants=constants,
+        select=select,
+        name=name,
+        seed=seed,
+        mod=mod,
     )
-    extra = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
-    commit(data, registry, [result], extra)
+    commit(data, registry, [result])
     return data if copy else None
 
 
@@ -94,7 +103,9 @@ def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
     return {**apply(operator, {"x": blocks}, blocks.n_rows), **views(operator)}
 
 
-def compute(data, registry: Registry, operator, *, reads, writes, select=None, name=None, seed=0, mod=None) -> Result:
+def compute(
+    data, registry: Registry, operator, *, reads, writes, constants=None, select=None, name=None, seed=0, mod=None
+) -> Result:
     """Fit and apply an operator; the result is not written yet."""
     given = gather(data, registry, operator, reads, select=select, mod=mod)
     with log.timed(f"computing {operator.name}"), log.progress(operator.name) as show:
@@ -103,6 +114,7 @@ def compute(data, registry: Registry, operator, *, reads, writes, select=None, n
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given.mask) for key, slot in slots.items()}
+    constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     step = Step(
         name=name or operator.name,
         id=registry.next_id(),
@@ -115,24 +127,22 @@ def compute(data, registry: Registry, operator, *, reads, writes, select=None, n
         select=str(Slot.parse(select, mod)) if isinstance(select, str) else None,
         select_source=given.select_source,
         content={str(slots[k]): o.content for k, o in operator.outputs.items() if o.content and k in slots},
+        constants={str(slot): plain_json(value) for slot, value in constants.items() if is_json(value)},
         n_cells=given.n_cells,
         genes=given.genes,
         arrays=state_arrays(operator),
         **_references(data, operator, given, slots, values),
         fingerprints=prints(data, given.fingerprints, values),
     )
-    return Result(operator, outputs, values, step)
+    return Result(operator, outputs, {**values, **constants}, step)
 
 
-def commit(
-    data: AnnData | MuData, registry: Registry, results: Sequence[Result], extra: Mapping[Slot, Any] | None = None
-) -> None:
+def commit(data: AnnData | MuData, registry: Registry, results: Sequence[Result]) -> None:
     """Write computed steps and the registry, all or nothing."""
     values: dict[Slot, Any] = {}
     for result in results:
         registry.record(result.step)
         values.update(result.values)
-    values.update(extra or {})
     if compat.is_view(data):
         log.warn("Received a view of an AnnData. Making a copy.")
         compat.to_actual(data)
@@ -212,6 +222,20 @@ def reference_digests(data, slot: Slot, value: Any) -> np.ndarray | None:
         hashes = np.append(name_hashes(categorical.categories), np.uint64(0))
         value = hashes[np.asarray(categorical.codes)]
     return row_digests(np.asarray(value), name_hashes(row_names(data, slot)))
+
+
+def is_json(value: Any) -> bool:
+    """Plain enough for the registry's JSON."""
+    try:
+        json.dumps(plain_json(value))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def plain_json(value: Any) -> Any:
+    """Nested dicts of plain values, NumPy scalars as Python's."""
+    return {str(k): plain_json(v) for k, v in value.items()} if isinstance(value, Mapping) else plain(value)
 
 
 def matrix_slot(layer: str | None = None, obsm: str | None = None, *, use_raw: bool = False) -> str:

@@ -47,6 +47,8 @@ class Step:
     """Slot -> what it holds after this step."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Reference attribute -> slot in the reference cells' AnnData."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Slot -> plain value written besides, such as scanpy's ``uns/pca/params``."""
     n_cells: int = 0
     mapped: bool = False
     """Applied to these cells by ``rerun``, fitted on others."""
