@@ -37,14 +37,15 @@ class Codes:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("indices", "weights", "rows"),
-    meta_fields=("n_reference", "symmetric"),
+    meta_fields=("n_reference", "symmetric", "distances"),
 )
 @dataclass(frozen=True)
 class Graph:
     """Edges from cells to reference cells: static padded neighbour indices, differentiable weights.
 
-    A padded edge has weight 0 and any valid index. With ``symmetric=True`` rows and reference are the same
-    cells and the edge (j, i) of a listed (i, j) is implied, whether it is listed or not.
+    A padded edge has weight 0 and any valid index. With ``symmetric=True`` the edge (j, i) of a listed (i, j) between
+    reference cells is implied, whether it is listed or not. With ``distances=True`` the weights are distances: 0 is an
+    edge between duplicates, and a padded edge points at the cell itself.
     """
 
     indices: Array
@@ -55,19 +56,20 @@ class Graph:
     """Array of shape (n_cells,), int32: the cell's own row in the reference, -1 for a cell that is not in it."""
     n_reference: int = field(metadata={"static": True})
     symmetric: bool = field(default=False, metadata={"static": True})
+    distances: bool = field(default=False, metadata={"static": True})
 
     def __len__(self) -> int:
         return self.indices.shape[0]
 
     def to_csr(self) -> sparse.csr_matrix:
-        """The graph as a CSR matrix of shape (n_cells, n_reference), canonical, without explicit zeros."""
-        indices, weights = np.asarray(self.indices), np.asarray(self.weights)
-        n_rows, width = indices.shape
-        kept = weights != 0
+        """The graph as a CSR matrix of shape (n_cells, n_reference), canonical; zeros are kept of distances only."""
+        indices, weights, rows = np.asarray(self.indices), np.asarray(self.weights), np.asarray(self.rows)
+        n_rows = len(indices)
+        kept = indices != rows[:, None] if self.distances else weights != 0
         indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
         matrix = sparse.csr_matrix((weights[kept], indices[kept], indptr), shape=(n_rows, self.n_reference))
         matrix.sum_duplicates()
-        if self.symmetric:
+        if self.symmetric and np.array_equal(rows, np.arange(self.n_reference)):
             matrix = matrix.maximum(matrix.T).tocsr()
             matrix.sort_indices()
         return matrix
@@ -79,10 +81,11 @@ class Graph:
         n_rows = matrix.shape[0]
         width = width or max(int(degree.max(initial=0)), 1)
         at = (np.repeat(np.arange(n_rows), degree), np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], degree))
-        indices = np.zeros((n_rows, width), np.int32)
+        rows = np.asarray(rows, np.int32)
+        indices = np.repeat(np.maximum(rows, 0)[:, None], width, axis=1)
         weights = np.zeros((n_rows, width), matrix.dtype)
         indices[at], weights[at] = matrix.indices, matrix.data
-        return cls(indices, weights, np.asarray(rows, np.int32), matrix.shape[1])
+        return cls(indices, weights, rows, matrix.shape[1])
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from dbx.ops.state import state_arrays
 from dbx.ops.values import Codes, Graph
 from dbx.program import compat, log
 from dbx.program.fingerprint import slot_fingerprint
-from dbx.program.gather import Gathered, axis_names, gather, original
+from dbx.program.gather import axis_names, gather, original
 from dbx.program.names import name_hashes, row_digests
 from dbx.program.registry import KEY, Registry, load
-from dbx.program.slots import Slot, as_stored, assign, gene_names, holder, read, row_names
-from dbx.program.step import Step
+from dbx.program.slots import Slot, as_stored, assign, holder, read, row_names
+from dbx.program.step import Read, Step
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,7 +75,8 @@ def run_step(
         seed=seed,
         mod=mod,
     )
-    commit(data, registry, [result])
+    registry.record(result.step)
+    commit(data, registry, result.values)
     return data if copy else None
 
 
@@ -131,18 +132,14 @@ def compute(
         n_cells=given.n_cells,
         genes=given.genes,
         arrays=state_arrays(operator),
-        **_references(data, operator, given, slots, values),
+        **reference_facts(data, operator, {**read_slots(given.reads), **slots}, values),
         fingerprints=prints(data, given.fingerprints, values),
     )
     return Result(operator, outputs, {**values, **constants}, step)
 
 
-def commit(data: AnnData | MuData, registry: Registry, results: Sequence[Result]) -> None:
-    """Write computed steps and the registry, all or nothing."""
-    values: dict[Slot, Any] = {}
-    for result in results:
-        registry.record(result.step)
-        values.update(result.values)
+def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any]) -> None:
+    """Write computed values and the registry, all or nothing."""
     if compat.is_view(data):
         log.warn("Received a view of an AnnData. Making a copy.")
         compat.to_actual(data)
@@ -194,23 +191,27 @@ def prints(data, inputs: Mapping[str, np.ndarray], values: Mapping[Slot, Any]) -
     return kept
 
 
-def _references(data, operator: Operator, given: Gathered, slots: Mapping[str, Slot], values) -> dict[str, Any]:
-    """Where an operator's per-cell state lies, with a digest of each row."""
+def reference_facts(data, operator: Operator, slots: Mapping[str, Slot], values: Mapping[Slot, Any]) -> dict[str, Any]:
+    """Where an operator's per-cell state lies, with a digest of each row.
+
+    ``slots`` gives the slot of each input and output, ``values`` what is about to be written; the rest is read.
+    """
     references, digests = {}, {}
     for attribute, port in operator.references.items():
-        if port in given.reads:
-            slot = Slot.parse(given.reads[port].slots[0])
-            value = read(data, slot)
-        elif port in slots:
-            slot = slots[port]
-            value = values[slot]
-        else:
+        slot = slots.get(port)
+        if slot is None:
             continue
+        value = values[slot] if slot in values else read(data, slot)
         references[attribute] = str(slot)
         digest = reference_digests(data, slot, value)
         if digest is not None:
             digests[str(slot)] = np.sort(digest)
     return {"references": references, "digests": digests}
+
+
+def read_slots(reads: Mapping[str, Read]) -> dict[str, Slot]:
+    """Input name -> the slot that feeds it (the first of several)."""
+    return {name: Slot.parse(entry.slots[0]) for name, entry in reads.items()}
 
 
 def reference_digests(data, slot: Slot, value: Any) -> np.ndarray | None:

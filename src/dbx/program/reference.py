@@ -1,0 +1,71 @@
+"""The cells a transductive step was fitted on: their values in slots, checked against the digests kept of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.values import Graph
+from dbx.program.run import reference_digests
+from dbx.program.slots import Slot, SlotError, as_codes, read
+from dbx.program.step import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class ReferenceChangedError(ValueError):
+    """A slot that a step keeps its reference cells in was overwritten since."""
+
+
+def load_references(reference: AnnData | MuData, step: Step) -> dict[str, Any]:
+    """Attribute -> device value of everything a transductive step keeps of its reference cells.
+
+    Raises
+    ------
+    ReferenceChangedError
+        The slot is gone or was overwritten, or these are other cells than the step was fitted on.
+    """
+    if step.mapped and step.references:
+        msg = (
+            f"Step {step.name!r} was fitted on other cells and only applied to these: pass the AnnData it was fitted on, "
+            "dbx.rerun(query, reference=...)."
+        )
+        raise ReferenceChangedError(msg)
+    return {attribute: _checked(reference, step, Slot.parse(slot)) for attribute, slot in step.references.items()}
+
+
+def _checked(reference, step: Step, slot: Slot) -> Any:
+    try:
+        value = read(reference, slot)
+    except SlotError as error:
+        msg = f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, which is gone. {error}"
+        raise ReferenceChangedError(msg) from None
+    digests = step.digests.get(str(slot))
+    if digests is not None:
+        now = reference_digests(reference, slot, value)
+        known = np.isin(now, digests)
+        if not known.all():
+            msg = (
+                f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, but {int((~known).sum())} of "
+                f"{len(known)} rows there are not what it was fitted on: the slot was overwritten, or these are other "
+                f"cells. Run the step again on the reference."
+            )
+            raise ReferenceChangedError(msg)
+    return _device_value(value)
+
+
+def _device_value(value: Any) -> Any:
+    if isinstance(value, pd.Series | pd.Categorical):
+        column = pd.Series(value).astype("category")
+        return as_codes(column, tuple(map(str, column.cat.categories)))
+    if sparse.issparse(value) and value.shape[0] == value.shape[1]:
+        matrix = sparse.csr_matrix(value)
+        matrix.sort_indices()
+        return Graph.from_csr(matrix, rows=np.arange(matrix.shape[0]))
+    return RowBlocks(value).dense() if value.dtype.kind != "f" or sparse.issparse(value) else np.asarray(value)

@@ -1,0 +1,307 @@
+"""Apply a recorded program again: to the cells it was fitted on, or to new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.operator import Operator
+from dbx.ops.state import attach_references, reference_values, state_arrays
+from dbx.ops.values import Graph
+from dbx.program import log
+from dbx.program.fingerprint import same, slot_fingerprint
+from dbx.program.gather import axis_names, original
+from dbx.program.pipeline import excluded_text
+from dbx.program.plan import Plan, Version, make_plan, maps_cells
+from dbx.program.reference import load_references
+from dbx.program.registry import Registry, load
+from dbx.program.replay import Replay, Value
+from dbx.program.run import Result, commit, prints, read_slots, reference_facts, views
+from dbx.program.slots import Slot, as_stored, exists, gene_names, holder, read, row_names
+from dbx.program.step import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def rerun(
+    adata: AnnData | MuData,
+    reference: AnnData | MuData | None = None,
+    *,
+    steps: Iterable[str] | None = None,
+    refit: bool = False,
+    missing_genes: Literal["raise", "zero"] = "raise",
+    inputs: Mapping[str, str] | None = None,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Run a recorded program again, on the cells it was fitted on or on new ones.
+
+    Genes are matched by name, categories by level. Steps that place cells among others (neighbours, layouts, partitions)
+    place new cells among the reference's, which stays as it is; tests and DE tables are not repeated on new cells.
+
+    Parameters
+    ----------
+    adata
+        The cells to run the program on; for new cells, in the state the program started from (usually raw counts in X).
+    reference
+        The AnnData that holds the program and the cells it was fitted on; None if that is ``adata`` itself.
+    steps
+        Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
+    refit
+        Fit every step anew on ``adata`` instead of applying what was learnt.
+    missing_genes
+        What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as ``"zero"``.
+    inputs
+        Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
+    copy
+        Return a copy instead of writing into ``adata``.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the graph
+    to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR matrices
+    of shape (n_cells, n_reference_cells), and X is left as it is where ``adata`` has genes that the program does not know.
+
+    Raises
+    ------
+    ValueError
+        There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
+        a category is unknown; the cells are not in the state the program starts from.
+    """
+    if missing_genes not in ("raise", "zero"):
+        msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
+        raise ValueError(msg)
+    data = adata.copy() if copy else adata
+    own = reference is None or reference is adata
+    registry = load(data if own else reference)
+    if not len(registry):
+        raise ValueError(_no_program("adata" if own else "reference"))
+    location = _Location(data, registry, dict(inputs or {}), own=own)
+    plan = make_plan(
+        registry, location.available, names=steps, runs=(lambda step: True) if refit else maps_cells
+    )
+    _say_what_is_left_out(registry, plan, named=steps is not None)
+    replay = Replay(registry, _n_cells(data, plan), missing_genes)
+    replay.env.update({version: location.value(version) for version in plan.roots})
+    results = []
+    for step in plan.steps:
+        if refit:
+            results.append(_refitted(data, replay, step))
+        else:
+            results.append(_mapped(data, data if own else reference, replay, step, own=own))
+    if not own and not refit:
+        known = {step.name for step in plan.steps}
+        results += [_kept(data, step) for step in registry if step.name not in known and _is_selection(step)]
+    again = {result.step.name: result.step for result in results}
+    steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
+    values = {slot: value for result in results for slot, value in result.values.items()}
+    commit(data, Registry(steps_now), values)
+    return data if copy else None
+
+
+class _Location:
+    """Where each version of a slot can be found in the data."""
+
+    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool):
+        self.data, self.registry, self.own = data, registry, own
+        self.inputs = {str(Slot.parse(slot)): Slot.parse(place) for slot, place in inputs.items()}
+        self.found: dict[Version, Slot | None] = {}
+
+    def available(self, version: Version) -> bool:
+        """Whether this version still exists."""
+        if version not in self.found:
+            self.found[version] = self._find(version)
+        return self.found[version] is not None
+
+    def value(self, version: Version) -> Value:
+        """The version's value."""
+        self.available(version)
+        slot = self.found[version]
+        return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
+
+    def _find(self, version: Version) -> Slot | None:
+        slot = Slot.parse(version.slot)
+        if version.writer is None and version.reader is None and version.slot in self.inputs:
+            return self.inputs[version.slot] if exists(self.data, self.inputs[version.slot]) else None
+        if not self.own:
+            here = version.writer is None and version.reader is None
+            return slot if here and exists(self.data, slot) else None
+        known = self._known_prints(version)
+        if exists(self.data, slot) and self._is(slot, known):
+            return slot
+        if version.writer is None and slot.is_gene_matrix and known:
+            owner = holder(self.data, slot)
+            places = [f"layers/{name}" for name in owner.layers if name is not None]
+            others = [Slot.parse(place, slot.mod) for place in ("X", *places, "raw/X")]
+            return next((o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None)
+        return None
+
+    def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
+        if not known:
+            return not sure
+        print_ = slot_fingerprint(read(self.data, slot), *axis_names(self.data, slot))
+        verdicts = [same(old, print_) for old in known]
+        return any(verdict or (verdict is None and not sure) for verdict in verdicts)
+
+    def _known_prints(self, version: Version) -> list[np.ndarray]:
+        if version.writer is not None:
+            steps = [self.registry.by_id(version.writer)]
+            keys = [version.slot]
+        else:
+            steps = [self.registry.by_id(version.reader)] if version.reader is not None else list(self.registry)
+            keys = [original(version.slot)]
+        kept = []
+        for step in steps:
+            if version.writer is None and version.slot not in step.writes.values():
+                reads_it = any(version.slot in r.slots and r.source is None for r in step.reads.values())
+                if reads_it and (version.reader is not None or not any(r.gap for r in step.reads.values())):
+                    kept.append(step.fingerprints.get(version.slot))
+            kept += [step.fingerprints.get(key) for key in keys]
+        return [print_ for print_ in kept if print_ is not None]
+
+
+def _no_program(name: str) -> str:
+    return (
+        f"No program is recorded in {name}.uns['dbx']. Run dbx.pp and dbx.tl steps on it first, or dbx.adopt({name}) if scanpy "
+        "computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
+    )
+
+
+def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:
+    if plan.excluded and (named or not plan.steps):
+        raise ValueError(excluded_text(plan.excluded))
+    if plan.excluded:
+        starts = ", ".join(
+            f"{version.slot} as {registry.by_id(version.writer).name!r} wrote it" for version in plan.roots if version.writer
+        )
+        log.warn(excluded_text(plan.excluded) + (f" Starting from {starts}." if starts else ""))
+
+
+def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result:
+    """One step applied to the data, and how it is recorded there."""
+    operator = step.build()
+    attach_references(operator, load_references(reference, step))
+    rows = _rows(data, reference, replay, step, operator, own=own)
+    outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
+    values, writes = _placed(data, step, operator, outputs, own=own)
+    moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
+    constants = {} if moved else {Slot.parse(slot): value for slot, value in step.constants.items()}
+    step = replace(
+        step,
+        writes=writes,
+        arrays=state_arrays(operator),
+        fingerprints={**(step.fingerprints if own else {}), **prints(data, {}, values)},
+        mapped=step.mapped or not own,
+        n_cells=replay.n_cells,
+    )
+    return Result(operator, outputs, {**values, **constants}, step)
+
+
+def _refitted(data, replay: Replay, step: Step) -> Result:
+    operator, outputs, genes = replay.refit(step)
+    step = replace(step, genes=genes)
+    values, writes = _placed(data, step, operator, outputs, own=True)
+    slots = {name: Slot.parse(slot) for name, slot in writes.items()}
+    facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, values)
+    step = replace(
+        step,
+        writes=writes,
+        arrays=state_arrays(operator),
+        fingerprints={**step.fingerprints, **prints(data, {}, values)},
+        mapped=False,
+        n_cells=replay.n_cells,
+        **facts,
+    )
+    return Result(operator, outputs, {**values, **{Slot.parse(s): v for s, v in step.constants.items()}}, step)
+
+
+def _kept(data, step: Step) -> Result:
+    """A selection made on the reference, written for the query's genes as it is."""
+    operator = step.build()
+    outputs = _kept_views(operator)
+    values, writes = _placed(data, step, operator, outputs, own=False)
+    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    step = replace(step, writes=writes, fingerprints=prints(data, {}, values), mapped=True)
+    return Result(operator, outputs, {**values, **constants}, step)
+
+
+def _is_selection(step: Step) -> bool:
+    if maps_cells(step):
+        return False
+    outputs = step.build().outputs
+    return any(not outputs[name].inference for name in step.writes)
+
+
+def _kept_views(operator: Operator) -> dict[str, Any]:
+    """Views worth having on other cells: selections and loadings, not conclusions about the fitted cells."""
+    return {name: value for name, value in views(operator).items() if not operator.outputs[name].inference}
+
+
+def _placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
+    """(slot -> value as stored, output -> slot) of what can be written into this data."""
+    values, writes = {}, {}
+    for name, address in step.writes.items():
+        if name not in outputs:
+            continue
+        slot, value = Slot.parse(address), outputs[name]
+        if isinstance(value, Graph) and not own:
+            slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
+        if operator.outputs[name].axis == "genes" and slot.axis == "genes":
+            value = _aligned(value, step.genes, row_names(data, slot))
+        if slot.is_gene_matrix:
+            value = _with_all_genes(value, step, gene_names(data, slot), slot)
+            if value is None:
+                continue
+        values[slot] = as_stored(value, slot, holder(data, slot))
+        writes[name] = str(slot)
+    return values, writes
+
+
+def _aligned(value: np.ndarray, genes: np.ndarray, names: pd.Index) -> np.ndarray:
+    """A view of genes in the order of the data's, with nothing (0, False, NaN) for genes it is not about."""
+    at = pd.Index(genes).get_indexer(names)
+    fill = np.nan if value.dtype.kind == "f" and value.ndim == 1 else 0
+    full = np.full((len(names), *value.shape[1:]), fill, value.dtype)
+    full[at >= 0] = value[at[at >= 0]]
+    return full
+
+
+def _with_all_genes(value, step: Step, names: pd.Index, slot: Slot):
+    """A gene matrix in the order of the data's genes, None where the data have genes the program does not know."""
+    at = pd.Index(step.genes).get_indexer(names)
+    if (at < 0).any():
+        log.info(
+            f"{slot.written()} is left as it is: {int((at < 0).sum())} genes are not in the program. Subset to "
+            "the reference's genes first to have it written."
+        )
+        return None
+    return value if np.array_equal(at, np.arange(len(step.genes))) else value[:, at]
+
+
+def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, own: bool) -> np.ndarray:
+    """Each cell's row among the reference cells: itself, or -1 for a cell that is not, or not the same, there."""
+    if own or not any(port.kind == "rows" for port in operator.inputs.values()):
+        return np.arange(replay.n_cells, dtype=np.int32)
+    names, known = row_names(data, Slot("obs", mod=step.mod)), row_names(reference, Slot("obs", mod=step.mod))
+    if not known.is_unique:
+        return np.full(len(names), -1, np.int32)
+    rows = known.get_indexer(names).astype(np.int32)
+    references = reference_values(operator)
+    for attribute, port in operator.references.items():
+        if port in step.reads and (rows >= 0).any():
+            here = replay.matrix(step, operator, port)[rows >= 0]
+            there = np.asarray(references[attribute])[rows[rows >= 0]]
+            scale = np.abs(there).max(initial=1e-12)
+            rows[np.flatnonzero(rows >= 0)[~np.isclose(here, there, rtol=1e-4, atol=1e-4 * scale).all(axis=1)]] = -1
+    return rows
+
+
+def _n_cells(data, plan: Plan) -> int:
+    first = next((slot for step in plan.steps for slot in step.writes.values()), "X")
+    return holder(data, Slot("obs", mod=Slot.parse(first).mod)).n_obs
+
