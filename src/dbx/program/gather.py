@@ -90,7 +90,7 @@ def trace(data, registry: Registry, slot: Slot, value: Any) -> tuple[int | None,
     latest = registry.writer(address)
     if latest is None:
         return None, None, print_
-    for step in reversed(registry.steps):
+    for step in sorted(registry, key=lambda step: -step.at):
         if address in step.writes.values():
             verdict = same(step.fingerprints.get(address), print_)
             if verdict or (verdict is None and step is latest):

@@ -57,10 +57,13 @@ def make_plan(
 ) -> Plan:
     """Plan a rerun that starts at the earliest version of each input that is available.
 
-    ``names`` are the steps wanted (all by default); what they need of other steps comes along.
+    ``names`` are the steps wanted, by default all whose results are still there; what they need of others comes along.
     """
     planner = _Planner(registry, available, runs)
-    wanted = [registry[name] for name in names] if names is not None else [s for s in registry if runs(s)]
+    if names is None:
+        wanted = [step for step in registry if runs(step) and registry.current(step)]
+    else:
+        wanted = [registry[name] for name in names]
     for step in wanted:
         reason = planner.why_not(step)
         if reason is not None:

@@ -56,7 +56,8 @@ class Registry:
 
     def writer(self, slot: str) -> Step | None:
         """The last step that wrote a slot."""
-        return next((step for step in reversed(self.steps) if slot in step.writes.values()), None)
+        writers = [step for step in self.steps if slot in step.writes.values()]
+        return max(writers, key=lambda step: step.at, default=None)
 
     def depends(self, step: Step, number: int) -> bool:
         """Whether a step reads, directly or through others, what the step with this id wrote."""
@@ -76,18 +77,38 @@ class Registry:
         return None
 
     def record(self, step: Step) -> Step:
-        """Add a step; it supersedes an earlier run of the same operator into the same slots unless it builds on it."""
-        for earlier in self.steps:
-            twin = earlier.operator == step.operator and set(earlier.writes.values()) == set(step.writes.values())
-            if twin and not self.depends(step, earlier.id):
-                same_result = _same_arrays(earlier.fingerprints, step.fingerprints, step.writes.values())
-                step = replace(step, name=earlier.name, id=earlier.id if same_result else step.id)
-                self.steps = [other for other in self.steps if other is not earlier]
-                break
-        else:
+        """Add a step; it supersedes an earlier run of the same operator into the same slots unless it builds on it.
+
+        A run that gave the very same result takes the earlier one's place, so that nothing becomes stale by it. Steps
+        whose every output was overwritten since are dropped once nothing that is still there was made from them.
+        """
+        step = replace(step, at=max((other.at for other in self.steps), default=0) + 1)
+        twins = (i for i, other in enumerate(self.steps) if _twins(other, step) and not self.depends(step, other.id))
+        place = next(twins, None)
+        if place is None:
             step = replace(step, name=self.free_name(step.name))
-        self.steps.append(step)
+            self.steps.append(step)
+        elif _same_result(self.steps[place], step):
+            step = replace(step, name=self.steps[place].name, id=self.steps[place].id)
+            self.steps[place] = step
+        else:
+            step = replace(step, name=self.steps.pop(place).name)
+            self.steps.append(step)
+        live = self._live()
+        self.steps = [other for other in self.steps if other.id in live]
         return step
+
+    def current(self, step: Step) -> bool:
+        """Whether something a step wrote is still what its slot holds, as far as the program knows."""
+        return not step.writes or any(self.writer(slot) is step for slot in step.writes.values())
+
+    def _live(self) -> set[int]:
+        live = {step.id for step in self.steps if self.current(step)}
+        while True:
+            needed = {i for step in self.steps if step.id in live for i in step.sources()} | live
+            if needed == live:
+                return live
+            live = needed
 
     def free_name(self, name: str) -> str:
         """``name``, or ``name_2``, ``name_3``, ..."""
@@ -235,8 +256,16 @@ def _named(slots: list[str], arrays: Mapping[str, Any]) -> dict[str, np.ndarray]
     return {slot: np.asarray(arrays[str(i)]) for i, slot in enumerate(slots)}
 
 
-def _same_arrays(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], slots) -> bool:
-    return all(slot in a and slot in b and np.array_equal(a[slot], b[slot]) for slot in slots)
+def _twins(a: Step, b: Step) -> bool:
+    return a.operator == b.operator and set(a.writes.values()) == set(b.writes.values())
+
+
+def _same_result(a: Step, b: Step) -> bool:
+    """The same outputs made from the same versions of the same slots."""
+    slots = [slot for slot in b.writes.values() if not slot.startswith("uns/") and "/uns/" not in slot]
+    old, new = a.fingerprints, b.fingerprints
+    same = all(slot in old and slot in new and np.array_equal(old[slot], new[slot]) for slot in slots)
+    return bool(slots) and same and a.sources() == b.sources()
 
 
 def _leaves(tree: Any, path: str):

@@ -99,7 +99,8 @@ def rerun(
         results += [_kept(data, step) for step in registry if step.name not in known and _is_selection(step)]
     again = {result.step.name: result.step for result in results}
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
-    values = {slot: value for result in results for slot, value in result.values.items()}
+    in_time = sorted(results, key=lambda result: result.step.at)
+    values = {slot: value for result in in_time for slot, value in result.values.items()}
     commit(data, Registry(steps_now), values)
     return data if copy else None
 

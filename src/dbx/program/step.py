@@ -49,6 +49,8 @@ class Step:
     """Reference attribute -> slot in the reference cells' AnnData."""
     constants: Mapping[str, Any] = field(default_factory=dict)
     """Slot -> plain value written besides, such as scanpy's ``uns/pca/params``."""
+    at: int = 0
+    """When it last ran, as a count of recorded runs: the last writer of a slot made what is there now."""
     n_cells: int = 0
     mapped: bool = False
     """Applied to these cells by ``rerun``, fitted on others."""

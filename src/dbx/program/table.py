@@ -76,7 +76,7 @@ def _changed(step: Step) -> dict[str, object]:
     """Settings that differ from the operator's defaults."""
     if step.operator not in CATALOGUE:
         return dict(step.config)
-    parameters = CATALOGUE[step.operator].__init__.__kwdefaults__ or {}
+    parameters = getattr(CATALOGUE[step.operator].__init__, "__kwdefaults__", None) or {}
     return {k: v for k, v in step.config.items() if k not in parameters or _plain(parameters[k]) != v}
 
 
