@@ -1,0 +1,41 @@
+"""Axes to draw on and what happens with a finished figure, as scanpy's plots do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
+    """The axes given, or those of a new figure."""
+    return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+
+
+def finish(
+    ax: Axes, name: str, *, show: bool | None, save: bool | str | None, return_fig: bool | None
+) -> Axes | Figure | None:
+    """Save and show a figure as scanpy's settings say; returns the figure, the axes (``show=False``) or nothing.
+
+    ``save`` is a path, or True or a suffix for ``scanpy.settings.figdir / (name + suffix)``.
+    """
+    import scanpy as sc
+
+    figure = ax.figure
+    if save:
+        suffix = "" if save is True else str(save)
+        path = Path(suffix) if Path(suffix).parent != Path() else Path(sc.settings.figdir) / f"{name}{suffix}"
+        if path.suffix not in (".png", ".pdf", ".svg"):
+            path = path.with_name(f"{path.name}.{sc.settings.file_format_figs}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, bbox_inches="tight", dpi=150)
+    if return_fig:
+        return figure
+    if show is None:
+        show = sc.settings.autoshow and not save
+    if show:
+        plt.show()
+        return None
+    return None if save and show is None else ax
