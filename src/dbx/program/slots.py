@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dbx.ops.values import Codes, Graph
+from dbx.ops.values import Codes, Graph, GroupTable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -173,12 +173,13 @@ def as_codes(values, levels: tuple[str, ...] | None = None) -> Codes:
         names = [str(level) for level in column.cat.categories]
         return Codes(column.cat.codes.to_numpy().astype(np.int32), tuple(names))
     names = column.astype(object).map(lambda value: value if pd.isna(value) else str(value))
-    codes = pd.Categorical(names, categories=list(levels)).codes
-    return Codes(np.asarray(codes, np.int32), levels)
+    return Codes(pd.Index(list(levels), dtype=object).get_indexer(names).astype(np.int32), levels)
 
 
-def as_stored(value: Any, slot: Slot, owner: AnnData) -> Any:
-    """A value of the program as AnnData keeps it in this slot."""
+def as_stored(value: Any, slot: Slot, owner: AnnData, genes: np.ndarray | None = None) -> Any:
+    """A value of the program as AnnData keeps it in this slot; ``genes`` are the names of those it is about."""
+    if isinstance(value, GroupTable):
+        return _with_names(value, genes)
     if isinstance(value, Graph):
         return value.to_csr()
     if isinstance(value, Codes):
@@ -186,6 +187,14 @@ def as_stored(value: Any, slot: Slot, owner: AnnData) -> Any:
     if slot.container in FRAMES and isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1:
         return value[:, 0]
     return value
+
+
+def _with_names(table: GroupTable, genes: np.ndarray) -> pd.DataFrame | np.recarray:
+    values = np.asarray(table.values)
+    if table.genes == "rows":
+        return pd.DataFrame(values.T, index=genes, columns=list(table.groups))
+    columns = genes[values] if table.genes == "values" else values
+    return np.rec.fromarrays(list(columns), dtype=[(group, columns.dtype) for group in table.groups])
 
 
 def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
