@@ -29,21 +29,33 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
     ``inputs`` holds RowBlocks for a matrix, Edges for a graph, and host Codes, arrays or dicts of them for the rest.
     A lazy dask matrix gives lazy outputs where the operator works row by row.
     """
+    if all(output.view for output in operator.outputs.values()):
+        return {}
     lazy = next((x for x in inputs.values() if isinstance(x, RowBlocks) and is_dask(x.source)), None)
     if lazy is not None and operator.rowwise and len(inputs) == 1:
         return _apply_lazily(operator, next(iter(inputs)), lazy)
-    if operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values()):
-        return _collect(_sparse_parts(operator, inputs, n_rows), n_rows)
+    if operator.host or (operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values())):
+        return _collect(_host_parts(operator, inputs, n_rows), n_rows)
     return _collect(_dense_parts(operator, inputs, n_rows), n_rows)
 
 
-def _sparse_parts(operator, inputs, n_rows):
-    in_memory = all(sparse.issparse(x.source) for x in inputs.values() if isinstance(x, RowBlocks))
-    size = n_rows if in_memory else 1 << 14
+def _host_parts(operator, inputs, n_rows):
+    """Blocks as they lie in memory, NumPy or CSR, in their own dtype; nothing is compiled."""
+    sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
+    if operator.sparse and all(map(sparse.issparse, sources)):
+        size = n_rows
+    elif all(sparse.issparse(source) or isinstance(source, np.ndarray) for source in sources):
+        size = (1 << 20) // max((source.shape[1] for source in sources), default=64) + 1
+    else:
+        size = 1 << 14
     for start in range(0, n_rows, max(size, 1)):
-        index = slice(start, min(start + size, n_rows))
+        stop = min(start + size, n_rows)
+        # what is read whole is not copied
+        index = slice(start, stop) if size < n_rows else slice(None)
         part = {name: x.rows(index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
-        yield index.start, index.stop, operator(**part)
+        if not operator.sparse:
+            part = {name: x.toarray() if sparse.issparse(x) else x for name, x in part.items()}
+        yield start, stop, operator(**part)
 
 
 def _dense_parts(operator, inputs, n_rows):

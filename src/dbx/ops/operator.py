@@ -83,6 +83,8 @@ class Operator(nnx.Module):
     """Each row of the outputs depends on the same row of the inputs and the state alone."""
     sparse: bool = False
     """``__call__`` keeps zeros and also takes a SciPy CSR block, which it returns as CSR."""
+    host: ClassVar[bool] = False
+    """``__call__`` also takes NumPy blocks: arithmetic at memory speed, which compiling would only slow down."""
     references: ClassVar[Mapping[str, str]] = {}
     """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
     precision: ClassVar[Literal["float32", "float64"]] = "float32"

@@ -130,7 +130,7 @@ def _value(data, operator, port: Input, slots, values, known, given: Gathered, s
         value = values[0].to_numpy() if isinstance(values[0], pd.DataFrame) else values[0]
         blocks = RowBlocks(value, dtype=precise)
         content = check_matrix(blocks, port, slots[0], known, operator.name)
-        if port.genes:
+        if port.genes and slots[0].is_gene_matrix:
             blocks = _selected(data, blocks, slots[0], given, select)
         return blocks, blocks, content, {}
     if port.kind == "graph":
@@ -138,7 +138,8 @@ def _value(data, operator, port: Input, slots, values, known, given: Gathered, s
         matrix.sort_indices()
         return matrix, Edges(matrix, np.arange(n_rows(matrix), dtype=np.int32)), None, {}
     columns = {
-        slot.keys[-1]: column_value(value, slot, operator.name) for slot, value in zip(slots, values, strict=True)
+        slot.keys[-1]: column_value(value, slot, operator.name, missing=port.unseen == "missing")
+        for slot, value in zip(slots, values, strict=True)
     }
     levels = {name: column.levels for name, column in columns.items() if isinstance(column, Codes)}
     value = next(iter(columns.values())) if port.kind == "codes" else columns
@@ -181,8 +182,8 @@ def _trace_select(data, registry, select, slot: Slot, port: Input, given: Gather
         given.select_source, _, _ = trace(data, registry, address, read(data, address))
 
 
-def column_value(value: Any, slot: Slot, operator: str) -> Codes | np.ndarray:
-    """A column as Codes, or as float64 where it is numeric.
+def column_value(value: Any, slot: Slot, operator: str, *, missing: bool = False) -> Codes | np.ndarray:
+    """A column as Codes, or as float64 where it is numeric; ``missing`` allows categories without a value (code -1).
 
     Raises
     ------
@@ -190,10 +191,10 @@ def column_value(value: Any, slot: Slot, operator: str) -> Codes | np.ndarray:
         It has missing values.
     """
     series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
-    missing = series.isna()
-    if missing.any():
+    empty = series.isna()
+    if empty.any() and not missing:
         msg = (
-            f"{slot.written()} has {int(missing.sum())} missing values, which {operator} cannot use: "
+            f"{slot.written()} has {int(empty.sum())} missing values, which {operator} cannot use: "
             "fill them or drop these cells first."
         )
         raise ValueError(msg)

@@ -1,0 +1,54 @@
+"""Variance of counts beyond what their mean predicts: Seurat v3's ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import Moments, grouped_rows
+
+
+def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float) -> np.ndarray:
+    """Standard deviation that a local quadratic fit of log variance on log mean predicts, an array of shape (n_genes,)."""
+    from skmisc.loess import loess
+
+    varies = variance > 0
+    fitted = np.zeros(len(mean))
+    if varies.any():
+        model = loess(np.log10(mean[varies]), np.log10(variance[varies]), span=span, degree=2)
+        model.fit()
+        fitted[varies] = model.outputs.fitted_values
+    return np.sqrt(10**fitted)
+
+
+def normalized_variances(x: RowBlocks, codes: np.ndarray | None, groups: Moments, span: float) -> np.ndarray:
+    """Variance of the standardised counts, cut at the square root of the number of cells.
+
+    An array of shape (n_groups, n_genes), float64.
+    """
+    count, mean = groups.count[:, None], groups.mean
+    sd = np.stack([expected_sd(m, v, span) for m, v in zip(mean, groups.variance, strict=True)])
+    limit = sd * np.sqrt(count) + mean
+    excess = np.zeros(mean.shape)
+    for group, rows in grouped_rows(x, codes):
+        values, columns = _above(rows, limit[group])
+        centre, cut = mean[group][columns], limit[group][columns]
+        excess[group] += np.bincount(columns, (values - centre) ** 2 - (cut - centre) ** 2, minlength=x.n_columns)
+    return (groups.variance - excess / np.maximum(count - 1, 1)) / sd**2
+
+
+def _above(rows, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values above their column's limit, in float64, and their columns."""
+    if sparse.issparse(rows):
+        at = np.flatnonzero(rows.data > limit.take(rows.indices))
+        return rows.data[at].astype(np.float64), rows.indices[at]
+    at, columns = np.nonzero(rows > limit)
+    return rows[at, columns].astype(np.float64), columns
+
+
+def ranks_within(values: np.ndarray, n_top: int) -> np.ndarray:
+    """Rank of each gene in each group, 0 for the highest, an array of shape (n_groups, n_genes); NaN beyond the top."""
+    order = np.argsort(np.argsort(-values, axis=1), axis=1).astype(np.float32)
+    order[order >= n_top] = np.nan
+    return order
