@@ -1,9 +1,10 @@
-"""Values that flow between operators besides plain arrays: graphs and category codes."""
+"""Values that flow between operators besides plain arrays: graphs, category codes and tables of groups."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,17 @@ class Codes:
     def one_hot(self, dtype=jnp.float32) -> Array:
         """Indicator matrix, an array of shape (n_cells, n_levels); the row of a -1 is zero."""
         return jax.nn.one_hot(self.codes, self.n_levels, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """A table with a column for each group of cells: what a test says of each, for AnnData to keep as scanpy does."""
+
+    groups: tuple[str, ...]
+    values: np.ndarray
+    """Array of shape (n_groups, n_rows)."""
+    genes: Literal["values", "rows"] | None = None
+    """The values are numbers of genes, or each row is a gene; the program, which knows them, puts in their names."""
 
 
 @partial(

@@ -138,7 +138,7 @@ def _value(data, operator, port: Input, slots, values, known, given: Gathered, s
         matrix.sort_indices()
         return matrix, Edges(matrix, np.arange(n_rows(matrix), dtype=np.int32)), None, {}
     columns = {
-        slot.keys[-1]: column_value(value, slot, operator.name, missing=port.unseen == "missing")
+        slot.keys[-1]: column_value(value, slot, operator.name, missing=port.missing)
         for slot, value in zip(slots, values, strict=True)
     }
     levels = {name: column.levels for name, column in columns.items() if isinstance(column, Codes)}

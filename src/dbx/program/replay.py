@@ -176,22 +176,24 @@ def _columns(step: Step, port: Input, versions, values: Sequence[Value], levels:
             columns[key] = column
             continue
         if key not in levels:
-            columns[key] = column_value(column, slot, step.operator)
+            columns[key] = column_value(column, slot, step.operator, missing=port.missing)
             if port.kind == "codes" and not isinstance(columns[key], Codes):
                 columns[key] = as_codes(pd.Series(np.asarray(column)).astype(str))
             continue
-        column_value(column, slot, step.operator)  # refuses missing values
+        column_value(column, slot, step.operator, missing=port.missing)  # refuses missing values
         columns[key] = _recoded(step, port, slot, column, levels[key])
     return columns
 
 
 def _recoded(step: Step, port: Input, slot: Slot, column, levels: tuple[str, ...]) -> Codes:
-    codes = as_codes(pd.Series(np.asarray(column, dtype=object)), levels)
-    if (np.asarray(codes.codes) >= 0).all() or port.unseen == "missing":
+    column = pd.Series(np.asarray(column, dtype=object))
+    codes = as_codes(column, levels)
+    allowed = column.isna().to_numpy() if port.missing else False
+    if ((np.asarray(codes.codes) >= 0) | allowed).all() or port.unseen == "missing":
         return codes
-    unseen = sorted({str(v) for v in np.asarray(column, dtype=object)} - set(levels))
+    unseen = sorted({str(v) for v in column} - set(levels))
     if port.unseen == "extend":
-        return as_codes(pd.Series(np.asarray(column, dtype=object)), (*levels, *unseen))
+        return as_codes(column, (*levels, *unseen))
     msg = (
         f"{slot.written()} has levels that step {step.name!r} was not fitted on: {_some(unseen)}. "
         f"It knows {_some(levels)}: rename them, or fit the step again with these cells."

@@ -258,7 +258,7 @@ def _placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *,
             value = _with_all_genes(value, step, gene_names(data, slot), slot)
             if value is None:
                 continue
-        values[slot] = as_stored(value, slot, holder(data, slot))
+        values[slot] = as_stored(value, slot, holder(data, slot), step.genes)
         writes[name] = str(slot)
     return values, writes
 

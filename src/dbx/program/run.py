@@ -18,7 +18,7 @@ from dbx.ops.state import state_arrays
 from dbx.ops.values import Codes, Graph
 from dbx.program import compat, log
 from dbx.program.fingerprint import slot_fingerprint
-from dbx.program.gather import axis_names, gather, original
+from dbx.program.gather import Gathered, axis_names, gather, original
 from dbx.program.names import name_hashes, row_digests
 from dbx.program.registry import KEY, Registry, load
 from dbx.program.slots import Slot, as_stored, assign, holder, read, row_names
@@ -114,7 +114,7 @@ def compute(
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
-    values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given.mask) for key, slot in slots.items()}
+    values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     step = Step(
         name=name or operator.name,
@@ -169,13 +169,14 @@ def as_dtype(value: Any, output: Output) -> Any:
     return value
 
 
-def stored(data, output: Output, value: Any, slot: Slot, mask: np.ndarray | None) -> Any:
+def stored(data, output: Output, value: Any, slot: Slot, given: Gathered) -> Any:
     """An output as its slot keeps it: a view of some genes takes the full length, zero elsewhere."""
+    mask = given.mask
     if output.axis == "genes" and mask is not None and len(value) == mask.sum() != len(mask):
         full = np.zeros((len(mask), *value.shape[1:]), value.dtype)
         full[mask] = value
         value = full
-    return as_stored(value, slot, holder(data, slot))
+    return as_stored(value, slot, holder(data, slot), given.genes)
 
 
 def prints(data, inputs: Mapping[str, np.ndarray], values: Mapping[Slot, Any]) -> dict[str, np.ndarray]:

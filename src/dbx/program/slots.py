@@ -210,7 +210,7 @@ def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
             raise NotImplementedError(msg)
     undo: list[tuple[Slot, Any, bool]] = []
     try:
-        for slot, value in values.items():
+        for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before what lies in it
             present = exists(data, slot)
             undo.append((slot, read(data, slot) if present else None, present))
             write(data, slot, value)
