@@ -1,9 +1,17 @@
-"""dbx: a scanpy analysis as one program - recorded, rerun on new cells, differentiated, optimised."""
+"""dbx: a scanpy analysis as one program - recorded, rerun on new cells, differentiated, optimised.
 
-from dbx import datasets, get, losses, ops, pl, pp, tl
+What needs JAX is imported when it is first used, so that ``import dbx`` is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from dbx._version import __version__
-from dbx.program import Pipeline, rerun, steps
 from dbx.settings import settings
+
+if TYPE_CHECKING:
+    from dbx import datasets, get, losses, ops, pl, pp, tl
+    from dbx.program import Pipeline, rerun, steps
 
 __all__ = [
     "Pipeline",
@@ -19,3 +27,16 @@ __all__ = [
     "steps",
     "tl",
 ]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        msg = f"module 'dbx' has no attribute {name!r}"
+        raise AttributeError(msg)
+    if name in ("Pipeline", "rerun", "steps"):
+        return getattr(import_module("dbx.program"), name)
+    return import_module(f"dbx.{name}")
+
+
+def __dir__() -> list[str]:
+    return __all__
