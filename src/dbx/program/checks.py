@@ -85,6 +85,12 @@ def _quick_sum(values: np.ndarray) -> float:
         return float(values.sum(dtype=np.float64))
 
 
+def looks_like_counts(x) -> bool:
+    """Whether the first rows of a matrix of any kind hold non-negative whole numbers only."""
+    rows = RowBlocks(x).rows(slice(0, 256))
+    return _are_counts(rows.data if sparse.issparse(rows) else rows)
+
+
 def _are_counts(values: np.ndarray) -> bool:
     if values.dtype.kind in "bu":
         return True

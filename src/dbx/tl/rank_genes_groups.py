@@ -1,0 +1,171 @@
+"""Marker genes of groups of cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dbx.ops.rank_genes_groups import RankGenesGroups
+from dbx.program import log, matrix_slot, run_step
+from dbx.program.checks import looks_like_counts
+from dbx.program.slots import Slot, holder, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def rank_genes_groups(
+    adata: AnnData | MuData,
+    groupby: str,
+    *,
+    mask_var: np.ndarray | str | None = None,
+    use_raw: bool | None = None,
+    groups: Literal["all"] | Iterable[str] = "all",
+    reference: str = "rest",
+    n_genes: int | None = None,
+    rankby_abs: bool = False,
+    pts: bool = False,
+    key_added: str | None = None,
+    copy: bool = False,
+    method: Literal["logreg", "t-test", "wilcoxon", "t-test_overestim_var"] | None = None,
+    corr_method: Literal["benjamini-hochberg", "bonferroni"] = "benjamini-hochberg",
+    tie_correct: bool = False,
+    layer: str | None = None,
+    mean_in_log_space: bool = True,
+    mod: str | None = None,
+    **kwds: Any,
+) -> AnnData | MuData | None:
+    """Rank the genes that characterise each group of cells.
+
+    The tests and tables of :func:`scanpy.tl.rank_genes_groups`, computed in float64 by blocks of genes: of sparse data
+    only the non-zero values are ranked, the zeros being one tie. Cells are not independent replicates, so p-values
+    between conditions come out far too small: use these tables to find markers, and :func:`dbx.tl.de` on samples for
+    conclusions about a treatment.
+
+    Parameters
+    ----------
+    adata
+        Cells with log-normalised values.
+    groupby
+        Column of ``obs`` with the groups. Cells without one count among the others.
+    mask_var
+        Genes to test: a boolean column of ``var`` or an array of shape (n_vars,).
+    use_raw
+        Test ``adata.raw``; by default if it is there and no ``layer`` is named.
+    groups
+        Groups to test, all by default.
+    reference
+        Compare with ``"rest"``, all other cells, or with this one group.
+    n_genes
+        Length of the tables, by default all genes.
+    rankby_abs
+        Rank by the size of the score whatever its sign.
+    pts
+        Add the share of cells that express each gene.
+    key_added
+        Key in ``uns``, by default ``"rank_genes_groups"``.
+    copy
+        Return a copy instead of writing into ``adata``.
+    method
+        ``"t-test"`` (default), Welch's; ``"t-test_overestim_var"``, the same with the group's size taken for the
+        reference's; ``"wilcoxon"``, rank sums with the normal approximation; ``"logreg"``, coefficients of a logistic
+        regression that tells the groups apart.
+    corr_method
+        Adjustment of the p-values for the number of genes.
+    tie_correct
+        Correct the variance of rank sums for ties, the zeros above all.
+    layer
+        Layer to test instead of X.
+    mean_in_log_space
+        Take fold changes from the means of log values, as scanpy 1.x does; if False from the means of the values
+        themselves, which the t-tests then compare too.
+    mod
+        Modality of a MuData.
+    **kwds
+        For ``method="logreg"``: arguments of :class:`sklearn.linear_model.LogisticRegression`.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes ``uns["rank_genes_groups"]`` (or ``uns[key_added]``): ``params``, and
+    record arrays with a field for each group, sorted by its scores: ``names``, ``scores``, and except for ``logreg``
+    ``logfoldchanges``, ``pvals`` and ``pvals_adj``; with ``pts`` also the frames ``pts`` and ``pts_rest`` of shape
+    (n_genes, n_groups).
+
+    Raises
+    ------
+    ValueError
+        An unknown group, reference, method or correction; a group of one cell; ``use_raw`` without ``adata.raw`` or
+        together with ``layer``.
+    TypeError
+        Further arguments with a method that takes none.
+
+    Notes
+    -----
+    Wilcoxon, Biometrics Bulletin, 1945; Welch, Biometrika, 1947. Ntranos et al., Nature Methods, 2019, for logistic
+    regression. The hard counterpart is :func:`scanpy.tl.rank_genes_groups`.
+    """
+    method = method or "t-test"
+    if "only_positive" in kwds:  # scanpy still takes it
+        rankby_abs = not kwds.pop("only_positive")
+    if kwds and method != "logreg":
+        msg = f"method={method!r} takes no {', '.join(map(repr, kwds))}; only 'logreg' takes further arguments."
+        raise TypeError(msg)
+    owner = holder(adata, Slot("X", mod=mod))
+    if use_raw is None:
+        use_raw = owner.raw is not None and layer is None
+    if use_raw and owner.raw is None:
+        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or keep the values first: adata.raw = adata."
+        raise ValueError(msg)
+    source = matrix_slot(layer, use_raw=use_raw)
+    base = owner.uns.get("log1p", {}).get("base")
+    if method != "logreg" and looks_like_counts(read(adata, Slot.parse(source, mod))):
+        log.warn(
+            "These look like raw counts. Take logarithms first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
+        )
+    operator = RankGenesGroups(
+        method=method,
+        groups=_named(groups),
+        reference=str(reference),
+        n_genes=n_genes,
+        rankby_abs=rankby_abs,
+        fractions=pts,
+        corr_method=corr_method,
+        tie_correct=tie_correct,
+        base=None if base is None else float(base),
+        mean_in_log_space=mean_in_log_space,
+        options=json.dumps(kwds),
+    )
+    uns = f"uns/{key_added or 'rank_genes_groups'}"
+    params = {"groupby": groupby, "reference": reference, "method": method, "use_raw": use_raw, "layer": layer}
+    return run_step(
+        adata,
+        operator,
+        reads={"x": source, "labels": f"obs/{groupby}"},
+        writes={name: f"{uns}/{name}" for name in _tables(method, reference, pts=pts)},
+        constants={uns: {"params": {**params, "corr_method": corr_method}}},
+        select=f"var/{mask_var}" if isinstance(mask_var, str) else mask_var,
+        copy=copy,
+        mod=mod,
+    )
+
+
+def _named(groups: str | Iterable) -> tuple[str, ...] | None:
+    if isinstance(groups, str | int):
+        if groups == "all":
+            return None
+        msg = f"`groups` is a list of groups: groups=[{str(groups)!r}]."
+        raise ValueError(msg)
+    return tuple(map(str, groups))
+
+
+def _tables(method: str, reference: str, *, pts: bool) -> list[str]:
+    """Names of the tables that a method makes."""
+    tables = ["names", "scores"]
+    if method != "logreg":
+        tables += ["logfoldchanges", "pvals", "pvals_adj"]
+        tables += ["pts"] * pts + ["pts_rest"] * (pts and reference == "rest")
+    return tables
