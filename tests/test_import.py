@@ -5,7 +5,7 @@ import subprocess
 import sys
 import textwrap
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def in_a_fresh_process(code: str) -> dict | float:
@@ -24,7 +24,10 @@ def seconds_to_import(module: str) -> float:
 
 
 def test_import_takes_little_longer_than_scanpys():
-    ours, scanpys = zip(*[(seconds_to_import("dbx"), seconds_to_import("scanpy")) for _ in range(ROUNDS)], strict=True)
+    # with all that users call: what `import dbx` puts off to the first use is counted as well
+    everything = "dbx, dbx.pp, dbx.tl, dbx.pl, dbx.get, dbx.datasets"
+    rounds = [(seconds_to_import(everything), seconds_to_import("scanpy")) for _ in range(ROUNDS)]
+    ours, scanpys = zip(*rounds, strict=True)
     assert min(ours) < 1.3 * min(scanpys)
 
 
