@@ -1,0 +1,5 @@
+"""``make bench``."""
+
+from benchmarks.workflow import main
+
+main()
