@@ -11,11 +11,12 @@ from dbx.settings import settings
 
 if TYPE_CHECKING:
     from dbx import datasets, get, losses, ops, pl, pp, tl
-    from dbx.program import Pipeline, rerun, steps
+    from dbx.program import Pipeline, adopt, rerun, steps
 
 __all__ = [
     "Pipeline",
     "__version__",
+    "adopt",
     "datasets",
     "get",
     "losses",
@@ -33,7 +34,7 @@ def __getattr__(name: str):
     if name not in __all__:
         msg = f"module 'dbx' has no attribute {name!r}"
         raise AttributeError(msg)
-    if name in ("Pipeline", "rerun", "steps"):
+    if name in ("Pipeline", "adopt", "rerun", "steps"):
         return getattr(import_module("dbx.program"), name)
     return import_module(f"dbx.{name}")
 

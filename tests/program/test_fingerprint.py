@@ -25,7 +25,9 @@ def of(adata):
     return slot_fingerprint(adata.X, adata.obs_names, adata.var_names)
 
 
-@pytest.mark.parametrize("kind", [sparse.csc_matrix, lambda x: x.toarray(), lambda x: x.astype(np.float64), sparse.csr_array])
+@pytest.mark.parametrize(
+    "kind", [sparse.csc_matrix, lambda x: x.toarray(), lambda x: x.astype(np.float64), sparse.csr_array]
+)
 def test_the_storage_does_not_matter(matrix, kind):
     other = matrix.copy()
     other.X = kind(matrix.X)

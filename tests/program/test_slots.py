@@ -22,7 +22,8 @@ def adata():
 
 
 @pytest.mark.parametrize(
-    "address", ["X", "raw/X", "layers/counts", "obsm/X_pca", "obs/batch", "uns/pca/params/x", "varm/de/padj", "mod/rna/X"]
+    "address",
+    ["X", "raw/X", "layers/counts", "obsm/X_pca", "obs/batch", "uns/pca/params/x", "varm/de/padj", "mod/rna/X"],
 )
 def test_an_address_survives_parsing(address):
     assert str(Slot.parse(address)) == address

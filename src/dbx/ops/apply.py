@@ -120,7 +120,9 @@ def _apply_lazily(operator: Operator, name: str, blocks: RowBlocks) -> dict[str,
     lazy = {}
     for output, value in sample.items():
         if isinstance(value, Graph | Codes):
-            msg = f"{operator.name} gives a {type(value).__name__.lower()}, which cannot stay lazy: load the data first."
+            msg = (
+                f"{operator.name} gives a {type(value).__name__.lower()}, which cannot stay lazy: load the data first."
+            )
             raise NotImplementedError(msg)
 
         def run(part, output=output):

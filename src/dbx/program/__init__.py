@@ -1,5 +1,6 @@
 """The program: slots, steps, registry, pipeline; the one place between AnnData and the operators."""
 
+from dbx.program.adopt import adopt
 from dbx.program.compat import resolve_seed
 from dbx.program.pipeline import Pipeline
 from dbx.program.reference import ReferenceChangedError
@@ -14,6 +15,7 @@ __all__ = [
     "ReferenceChangedError",
     "RegistryError",
     "SlotError",
+    "adopt",
     "compute_array",
     "compute_step",
     "graph_slot",

@@ -114,5 +114,7 @@ def _other_place(slot: Slot, port: Input) -> str:
             "adata.layers['counts'] = adata.X.copy()."
         )
     if "log" in port.content:
-        return "Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer that holds such values."
+        return (
+            "Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer that holds such values."
+        )
     return "Name another slot."

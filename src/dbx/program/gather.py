@@ -47,9 +47,11 @@ def gather(
     reads: Mapping[str, str | Sequence[str]],
     *,
     select: str | np.ndarray | None = None,
+    constants: Mapping[Slot, Any] | None = None,
     mod: str | None = None,
 ) -> Gathered:
-    """Read and check every input of an operator."""
+    """Read and check every input of an operator; what is in ``constants`` is read from there."""
+    constants = constants or {}
     unknown = set(reads) - set(operator.inputs)
     if unknown:
         msg = f"{operator.name} has no input {', '.join(sorted(unknown))}."
@@ -61,7 +63,7 @@ def gather(
             continue
         slots = [Slot.parse(a, mod) for a in ([addresses] if isinstance(addresses, str) else addresses)]
         given.n_cells = holder(data, slots[0]).n_obs
-        values = [read(data, slot) for slot in slots]
+        values = [constants[slot] if slot in constants else read(data, slot) for slot in slots]
         traced = [trace(data, registry, slot, value) for slot, value in zip(slots, values, strict=True)]
         for slot, (source, _, print_) in zip(slots, traced, strict=True):
             if source is None and print_ is not None:

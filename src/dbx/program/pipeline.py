@@ -98,7 +98,12 @@ class Pipeline:
         return {version.slot: self._genes(version) for version in self.plan.roots}
 
     def __call__(
-        self, parameters: Parameters, slots: Mapping[str, Any], *, rows: Any = None, genes: Mapping[str, Any] | None = None
+        self,
+        parameters: Parameters,
+        slots: Mapping[str, Any],
+        *,
+        rows: Any = None,
+        genes: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Run the steps on device values; pure, so that it can be jitted and differentiated.
 

@@ -107,7 +107,9 @@ class _Planner:
         if self.available(version):
             return None
         if version.reader is not None:
-            return f"{version.slot} was changed outside dbx after {read.gap!r} wrote it and before {step.name!r} read it"
+            return (
+                f"{version.slot} was changed outside dbx after {read.gap!r} wrote it and before {step.name!r} read it"
+            )
         if source is not None:
             return f"it needs {version.slot} of {source.name!r}, which cannot run ({self.why_not(source)})"
         return f"{version.slot}, which it starts from, is not there any more"

@@ -154,7 +154,9 @@ class Registry:
             msg = f"adata.uns['dbx'] is not a dbx program: {_kind(tree)} without a schema. {START_ANEW}"
             raise RegistryError(msg)
         _check_schema(tree)
-        missing = [k for k in ("version", "program", "genes", "state", "fingerprints", "digests", "digest") if k not in tree]
+        missing = [
+            k for k in ("version", "program", "genes", "state", "fingerprints", "digests", "digest") if k not in tree
+        ]
         if missing:
             msg = (
                 f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with uns_merge, "

@@ -82,9 +82,7 @@ def rerun(
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
     location = _Location(data, registry, dict(inputs or {}), own=own)
-    plan = make_plan(
-        registry, location.available, names=steps, runs=(lambda step: True) if refit else maps_cells
-    )
+    plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else maps_cells)
     _say_what_is_left_out(registry, plan, named=steps is not None)
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
@@ -133,18 +131,20 @@ class _Location:
             here = version.writer is None and version.reader is None
             return slot if here and exists(self.data, slot) else None
         known = self._known_prints(version)
-        if exists(self.data, slot) and self._is(slot, known):
+        latest = self.registry.writer(version.slot)
+        unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
+        if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
             return slot
         if version.writer is None and slot.is_gene_matrix and known:
             owner = holder(self.data, slot)
             places = [f"layers/{name}" for name in owner.layers if name is not None]
             others = [Slot.parse(place, slot.mod) for place in ("X", *places, "raw/X")]
-            return next((o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None)
+            return next(
+                (o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None
+            )
         return None
 
     def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
-        if not known:
-            return not sure
         print_ = slot_fingerprint(read(self.data, slot), *axis_names(self.data, slot))
         verdicts = [same(old, print_) for old in known]
         return any(verdict or (verdict is None and not sure) for verdict in verdicts)
@@ -178,7 +178,9 @@ def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> Non
         raise ValueError(excluded_text(plan.excluded))
     if plan.excluded:
         starts = ", ".join(
-            f"{version.slot} as {registry.by_id(version.writer).name!r} wrote it" for version in plan.roots if version.writer
+            f"{version.slot} as {registry.by_id(version.writer).name!r} wrote it"
+            for version in plan.roots
+            if version.writer
         )
         log.warn(excluded_text(plan.excluded) + (f" Starting from {starts}." if starts else ""))
 
@@ -305,4 +307,3 @@ def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, ow
 def _n_cells(data, plan: Plan) -> int:
     first = next((slot for step in plan.steps for slot in step.writes.values()), "X")
     return holder(data, Slot("obs", mod=Slot.parse(first).mod)).n_obs
-

@@ -56,7 +56,7 @@ def run_step(
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
-    ``constants`` are plain values to write besides (slot -> value), ``select`` the boolean gene mask (a slot or an
+    ``constants`` are plain values to write besides (slot -> value), which inputs may name too, ``select`` the boolean gene mask (a slot or an
     array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in. Everything is computed
     before anything is assigned, and assigned whole or not at all.
     """
@@ -108,14 +108,14 @@ def compute(
     data, registry: Registry, operator, *, reads, writes, constants=None, select=None, name=None, seed=0, mod=None
 ) -> Result:
     """Fit and apply an operator; the result is not written yet."""
-    given = gather(data, registry, operator, reads, select=select, mod=mod)
+    constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
+    given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod)
     with log.timed(f"computing {operator.name}"), log.progress(operator.name) as show:
         operator.fit(**given.fit, seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
-    constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     step = Step(
         name=name or operator.name,
         id=registry.next_id(),
@@ -149,8 +149,9 @@ def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any
 
 
 def views(operator: Operator) -> dict[str, Any]:
-    """The outputs of a fitted operator that are views of its state."""
-    return {name: host(getattr(operator, name)) for name, output in operator.outputs.items() if output.view}
+    """The outputs of a fitted operator that are views of its state; an adopted one may lack some."""
+    names = [name for name, output in operator.outputs.items() if output.view and hasattr(operator, name)]
+    return {name: host(getattr(operator, name)) for name in names}
 
 
 def host(value: Any) -> Any:
@@ -274,6 +275,3 @@ def graph_slot(
         return f"obsp/{obsp}"
     settings = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod))
     return f"obsp/{settings.get('connectivities_key', 'connectivities')}"
-
-
-

@@ -60,7 +60,9 @@ class Slot:
         container, keys = parts[0], tuple(parts[1:])
         known = container == "X" or (container == "raw" and keys == ("X",))
         if not known and not (container in (*FRAMES, *MAPPINGS, "uns") and keys):
-            msg = f"{address!r} is no slot. Slots look like 'X', 'layers/counts', 'obsm/X_pca', 'obs/batch', 'mod/rna/X'."
+            msg = (
+                f"{address!r} is no slot. Slots look like 'X', 'layers/counts', 'obsm/X_pca', 'obs/batch', 'mod/rna/X'."
+            )
             raise ValueError(msg)
         return cls(container, keys, mod)
 

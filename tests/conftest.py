@@ -1,0 +1,38 @@
+"""Data that several test modules share: small, real where it matters."""
+
+import numpy as np
+import pytest
+
+import dbx
+
+
+@pytest.fixture(scope="session")
+def counts():
+    """Simulated raw counts: 150 cells x 200 genes, 3 groups, 2 batches."""
+    return dbx.datasets.simulate(150, 200, 3, 2, seed=0)
+
+
+@pytest.fixture(scope="session")
+def _analysed(counts):
+    adata = counts.copy()
+    adata.layers["counts"] = adata.X.copy()
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    dbx.pp.highly_variable_genes(adata, n_top_genes=80)
+    dbx.pp.pca(adata, n_comps=5)
+    dbx.tl.harmony(adata, "batch")
+    dbx.pp.neighbors(adata, use_rep="X_pca_harmony", n_neighbors=10)
+    dbx.tl.leiden(adata, flavor="igraph", n_iterations=2)
+    dbx.tl.umap(adata, maxiter=50)
+    return adata
+
+
+@pytest.fixture
+def analysed(_analysed):
+    """A whole program on simulated counts: normalised, logged, genes chosen, PCA, Harmony, neighbours, Leiden, UMAP."""
+    return _analysed.copy()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,138 @@
+"""What real notebooks do: run things twice, overwrite slots, change data behind dbx's back, interrupt."""
+
+import numpy as np
+import pytest
+import scanpy as sc
+
+import dbx
+from dbx.ops.pca import PCA
+from dbx.program.registry import load
+
+
+@pytest.fixture
+def logged(counts):
+    adata = counts.copy()
+    adata.layers["counts"] = adata.X.copy()
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    return adata
+
+
+def names(adata):
+    return dbx.steps(adata).index.tolist()
+
+
+def status(adata):
+    return dbx.steps(adata)["status"].to_dict()
+
+
+def test_a_step_reads_what_the_last_step_wrote(logged):
+    dbx.pp.pca(logged, n_comps=4)
+    table = dbx.steps(logged)
+    assert names(logged) == ["normalize_total", "log1p", "pca"]
+    assert table.loc["log1p", "reads"] == "X (normalize_total)"
+    assert table.loc["pca", "reads"] == "X (log1p)"
+    assert load(logged)["log1p"].content == {"X": "log"}
+
+
+def test_a_second_run_supersedes_and_marks_what_read_the_first(logged):
+    dbx.pp.pca(logged, n_comps=4)
+    dbx.pp.neighbors(logged, n_neighbors=8)
+    dbx.pp.pca(logged, n_comps=6)
+    assert names(logged) == ["normalize_total", "log1p", "neighbors", "pca"]
+    assert status(logged)["neighbors"] == "stale"
+    dbx.pp.neighbors(logged, n_neighbors=8)
+    assert set(status(logged).values()) == {"ok"}
+
+
+def test_the_very_same_run_again_leaves_nothing_stale(logged):
+    dbx.pp.pca(logged, n_comps=4)
+    dbx.pp.neighbors(logged, n_neighbors=8)
+    dbx.pp.pca(logged, n_comps=4)
+    assert set(status(logged).values()) == {"ok"}
+
+
+def test_other_slots_are_another_step(logged):
+    dbx.pp.pca(logged, n_comps=4)
+    dbx.pp.pca(logged, n_comps=6, key_added="pca_6")
+    assert names(logged)[-2:] == ["pca", "pca_2"]
+
+
+def test_a_second_log1p_composes_and_is_warned_of(logged):
+    with pytest.warns(UserWarning, match="already"):
+        dbx.pp.log1p(logged)
+    assert names(logged) == ["normalize_total", "log1p", "log1p_2"]
+    assert dbx.steps(logged).loc["log1p_2", "reads"] == "X (log1p)"
+
+
+def test_counts_put_back_start_over(logged):
+    dbx.pp.scale(logged)
+    logged.X = logged.layers["counts"].copy()
+    del logged.uns["log1p"]
+    dbx.pp.normalize_total(logged, target_sum=1e4)
+    dbx.pp.log1p(logged)
+    assert names(logged) == ["normalize_total", "log1p"]
+    assert set(status(logged).values()) == {"ok"}
+
+
+def test_data_changed_outside_dbx_is_a_gap_that_stops_a_rerun(logged, counts):
+    sc.pp.scale(logged)
+    dbx.pp.pca(logged, n_comps=4)
+    assert status(logged)["pca"] == "gap"
+    assert "changed after log1p" in dbx.steps(logged).loc["pca", "reads"]
+    query = counts[:40].copy()
+    with pytest.raises(ValueError, match="'pca' cannot be rerun: X was changed outside dbx after 'log1p'"):
+        dbx.rerun(query, logged, steps=["pca"])
+
+
+def test_every_later_reader_of_a_change_has_the_gap(logged):
+    sc.pp.scale(logged)
+    dbx.pp.pca(logged, n_comps=4)
+    dbx.pp.pca(logged, n_comps=3, key_added="again")
+    assert [s for s in status(logged).values()].count("gap") == 2
+
+
+def test_cutting_cells_and_genes_is_no_gap(logged):
+    dbx.pp.highly_variable_genes(logged, n_top_genes=100)
+    cut = logged[:120, logged.var["highly_variable"]].copy()
+    dbx.pp.pca(cut, n_comps=4)
+    assert dbx.steps(cut).loc["pca", "reads"].startswith("X (log1p)")
+    assert len(load(cut)["pca"].genes) == 100
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_step_leaves_no_trace(logged, monkeypatch, error):
+    before = logged.copy()
+
+    def stop(self, x):
+        raise error
+
+    monkeypatch.setattr(PCA, "__call__", stop)
+    with pytest.raises(error):
+        dbx.pp.pca(logged, n_comps=4)
+    assert names(logged) == names(before)
+    assert "X_pca" not in logged.obsm
+    assert (logged.X != before.X).nnz == 0
+
+
+def test_known_log_values_where_counts_are_needed(logged):
+    before = logged.X.copy()
+    with pytest.raises(ValueError, match="needs raw counts.* holds log-normalised values.*layer='counts'"):
+        dbx.pp.normalize_total(logged)
+    assert (before != logged.X).nnz == 0
+
+
+def test_nan_is_located(counts):
+    adata = counts.copy()
+    adata.X = adata.X.toarray()
+    adata.X[5, 3] = np.nan
+    with pytest.raises(ValueError, match=r"adata.X contains 1 NaN or infinite values, the first in row 5, column 3"):
+        dbx.pp.pca(adata)
+    adata.X[5, 3] = 1
+
+
+def test_doubled_gene_names_are_refused(counts):
+    adata = counts.copy()
+    adata.var_names = ["g", "g", *adata.var_names[2:]]
+    with pytest.raises(ValueError, match="not unique .*var_names_make_unique"):
+        dbx.pp.pca(adata)
