@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -100,7 +101,7 @@ def _add_sparse(rows: sparse.csr_matrix, transform: Transform | None, total: np.
     n_rows, n_columns = rows.shape
     steps = np.searchsorted(rows.indptr, np.arange(0, rows.nnz, CHUNK), side="right") - 1
     edges = np.unique(np.append(steps, n_rows))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         first, last = rows.indptr[start], rows.indptr[stop]
         values = rows.data[first:last]
         values = np.array(values if transform is None else transform(values), dtype=np.float64)

@@ -36,7 +36,7 @@ def bin_edges(means: np.ndarray, flavor: str, n_bins: int) -> np.ndarray:
 
 
 def normalized(dispersion: np.ndarray, means: np.ndarray, flavor: str, n_bins: int) -> np.ndarray:
-    """Dispersion less its bin's centre over its bin's spread: mean and sd for ``"seurat"``, median and MAD otherwise."""
+    """Dispersion less its bin's centre over its bin's spread: mean and sd for ``"seurat"``, else median and MAD."""
     bins = np.searchsorted(bin_edges(means, flavor, n_bins), means, side="left")
     centre, spread = np.full(len(means), np.nan), np.full(len(means), np.nan)
     for one in np.unique(bins):

@@ -19,8 +19,8 @@ FLAVORS = ("seurat", "cell_ranger")
 class HighlyVariable(Operator):
     """Genes whose dispersion stands out among genes of a like mean; with batches, in as many of them as possible.
 
-    ``log_base`` is the base of the logarithms that ``flavor="seurat"`` takes back (None for natural). With
-    ``n_top_genes`` the bounds are not used. A selection: on a query it is kept.
+    A bound of None is none; with ``n_top_genes`` the bounds are not used. ``log_base`` is the base of the logarithms
+    that ``flavor="seurat"`` takes back (None for natural). A selection: on a query it is kept.
     """
 
     name = "highly_variable_genes"
@@ -43,9 +43,9 @@ class HighlyVariable(Operator):
         *,
         flavor: str = "seurat",
         n_top_genes: int | None = None,
-        min_disp: float = 0.5,
+        min_disp: float | None = 0.5,
         max_disp: float | None = None,
-        min_mean: float = 0.0125,
+        min_mean: float | None = 0.0125,
         max_mean: float | None = 3.0,
         n_bins: int = 20,
         filter_unexpressed_genes: bool = False,
@@ -70,8 +70,8 @@ class HighlyVariable(Operator):
         groups = moments(x, codes, n_groups, transform=self._from_log())
         if not np.isfinite(groups.squares).all():
             msg = (
-                'flavor="seurat" takes logarithms back, and exp(x) overflows here: the values look like raw counts. Run '
-                'dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or use flavor="seurat_v3" on counts.'
+                'flavor="seurat" takes logarithms back, and exp(x) overflows here: the values look like raw counts. '
+                'Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or use flavor="seurat_v3" on counts.'
             )
             raise ValueError(msg)
         filtered = self.filter_unexpressed_genes or batch is not None
@@ -119,9 +119,9 @@ class HighlyVariable(Operator):
         return flag, norm
 
     def _within(self, means, norm):
-        max_disp = np.inf if self.max_disp is None else self.max_disp
-        max_mean = np.inf if self.max_mean is None else self.max_mean
-        return (means > self.min_mean) & (means < max_mean) & (norm > self.min_disp) & (norm < max_disp)
+        lowest = [-np.inf if bound is None else bound for bound in (self.min_mean, self.min_disp)]
+        highest = [np.inf if bound is None else bound for bound in (self.max_mean, self.max_disp)]
+        return (means > lowest[0]) & (means < highest[0]) & (norm > lowest[1]) & (norm < highest[1])
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

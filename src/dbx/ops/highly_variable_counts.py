@@ -17,8 +17,8 @@ FLAVORS = ("seurat_v3", "seurat_v3_paper")
 class HighlyVariableCounts(Operator):
     """Genes whose counts vary more than their mean predicts; with batches, by median rank and number of batches.
 
-    ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: on a query it
-    is kept.
+    ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: on a query
+    it is kept.
     """
 
     name = "highly_variable_genes_v3"

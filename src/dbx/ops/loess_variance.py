@@ -10,7 +10,10 @@ from dbx.data.moments import Moments, grouped_rows
 
 
 def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float) -> np.ndarray:
-    """Standard deviation that a local quadratic fit of log variance on log mean predicts, an array of shape (n_genes,)."""
+    """Standard deviation that a local quadratic fit of log variance on log mean predicts.
+
+    An array of shape (n_genes,). The fit jumps with the last bit of its inputs where means tie, so these are best exact.
+    """
     from skmisc.loess import loess
 
     varies = variance > 0

@@ -56,9 +56,9 @@ def run_step(
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
-    ``constants`` are plain values to write besides (slot -> value), which inputs may name too, ``select`` the boolean gene mask (a slot or an
-    array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in. Everything is computed
-    before anything is assigned, and assigned whole or not at all.
+    ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the boolean
+    gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in.
+    Everything is computed before anything is assigned, and assigned whole or not at all.
     """
     if copy:
         data = data.copy()

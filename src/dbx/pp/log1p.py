@@ -1,0 +1,85 @@
+"""Logarithm of one plus the value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbx.ops.log1p import Log1p
+from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
+from dbx.program import matrix_slot, run_step
+from dbx.program.log import warn
+from dbx.program.slots import Slot, exists
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+    from scipy.sparse import csc_matrix, csr_matrix
+
+
+def log1p(
+    data: AnnData | MuData | np.ndarray | csr_matrix | csc_matrix,
+    *,
+    base: float | None = None,
+    copy: bool = False,
+    chunked: bool | None = None,
+    chunk_size: int | None = None,
+    layer: str | None = None,
+    obsm: str | None = None,
+    mod: str | None = None,
+) -> AnnData | MuData | np.ndarray | csr_matrix | csc_matrix | None:
+    """Take the logarithm of one plus each value.
+
+    As :func:`scanpy.pp.log1p`.
+
+    Parameters
+    ----------
+    data
+        Values of cells by genes, none below -1; dense, sparse or (staying lazy) dask. A plain array is transformed and
+        returned, and no step is recorded.
+    base
+        Base of the logarithm; None is the natural one.
+    copy
+        Work on a copy and return it.
+    chunked, chunk_size
+        Accepted for scanpy's sake: dbx always works by blocks.
+    layer
+        Layer to transform instead of ``X``.
+    obsm
+        Array of ``adata.obsm`` to transform instead of ``X``.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, the copy if ``copy=True``, or the transformed array where an array was given. Sets:
+
+    ``adata.X`` | ``adata.layers[layer]`` | ``adata.obsm[obsm]``
+        Logarithms; integers become float32. Sparse stays sparse, as CSR.
+    ``adata.uns['log1p']['base']``
+        The base.
+
+    Raises
+    ------
+    NotImplementedError
+        ``chunked`` together with ``layer`` or ``obsm``, or data on disk.
+    """
+    operator = Log1p(base=base)
+    if is_array(data):
+        refuse_for_arrays(chunked=chunked, chunk_size=chunk_size, layer=layer, obsm=obsm, mod=mod)
+        return on_array(operator, data, copy=copy)
+    if chunked and (layer is not None or obsm is not None):
+        msg = "`chunked` works on X only, not on `layer` or `obsm`: leave it out, dbx always works by blocks."
+        raise NotImplementedError(msg)
+    if exists(data, Slot.parse("uns/log1p", mod)):
+        warn("adata.X seems to be already log-transformed.")
+    slot = matrix_slot(layer, obsm)
+    return run_step(
+        data,
+        operator,
+        reads={"x": slot},
+        writes={"x": slot},
+        constants={"uns/log1p": {"base": base}},
+        copy=copy,
+        mod=mod,
+    )
