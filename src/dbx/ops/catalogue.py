@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from dbx.ops.highly_variable import HighlyVariable
+from dbx.ops.highly_variable_counts import HighlyVariableCounts
+from dbx.ops.log1p import Log1p
+from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Operator
+from dbx.ops.pca import PCA
+from dbx.ops.scale import Scale
 
-CATALOGUE: dict[str, type[Operator]] = {}
+OPERATORS: tuple[type[Operator], ...] = (
+    NormalizeTotal,
+    Log1p,
+    HighlyVariable,
+    HighlyVariableCounts,
+    Scale,
+    PCA,
+)
+
+CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}
