@@ -1,0 +1,229 @@
+"""The demonstration: raw counts of two protocols to a corrected embedding, clusters, markers, and a program for new cells."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import dbx
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SINGLET = "SNG"
+N_GENES, N_COMPS, RESOLUTION = 2000, 20, 0.2
+RERUN_ELSEWHERE = """
+import sys, anndata, dbx
+reference, query = (anndata.read_h5ad(path) for path in sys.argv[1:3])
+dbx.rerun(query, reference)
+query.write(sys.argv[3])
+"""
+
+
+@dataclass
+class Report:
+    """What the demonstration has to say: rows of a table, printed at the end."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, what: str, value: str) -> None:
+        """Add a row."""
+        self.rows.append((what, value))
+
+    def show(self) -> None:
+        """Print the table."""
+        width = max(len(what) for what, _ in self.rows)
+        print()
+        for what, value in self.rows:
+            print(f"  {what:<{width}}  {value}")
+
+
+def run_demo(out: Path) -> None:
+    """Run the whole demonstration and write its files and figures to a folder."""
+    import matplotlib as mpl
+
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    report = Report()
+    adata = dbx.datasets.mixology()
+    print(
+        f"dbx {dbx.__version__} on {_device()}: {adata.n_obs} cells x {adata.n_vars} genes, raw counts of three lung cancer lines\n"
+        "by two protocols (CEL-seq2, Drop-seq; Tian et al., Nature Methods 2019, GSE118767)\n"
+    )
+    with mpl.rc_context({"backend": "agg", "figure.dpi": 120}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="(scanpy|anndata|seaborn)")
+        joint = jointly(adata.copy(), report)
+        differential(joint, report)
+        reference, query = held_out(adata, report)
+        files = save(joint, reference, query, adata, out, report)
+        figures(joint, reference, query, out)
+    report.add("time", f"{time.perf_counter() - start:.0f} s")
+    report.show()
+    print(f"\nWritten to {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f'\nNext: import anndata, dbx; adata = anndata.read_h5ad("{files[0]}"); dbx.steps(adata)')
+
+
+def jointly(adata: AnnData, report: Report) -> AnnData:
+    """Both protocols together: genes chosen per batch, Harmony, neighbours, UMAP, Leiden, markers."""
+    adata.layers["counts"] = adata.X.copy()
+    _steps(
+        "both protocols, corrected",
+        lambda: dbx.pp.normalize_total(adata),
+        lambda: dbx.pp.log1p(adata),
+        lambda: dbx.pp.highly_variable_genes(adata, n_top_genes=N_GENES, batch_key="batch"),
+        lambda: dbx.pp.pca(adata, n_comps=N_COMPS),
+        lambda: dbx.tl.harmony(adata, "batch"),
+        lambda: dbx.pp.neighbors(adata, use_rep="X_pca_harmony"),
+        lambda: dbx.tl.umap(adata),
+        lambda: dbx.tl.leiden(adata, resolution=RESOLUTION, flavor="igraph", n_iterations=2),
+        lambda: dbx.tl.rank_genes_groups(adata, "leiden", method="wilcoxon"),
+    )
+    from sklearn.metrics import adjusted_rand_score
+
+    single = singlets(adata)
+    ari = adjusted_rand_score(adata.obs["cell_line"][single], adata.obs["leiden"][single])
+    report.add("clusters", f"{adata.obs['leiden'].nunique()}; ARI to the known cell line {ari:.3f} (singlets)")
+    before = lisi(adata, "X_pca")
+    after = lisi(adata, "X_pca_harmony")
+    report.add("batch mixing, iLISI (1 to 2)", f"{before['batch']:.2f} before, {after['batch']:.2f} after Harmony")
+    report.add(
+        "cell lines apart, cLISI (1 is best)", f"{before['cell_line']:.3f} before, {after['cell_line']:.3f} after"
+    )
+    return adata
+
+
+def differential(adata: AnnData, report: Report) -> None:
+    """Two clonal lines compared, the protocol taken into account."""
+    lines = sorted(adata.obs["cell_line"].astype(str).unique())[:2]
+    pair = adata[singlets(adata) & adata.obs["cell_line"].isin(lines).to_numpy()].copy()
+    contrast = ("cell_line", lines[1], lines[0])
+    _steps("expression of two lines", lambda: _de(pair, contrast))
+    adata.uns["demo_de"] = {"contrast": np.array(contrast, dtype=object)}
+    adata.varm["de"] = pair.varm["de"]
+    table = dbx.get.de(adata)
+    found = int((table["padj"] < 0.05).sum())
+    top = ", ".join(table.iloc[:4, 0].astype(str)) if "gene" in table else ", ".join(map(str, table.index[:4]))
+    report.add(f"{lines[1]} against {lines[0]}", f"{found} genes at padj < .05, first {top}")
+    report.add("", "(cells of one line are not replicates: read the ranking, not the p-values)")
+
+
+def _de(pair: AnnData, contrast: tuple[str, str, str]) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*replicates.*")  # the report says it
+        dbx.tl.de(pair, "~ batch + cell_line", contrast=contrast, layer="counts")
+
+
+def held_out(adata: AnnData, report: Report) -> tuple[AnnData, AnnData]:
+    """The program fitted on CEL-seq2 alone, then rerun on the Drop-seq cells it never saw."""
+    is_reference = adata.obs["batch"].astype(str).str.startswith("CEL").to_numpy()
+    reference, query = adata[is_reference].copy(), adata[~is_reference].copy()
+    reference.layers["counts"] = reference.X.copy()
+    _steps(
+        "CEL-seq2 alone, then new cells",
+        lambda: dbx.pp.normalize_total(reference),
+        lambda: dbx.pp.log1p(reference),
+        lambda: dbx.pp.highly_variable_genes(reference, n_top_genes=N_GENES),
+        lambda: dbx.pp.pca(reference, n_comps=N_COMPS),
+        lambda: dbx.pp.neighbors(reference),
+        lambda: dbx.tl.umap(reference),
+        lambda: dbx.tl.leiden(reference, resolution=RESOLUTION, flavor="igraph", n_iterations=2),
+        lambda: dbx.rerun(query, reference),
+    )
+    dbx.tl.transfer_labels(query, reference, "cell_line", key_added="predicted_line")
+    right = (query.obs["predicted_line"].astype(str) == query.obs["cell_line"].astype(str)).to_numpy()
+    report.add(
+        "new cells, program of CEL-seq2 rerun on Drop-seq",
+        f"cell line right for {right[singlets(query)].mean():.3f} of singlets, {right.mean():.3f} of all {query.n_obs}",
+    )
+    return reference, query
+
+
+def save(joint, reference, query, adata: AnnData, out: Path, report: Report) -> list[Path]:
+    """Write the data, and rerun the saved program in a new process."""
+    files = [out / "joint.h5ad", out / "reference.h5ad", out / "mapped.h5ad"]
+    for data, path in zip((joint, reference, query), files, strict=True):
+        data.write_h5ad(path)
+    raw, again = out / "new_cells.h5ad", out / "mapped_again.h5ad"
+    adata[query.obs_names].copy().write_h5ad(raw)
+    command = [sys.executable, "-c", RERUN_ELSEWHERE, *map(str, (files[1], raw, again))]
+    _steps("saved file, new process", lambda: subprocess.run(command, check=True))
+    import anndata
+
+    repeated = anndata.read_h5ad(again)
+    same = all(np.array_equal(repeated.obsm[key], query.obsm[key]) for key in ("X_pca", "X_umap"))
+    again.unlink()
+    report.add("saved program in a new process", "the same bits" if same else "DIFFERENT RESULTS")
+    return files
+
+
+def figures(joint: AnnData, reference: AnnData, query: AnnData, out: Path) -> None:
+    """UMAPs, volcano, the drawn program, new cells in the reference's layout."""
+    import scanpy as sc
+    from matplotlib import pyplot as plt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sc.pl.umap(joint, color=["batch", "cell_line", "leiden"], show=False, frameon=False, wspace=0.35)
+        plt.gcf().savefig(out / "umap.png", bbox_inches="tight", dpi=120)
+        plt.close("all")
+    contrast = joint.uns["demo_de"]["contrast"]
+    dbx.pl.volcano(joint, title=f"{contrast[1]} against {contrast[0 + 2]}", show=False, save=str(out / "volcano.png"))
+    dbx.pl.program(joint, title="The recorded program", show=False, save=str(out / "program.png"))
+    _mapped_figure(reference, query, out / "mapped.png")
+    plt.close("all")
+
+
+def _mapped_figure(reference: AnnData, query: AnnData, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+    lines = sorted(reference.obs["cell_line"].astype(str).unique())
+    for color, line in zip(("#3c78a8", "#d9822b", "#4f9d5d", "#8e63a8"), lines, strict=False):
+        for data, marker, alpha in ((reference, "o", 0.25), (query, "^", 0.9)):
+            at = data.obs["cell_line"].astype(str).to_numpy() == line
+            label = f"{line}, {'CEL-seq2 (reference)' if marker == 'o' else 'Drop-seq (new)'}"
+            axis.scatter(
+                *data.obsm["X_umap"][at].T, c=color, marker=marker, s=16, alpha=alpha, linewidths=0, label=label
+            )
+    axis.legend(frameon=False, fontsize=7)
+    axis.set(
+        xticks=[], yticks=[], xlabel="UMAP1", ylabel="UMAP2", title="New cells in the frozen layout of the reference"
+    )
+    figure.savefig(path, dpi=120)
+
+
+def lisi(adata: AnnData, use_rep: str) -> dict[str, float]:
+    """Median LISI of batch and of cell line over singlets."""
+    single = adata[singlets(adata)].copy()
+    dbx.tl.lisi(single, ["batch", "cell_line"], use_rep=use_rep)
+    return {key: float(np.median(single.obs[f"lisi_{key}"])) for key in ("batch", "cell_line")}
+
+
+def singlets(adata: AnnData) -> np.ndarray:
+    """Cells whose genotypes are of one line, an array of shape (n_cells,), bool."""
+    return (adata.obs["demuxlet_cls"] == SINGLET).to_numpy()
+
+
+def _steps(title: str, *calls: Callable[[], object]) -> None:
+    """Run calls under one progress bar."""
+    from tqdm import tqdm
+
+    for call in tqdm(
+        calls, desc=f"{title:<32}", unit="step", bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} [{elapsed}]"
+    ):
+        call()
+
+
+def _device() -> str:
+    import jax
+
+    device = jax.devices()[0]
+    return "the CPU" if device.platform == "cpu" else device.device_kind
