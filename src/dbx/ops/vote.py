@@ -1,0 +1,52 @@
+"""A weighted vote of each cell's neighbours over their labels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from dbx.ops.values import Codes, Graph
+
+
+def neighbours_vote(graph: Graph, labels: Codes) -> jax.Array:
+    """Share of each label in a cell's edge weight, an array of shape (n_cells, n_levels).
+
+    ``labels`` are those of the reference cells. Neighbours without a label do not vote; the row of a cell that has no
+    labelled neighbour is zero. Differentiable in the weights. Of a symmetric graph, all reference cells must be there
+    for an implied edge to count.
+    """
+    n_cells = len(graph)
+    ballots = _ballots(labels)
+    votes = jnp.zeros((n_cells, labels.n_levels), graph.weights.dtype)
+    votes = votes.at[jnp.arange(n_cells)[:, None], ballots[graph.indices]].add(graph.weights, mode="drop")
+    if graph.symmetric:
+        ends, implied = implied_edges(graph)
+        own = ballots[jnp.maximum(graph.rows, 0)]
+        votes = votes.at[jnp.where(implied, ends, n_cells), own[:, None]].add(graph.weights, mode="drop")
+    total = votes.sum(axis=1, keepdims=True)
+    return votes / jnp.where(total > 0, total, 1)
+
+
+def _ballots(labels: Codes) -> jax.Array:
+    """Codes with a missing label (-1) moved past the last column, where it is dropped."""
+    codes = jnp.asarray(labels.codes)
+    return jnp.where(codes < 0, labels.n_levels, codes)
+
+
+def implied_edges(graph: Graph) -> tuple[jax.Array, jax.Array]:
+    """Where the other end of each listed edge stands in a symmetric graph, and whether the edge back is implied there.
+
+    Two arrays of shape (n_cells, width), int32 and bool. No edge back is implied where it is listed itself, at a cell
+    of its own, or where either end is not among the cells.
+    """
+    rows, neighbours, weights = map(jnp.asarray, (graph.rows, graph.indices, graph.weights))
+    places = jnp.full(graph.n_reference, -1, jnp.int32)
+    places = places.at[jnp.where(rows < 0, graph.n_reference, rows)].set(jnp.arange(len(rows)), mode="drop")
+    ends = places[neighbours]
+    implied = (rows[:, None] >= 0) & (ends >= 0) & (neighbours != rows[:, None])
+
+    def without_listed(slot, implied):
+        listed = (neighbours[ends, slot] == rows[:, None]) & (weights[ends, slot] != 0)
+        return implied & ~listed
+
+    return ends, jax.lax.fori_loop(0, neighbours.shape[1], without_listed, implied)

@@ -1,0 +1,209 @@
+"""Leiden clusters, with scanpy's signature, keys and partitions, and a vote that places new cells in them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from packaging.version import Version
+
+from dbx.ops.leiden import Leiden, partition_class
+from dbx.ops.operator import frozen
+from dbx.program import graph_slot, log, resolve_seed, run_step
+from dbx.program.compat import SCANPY
+from dbx.program.slots import Slot, holder, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from scipy import sparse
+
+
+def leiden(
+    adata: AnnData | MuData,
+    resolution: float = 1,
+    *,
+    restrict_to: tuple[str, Sequence[str]] | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    rng: int | np.random.Generator | None = None,
+    key_added: str = "leiden",
+    adjacency: sparse.spmatrix | None = None,
+    directed: bool | None = None,
+    use_weights: bool = True,
+    n_iterations: int = -1,
+    partition_type: type | None = None,
+    neighbors_key: str | None = None,
+    obsp: str | None = None,
+    copy: bool = False,
+    flavor: Literal["leidenalg", "igraph"] | None = None,
+    mod: str | None = None,
+    **clustering_args: Any,
+) -> AnnData | MuData | None:
+    """Cluster cells by the Leiden algorithm (Traag, Waltman and van Eck, Scientific Reports, 2019).
+
+    Counterpart of :func:`scanpy.tl.leiden`, whose partition this is: the same library is called on the same graph with
+    the same seed. A new cell joins the cluster that most of its edge weight to the reference cells goes to.
+
+    Parameters
+    ----------
+    adata
+        The annotated data, with neighbours.
+    resolution
+        The higher, the more clusters. None for a ``partition_type`` that has none.
+    restrict_to
+        ``(column of obs, categories)``: divide these cells only.
+    random_state, rng
+        Seed.
+    key_added
+        Key for ``obs``, ``obsm`` and ``uns``; the default becomes ``"leiden_R"`` with ``restrict_to``.
+    adjacency
+        Sparse matrix of shape (n_cells, n_cells) to cluster instead of the neighbours' connectivities. So that the step
+        can be recorded, it is kept in ``obsp[f"{key_added}_adjacency"]``.
+    directed
+        Whether edges have a direction: by default yes for leidenalg, and never for igraph.
+    use_weights
+        Use the weights of edges.
+    n_iterations
+        Passes of the algorithm, -1 until nothing changes.
+    partition_type
+        One of leidenalg's classes, :class:`leidenalg.RBConfigurationVertexPartition` by default.
+    neighbors_key
+        Cluster the connectivities that ``uns[neighbors_key]`` names.
+    obsp
+        Cluster this entry of ``obsp``; not together with ``neighbors_key``.
+    copy
+        Return a copy instead of writing into ``adata``.
+    flavor
+        ``"leidenalg"`` or ``"igraph"``, which is much faster. None stands for leidenalg, as in scanpy 1.x, or igraph
+        where leidenalg is not installed.
+    mod
+        Modality of a MuData to work on.
+    **clustering_args
+        Further plain arguments of :func:`leidenalg.find_partition` or :meth:`igraph.Graph.community_leiden`.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obs[key_added]``
+        Cluster of each cell, categorical: ``"0"``, ``"1"``, ...
+    ``obsm[f"{key_added}_probabilities"]``
+        Share of each cluster in the cell's edge weight, array of shape (n_cells, n_clusters), float32, clusters in the
+        order of the categories. A cell without neighbours has 1 for its own.
+    ``uns[key_added]``
+        ``params`` and, as scanpy from 1.12 on, ``modularity``.
+
+    Raises
+    ------
+    ValueError
+        An argument does not go with the flavor; ``adjacency`` has another shape than cells; a category is not there.
+    ImportError
+        leidenalg is asked for and not installed.
+    """
+    flavor = _flavor(flavor, directed=directed, partition_type=partition_type)
+    column, categories = _restriction(adata, restrict_to, mod)
+    if restrict_to is not None and key_added == "leiden":
+        key_added = "leiden_R"
+    operator = Leiden(
+        resolution=resolution,
+        flavor=flavor,
+        n_iterations=n_iterations,
+        directed=directed,
+        use_weights=use_weights,
+        partition_type=_partition_name(partition_type),
+        restrict_to=categories,
+        clustering_args=_plain_arguments(clustering_args),
+    )
+    seed = resolve_seed(random_state, rng)
+    data = adata.copy() if copy else adata
+    writes = {"labels": f"obs/{key_added}", "probabilities": f"obsm/{key_added}_probabilities"}
+    if Version("1.12.0.dev0") <= SCANPY:
+        writes["modularity"] = f"uns/{key_added}/modularity"
+    params = {"resolution": resolution, "random_state": seed, "n_iterations": n_iterations}
+    with _in_obsp(data, f"{key_added}_adjacency", adjacency, mod) as kept:
+        graph = kept or graph_slot(data, neighbors_key, obsp, mod=mod)
+        run_step(
+            data,
+            operator,
+            reads={"graph": graph} if column is None else {"graph": graph, "groups": column},
+            writes=writes,
+            constants={f"uns/{key_added}/params": params},
+            seed=seed,
+            mod=mod,
+        )
+    return data if copy else None
+
+
+def _plain_arguments(arguments: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    values = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
+    return frozen(sorted(values.items()))
+
+
+def _flavor(flavor: str | None, *, directed: bool | None, partition_type: type | None) -> str:
+    installed = importlib.util.find_spec("leidenalg") is not None
+    if flavor is None:
+        flavor = "leidenalg" if installed else "igraph"
+        log.hint(f"clustering with {flavor}")
+    if flavor not in ("leidenalg", "igraph"):
+        msg = f'flavor must be "leidenalg" or "igraph", not {flavor!r}.'
+        raise ValueError(msg)
+    if flavor == "igraph" and (directed or partition_type is not None):
+        msg = 'directed=True and partition_type= need flavor="leidenalg" (pip install leidenalg).'
+        raise ValueError(msg)
+    if flavor == "leidenalg" and not installed:
+        msg = 'flavor="leidenalg" needs leidenalg: pip install leidenalg, or say flavor="igraph".'
+        raise ImportError(msg)
+    return flavor
+
+
+def _partition_name(partition_type: type | None) -> str | None:
+    if partition_type is None:
+        return None
+    name = partition_type.__name__
+    if partition_class(name) is not partition_type:
+        msg = f"partition_type={partition_type!r} is not leidenalg's own, so that the step could not be recorded."
+        raise ValueError(msg)
+    return name
+
+
+def _restriction(data, restrict_to, mod: str | None) -> tuple[str | None, tuple[str, ...] | None]:
+    """(slot of the column, its categories to divide)."""
+    if restrict_to is None:
+        return None, None
+    column, categories = restrict_to
+    present = set(read(data, Slot.parse(f"obs/{column}", mod)).astype(str))
+    missing = [category for category in categories if category not in present]
+    if missing or isinstance(categories, str):
+        msg = (
+            f"restrict_to=({column!r}, {categories!r}): {column!r} has no category {', '.join(map(repr, missing))}; "
+            f"its categories are {', '.join(map(repr, sorted(present)))}. "
+            'Pass a list of them, such as ("leiden", ["0", "1"]).'
+        )
+        raise ValueError(msg)
+    return f"obs/{column}", tuple(categories)
+
+
+@contextmanager
+def _in_obsp(data, key: str, adjacency, mod: str | None) -> Iterator[str | None]:
+    """A matrix passed by the user as a slot; whatever fails, obsp is as it was."""
+    if adjacency is None:
+        yield None
+        return
+    owner = holder(data, Slot("obsp", (key,), mod))
+    if adjacency.shape != (owner.n_obs, owner.n_obs):
+        n_cells = owner.n_obs
+        msg = f"adjacency has shape {adjacency.shape}; with {n_cells} cells it must be {(n_cells, n_cells)}."
+        raise ValueError(msg)
+    before = owner.obsp.get(key)
+    owner.obsp[key] = adjacency
+    try:
+        yield f"obsp/{key}"
+    except BaseException:
+        if before is None:
+            del owner.obsp[key]
+        else:
+            owner.obsp[key] = before
+        raise

@@ -1,0 +1,117 @@
+"""Labels of reference cells, carried over to the new cells that were placed among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.ops.values import Edges
+from dbx.ops.vote import neighbours_vote
+from dbx.program import log
+from dbx.program.registry import load
+from dbx.program.run import reference_digests
+from dbx.program.slots import Slot, SlotError, as_codes, exists, holder, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+GRAPH = "obsm/reference_connectivities"
+BLOCK = 1 << 14
+
+
+def transfer_labels(
+    adata: AnnData | MuData,
+    reference: AnnData | MuData,
+    key: str,
+    *,
+    key_added: str | None = None,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Give new cells the label that most of their edge weight to reference cells goes to.
+
+    The neighbours are those that :func:`dbx.rerun` found. A weighted vote of nearest neighbours (Cover and Hart, IEEE
+    Transactions on Information Theory, 1967); :func:`scanpy.tl.ingest` counts the neighbours without weights.
+
+    Parameters
+    ----------
+    adata
+        The new cells, after ``dbx.rerun(adata, reference)`` with a program that has neighbours.
+    reference
+        The reference cells, as they were then.
+    key
+        Column of ``reference.obs`` with the labels. Cells without a label do not vote.
+    key_added
+        Column to write, ``key`` by default.
+    copy
+        Return a copy instead of writing into ``adata``.
+    mod
+        Modality of a MuData to work on.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obs[key_added]``
+        Label of each cell, categorical with the reference's categories; missing where no neighbour has a label.
+    ``obs[f"{key_added}_probability"]``
+        Share of this label in the cell's edge weight to labelled cells, float32; 0 where no neighbour has a label.
+
+    Raises
+    ------
+    SlotError
+        There are no edges to a reference in ``adata``, or no column ``key`` in ``reference``.
+    ValueError
+        ``reference`` does not hold the cells the edges lead to.
+    """
+    graph = _edges(adata, reference, mod)
+    labels = as_codes(read(reference, Slot.parse(f"obs/{key}", mod)).astype("category"))
+    votes = np.concatenate([_votes(graph.block(slice(at, at + BLOCK)), labels) for at in range(0, len(graph), BLOCK)])
+    best, found = votes.argmax(axis=1), votes.any(axis=1)
+    data = adata.copy() if copy else adata
+    obs = holder(data, Slot("obs", mod=mod)).obs
+    key_added = key_added or key
+    obs[key_added] = pd.Categorical.from_codes(np.where(found, best, -1), categories=list(labels.levels))
+    obs[f"{key_added}_probability"] = votes.max(axis=1)
+    log.hint(f"added\n    adata.obs[{key_added!r}]\n    adata.obs['{key_added}_probability']")
+    return data if copy else None
+
+
+_votes = jax.jit(neighbours_vote)
+
+
+def _edges(adata, reference, mod: str | None) -> Edges:
+    slot = Slot.parse(GRAPH, mod)
+    if not exists(adata, slot):
+        msg = f"{slot.written()} is missing: place the new cells first, dbx.rerun(adata, reference)."
+        raise SlotError(msg)
+    matrix = sparse.csr_matrix(read(adata, slot))
+    n_reference = holder(reference, Slot("obs", mod=mod)).n_obs
+    if matrix.shape[1] != n_reference:
+        msg = (
+            f"{slot.written()} leads to {matrix.shape[1]} reference cells, but reference has {n_reference}: "
+            "pass the reference of dbx.rerun(adata, reference) as it was then, or rerun."
+        )
+        raise ValueError(msg)
+    _check_same_cells(adata, reference, slot)
+    return Edges(matrix, np.full(matrix.shape[0], -1, np.int32))
+
+
+def _check_same_cells(adata, reference, slot: Slot) -> None:
+    """The digests of the step that made the edges say which cells, with which values, they lead to."""
+    step = load(adata).writer(str(slot))
+    for address, known in ({} if step is None else step.digests).items():
+        there = Slot.parse(address)
+        if exists(reference, there):
+            now = reference_digests(reference, there, read(reference, there))
+            if now is not None and not np.isin(now, known).all():
+                msg = (
+                    f"{int((~np.isin(now, known)).sum())} cells of reference are not those that {slot.written()} "
+                    f"leads to, or {there.written('reference')} was changed since: dbx.rerun(adata, reference) again."
+                )
+                raise ValueError(msg)
