@@ -6,6 +6,7 @@ import scanpy as sc
 
 import dbx
 from dbx.ops.pca import PCA
+from dbx.program import slots
 from dbx.program.registry import load
 
 
@@ -101,17 +102,24 @@ def test_cutting_cells_and_genes_is_no_gap(logged):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_an_interrupted_step_leaves_no_trace(logged, monkeypatch, error):
+@pytest.mark.parametrize("where", ["fit", "third write"])
+def test_an_interrupted_step_leaves_no_trace(logged, monkeypatch, error, where):
     before = logged.copy()
+    count = iter(range(99))
 
-    def stop(self, x):
-        raise error
+    def stop(*arguments, **named):
+        if where == "fit" or next(count) == 2:
+            raise error
+        return write(*arguments, **named)
 
-    monkeypatch.setattr(PCA, "__call__", stop)
+    write = slots.write
+    monkeypatch.setattr(*((PCA, "fit", stop) if where == "fit" else (slots, "write", stop)))
     with pytest.raises(error):
         dbx.pp.pca(logged, n_comps=4)
+    monkeypatch.undo()
     assert names(logged) == names(before)
-    assert "X_pca" not in logged.obsm
+    for mapping in ("obsm", "varm", "uns"):
+        assert set(getattr(logged, mapping)) == set(getattr(before, mapping))
     assert (logged.X != before.X).nnz == 0
 
 

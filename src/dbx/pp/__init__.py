@@ -3,11 +3,13 @@
 from dbx.pp.highly_variable_genes import highly_variable_genes
 from dbx.pp.log1p import log1p
 from dbx.pp.normalize_total import normalize_total
+from dbx.pp.pca import pca
 from dbx.pp.scale import scale
 
 __all__ = [
     "highly_variable_genes",
     "log1p",
     "normalize_total",
+    "pca",
     "scale",
 ]

@@ -42,18 +42,12 @@ def read_versions(registry: Registry, step: Step, read: Read) -> list[Version]:
     return versions
 
 
-def maps_cells(step: Step) -> bool:
-    """Whether a step computes something for cells, rather than only views of genes or tests."""
-    outputs = CATALOGUE[step.operator].outputs if step.operator in CATALOGUE else {}
-    return any(not outputs[name].view for name in step.writes if name in outputs)
-
-
 def make_plan(
     registry: Registry,
     available: Callable[[Version], bool],
     *,
     names: Iterable[str] | None = None,
-    runs: Callable[[Step], bool] = maps_cells,
+    runs: Callable[[Step], bool] = Step.maps_cells,
 ) -> Plan:
     """Plan a rerun that starts at the earliest version of each input that is available.
 

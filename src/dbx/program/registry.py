@@ -100,7 +100,7 @@ class Registry:
 
     def current(self, step: Step) -> bool:
         """Whether something a step wrote is still what its slot holds, as far as the program knows."""
-        return not step.writes or any(self.writer(slot) is step for slot in step.writes.values())
+        return not step.writes or any(self.writer(slot) is step for slot in step.results())
 
     def _live(self) -> set[int]:
         live = {step.id for step in self.steps if self.current(step)}

@@ -16,7 +16,7 @@ from dbx.program import log
 from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.gather import axis_names, original
 from dbx.program.pipeline import excluded_text
-from dbx.program.plan import Plan, Version, make_plan, maps_cells
+from dbx.program.plan import Plan, Version, make_plan
 from dbx.program.reference import load_references
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay, Value
@@ -82,7 +82,7 @@ def rerun(
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
     location = _Location(data, registry, dict(inputs or {}), own=own)
-    plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else maps_cells)
+    plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else Step.maps_cells)
     _say_what_is_left_out(registry, plan, named=steps is not None)
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
@@ -234,7 +234,7 @@ def _kept(data, step: Step) -> Result:
 
 
 def _is_selection(step: Step) -> bool:
-    if maps_cells(step):
+    if step.maps_cells():
         return False
     outputs = step.build().outputs
     return any(not outputs[name].inference for name in step.writes)

@@ -78,6 +78,17 @@ class Step:
             raise LookupError(msg)
         return rebuild(CATALOGUE[self.operator], self.config, self.arrays)
 
+    def results(self) -> list[str]:
+        """The slots it is there for: those of cells, where it has any, rather than statistics of genes beside them."""
+        outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
+        of_cells = [slot for name, slot in self.writes.items() if name in outputs and not outputs[name].view]
+        return of_cells or list(self.writes.values())
+
+    def maps_cells(self) -> bool:
+        """Whether it computes something for cells, rather than only views of genes or tests."""
+        outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
+        return any(name in outputs and not outputs[name].view for name in self.writes)
+
     def sources(self) -> set[int]:
         """Ids of the steps it read from."""
         ids = {read.source for read in self.reads.values()} | {self.select_source}
