@@ -1,0 +1,71 @@
+"""k-means on the host: seeded in proportion to squared distance, refined by Lloyd's iterations."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+
+def kmeans(x: np.ndarray, n_clusters: int, *, seed: int = 0, sample: int = 50, max_iter: int = 10) -> np.ndarray:
+    """Centroids of the rows of ``x``, an array of shape (n_clusters, n_columns).
+
+    Parameters
+    ----------
+    x
+        Array of shape (n_cells, n_columns).
+    n_clusters
+        Number of centroids.
+    seed
+        Seed of the sample and of the first centroids.
+    sample
+        Cells looked at for each centroid; more than these do not move the centroids further than their own spread.
+    max_iter
+        Lloyd's iterations at most; they end earlier when no cell changes its cluster.
+    """
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(seed)
+    if len(x) > n_clusters * sample:
+        x = x[np.sort(rng.choice(len(x), n_clusters * sample, replace=False))]
+    with threadpool_limits(1):  # the products are too small to share: threads would wait for each other
+        return _refine(x, _spread(x, n_clusters, rng), max_iter)
+
+
+def _refine(x, centroids, max_iter):
+    n_clusters = len(centroids)
+    labels = np.full(len(x), -1)
+    for _ in range(max_iter):
+        nearness = x @ centroids.T - np.einsum("ij,ij->i", centroids, centroids) / 2
+        nearest = nearness.argmax(axis=1)
+        if np.array_equal(nearest, labels):
+            break
+        labels = nearest
+        sizes = np.bincount(labels, minlength=n_clusters)
+        cells = (np.ones(len(x), x.dtype), np.argsort(labels, kind="stable"), np.append(0, np.cumsum(sizes)))
+        members = sparse.csr_matrix(cells, (n_clusters, len(x)))
+        centroids = members @ x / np.maximum(sizes, 1)[:, None].astype(x.dtype)
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty):
+            apart = np.einsum("ij,ij->i", x, x) / 2 - nearness[np.arange(len(x)), labels]
+            centroids[empty] = x[np.argsort(-apart, kind="stable")[: len(empty)]]
+    return centroids
+
+
+def _spread(x, n_clusters, rng):
+    """First centroids: of a few cells drawn in proportion to squared distance, each time the one that helps most."""
+    square = np.einsum("ij,ij->i", x, x)
+    chosen = [int(rng.integers(len(x)))]
+    nearest = _distances(x, square, chosen)[0]
+    for draws in rng.random((n_clusters - 1, 2 + int(np.log(n_clusters)))):
+        total = np.cumsum(nearest)
+        drawn = np.minimum(np.searchsorted(total, draws * total[-1], side="right"), len(x) - 1)
+        left = np.minimum(_distances(x, square, drawn), nearest)
+        best = left.sum(axis=1).argmin()
+        chosen.append(int(drawn[best]))
+        nearest = left[best]
+    return x[chosen]
+
+
+def _distances(x, square, cells):
+    """Squared distances to some cells, an array of shape (n_cells chosen, n_cells)."""
+    return np.maximum(square[cells, None] - 2 * (x[cells] @ x.T) + square, 0)
