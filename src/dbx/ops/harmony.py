@@ -90,6 +90,7 @@ class Harmony(Operator):
         self.prune = prune
         self.flavor = flavor
         self.dtype = self.precision = dtype
+        self._check()
 
     def fit(self, *, x: RowBlocks, batch: dict[str, Codes], seed: int = 0, progress=silent) -> None:
         """Cluster and correct in turn until the objective falls by less than ``tol`` of itself."""
@@ -143,3 +144,28 @@ class Harmony(Operator):
 
     def _precise(self):
         return jax.enable_x64(True) if self.dtype == "float64" else contextlib.nullcontext()
+
+    def _check(self):
+        for name, (allowed, words) in SETTINGS.items():
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(allowed(v) for v in values):
+                msg = f"{name}={value!r} must be {words}."
+                raise ValueError(msg)
+
+
+SETTINGS = {
+    "theta": (lambda v: v >= 0, "0 or more"),
+    "lamb": (lambda v: v is None or v > 0, "above 0, or None to estimate it"),
+    "sigma": (lambda v: v > 0, "above 0"),
+    "n_clusters": (lambda v: v is None or v >= 1, "at least 1, or None for a thirtieth of the cells"),
+    "max_iter": (lambda v: v >= 1, "at least 1"),
+    "max_iter_cluster": (lambda v: v >= 1, "at least 1"),
+    "tau": (lambda v: v >= 0, "0 or more"),
+    "block_size": (lambda v: 0 < v <= 1, "above 0 and at most 1: a fraction of the cells"),
+    "alpha": (lambda v: v > 0, "above 0"),
+    "prune": (lambda v: v is None or 0 <= v < 1, "a fraction of a batch's cells, or None"),
+    "flavor": (lambda v: v in ("harmony1", "harmony2"), '"harmony2" or "harmony1"'),
+    "dtype": (lambda v: v in ("float32", "float64"), '"float32" or "float64"'),
+}
+"""Setting -> (what it may be, in words)."""

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from dbx.ops.values import Array, Codes
+
+
+def by_name(values: float | Sequence[float] | None, keys: Sequence[str]) -> float | tuple[float, ...] | None:
+    """A setting given for each key, turned into the order of the keys' names, in which operators take it.
+
+    Raises
+    ------
+    ValueError
+        No key is named, or one of them twice.
+    """
+    if not keys or len(set(keys)) < len(keys):
+        msg = f'key={list(keys)} must name one column of obs or several different ones, such as key="batch".'
+        raise ValueError(msg)
+    if values is None or isinstance(values, int | float):
+        return values
+    values = [float(value) for value in values]
+    if len(values) == len(keys):
+        values = [value for _, value in sorted(zip(keys, values, strict=True))]
+    return tuple(values)
 
 
 def ordered(batch: Mapping[str, Codes]) -> list[Codes]:
