@@ -16,7 +16,7 @@ from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
-from dbx.ops.values import Codes, Edges
+from dbx.ops.values import Codes, Edges, GroupTable
 
 N_CELLS, N_GENES, N_DIMS, N_NEIGHBORS = 120, 60, 6, 8
 
@@ -127,6 +127,8 @@ def leaves(value: Any) -> list[np.ndarray]:
     """Arrays of any output."""
     if sparse.issparse(value):
         return [value.toarray()]
+    if isinstance(value, GroupTable):
+        return [value.values]
     return [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
 
 

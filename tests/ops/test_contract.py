@@ -114,10 +114,11 @@ def test_gradients_agree_with_finite_differences(name):
         graphdef, params, rest = nnx.split(made.operator, nnx.Param, ...)
         params, rest = double(params), double(rest)
         call = double(on_device(made.call))
+        all_leaves, shape = jax.tree.flatten(call)
         weights = {}
 
         def objective(params, floats):
-            inputs = merged(call, floats)
+            inputs = jax.tree.unflatten(shape, [floats.get(str(i), leaf) for i, leaf in enumerate(all_leaves)])
             outputs = nnx.merge(graphdef, params, rest, copy=True)(**inputs)
             total = 0.0
             for key, output in outputs.items():
@@ -128,7 +129,7 @@ def test_gradients_agree_with_finite_differences(name):
                         total = total + (leaf * weight).sum()
             return total
 
-        floats = {key: value for key, value in call.items() if is_float(value)}
+        floats = {str(i): leaf for i, leaf in enumerate(all_leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)}
         assert jax.tree.leaves((params, floats)), f"{name} has nothing to take a gradient in"
         point, unravel = jax.flatten_util.ravel_pytree((params, floats))
         gradient = jax.flatten_util.ravel_pytree(jax.grad(lambda p: objective(*unravel(p)))(point))[0]
@@ -144,19 +145,11 @@ def test_gradients_agree_with_finite_differences(name):
             np.testing.assert_allclose(analytic, numeric, rtol=2e-4, atol=1e-8 * max(abs(float(up)), 1) / step * 1e-6)
 
 
-def is_float(value) -> bool:
-    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
-
-
 def double(tree):
     def one(leaf):
         return jnp.asarray(leaf, jnp.float64) if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating) else leaf
 
     return jax.tree.map(one, tree)
-
-
-def merged(call, floats):
-    return {key: floats.get(key, value) for key, value in call.items()}
 
 
 @pytest.fixture(scope="module")

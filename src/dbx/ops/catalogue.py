@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dbx.ops.harmony import Harmony
 from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
+from dbx.ops.leiden import Leiden
 from dbx.ops.log1p import Log1p
 from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Operator
 from dbx.ops.pca import PCA
+from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
 
 OPERATORS: tuple[type[Operator], ...] = (
@@ -17,6 +20,9 @@ OPERATORS: tuple[type[Operator], ...] = (
     HighlyVariableCounts,
     Scale,
     PCA,
+    Harmony,
+    Leiden,
+    RankGenesGroups,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

@@ -1,5 +1,6 @@
 """Preprocessing: counts to embeddings and neighbours."""
 
+from dbx.pp.harmony_integrate import harmony_integrate
 from dbx.pp.highly_variable_genes import highly_variable_genes
 from dbx.pp.log1p import log1p
 from dbx.pp.normalize_total import normalize_total
@@ -7,6 +8,7 @@ from dbx.pp.pca import pca
 from dbx.pp.scale import scale
 
 __all__ = [
+    "harmony_integrate",
     "highly_variable_genes",
     "log1p",
     "normalize_total",

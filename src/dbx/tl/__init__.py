@@ -1,1 +1,13 @@
-"""dbx"""
+"""Tools: batch correction, layouts, clusters, tests."""
+
+from dbx.tl.harmony import harmony
+from dbx.tl.leiden import leiden
+from dbx.tl.rank_genes_groups import rank_genes_groups
+from dbx.tl.transfer_labels import transfer_labels
+
+__all__ = [
+    "harmony",
+    "leiden",
+    "rank_genes_groups",
+    "transfer_labels",
+]
