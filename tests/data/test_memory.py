@@ -77,3 +77,20 @@ def test_blockwise_statistics():
         print(peak() - size(x))
     """)
     assert extra < ALLOWED
+
+
+def test_counts_to_components():
+    """The workflow as users call it, recorded: normalised, logged, genes chosen, 50 components."""
+    extra = extra_memory("""
+        import anndata as ad
+        import dbx
+
+        adata = ad.AnnData(counts())
+        dbx.pp.normalize_total(adata)
+        dbx.pp.log1p(adata)
+        dbx.pp.highly_variable_genes(adata, n_top_genes=1000)
+        dbx.pp.pca(adata)
+        assert adata.var["highly_variable"].sum() == 1000
+        print(peak() - size(adata.X) - size(adata.obsm["X_pca"]))
+    """)
+    assert extra < ALLOWED
