@@ -13,7 +13,7 @@ from dbx.data.blocks import RowBlocks
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Values turned into float64 at a time."""
 
 

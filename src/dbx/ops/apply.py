@@ -41,6 +41,8 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
 
 def _host_parts(operator, inputs, n_rows):
     """Blocks as they lie in memory, NumPy or CSR, in their own dtype; nothing is compiled."""
+    if not operator.sparse:
+        inputs = {name: _in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
     sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
     if operator.sparse and all(map(sparse.issparse, sources)):
         size = n_rows
@@ -52,10 +54,13 @@ def _host_parts(operator, inputs, n_rows):
         stop = min(start + size, n_rows)
         # what is read whole is not copied
         index = slice(start, stop) if size < n_rows else slice(None)
-        part = {name: x.rows(index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
-        if not operator.sparse:
-            part = {name: x.toarray() if sparse.issparse(x) else x for name, x in part.items()}
+        read = RowBlocks.rows if operator.sparse else RowBlocks.dense
+        part = {name: read(x, index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
         yield start, stop, operator(**part)
+
+
+def _in_own_dtype(x: RowBlocks) -> RowBlocks:
+    return RowBlocks(x, dtype=x.source.dtype if x.source.dtype.kind == "f" else np.float32)
 
 
 def _dense_parts(operator, inputs, n_rows):

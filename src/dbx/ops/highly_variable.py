@@ -36,7 +36,6 @@ class HighlyVariable(Operator):
         "highly_variable_nbatches": Output(axis="genes", dtype="int64", view=True),
         "highly_variable_intersection": Output(axis="genes", dtype="bool", view=True),
     }
-    sparse = True
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from dbx.data.moments import Moments, grouped_rows
 def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float) -> np.ndarray:
     """Standard deviation that a local quadratic fit of log variance on log mean predicts.
 
-    An array of shape (n_genes,). The fit jumps with the last bit of its inputs where means tie, so these are best exact.
+    An array of shape (n_genes,). Where means tie, the fit jumps with the last bit of its inputs: these are exact.
     """
     from skmisc.loess import loess
 

@@ -32,16 +32,23 @@ def divide_rows(x, divisor):
         x = floating(x)
         return x / _like(divisor, x)[:, None]
     values = floating(x.data)
-    return with_values(x, values / np.repeat(np.asarray(divisor, values.dtype), np.diff(x.indptr)))
+    divisors = np.repeat(np.asarray(divisor, values.dtype), np.diff(x.indptr))
+    return with_values(x, np.divide(values, divisors, out=divisors))
 
 
-def divide_columns(x, divisor):
-    """Each column over its own entry of ``divisor``, an array of shape (n_columns,)."""
+def divide_columns(x, divisor, lowest: float | None = None, highest: float | None = None):
+    """Each column over its own entry of ``divisor``, an array of shape (n_columns,), then cut to a range.
+
+    A CSR block is only cut from above.
+    """
     if not sparse.issparse(x):
         x = floating(x)
-        return x / _like(divisor, x)
+        x = x / _like(divisor, x)
+        return x if lowest is None and highest is None else _numpy(x).clip(x, lowest, highest)
     values = floating(x.data)
-    return with_values(x, values / np.asarray(divisor, values.dtype).take(x.indices, mode="clip"))
+    divisors = np.asarray(divisor, values.dtype).take(x.indices, mode="clip")
+    values = np.divide(values, divisors, out=divisors)
+    return with_values(x, values if highest is None else np.minimum(values, values.dtype.type(highest), out=values))
 
 
 def subtract_columns(x, offset):
@@ -56,13 +63,6 @@ def log1p(x, base: float | None = None):
         return with_values(x, log1p(x.data, base))
     logarithm = _numpy(x).log1p(floating(x))
     return logarithm if base is None else logarithm / float(np.log(base))
-
-
-def clip(x, lowest: float | None, highest: float):
-    """Values cut to a range; a CSR block only from above."""
-    if sparse.issparse(x):
-        return with_values(x, np.minimum(x.data, x.data.dtype.type(highest)))
-    return _numpy(x).clip(x, lowest, highest)
 
 
 def where_rows(mask, x, other):

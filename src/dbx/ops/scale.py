@@ -7,7 +7,7 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.rows import clip, divide_columns, subtract_columns, where_rows
+from dbx.ops.rows import divide_columns, subtract_columns, where_rows
 from dbx.ops.values import Codes
 
 
@@ -46,9 +46,8 @@ class Scale(Operator):
 
     def __call__(self, x, mask=None):
         centred = subtract_columns(x, self.mean[...]) if self.zero_center else x
-        scaled = divide_columns(centred, self.std[...])
-        if self.max_value is not None:
-            scaled = clip(scaled, -self.max_value if self.zero_center else None, self.max_value)
+        lowest = -self.max_value if self.zero_center and self.max_value is not None else None
+        scaled = divide_columns(centred, self.std[...], lowest, self.max_value)
         return {"x": scaled if mask is None else where_rows(flags(mask), scaled, x)}
 
 

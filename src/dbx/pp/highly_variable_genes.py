@@ -132,7 +132,7 @@ def highly_variable_genes(
     else:
         compute_step(adata, operator, reads=reads, mod=mod)
     warn_of_values(operator, batched=batch_key is not None, check_values=check_values)
-    owner, flags = holder(adata, Slot.parse("var", mod)), np.asarray(operator.highly_variable[...])
+    owner, flags = holder(adata, Slot.parse("X", mod)), np.asarray(operator.highly_variable[...])
     if not inplace:
         frame = gene_table(operator, columns, owner.var_names)
         return frame.loc[flags] if subset else frame
