@@ -57,9 +57,8 @@ class Leiden(Operator):
     def fit(
         self, *, graph: sparse.csr_matrix, groups: Codes | None = None, seed: int = 0, progress: Progress = silent
     ) -> None:
+        """Find the partition with the library itself."""
         chosen = None if self.restrict_to is None else _members(groups, self.restrict_to)
-        """Find the partition with the library itself."""
-        """Find the partition with the library itself."""
         part = self._partition(graph if chosen is None else graph[chosen][:, chosen], seed)
         names = np.asarray(part.membership).astype(str).astype(object)
         if chosen is not None:

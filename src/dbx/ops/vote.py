@@ -41,7 +41,9 @@ def implied_edges(graph: Graph) -> tuple[jax.Array, jax.Array]:
     """
     rows, neighbours, weights = map(jnp.asarray, (graph.rows, graph.indices, graph.weights))
     places = jnp.full(graph.n_reference, -1, jnp.int32)
-    places = places.at[jnp.where(rows < 0, graph.n_reference, rows)].set(jnp.arange(len(rows)), mode="drop")
+    places = places.at[jnp.where(rows < 0, graph.n_reference, rows)].set(
+        jnp.arange(len(rows), dtype=jnp.int32), mode="drop"
+    )
     ends = places[neighbours]
     implied = (rows[:, None] >= 0) & (ends >= 0) & (neighbours != rows[:, None])
 
