@@ -22,8 +22,8 @@ def by_name(values: float | Sequence[float] | None, keys: Sequence[str]) -> floa
     if not keys or len(set(keys)) < len(keys):
         msg = f'key={list(keys)} must name one column of obs or several different ones, such as key="batch".'
         raise ValueError(msg)
-    if values is None or isinstance(values, int | float):
-        return values
+    if values is None or np.ndim(values) == 0:
+        return values if values is None else float(values)
     values = [float(value) for value in values]
     if len(values) == len(keys):
         values = [value for _, value in sorted(zip(keys, values, strict=True))]

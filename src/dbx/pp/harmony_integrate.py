@@ -42,7 +42,7 @@ def harmony_integrate(
 ) -> None:
     """Correct an embedding for batches (Korsunsky et al., Nature Methods, 2019; Patikas et al., bioRxiv, 2026).
 
-    The step of :func:`dbx.tl.harmony`, with the names and defaults of :func:`scanpy.pp.harmony_integrate` (scanpy 1.13). Several
+    The step of :func:`dbx.tl.harmony`, with the names and defaults of scanpy 1.13's function. Several
     keys are corrected for side by side, as in harmonypy and :func:`scanpy.external.pp.harmony_integrate`.
 
     Parameters
