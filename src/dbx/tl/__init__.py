@@ -2,12 +2,14 @@
 
 from dbx.tl.harmony import harmony
 from dbx.tl.leiden import leiden
+from dbx.tl.lisi import lisi
 from dbx.tl.rank_genes_groups import rank_genes_groups
 from dbx.tl.transfer_labels import transfer_labels
 
 __all__ = [
     "harmony",
     "leiden",
+    "lisi",
     "rank_genes_groups",
     "transfer_labels",
 ]

@@ -1,0 +1,67 @@
+"""Steps addressed at one modality; the program is the MuData's own."""
+
+import mudata as md
+import numpy as np
+import pytest
+
+import dbx
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.fixture
+def mdata(counts):
+    rna, prot = counts.copy(), counts[:, :10].copy()
+    prot.var_names = [f"protein{i}" for i in range(10)]
+    rna.layers["counts"] = rna.X.copy()
+    return md.MuData({"rna": rna, "prot": prot})
+
+
+def analyse(mdata):
+    dbx.pp.normalize_total(mdata, mod="rna")
+    dbx.pp.log1p(mdata, mod="rna")
+    dbx.pp.highly_variable_genes(mdata, n_top_genes=80, mod="rna")
+    dbx.pp.pca(mdata, n_comps=4, mod="rna")
+
+
+def test_it_gives_what_the_modality_alone_gives(mdata, counts):
+    before = mdata.mod["prot"].X.copy()
+    analyse(mdata)
+    alone = counts.copy()
+    dbx.pp.normalize_total(alone)
+    dbx.pp.log1p(alone)
+    dbx.pp.highly_variable_genes(alone, n_top_genes=80)
+    dbx.pp.pca(alone, n_comps=4)
+    np.testing.assert_array_equal(mdata.mod["rna"].obsm["X_pca"], alone.obsm["X_pca"])
+    assert (mdata.mod["prot"].X != before).nnz == 0
+
+
+def test_the_program_lies_in_the_mudata_and_names_the_modality(mdata):
+    analyse(mdata)
+    assert "dbx" in mdata.uns
+    assert "dbx" not in mdata.mod["rna"].uns
+    table = dbx.steps(mdata)
+    assert table.loc["pca", "reads"] == "mod/rna/X (log1p), mod/rna/var/highly_variable"
+    assert table.loc["pca", "writes"].startswith("mod/rna/obsm/X_pca")
+
+
+def test_it_travels_and_reruns(mdata, counts, tmp_path):
+    analyse(mdata)
+    mdata.write(tmp_path / "m.h5mu")
+    again = md.read(tmp_path / "m.h5mu")
+    stored = mdata.mod["rna"].obsm["X_pca"]
+    again.mod["rna"].obsm["X_pca"] = np.zeros_like(stored)
+    dbx.rerun(again)
+    np.testing.assert_array_equal(again.mod["rna"].obsm["X_pca"], stored)
+    query = md.MuData({"rna": counts[:30].copy()})
+    dbx.rerun(query, mdata)
+    np.testing.assert_allclose(query.mod["rna"].obsm["X_pca"], stored[:30], rtol=1e-4, atol=1e-4)
+
+
+def test_a_modality_must_be_named_and_be_there(mdata, counts):
+    with pytest.raises(ValueError, match="name the modality"):
+        dbx.pp.normalize_total(mdata)
+    with pytest.raises(KeyError, match="no modality 'atac'"):
+        dbx.pp.normalize_total(mdata, mod="atac")
+    with pytest.raises(ValueError, match="not a MuData"):
+        dbx.pp.normalize_total(counts.copy(), mod="rna")
