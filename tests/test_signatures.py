@@ -18,7 +18,9 @@ POSITIONAL, KEYWORD, VARIADIC = (
 # Every parameter that scanpy 1.11.5, 1.12.4 or 1.13.0a1 knows. Notebooks of all three are about, so dbx takes them all,
 # whichever is installed.
 SCANPYS = {
-    "pp.normalize_total": "adata target_sum exclude_highly_expressed max_fraction key_added layer obsm inplace copy",
+    "pp.normalize_total": """
+        adata target_sum exclude_highly_expressed max_fraction key_added layer obsm inplace copy
+    """,
     "pp.log1p": "data base copy chunked chunk_size layer obsm",
     "pp.highly_variable_genes": """
         adata layer n_top_genes min_disp max_disp min_mean max_mean span n_bins flavor subset inplace
@@ -69,9 +71,7 @@ def parameters_of(function):
 
 
 def public_functions():
-    for module in ("pp", "tl"):
-        for name in getattr(dbx, module).__all__:
-            yield f"{module}.{name}"
+    return [f"{module}.{name}" for module in ("pp", "tl") for name in getattr(dbx, module).__all__]
 
 
 def drop_ins():
