@@ -11,6 +11,25 @@ import dbx
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 
+# What is done to a new cell. An operator without a line here is described by the docstring of its `__call__`.
+HOW = {
+    "normalize_total": "scaled to the reference's target sum",
+    "log1p": "nothing is learnt",
+    "highly_variable_genes": "the reference's genes are kept",
+    "highly_variable_genes_counts": "the reference's genes are kept",
+    "scale": "the reference's means and standard deviations",
+    "pca": "the reference's means and loadings",
+    "vae_normalize": "the trained networks, at the posterior mean",
+    "harmony": "the reference's clusters and corrections, as Symphony does; a batch that is new is fitted and recorded as such",
+    "neighbors": "its nearest reference cells, with weights of the same kernel",
+    "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
+    "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
+    "rank_genes_groups": "a test of the reference's cells",
+    "de": "a test of the reference's cells",
+}
+
+SPARSE = {"scale": "with `zero_center=False`"}
+
 
 def call_of(name: str) -> str:
     """The function that users call for an operator, as a link where it goes by the same name."""
@@ -20,36 +39,34 @@ def call_of(name: str) -> str:
     return f"`{name}`"
 
 
-def cell_outputs(operator: type[Operator]) -> bool:
+def maps_cells(operator: type[Operator]) -> bool:
     return any(not output.view for output in operator.outputs.values())
 
 
-def places_by_reference(operator: type[Operator]) -> bool:
+def needs_reference(operator: type[Operator]) -> bool:
     return bool(operator.references) or any(port.kind in ("graph", "rows") for port in operator.inputs.values())
 
 
 def mapping(operator: type[Operator]) -> str:
-    if not cell_outputs(operator):
+    if not maps_cells(operator):
         return "not at all"
-    if places_by_reference(operator):
-        return "into the reference"
-    return "directly" if operator.rowwise else "together"
+    return "into the reference" if needs_reference(operator) else "directly"
 
 
 def how(operator: type[Operator]) -> str:
-    """The first line of ``__call__``'s docstring: what is done to a new cell."""
-    text = inspect.getdoc(operator.__call__) if "__call__" in vars(operator) else None
-    return text.splitlines()[0] if text else ""
+    if operator.name in HOW:
+        return HOW[operator.name]
+    return (inspect.getdoc(operator.__call__) or "").splitlines()[0]
 
 
 def exactness(operator: type[Operator]) -> str:
-    if not cell_outputs(operator):
-        return "kept as it is"
-    return "the stored values" if places_by_reference(operator) else "the same bits"
+    if all(output.inference for output in operator.outputs.values()):
+        return "not repeated"
+    return "the stored values" if needs_reference(operator) else "the same bits"
 
 
 class Table(SphinxDirective):
-    """A table with one row for each operator of the catalogue."""
+    """A table with one row for each operator of the catalogue that ``cells`` has something to say of."""
 
     headings: tuple[str, ...]
 
@@ -73,11 +90,11 @@ class ArraysTable(Table):
     headings = ("sparse stays sparse", "dask stays lazy")
 
     def cells(self, operator):
-        matrices = [port for port in operator.inputs.values() if port.kind == "matrix"]
-        if not matrices or not cell_outputs(operator):
+        if not any(output.content in ("normalized", "log", "scaled") for output in operator.outputs.values()):
             return None
-        lazy = operator.rowwise and len(operator.inputs) == 1
-        return ["yes" if operator.sparse is True else "", "yes" if lazy else ""]
+        required = [port for port in operator.inputs.values() if not port.optional]
+        sparse = "yes" if operator.sparse else SPARSE.get(operator.name, "no")
+        return [sparse, "yes" if operator.rowwise and len(required) == 1 else "no"]
 
 
 def setup(app):
