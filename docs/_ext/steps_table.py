@@ -16,11 +16,11 @@ HOW = {
     "normalize_total": "scaled to the reference's target sum",
     "log1p": "nothing is learnt",
     "highly_variable_genes": "the reference's genes are kept",
-    "highly_variable_genes_counts": "the reference's genes are kept",
+    "highly_variable_genes_v3": "flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept",
     "scale": "the reference's means and standard deviations",
     "pca": "the reference's means and loadings",
     "vae_normalize": "the trained networks, at the posterior mean",
-    "harmony": "the reference's clusters and corrections, as Symphony does; a batch that is new is fitted and recorded as such",
+    "harmony": "the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so",
     "neighbors": "its nearest reference cells, with weights of the same kernel",
     "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
     "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
@@ -32,11 +32,10 @@ SPARSE = {"scale": "with `zero_center=False`"}
 
 
 def call_of(name: str) -> str:
-    """The function that users call for an operator, as a link where it goes by the same name."""
-    for module in ("pp", "tl"):
-        if name in getattr(dbx, module).__all__:
-            return f"{{func}}`dbx.{module}.{name}`"
-    return f"`{name}`"
+    """The function that users call for an operator, which goes by the function's name or one that begins with it."""
+    calls = [(function, module) for module in ("pp", "tl") for function in getattr(dbx, module).__all__]
+    function, module = max((c for c in calls if name.startswith(c[0])), key=lambda c: len(c[0]))
+    return f"{{func}}`dbx.{module}.{function}`"
 
 
 def maps_cells(operator: type[Operator]) -> bool:
@@ -47,9 +46,13 @@ def needs_reference(operator: type[Operator]) -> bool:
     return bool(operator.references) or any(port.kind in ("graph", "rows") for port in operator.inputs.values())
 
 
+def is_test(operator: type[Operator]) -> bool:
+    return all(output.inference for output in operator.outputs.values())
+
+
 def mapping(operator: type[Operator]) -> str:
     if not maps_cells(operator):
-        return "not at all"
+        return "not at all" if is_test(operator) else "a selection"
     return "into the reference" if needs_reference(operator) else "directly"
 
 
@@ -60,7 +63,7 @@ def how(operator: type[Operator]) -> str:
 
 
 def exactness(operator: type[Operator]) -> str:
-    if all(output.inference for output in operator.outputs.values()):
+    if is_test(operator):
         return "not repeated"
     return "the stored values" if needs_reference(operator) else "the same bits"
 
