@@ -69,7 +69,7 @@ def where_rows(mask, x, other):
     """Rows of ``x`` where the boolean mask is true, of ``other`` elsewhere; CSR blocks hold the same places."""
     if sparse.issparse(x):
         return with_values(x, np.where(np.repeat(mask, np.diff(x.indptr)), x.data, floating(other.data)))
-    return _numpy(x).where(mask[:, None], x, other)
+    return _numpy(x).where(mask[:, None], x, floating(other))
 
 
 def floating(values):
