@@ -83,7 +83,7 @@ def test_name_hashes_are_the_same_everywhere():
     np.testing.assert_array_equal(name_hashes(["GAPDH", "ACTB"]) >> np.uint64(20), NAME_HASHES)
 
 
-NAME_HASHES = np.array([8117392422, 3593250477], dtype=np.uint64)
+NAME_HASHES = np.array([5724783725, 304972401], dtype=np.uint64)
 
 
 def test_row_digests_know_rows_wherever_they_stand():

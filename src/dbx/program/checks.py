@@ -82,7 +82,7 @@ def _check_finite(values: np.ndarray, part, start: int, slot: Slot) -> None:
 
 def _quick_sum(values: np.ndarray) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(values.sum(dtype=np.float64))
+        return float(values.sum())
 
 
 def looks_like_counts(x) -> bool:

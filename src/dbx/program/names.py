@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
+import weakref
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+
+_known: dict[int, tuple[weakref.ref, np.ndarray]] = {}
+"""Hashes of the last few indexes: an analysis asks for the same names at every step, and an index never changes."""
 
 
-def name_hashes(names: Iterable[str]) -> np.ndarray:
+def name_hashes(names: pd.Index | Sequence[str]) -> np.ndarray:
     """Array of shape (n_names,), uint64 below 2^53: the same for a name on every machine and in every version."""
-    raw = np.fromiter((zlib.crc32(str(name).encode()) for name in names), dtype=np.uint64)
-    return scrambled(raw)
+    if not isinstance(names, pd.Index):
+        return _hashed(names)
+    reference, hashes = _known.get(id(names), (None, None))
+    if reference is None or reference() is not names:
+        hashes = _hashed(names)
+        while len(_known) >= 8:
+            _known.pop(next(iter(_known)))
+        _known[id(names)] = weakref.ref(names), hashes
+    return hashes
+
+
+def _hashed(names) -> np.ndarray:
+    texts = np.array([str(name) for name in names], dtype=object)
+    return scrambled(pd.util.hash_array(texts, categorize=False)) if len(texts) else np.empty(0, np.uint64)
 
 
 def scrambled(values: np.ndarray) -> np.ndarray:
