@@ -1,0 +1,97 @@
+"""pp.log1p beside the installed scanpy."""
+
+import anndata as ad
+import dask.array as da
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import dbx
+
+KINDS = {
+    "csr": sparse.csr_matrix,
+    "dense": np.copy,
+    "int": lambda x: sparse.csr_matrix(x.astype(np.int64)),
+    "float64": lambda x: x.astype(np.float64),
+    "dask": lambda x: da.from_array(x, chunks=(40, x.shape[1])),
+}
+
+
+def like(counts, kind="csr"):
+    x = KINDS[kind](counts.X.toarray())
+    return ad.AnnData(x, obsm={"panel": counts.X.toarray()[:, :9]}, layers={"raw": x.copy()})
+
+
+def dense(x):
+    x = x.compute() if hasattr(x, "compute") else x
+    return x.toarray() if sparse.issparse(x) else np.asarray(x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arguments", [{}, {"base": 2}, {"layer": "raw"}, {"obsm": "panel", "base": 10}])
+def test_as_scanpy(counts, kind, arguments):
+    ours, theirs = like(counts, kind), like(counts, "csr" if kind == "dask" else kind)
+    assert dbx.pp.log1p(ours, **arguments) is None
+    sc.pp.log1p(theirs, **arguments)
+    for found, expected in (
+        (ours.X, theirs.X),
+        (ours.layers["raw"], theirs.layers["raw"]),
+        (ours.obsm["panel"], theirs.obsm["panel"]),
+    ):
+        # the same function in float32, or in scanpy's float64 where the input was integers
+        np.testing.assert_allclose(dense(found), dense(expected), rtol=1e-6)
+    assert hasattr(ours.X, "compute") == (kind == "dask")
+    assert ours.uns["log1p"] == theirs.uns["log1p"]
+
+
+def test_chunked_is_accepted(counts):
+    ours, theirs = like(counts), like(counts)
+    dbx.pp.log1p(ours, chunked=True, chunk_size=30)
+    dbx.pp.log1p(theirs)
+    assert (ours.X != theirs.X).nnz == 0
+    with pytest.raises(NotImplementedError, match="`chunked` works on X only"):
+        dbx.pp.log1p(ours, chunked=True, layer="raw")
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_plain_arrays_as_scanpy(counts, wrap, dtype, copy):
+    given = counts.X.toarray().astype(dtype)
+    ours, theirs = wrap(given.copy()), wrap(given.copy())
+    found, expected = dbx.pp.log1p(ours, copy=copy, base=2), sc.pp.log1p(theirs, copy=copy, base=2)
+    assert type(found) is type(expected)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(dense(found), dense(expected), rtol=1e-6)
+    if wrap is not sparse.csc_matrix:
+        assert (found is ours) == (expected is theirs)
+        np.testing.assert_allclose(dense(ours), dense(theirs), rtol=1e-6)
+
+
+def test_one_and_three_axes():
+    for shape in ((7,), (2, 3, 4)):
+        x = np.random.default_rng(0).uniform(size=shape)
+        np.testing.assert_allclose(dbx.pp.log1p(x, copy=True), np.log1p(x))
+
+
+def test_arguments_for_an_anndata_are_refused_for_an_array():
+    with pytest.raises(TypeError, match="`layer`"):
+        dbx.pp.log1p(np.ones((2, 2)), layer="x")
+
+
+def test_a_second_logarithm_is_warned_of_and_composes(counts):
+    adata = like(counts)
+    dbx.pp.log1p(adata)
+    once = adata.X.copy()
+    with pytest.warns(UserWarning, match="already log-transformed") as warned:
+        dbx.pp.log1p(adata)
+    assert warned[0].filename == __file__
+    np.testing.assert_allclose(adata.X.toarray(), np.log1p(once.toarray()), rtol=1e-6)
+
+
+def test_copy(counts):
+    adata = like(counts)
+    copied = dbx.pp.log1p(adata, copy=True)
+    assert "log1p" not in adata.uns
+    np.testing.assert_allclose(copied.X.toarray(), np.log1p(adata.X.toarray()), rtol=1e-6)
