@@ -7,11 +7,13 @@ from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
 from dbx.ops.leiden import Leiden
 from dbx.ops.log1p import Log1p
+from dbx.ops.neighbors import Neighbors
 from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Operator
 from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
+from dbx.ops.umap import UMAP
 
 OPERATORS: tuple[type[Operator], ...] = (
     NormalizeTotal,
@@ -21,6 +23,8 @@ OPERATORS: tuple[type[Operator], ...] = (
     Scale,
     PCA,
     Harmony,
+    Neighbors,
+    UMAP,
     Leiden,
     RankGenesGroups,
 )

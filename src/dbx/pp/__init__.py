@@ -3,6 +3,7 @@
 from dbx.pp.harmony_integrate import harmony_integrate
 from dbx.pp.highly_variable_genes import highly_variable_genes
 from dbx.pp.log1p import log1p
+from dbx.pp.neighbors import neighbors
 from dbx.pp.normalize_total import normalize_total
 from dbx.pp.pca import pca
 from dbx.pp.scale import scale
@@ -11,6 +12,7 @@ __all__ = [
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",
+    "neighbors",
     "normalize_total",
     "pca",
     "scale",

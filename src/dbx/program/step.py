@@ -85,8 +85,10 @@ class Step:
         return of_cells or list(self.writes.values())
 
     def maps_cells(self) -> bool:
-        """Whether it computes something for cells, rather than only views of genes or tests."""
-        outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
+        """Whether it computes something for cells, rather than only views of genes or tests; unknown operators may."""
+        if self.operator not in CATALOGUE:
+            return True
+        outputs = CATALOGUE[self.operator].outputs
         return any(name in outputs and not outputs[name].view for name in self.writes)
 
     def sources(self) -> set[int]:

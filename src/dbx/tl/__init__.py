@@ -5,6 +5,7 @@ from dbx.tl.leiden import leiden
 from dbx.tl.lisi import lisi
 from dbx.tl.rank_genes_groups import rank_genes_groups
 from dbx.tl.transfer_labels import transfer_labels
+from dbx.tl.umap import umap
 
 __all__ = [
     "harmony",
@@ -12,4 +13,5 @@ __all__ = [
     "lisi",
     "rank_genes_groups",
     "transfer_labels",
+    "umap",
 ]
