@@ -89,7 +89,8 @@ def rerun(
     results = []
     for step in plan.steps:
         if refit:
-            results.append(_refitted(data, replay, step))
+            written = {slot: value for result in results for slot, value in result.values.items()}
+            results.append(_refitted(data, replay, step, written))
         else:
             results.append(_mapped(data, data if own else reference, replay, step, own=own))
     if not own and not refit:
@@ -205,12 +206,12 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
     return Result(operator, outputs, {**values, **constants}, step)
 
 
-def _refitted(data, replay: Replay, step: Step) -> Result:
+def _refitted(data, replay: Replay, step: Step, written: Mapping[Slot, Any]) -> Result:
     operator, outputs, genes = replay.refit(step)
     step = replace(step, genes=genes)
     values, writes = _placed(data, step, operator, outputs, own=True)
     slots = {name: Slot.parse(slot) for name, slot in writes.items()}
-    facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, values)
+    facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, {**written, **values})
     step = replace(
         step,
         writes=writes,
