@@ -1,0 +1,192 @@
+"""UMAP's layout by many small steps in which every cell moves at once.
+
+In umap-learn one edge after another moves its two ends, and after each pull the first is pushed away from random
+cells. Here an epoch is ``SUBSTEPS`` simultaneous steps: each cell is pulled to at most one neighbour, as often as its
+edges would have pulled it, and pushed from random cells with the weight of all the pushes it would have had.
+(McInnes et al., arXiv 1802.03426, 2018.)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.operator import Progress
+from dbx.ops.values import Array
+
+SUBSTEPS = 56
+"""Steps of an epoch; a typical cell is pulled in a quarter of them. Half as many keep fewer neighbours."""
+SLOTS = 256
+"""Neighbours drawn beforehand for each cell, in proportion to their weights."""
+CLIP = 4.0
+"""Largest move along one axis at learning rate 1, as in umap-learn."""
+FEW = 4096
+"""Cells up to which the loop itself costs as much as its work, and is unrolled."""
+CALLS = 20
+"""Calls a layout is cut into, so that progress can be shown."""
+
+
+def curve_parameters(min_dist: float, spread: float) -> tuple[float, float]:
+    """The a and b at which ``1 / (1 + a d^(2b))`` comes closest to 1 up to ``min_dist`` and an exponential beyond."""
+    from scipy.optimize import curve_fit
+
+    distance = np.linspace(0, 3 * spread, 300)
+    wanted = np.where(distance < min_dist, 1.0, np.exp(-(distance - min_dist) / spread))
+    (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), distance, wanted)
+    return float(a), float(b)
+
+
+class Curve(NamedTuple):
+    """How likely cells at distance d are neighbours, ``1 / (1 + a d^(2b))``, and the weight (gamma) of the others."""
+
+    a: float
+    b: float
+    gamma: float = 1.0
+
+    def pull(self, squared: Array) -> Array:
+        """Coefficient of the difference of two neighbours ``squared`` apart in the descent of their cross-entropy."""
+        apart = squared > 0
+        squared = jnp.where(apart, squared, 1)
+        power = jnp.exp(self.b * jnp.log(squared))
+        return jnp.where(apart, -2 * self.a * self.b * power / (squared * (self.a * power + 1)), 0)
+
+    def push(self, squared: Array) -> Array:
+        """The same for two cells that are no neighbours."""
+        apart = squared > 0
+        power = jnp.exp(self.b * jnp.log(jnp.where(apart, squared, 1)))
+        return jnp.where(apart, 2 * self.gamma * self.b / ((0.001 + squared) * (self.a * power + 1)), 0)
+
+
+class Schedule(NamedTuple):
+    """What is drawn before a layout starts."""
+
+    slots: np.ndarray
+    """Array of shape (SLOTS, n_cells), int32: neighbours by weight; the cell itself where it rests."""
+    pulls: np.ndarray
+    """Array of shape (n_cells,): how many pulls one step stands for; 1 but for the busiest cells."""
+    pushes: np.ndarray
+    """Array of shape (n_cells,): how many pushes one of a step's pushes stands for."""
+    turn: np.ndarray
+    """Array of shape (n_steps,): the row of ``slots`` of each step."""
+    offset: np.ndarray
+    """Array of shape (n_steps, n_pushes): how many rows further on the cell is that pushes."""
+    rate: np.ndarray
+    """Array of shape (n_steps,): learning rates."""
+
+
+def layout(
+    graph: sparse.csr_matrix,
+    start: np.ndarray,
+    curve: Curve,
+    *,
+    n_epochs: int,
+    alpha: float,
+    negative_sample_rate: float,
+    seed: int,
+    progress: Progress,
+) -> np.ndarray:
+    """Positions that lower the cross-entropy of a graph and its picture, an array of shape (n_cells, n_components).
+
+    ``graph`` has shape (n_cells, n_cells), ``start`` the shape of the result.
+    """
+    n, n_components = start.shape
+    plan = schedule(graph, n_epochs, alpha, negative_sample_rate, seed)
+    z = start.astype(np.float32)
+    z = jnp.asarray(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
+    slots, pulls, pushes = jnp.asarray(plan.slots), jnp.asarray(plan.pulls), jnp.asarray(plan.pushes)
+    size = -(-n_epochs // CALLS) * SUBSTEPS
+    for begin in range(0, len(plan.turn), size):
+        part = [_padded(values[begin : begin + size], size) for values in (plan.turn, plan.offset, plan.rate)]
+        z = _advance(z, slots, pulls, pushes, *part, curve, unroll=4 if n <= FEW else 1)
+        progress(min(begin + size, len(plan.turn)) // SUBSTEPS, n_epochs)
+    z = np.asarray(z)
+    return np.stack([z.real, z.imag], axis=1) if n_components == 2 else z
+
+
+def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sample_rate: float, seed: int) -> Schedule:
+    """Draw everything random. An edge of the largest weight pulls each of its ends twice an epoch, as in umap-learn."""
+    rng = np.random.default_rng(seed)
+    n = graph.shape[0]
+    weights = (graph / graph.data.max()).tocsr()
+    heads = np.asarray(weights.sum(axis=1)).ravel()
+    expected = ((weights + weights.T) / SUBSTEPS).tocsr()
+    busy = np.maximum(np.asarray(expected.sum(axis=1)).ravel(), 1)
+    slots = np.empty((SLOTS, n), np.int32)
+    for begin in range(0, n, 1 << 14):
+        rows = np.arange(begin, min(begin + (1 << 14), n), dtype=np.int32)
+        slots[:, rows] = _draw(expected[rows], SLOTS / busy[rows], rows, rng).T
+    n_steps = n_epochs * SUBSTEPS
+    n_pushes = max(round(negative_sample_rate * heads.mean() / SUBSTEPS), 1)
+    turn = rng.permuted(np.tile(np.arange(SLOTS, dtype=np.int32), (-(-n_steps // SLOTS), 1)), axis=1).ravel()
+    return Schedule(
+        slots,
+        busy.astype(np.float32),
+        (negative_sample_rate * heads / SUBSTEPS / n_pushes).astype(np.float32),
+        turn[:n_steps],
+        rng.integers(1, max(n, 2), size=(n_steps, n_pushes), dtype=np.int32),
+        np.repeat(alpha * (1 - np.arange(n_epochs) / max(n_epochs, 1)), SUBSTEPS).astype(np.float32),
+    )
+
+
+def _draw(expected: sparse.csr_matrix, scale: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Slots of some cells: each neighbour ``scale`` times its expectation, rounded at random, the row then turned."""
+    degree = np.diff(expected.indptr)
+    end = np.cumsum(expected.data * np.repeat(scale, degree))
+    before = np.concatenate([[0.0], end])[expected.indptr[:-1]]
+    phase = rng.random(len(rows)) - before
+    last = np.minimum(np.floor(end + np.repeat(phase, degree)).astype(np.int64), SLOTS)
+    first = np.concatenate([[0], last[:-1]])
+    first[expected.indptr[:-1][degree > 0]] = 0
+    count = last - first
+    drawn = np.repeat(rows[:, None], SLOTS, axis=1)
+    total = np.bincount(np.repeat(np.arange(len(rows)), degree), count, minlength=len(rows))
+    drawn[np.arange(SLOTS) < total[:, None]] = np.repeat(expected.indices, count)
+    turned = (np.arange(SLOTS) + rng.integers(SLOTS, size=(len(rows), 1))) % SLOTS
+    return np.take_along_axis(drawn, turned, axis=1)
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    """Steps up to a static number; at rate 0 they move nothing."""
+    return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
+
+
+@partial(jax.jit, static_argnames="unroll")
+def _advance(z, slots, pulls, pushes, turn, offset, rate, curve, *, unroll):
+    rows = jnp.arange(z.shape[0])
+
+    def step(z, drawn):
+        turn, offset, rate = drawn
+        here = _axes(z)
+        moves = [pulls * move for move in _moves(here, _at(z, slots[turn]), curve.pull)]
+        for far in offset:
+            other = rows + far
+            other = jnp.where(other >= len(rows), other - len(rows), other)
+            more = _moves(here, _at(z, other), curve.push)
+            moves = [move + pushes * extra for move, extra in zip(moves, more, strict=True)]
+        return _join([axis + rate * move for axis, move in zip(here, moves, strict=True)], z), None
+
+    return jax.lax.scan(step, z, (turn, offset, rate), unroll=unroll)[0]
+
+
+def _moves(here, there, strength):
+    between = [x - y for x, y in zip(here, there, strict=True)]
+    coefficient = strength(sum(d * d for d in between))
+    return [jnp.clip(coefficient * d, -CLIP, CLIP) for d in between]
+
+
+def _at(z, index):
+    return _axes(z.at[index].get(mode="promise_in_bounds"))
+
+
+def _axes(z):
+    """Coordinates of positions, which are complex numbers in two dimensions: one gather instead of two."""
+    return [z.real, z.imag] if jnp.iscomplexobj(z) else list(z.T)
+
+
+def _join(axes, like):
+    return jax.lax.complex(*axes) if jnp.iscomplexobj(like) else jnp.stack(axes, axis=1)

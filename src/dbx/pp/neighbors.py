@@ -1,0 +1,187 @@
+"""Neighbours of cells and the graph they make, with scanpy's signature and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from dbx.ops.neighbors import Neighbors
+from dbx.pp._search import find_search, given_distances
+from dbx.pp.pca import pca
+from dbx.program import log, resolve_seed, run_step
+from dbx.program.representation import corrected_versions, representation_slot
+from dbx.program.slots import Slot, holder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+    from scipy import sparse
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def neighbors(
+    adata: AnnData | MuData,
+    n_neighbors: int = 15,
+    n_pcs: int | None = None,
+    *,
+    distances: np.ndarray | sparse.spmatrix | None = None,
+    use_rep: str | None = None,
+    knn: bool = True,
+    method: Literal["umap", "gauss", "jaccard"] = "umap",
+    transformer: Any = None,
+    metric: str | Callable[[np.ndarray, np.ndarray], float] | None = None,
+    metric_kwds: Mapping[str, Any] = NOTHING,
+    random_state: int | np.random.RandomState | None = 0,
+    rng: int | np.random.Generator | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Find the neighbours of each cell and weigh the edges to them (McInnes et al., arXiv, 2018).
+
+    Counterpart of :func:`scanpy.pp.neighbors`. Neighbours are exact, by blocks of cells, where scanpy's are approximate
+    from 8,192 cells on; beyond 100,000 they are approximate too if faiss is installed. New cells are connected to
+    their nearest cells among these.
+
+    Parameters
+    ----------
+    adata
+        The annotated data.
+    n_neighbors
+        Neighbours of each cell, itself counted; it sets the width of the kernel with ``knn=False``.
+    n_pcs
+        Use as many first columns of the representation; 0 means X where ``use_rep`` is None.
+    distances
+        Distances between all cells, an array or sparse matrix of shape (n_cells, n_cells), to take the neighbours from;
+        the nearest are kept. New cells cannot be placed then.
+    use_rep
+        Key of ``adata.obsm`` or ``"X"``. By default X with up to 50 genes, ``"X_pca"`` with more, which is computed if
+        it is not there. If there is a corrected version of it, such as Harmony's, a warning says so.
+    knn
+        Connect only neighbours. False, for ``method="gauss"``, connects all cells: up to 10,000 of them.
+    method
+        What makes weights of distances: UMAP's fuzzy sets, a Gaussian kernel of adaptive width (Coifman et al., PNAS,
+        2005; Haghverdi et al., Nature Methods, 2016), or the share of common neighbours (Levine et al., Cell, 2015).
+    transformer
+        What finds the neighbours: None (exact), ``"sklearn"`` (exact at any size), ``"pynndescent"``, or an instance
+        such as :class:`sklearn.neighbors.KNeighborsTransformer`, whose ``n_neighbors`` and ``metric`` hold then.
+    metric
+        Name of a metric (``"euclidean"`` by default) or a function of two cells.
+    metric_kwds
+        Options of the metric, such as ``{"p": 3}`` for ``"minkowski"``.
+    random_state, rng
+        Seed of a search that needs one.
+    key_added
+        Write to ``uns[key_added]`` and ``obsp[f"{key_added}_distances"]``, ``obsp[f"{key_added}_connectivities"]``.
+    copy
+        Return a copy instead of writing into ``adata``.
+    mod
+        Modality of a MuData to work on.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obsp["distances"]``
+        CSR matrix of shape (n_cells, n_cells), float32, with ``n_neighbors - 1`` entries in each row, columns in order;
+        the distance 0 to a duplicate is an entry.
+    ``obsp["connectivities"]``
+        Weights of edges, symmetric CSR matrix of the same shape, float32.
+    ``uns["neighbors"]``
+        The two keys and ``params``.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two cells or neighbours; the representation has fewer than ``n_pcs`` columns; arguments that do not
+        go together.
+    KeyError
+        ``use_rep`` is not there.
+    """
+    data = adata.copy() if copy else adata
+    seed = resolve_seed(random_state, rng)
+    n_cells = holder(data, Slot("obs", mod=mod)).n_obs
+    _check(method, knn=knn, transformer=transformer)
+    if distances is None:
+        metric = metric or "euclidean"
+        search = find_search(transformer, metric, metric_kwds, n_neighbors, n_cells, seed)
+        slot, columns = _representation(data, use_rep, n_pcs, mod)
+    else:
+        _warn_of_ignored(use_rep=use_rep, knn=not knn, n_pcs=n_pcs, metric_kwds=metric_kwds, random_state=seed)
+        search, seed = given_distances(distances, metric, n_neighbors, n_cells), 0
+        slot, columns = _any_matrix(data, mod), None
+    operator = Neighbors(
+        n_neighbors=search.n_neighbors,
+        n_pcs=columns,
+        metric=search.metric,
+        metric_kwds=search.metric_kwds,
+        method=method,
+        knn=knn or distances is not None,
+        search=search.how,
+    )
+    operator.searcher = search.searcher
+    names = {name: name if key_added is None else f"{key_added}_{name}" for name in ("connectivities", "distances")}
+    params = {"n_neighbors": search.n_neighbors, "method": method, "random_state": seed, "metric": _name(metric)}
+    optional = {"metric_kwds": dict(metric_kwds) or None, "use_rep": use_rep, "n_pcs": n_pcs}
+    params |= {name: value for name, value in optional.items() if value is not None}
+    keys = {f"{name}_key": key for name, key in names.items()}
+    run_step(
+        data,
+        operator,
+        reads={"x": slot},
+        writes={name: f"obsp/{key}" for name, key in names.items()},
+        constants={f"uns/{key_added or 'neighbors'}": {**keys, "params": params}},
+        seed=seed,
+        mod=mod,
+    )
+    return data if copy else None
+
+
+def _representation(data, use_rep: str | None, n_pcs: int | None, mod: str | None) -> tuple[str, int | None]:
+    slot, columns = representation_slot(data, use_rep, n_pcs, mod=mod)
+    if slot is None:
+        owner = holder(data, Slot("obs", mod=mod))
+        log.warn(
+            f"There is no PCA of these {owner.n_vars} genes: computing one by dbx.pp.pca(adata) with its defaults. "
+            "Pass use_rep='X' if neighbours in all genes are wanted."
+        )
+        pca(data, n_comps=n_pcs, mod=mod)
+        slot, columns = "obsm/X_pca", None
+    where = Slot.parse(slot, mod).written()
+    log.info(f"    neighbours in {where}" + ("" if columns is None else f", the first {columns} columns"))
+    better = corrected_versions(data, slot, mod=mod) if use_rep is None else []
+    if better:
+        log.warn(
+            f"Neighbours are sought in {where}, but there is a corrected version of it: use_rep={better[-1]!r}. "
+            f"(use_rep={Slot.parse(slot).key!r} says that this one is meant.)"
+        )
+    return slot, columns
+
+
+def _check(method: str, *, knn: bool, transformer) -> None:
+    if method not in ("umap", "gauss", "jaccard"):
+        msg = f"method={method!r} is not known: 'umap', 'gauss' or 'jaccard'."
+        raise ValueError(msg)
+    if not knn and (method != "gauss" or transformer is not None):
+        msg = "knn=False is for method='gauss' without a transformer; leave it out otherwise."
+        raise ValueError(msg)
+
+
+def _warn_of_ignored(**given: Any) -> None:
+    ignored = [name for name, value in given.items() if value]
+    if ignored:
+        log.warn(f"With `distances` given, {', '.join(ignored)} changes nothing.")
+
+
+def _any_matrix(data, mod: str | None) -> str:
+    """What says which cells there are, where no values are needed: the smallest matrix."""
+    owner = holder(data, Slot("obs", mod=mod))
+    keys = sorted(owner.obsm, key=lambda key: owner.obsm[key].shape[1])
+    return f"obsm/{keys[0]}" if keys else "X"
+
+
+def _name(metric) -> str | None:
+    return getattr(metric, "__name__", str(metric)) if callable(metric) else metric

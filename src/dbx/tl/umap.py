@@ -1,0 +1,184 @@
+"""UMAP of the neighbours' graph, with scanpy's signature and keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from dbx.ops.umap import UMAP
+from dbx.ops.umap_layout import curve_parameters
+from dbx.program import graph_slot, log, resolve_seed, run_step
+from dbx.program.representation import representation_slot
+from dbx.program.slots import Slot, exists, holder, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def umap(
+    adata: AnnData | MuData,
+    *,
+    min_dist: float = 0.5,
+    spread: float = 1.0,
+    n_components: int = 2,
+    maxiter: int | None = None,
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+    negative_sample_rate: int = 5,
+    init_pos: Literal["paga", "spectral", "random"] | str | np.ndarray | None = "spectral",
+    random_state: int | np.random.RandomState | None = 0,
+    rng: int | np.random.Generator | None = None,
+    a: float | None = None,
+    b: float | None = None,
+    method: Literal["umap", "rapids"] = "umap",
+    key_added: str | None = None,
+    neighbors_key: str = "neighbors",
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Lay out the graph of neighbours by UMAP (McInnes et al., arXiv, 2018).
+
+    Counterpart of :func:`scanpy.tl.umap`, which calls umap-learn: the same objective, learning rates and number of
+    epochs, optimised by steps in which all cells move at once instead of edge by edge. The pictures are as faithful,
+    not the same. One seed gives the same bits on the same machine. New cells are placed among their neighbours in the
+    finished layout.
+
+    Parameters
+    ----------
+    adata
+        The annotated data, with neighbours.
+    min_dist
+        How close cells may lie to each other.
+    spread
+        The scale of the layout, in whose units ``min_dist`` is.
+    n_components
+        Dimensions of the layout.
+    maxiter
+        Epochs; by default 500 for up to 10,000 cells, 200 for more.
+    alpha
+        Learning rate at the start; it falls to 0.
+    gamma
+        Weight of the cells that are no neighbours.
+    negative_sample_rate
+        How many of those push, for each neighbour that pulls.
+    init_pos
+        Where cells start: ``"spectral"`` (leading eigenvectors of the graph), ``"random"``, ``"paga"`` (after
+        :func:`scanpy.pl.paga`), a key of ``adata.obsm``, or an array of shape (n_cells, n_components).
+    random_state, rng
+        Seed of everything random.
+    a, b
+        Parameters of the likelihood of an edge at distance d, ``1 / (1 + a d^(2b))``; found from ``min_dist`` and
+        ``spread`` by default.
+    method
+        ``"umap"``; there is no other.
+    key_added
+        Key for ``obsm`` and ``uns`` instead of ``"X_umap"`` and ``"umap"``.
+    neighbors_key
+        Key of ``uns`` that says where the neighbours are.
+    copy
+        Return a copy instead of writing into ``adata``.
+    mod
+        Modality of a MuData to work on.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obsm["X_umap" | key_added]``
+        Places of the cells, array of shape (n_cells, n_components), float32.
+    ``uns["umap" | key_added]``
+        ``params``: a, b and, if it is not 0, random_state.
+
+    Raises
+    ------
+    KeyError
+        There are no neighbours.
+    ValueError
+        ``init_pos`` or ``method`` is not known, or the positions to start from have another shape.
+    """
+    if method != "umap":
+        msg = f"method={method!r} is not there: 'umap' is. With jax[cuda12] installed it runs on a GPU."
+        raise ValueError(msg)
+    seed = resolve_seed(random_state, rng)
+    neighbors_key = neighbors_key or "neighbors"
+    graph = graph_slot(adata, neighbors_key, mod=mod)
+    if a is None or b is None:
+        a, b = curve_parameters(min_dist, spread)
+    extra, start, starter = _start(adata, init_pos, neighbors_key, seed, mod)
+    if start == "spectral":
+        extra = _places_of_parts(adata, graph, neighbors_key, n_components, mod)
+    operator = UMAP(
+        n_components=n_components,
+        a=a,
+        b=b,
+        gamma=gamma,
+        alpha=alpha,
+        negative_sample_rate=negative_sample_rate,
+        n_epochs=maxiter,
+        start=start,
+    )
+    operator.starter = starter
+    params = {"a": a, "b": b, **({"random_state": seed} if seed != 0 else {})}
+    obsm, uns = ("X_umap", "umap") if key_added is None else (key_added, key_added)
+    return run_step(
+        adata,
+        operator,
+        reads={"graph": graph, **extra},
+        writes={"z": f"obsm/{obsm}"},
+        constants={f"uns/{uns}": {"params": params}},
+        seed=seed,
+        copy=copy,
+        mod=mod,
+    )
+
+
+def _start(data, init_pos, neighbors_key: str, seed: int, mod: str | None):
+    """(further reads, kind of start, function that gives the positions or None)."""
+    if init_pos is None or (isinstance(init_pos, str) and init_pos in ("spectral", "random")):
+        return {}, init_pos or "spectral", None
+    if not isinstance(init_pos, str):
+        positions = np.asarray(init_pos)
+        return {}, "given", lambda: positions
+    owner = holder(data, Slot("obs", mod=mod))
+    if init_pos in owner.obsm:
+        return {"init": f"obsm/{init_pos}"}, "given", None
+    if init_pos == "paga":
+        positions = _paga_positions(owner, seed)
+        return {}, "given", lambda: positions
+    there = ", ".join(map(repr, owner.obsm)) or "nothing"
+    msg = (
+        f"init_pos={init_pos!r} is not known: 'spectral', 'random', 'paga', or a key of adata.obsm, which has {there}."
+    )
+    raise ValueError(msg)
+
+
+def _places_of_parts(data, graph: str, neighbors_key: str, n_components: int, mod: str | None) -> dict[str, str]:
+    """What many unconnected parts of the graph are laid out by: the matrix in which neighbours were sought."""
+    settings = read(data, Slot.parse(f"uns/{neighbors_key}", mod)).get("params", {})
+    if settings.get("method", "umap") != "umap":
+        log.info(f"    the edges were weighed by method={settings['method']!r}, not by 'umap'")
+    connectivities = read(data, Slot.parse(graph, mod))
+    if connected_components(connectivities, directed=False, return_labels=False) <= 2 * n_components:
+        return {}
+    try:
+        slot, _ = representation_slot(data, settings.get("use_rep"), settings.get("n_pcs"), mod=mod)
+    except (KeyError, ValueError):
+        slot = None
+    return {"x": slot} if slot is not None and exists(data, Slot.parse(slot, mod)) else {}
+
+
+def _paga_positions(owner: AnnData, seed: int) -> np.ndarray:
+    """Cells around the place of their group in PAGA's drawing, on the side of the group it is connected to most."""
+    paga: Any = owner.uns.get("paga", {})
+    if "pos" not in paga:
+        msg = "init_pos='paga' needs the groups' places: run scanpy.tl.paga and scanpy.pl.paga first."
+        raise ValueError(msg)
+    places = np.asarray(paga["pos"], np.float64)
+    codes = owner.obs[paga["groups"]].cat.codes.to_numpy()
+    weights = paga["connectivities"].toarray()
+    nearest = weights.argmax(axis=1)
+    step = np.where(weights.max(axis=1, keepdims=True) > 0, places - places[nearest], 0)
+    return places[codes] + (np.random.default_rng(seed).random((len(codes), 2)) - 0.5) * step[codes]
