@@ -88,7 +88,8 @@ def _from_cells(x: RowBlocks, n_axes: int, centre: bool, seed: int):
     for block, mean in zip(genes, means, strict=True):
         shift = mean[:, None].astype(x.dtype) if centre else np.zeros((1, 1), x.dtype)
         parts.append(_block_product(block.rows, shift, scores.astype(x.dtype))[: block.stop - block.start])
-    directions = _orthonormal(np.concatenate(parts), squares, seed)
+    # QR also makes directions of what has no variance: orthogonal to the rest, and otherwise arbitrary.
+    directions = np.linalg.qr(np.concatenate(parts).astype(np.float64))[0]
     return np.concatenate(means)[: x.n_columns], directions, squares, total_squares
 
 
@@ -134,11 +135,3 @@ def _leading(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
         gram.T, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False
     )
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
-
-
-def _orthonormal(products: np.ndarray, squares: np.ndarray, seed: int) -> np.ndarray:
-    """Unit directions from ``X.T @ scores``; a direction without variance becomes any one orthogonal to the rest."""
-    empty = squares <= 10 * np.finfo(products.dtype).eps * squares[0]
-    products = products.astype(np.float64)
-    products[:, empty] = np.random.default_rng(seed).normal(size=(len(products), empty.sum()))
-    return np.linalg.qr(products)[0]

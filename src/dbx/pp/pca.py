@@ -75,7 +75,7 @@ def pca(
     chunk_size
         Taken for scanpy's sake; blocks have the size that fits 32 MiB.
     random_state, rng
-        Seed of ARPACK's starting vector, and of directions along which the data do not vary.
+        Seed of ARPACK's starting vector, where ARPACK is used.
     return_info
         For an array: return also the components, their share of the variance, and their variance.
     mask_var
