@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SINGLET = "SNG"
-N_GENES, N_COMPS, RESOLUTION = 2000, 20, 0.2
+N_GENES, N_COMPS, RESOLUTION = 2000, 20, 0.1
 RERUN_ELSEWHERE = """
 import sys, anndata, dbx
 reference, query = (anndata.read_h5ad(path) for path in sys.argv[1:3])
@@ -175,7 +175,7 @@ def figures(joint: AnnData, reference: AnnData, query: AnnData, out: Path) -> No
         plt.gcf().savefig(out / "umap.png", bbox_inches="tight", dpi=120)
         plt.close("all")
     contrast = joint.uns["demo_de"]["contrast"]
-    dbx.pl.volcano(joint, title=f"{contrast[1]} against {contrast[0 + 2]}", show=False, save=str(out / "volcano.png"))
+    dbx.pl.volcano(joint, title=f"{contrast[1]} against {contrast[2]}", show=False, save=str(out / "volcano.png"))
     dbx.pl.program(joint, title="The recorded program", show=False, save=str(out / "program.png"))
     _mapped_figure(reference, query, out / "mapped.png")
     plt.close("all")
