@@ -204,6 +204,15 @@ def test_blocks_are_not_the_users_array(kind):
     np.testing.assert_array_equal(RowBlocks(source).dense(), matrix())
 
 
+def test_parts_of_a_csr_matrix_take_no_copy_and_cannot_change_it():
+    source = sparse.csr_matrix(matrix())
+    for _, _, part in RowBlocks(source).parts(10):
+        assert np.shares_memory(part.data, source.data)
+        with pytest.raises(ValueError, match="read-only"):
+            part.data[:] = -1
+    source.data[:] = 1
+
+
 def test_nothing_is_densified_on_the_way():
     """A matrix that would take 40 TB dense is read in blocks of rows and columns that fit."""
     wide = sparse.csr_matrix((np.ones(3, np.float32), ([0, 5, 9_999_999], [7, 10**6 - 1, 7])), shape=(10**7, 10**6))

@@ -92,7 +92,7 @@ class RowBlocks:
 
     def parts(self, size: int | None = None) -> Iterator[tuple[int, int, np.ndarray | sparse.csr_matrix]]:
         """Unpadded blocks, dense or CSR as the source is: (start, stop, rows); for reading, as :meth:`rows`."""
-        for start, stop, part in self._parts(size or self.block_rows, read):
+        for start, stop, part in self._parts(size or self.block_rows, read_only):
             yield start, stop, canonical(part) if sparse.issparse(part) else part
 
     def rows(self, index) -> np.ndarray | sparse.csr_matrix:

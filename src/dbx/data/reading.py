@@ -24,14 +24,17 @@ def read(x, index):
 
 
 def read_only(x, index):
-    """As ``read``, without copying consecutive CSR rows: only for what this module reads and lets go."""
+    """As ``read``, but consecutive rows of a CSR matrix in memory are a view of it, which cannot be written into."""
     if not (isinstance(index, slice) and sparse.issparse(x) and index.step in (None, 1)):
         return read(x, index)
     start, stop, _ = index.indices(x.shape[0])
     stop = max(start, stop)
     first, last = x.indptr[start], x.indptr[stop]
-    arrays = (x.data[first:last], x.indices[first:last], x.indptr[start : stop + 1] - first)
-    return type(x)(arrays, shape=(stop - start, x.shape[1]))
+    data, indices = x.data[first:last], x.indices[first:last]
+    data.flags.writeable = indices.flags.writeable = False
+    part = type(x)((data, indices, x.indptr[start : stop + 1] - first), shape=(stop - start, x.shape[1]))
+    part.has_sorted_indices = part.has_canonical_format = True
+    return part
 
 
 def in_memory(part):
