@@ -1,0 +1,123 @@
+"""Shuffled minibatches of one static shape, from memory of the device or streamed from row blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+
+RESIDENT_BYTES = 2**30
+"""Data up to this size lie on the device as a whole; larger data are streamed."""
+CHUNK_BYTES = 128 * 2**20
+"""Memory of one streamed chunk of minibatches."""
+
+
+class Plan(NamedTuple):
+    """The minibatches of one epoch."""
+
+    rows: np.ndarray
+    """Array of shape (n_steps, size), int32: row numbers."""
+    weights: np.ndarray
+    """Array of shape (n_steps, size), float32: 1, or 0 in a slot that only fills the shape."""
+
+
+class Chunk(NamedTuple):
+    """Consecutive minibatches whose rows lie on the device."""
+
+    data: dict[str, jax.Array]
+    rows: np.ndarray
+    """Array of shape (n_steps, size), int32: row numbers within ``data``."""
+    weights: np.ndarray
+    steps: slice
+    """Which steps of the epoch these are."""
+
+
+def split_rows(n_rows: int, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation rows, both sorted; at least one row is left out where ``fraction`` is not zero."""
+    n_validation = min(int(np.ceil(fraction * n_rows)), n_rows - 1)
+    order = rng.permutation(n_rows)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def plan_epoch(rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> Plan:
+    """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled where ``rng`` is given.
+
+    Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells. A
+    minibatch may have one slot more than rows: it holds a row of another minibatch, with weight 0.
+    """
+    n_steps = max(-(-len(rows) // batch_size), 1)
+    size = -(-len(rows) // n_steps)
+    order = rows if rng is None else rng.permutation(rows)
+    weights = np.ones((n_steps, size), np.float32)
+    n_fill = n_steps * size - len(rows)
+    weights[n_steps - n_fill :, -1] = 0
+    plan = np.empty((n_steps, size), np.int32)
+    plan[weights == 1] = order
+    plan[weights == 0] = order[:n_fill]
+    return Plan(plan, weights)
+
+
+class Minibatches:
+    """Matrices and columns that share their rows, handed to a training loop as minibatches.
+
+    Up to ``budget`` bytes the data lie on the device, counts in the narrowest integer type that holds them; beyond that
+    the rows of a few minibatches at a time are read from wherever they lie. Both serve the same minibatches.
+    """
+
+    def __init__(self, columns: Mapping[str, RowBlocks | np.ndarray], *, budget: int = RESIDENT_BYTES):
+        self.columns = dict(columns)
+        first = next(iter(self.columns.values()))
+        self.n_rows = first.n_rows if isinstance(first, RowBlocks) else len(first)
+        dtypes = {name: narrowest(x) for name, x in self.columns.items() if isinstance(x, RowBlocks)}
+        sizes = [self.columns[name].n_columns * dtype.itemsize for name, dtype in dtypes.items()]
+        self.resident = sum(sizes) * self.n_rows <= budget
+        self._data = {name: self._load(name, dtypes.get(name)) for name in self.columns} if self.resident else {}
+        self._row_bytes = max(sum(x.n_columns * x.dtype.itemsize for x in self._matrices()), 1)
+
+    def _matrices(self) -> list[RowBlocks]:
+        return [x for x in self.columns.values() if isinstance(x, RowBlocks)]
+
+    def _load(self, name: str, dtype):
+        x = self.columns[name]
+        if not isinstance(x, RowBlocks):
+            return jax.device_put(x)
+        whole = np.empty(x.shape, dtype)
+        for start, stop, part in x.parts():
+            whole[start:stop] = part.toarray() if sparse.issparse(part) else part
+        return jax.device_put(whole)
+
+    def epoch(self, plan: Plan) -> Iterator[Chunk]:
+        """The minibatches of a plan, in its order: all at once where resident, by chunks of a few steps where not."""
+        n_steps, size = plan.rows.shape
+        if self.resident:
+            yield Chunk(self._data, plan.rows, plan.weights, slice(0, n_steps))
+            return
+        at_once = max(CHUNK_BYTES // (size * self._row_bytes), 1)
+        for start in range(0, n_steps, at_once):
+            steps = slice(start, min(start + at_once, n_steps))
+            rows = plan.rows[steps].ravel()
+            data = {name: jax.device_put(_read(x, rows)) for name, x in self.columns.items()}
+            yield Chunk(data, np.arange(len(rows), dtype=np.int32).reshape(-1, size), plan.weights[steps], steps)
+
+
+def _read(x, rows: np.ndarray) -> np.ndarray:
+    return x.dense(rows) if isinstance(x, RowBlocks) else x[rows]
+
+
+def narrowest(x: RowBlocks) -> np.dtype:
+    """The smallest type that holds every value of a matrix exactly, of uint8, uint16 and the matrix' own."""
+    largest = 0
+    for _, _, part in x.parts():
+        values = part.data if sparse.issparse(part) else part
+        if values.size == 0:
+            continue
+        if values.min() < 0 or (values.dtype.kind == "f" and not np.array_equal(values, np.floor(values))):
+            return x.dtype
+        largest = max(largest, values.max())
+    fitting = [dtype for dtype in (np.uint8, np.uint16) if largest <= np.iinfo(dtype).max]
+    return np.dtype(fitting[0]) if fitting else x.dtype

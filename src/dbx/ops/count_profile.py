@@ -1,0 +1,70 @@
+"""The gene-mean model of counts, by moments: where the trained models of counts start."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+
+THETA_RANGE = (0.1, 10.0)
+
+
+class Profile(NamedTuple):
+    """Counts as total times frequency, negative binomial around it."""
+
+    frequency: np.ndarray
+    """Array of shape (n_batches, n_genes), float64: share of each gene in the counts of a batch, never zero."""
+    theta: np.ndarray
+    """Array of shape (n_genes,), float64: inverse dispersion by moments, within ``THETA_RANGE``."""
+    log_factorial: float
+    """Mean over cells of the sum of ``log x!``: what the likelihood of every model has in common."""
+
+
+def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocount: float = 0.1) -> Profile:
+    """Fit the gene-mean model in one pass.
+
+    Raises
+    ------
+    ValueError
+        There are cells without counts: no model of proportions can say anything about them.
+    """
+    sums = squares = products = np.zeros((n_batches, x.n_columns))
+    total, total_squared, log_factorial = np.zeros(n_batches), np.zeros(n_batches), 0.0
+    for start, stop, part in x.parts():
+        part = sparse.csr_matrix(part, dtype=np.float64)
+        size = np.asarray(part.sum(axis=1)).ravel()
+        _check_sizes(size, start)
+        in_batch = sparse.csr_matrix(
+            (np.ones(stop - start), (codes[start:stop], np.arange(stop - start))), (n_batches, stop - start)
+        )
+        sums = sums + (in_batch @ part).toarray()
+        squares = squares + (in_batch @ part.power(2)).toarray()
+        products = products + (in_batch @ sparse.diags(size) @ part).toarray()
+        total, total_squared = total + in_batch @ size, total_squared + in_batch @ size**2
+        log_factorial += _log_factorials(part.data)
+    frequency = sums + pseudocount
+    frequency /= frequency.sum(axis=1, keepdims=True)
+    expected = (frequency**2 * total_squared[:, None]).sum(axis=0)
+    residual = (squares - 2 * frequency * products).sum(axis=0) + expected
+    excess = residual - (frequency * total[:, None]).sum(axis=0)
+    theta = np.clip(expected / np.maximum(excess, expected / THETA_RANGE[1]), *THETA_RANGE)
+    return Profile(frequency, theta, log_factorial / x.n_rows)
+
+
+def _log_factorials(values: np.ndarray) -> float:
+    from scipy.special import gammaln
+
+    return float(gammaln(values[values > 1] + 1).sum())
+
+
+def _check_sizes(size: np.ndarray, start: int) -> None:
+    empty = np.flatnonzero(size == 0)
+    if len(empty):
+        msg = (
+            f"{len(empty)} cells have no counts in these genes (the first is row {start + empty[0]}): "
+            "remove them first, e.g. sc.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,95 @@
+"""Encoder and decoder of counts that the variational models share (scVI: Lopez et al., Nature Methods, 2018)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.losses.counts import negative_binomial_kernel, poisson_kernel, zero_inflated_kernel
+from dbx.ops.count_profile import Profile
+from dbx.ops.mlp import MLP, Linear, as_float, joined
+
+
+class CountEncoder(nnx.Module):
+    """log1p of counts to mean and variance of a normal posterior."""
+
+    def __init__(self, *, n_latent: int, n_layers: int, dropout: float):
+        self.n_latent = n_latent
+        self.hidden, self.posterior = MLP(n_layers, dropout=dropout), Linear()
+
+    def reset(self, rng: np.random.Generator, n_genes: int, n_hidden: int, n_covariates: int) -> None:
+        """Draw the parameters."""
+        self.hidden.reset(rng, n_genes, n_hidden, n_covariates)
+        self.posterior.reset(rng, n_hidden, 2 * self.n_latent)
+
+    def __call__(self, x, covariates=None, *, key=None):
+        """Mean and variance, arrays of shape (n_cells, n_latent)."""
+        posterior = self.posterior(self.hidden(jnp.log1p(x), covariates, key=key))
+        return posterior[:, : self.n_latent], jnp.exp(posterior[:, self.n_latent :]) + 1e-4
+
+
+class CountDecoder(nnx.Module):
+    """Latent coordinates to the distribution of a cell's counts, given its total.
+
+    The covariates (indicators of the batch) enter every layer, the last one too: it has an intercept for each gene in
+    each batch, which scVI's has not. That starts at the logarithm of the gene's frequency there, and the dispersion at its
+    estimate by moments, so that training starts near the gene-mean model and has only the rest to learn.
+    """
+
+    def __init__(self, *, likelihood: str, n_layers: int):
+        self.likelihood = likelihood
+        self.hidden, self.scale = MLP(n_layers), Linear()
+        if likelihood == "zinb":
+            self.inflation = Linear()
+
+    def reset(self, rng: np.random.Generator, start: Profile, n_latent: int, n_hidden: int, *, by_batch: bool) -> None:
+        """Draw the parameters; ``by_batch`` gives each batch dispersions of its own."""
+        n_batches, n_genes = start.frequency.shape
+        n_covariates = n_batches if n_batches > 1 else 0
+        self.hidden.reset(rng, n_latent, n_hidden, n_covariates)
+        self.scale.reset(rng, n_hidden + n_covariates, n_genes)
+        level = np.log(start.frequency)
+        self.scale.bias[...] = as_float(level.mean(axis=0))
+        if n_covariates:
+            kernel = np.array(self.scale.kernel[...])
+            kernel[n_hidden:] = level - level.mean(axis=0)
+            self.scale.kernel[...] = as_float(kernel)
+        if self.likelihood == "zinb":
+            self.inflation.reset(rng, n_hidden + n_covariates, n_genes)
+        if self.likelihood != "poisson":
+            theta = np.tile(np.log(start.theta), (n_batches if by_batch else 1, 1))
+            self.log_theta = nnx.Param(as_float(theta))
+
+    def __call__(self, z, covariates=None, *, key=None) -> dict[str, jax.Array]:
+        """Log-proportions of the genes and, where the likelihood has them, ``theta`` and ``inflation`` log-odds."""
+        hidden = joined(self.hidden(z, covariates, key=key), covariates)
+        decoded = {"log_proportion": jax.nn.log_softmax(self.scale(hidden))}
+        if self.likelihood == "zinb":
+            decoded["inflation"] = self.inflation(hidden)
+        if self.likelihood != "poisson":
+            log_theta = self.log_theta[...]
+            by_batch = covariates is not None and len(log_theta) > 1
+            decoded["theta"] = jnp.exp(covariates @ log_theta if by_batch else log_theta)
+        return decoded
+
+    def log_likelihood(self, x, z, covariates=None, *, key=None):
+        """Of each cell's counts given its total, but for ``-log x!``: an array of shape (n_cells,)."""
+        decoded = self(z, covariates, key=key)
+        log_mean = decoded["log_proportion"] + jnp.log(x.sum(axis=-1, keepdims=True))
+        if self.likelihood == "poisson":
+            entries = poisson_kernel(x, log_mean)
+        elif self.likelihood == "nb":
+            entries = negative_binomial_kernel(x, log_mean, decoded["theta"])
+        else:
+            entries = zero_inflated_kernel(x, log_mean, decoded["theta"], decoded["inflation"])
+        return entries.sum(axis=-1)
+
+
+def indicators(codes, n_levels: int, dtype=jnp.float32):
+    """One column for each level; a code of -1 is an equal share of all. None where there is but one level."""
+    if n_levels < 2:
+        return None
+    known = jax.nn.one_hot(codes, n_levels, dtype=dtype)
+    return jnp.where((codes < 0)[:, None], 1 / n_levels, known)

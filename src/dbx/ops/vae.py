@@ -1,0 +1,190 @@
+"""A variational autoencoder of counts: latent coordinates and denoised expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.losses.counts import log_factorial
+from dbx.losses.latent import normal_kl
+from dbx.ops.count_profile import count_profile
+from dbx.ops.count_vae import CountDecoder, CountEncoder, indicators
+from dbx.ops.mlp import as_float
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.training import Training, train
+from dbx.ops.values import Codes
+
+LIKELIHOODS = ("zinb", "nb", "poisson")
+DISPERSIONS = ("gene", "gene-batch")
+DROPOUT = 0.1
+WARM_UP_EPOCHS = 400
+HISTORY = ("loss", "reconstruction", "kl")
+
+
+class VAENormalize(Operator):
+    """The scVI model: log1p counts to a normal posterior, its mean decoded to proportions of the cell's total.
+
+    ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
+    ``transform_batch``: no randomness, and each cell alone. A cell of a batch that was not trained on (code -1) is decoded with the mean of
+    the known batches' columns.
+    """
+
+    name = "vae_normalize"
+    inputs: ClassVar = {
+        "x": Input(genes=True, content=("counts",)),
+        "batch": Input(kind="codes", unseen="missing", optional=True),
+    }
+    outputs: ClassVar = {
+        "z": Output(content="embedding"),
+        "normalized": Output(content="normalized"),
+        "history": Output(axis="none", dtype=None, view=True),
+    }
+    rowwise = True
+
+    def __init__(
+        self,
+        *,
+        likelihood: str = "zinb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        dispersion: str = "gene",
+        encode_batch: bool = False,
+        max_epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        target_sum: float = 1e4,
+        transform_batch: str | None = None,
+        decode: bool = True,
+        n_genes: int | None = None,
+        n_batches: int | None = None,
+    ):
+        _check(likelihood, LIKELIHOODS, "likelihood")
+        _check(dispersion, DISPERSIONS, "dispersion")
+        self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
+        self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
+        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
+        self.n_genes, self.n_batches = n_genes, n_batches
+        self.encoder = CountEncoder(n_latent=n_latent, n_layers=n_layers, dropout=DROPOUT)
+        self.decoder = CountDecoder(likelihood=likelihood, n_layers=n_layers)
+
+    def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
+        """Draw the parameters and train them; ``n_genes`` and ``n_batches`` are taken from the data."""
+        self._check_batch(batch)
+        self.n_genes, self.n_batches = x.n_columns, 1 if batch is None else batch.n_levels
+        codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
+        start = count_profile(x, codes, self.n_batches)
+        rng = np.random.default_rng(seed)
+        n_covariates = self.n_batches if self.encode_batch and self.n_batches > 1 else 0
+        self.encoder.reset(rng, self.n_genes, self.n_hidden, n_covariates)
+        by_batch = self.dispersion == "gene-batch"
+        self.decoder.reset(rng, start, self.n_latent, self.n_hidden, by_batch=by_batch)
+        how = Training(
+            epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            epsilon=0.01,  # this and the weight decay as scVI trains
+            weight_decay=1e-6,
+            schedules={"kl_weight": warm_up},
+        )
+        data = Minibatches({"x": x, "batch": codes})
+        history = train(self, training_loss, data, how, seed=seed, progress=progress)
+        for name in ("loss", "reconstruction"):
+            history[name] = history[name] + np.float32(start.log_factorial)
+        self.trace = Constant(as_float([history[name] for name in HISTORY]))
+
+    def __call__(self, x, batch: Codes | None = None):
+        """Posterior means and, unless ``decode=False``, expression that sums to ``target_sum`` in each cell."""
+        z, _ = self._posterior(x, batch)
+        if not self.decode:
+            return {"z": z}
+        decoded = self.decoder(z, self._covariates(self._target(batch), z))
+        return {"z": z, "normalized": self.target_sum * jnp.exp(decoded["log_proportion"])}
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
+        """Negative evidence lower bound, in nats per cell.
+
+        The expectation over the posterior is taken at two opposite draws around ``outputs["z"]`` that are always the
+        same, so that the loss is a function of its arguments alone.
+        """
+        x, batch = inputs["x"], inputs.get("batch")
+        z, (_, variance) = outputs["z"], self._posterior(x, batch)
+        noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
+        covariates = self._covariates(batch, z)
+        likelihood = sum(self.decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
+        return jnp.mean(normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1))
+
+    def elbo_terms(self, x, batch: Codes | None, key) -> tuple[jax.Array, jax.Array]:
+        """Reconstruction (but for ``log x!``) and divergence of each cell; at the posterior mean without a key."""
+        keys = [None] * 3 if key is None else jax.random.split(key, 3)
+        z, variance = self._posterior(x, batch, key=keys[0])
+        divergence = normal_kl(z, variance)
+        if key is not None:
+            z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
+        return -self.decoder.log_likelihood(x, z, self._covariates(batch, z), key=keys[2]), divergence
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Means over the cells in each epoch, arrays of shape (n_epochs,), in nats: ``elbo`` and its terms.
+
+        ``loss`` is what was minimised: reconstruction + weight x divergence, the weight rising with the epochs.
+        """
+        trace = dict(zip(HISTORY, np.asarray(self.trace[...]), strict=True))
+        return {"elbo": -trace["reconstruction"] - trace["kl"], **trace}
+
+    def _posterior(self, x, batch: Codes | None, *, key=None):
+        return self.encoder(x, self._covariates(batch, x) if self.encode_batch else None, key=key)
+
+    def _covariates(self, batch: Codes | None, like):
+        """Indicators of the batch, with the rows and dtype of an array."""
+        codes = jnp.full(len(like), -1) if batch is None else batch.codes
+        return indicators(codes, self.n_batches, like.dtype)
+
+    def _target(self, batch: Codes | None) -> Codes | None:
+        if self.transform_batch is None or batch is None:
+            return batch
+        return Codes(jnp.full_like(batch.codes, batch.levels.index(self.transform_batch)), batch.levels)
+
+    def _check_batch(self, batch: Codes | None) -> None:
+        if batch is None:
+            if self.transform_batch is not None or self.dispersion == "gene-batch" or self.encode_batch:
+                msg = "transform_batch, dispersion='gene-batch' and encode_batch need batches: name their column."
+                raise ValueError(msg)
+            return
+        if batch.n_levels < 2:
+            msg = f"All cells are of one batch ({batch.levels[0]!r}), nothing to separate: leave batch_key out."
+            raise ValueError(msg)
+        if self.transform_batch is not None and self.transform_batch not in batch.levels:
+            known = ", ".join(map(repr, batch.levels))
+            msg = f"transform_batch={self.transform_batch!r} is none of the batches: {known}."
+            raise ValueError(msg)
+
+
+def training_loss(model: VAENormalize, batch: dict[str, jax.Array], key, *, kl_weight):
+    """The objective of each cell, for :func:`dbx.ops.training.train`."""
+    codes = Codes(batch["batch"], ()) if model.n_batches > 1 else None
+    reconstruction, divergence = model.elbo_terms(batch["x"], codes, key)
+    return reconstruction + kl_weight * divergence, {"reconstruction": reconstruction, "kl": divergence}
+
+
+def default_epochs(n_cells: int) -> int:
+    """The rule of scVI: 400 epochs up to 20,000 cells, fewer in proportion beyond."""
+    return max(min(round(20000 / n_cells * 400), 400), 1)
+
+
+def warm_up(epochs_done: np.ndarray) -> np.ndarray:
+    """Weight of the divergence: it rises to 1 over the first ``WARM_UP_EPOCHS``, epoch by epoch."""
+    return np.minimum(np.floor(epochs_done) / WARM_UP_EPOCHS, 1)
+
+
+def _check(value: str, known: tuple[str, ...], name: str) -> None:
+    if value not in known:
+        msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
+        raise ValueError(msg)

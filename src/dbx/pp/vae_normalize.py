@@ -1,0 +1,136 @@
+"""Denoised expression and a latent space of counts by a variational autoencoder (scVI)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from dbx.ops.vae import VAENormalize
+from dbx.program import matrix_slot, resolve_seed, run_step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def vae_normalize(
+    adata: AnnData | MuData,
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
+    n_latent: int = 10,
+    n_hidden: int = 128,
+    n_layers: int = 1,
+    dispersion: Literal["gene", "gene-batch"] = "gene",
+    encode_batch: bool = False,
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    key_added: str = "X_vae",
+    normalized_layer: str | None = "vae_normalized",
+    target_sum: float = 1e4,
+    transform_batch: str | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    rng: int | np.random.Generator | None = None,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Fit scVI's model of raw counts: latent coordinates free of batch and depth, and denoised expression.
+
+    The model of Lopez et al. (Nature Methods, 2018): a network encodes a cell's log1p counts as a normal distribution of
+    latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
+    binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
+    frequencies of each batch, and dispersions by moments) and in that batch also has an intercept in the last layer. All
+    cells are trained on. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and for batches Harmony.
+
+    New cells (``dbx.rerun``) pass through the frozen networks. Cells of a batch that was not trained on are decoded with
+    the mean of the known batches' effects.
+
+    Parameters
+    ----------
+    adata
+        Raw counts of cells by genes, best of a few thousand variable genes; dense, sparse, backed or dask.
+    layer
+        Layer with the counts instead of ``X``.
+    batch_key
+        Column of ``adata.obs`` with the batch, which the decoder is told, so that the latent coordinates need not be.
+    likelihood
+        Distribution of the counts: zero-inflated negative binomial, negative binomial or Poisson.
+    n_latent
+        Latent dimensions.
+    n_hidden, n_layers
+        Units of each hidden layer, and hidden layers of each network.
+    dispersion
+        One dispersion for each gene, or for each gene in each batch.
+    encode_batch
+        Tell the batch to the encoder, too.
+    max_epochs
+        Passes over the cells; by default 400 up to 20,000 cells and ``400 * 20000 / n_cells`` beyond, as scvi-tools.
+    batch_size
+        Most cells in a minibatch.
+    learning_rate
+        Step size of Adam.
+    key_added
+        Key of ``obsm`` for the latent coordinates.
+    normalized_layer
+        Layer for the denoised expression, a dense array; None leaves it out.
+    target_sum
+        What the denoised expression of a cell sums to, in counts.
+    transform_batch
+        Decode every cell as if it were of this batch; by default of its own.
+    random_state, rng
+        Seed of the start, the minibatches and the sampling.
+    copy
+        Work on a copy and return it.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obsm["X_vae" | key_added]``
+        Posterior means, array of shape (n_cells, n_latent), float32.
+    ``layers["vae_normalized" | normalized_layer]``
+        Denoised expression at the posterior mean, dense array of shape (n_cells, n_genes), float32, not logarithmic.
+    ``uns["vae_normalize" | key_added]``
+        ``params``, and ``history``: arrays of shape (n_epochs,), in nats per cell: ``elbo``, its terms
+        ``reconstruction`` and ``kl``, and the ``loss``, in which the weight of ``kl`` rises over 400 epochs.
+
+    Raises
+    ------
+    ValueError
+        The matrix does not hold counts; a cell has none; there is one batch only; ``transform_batch`` is none of them.
+    FloatingPointError
+        Training diverged; the message says what to try.
+    """
+    operator = VAENormalize(
+        likelihood=likelihood,
+        n_latent=n_latent,
+        n_hidden=n_hidden,
+        n_layers=n_layers,
+        dispersion=dispersion,
+        encode_batch=encode_batch,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        target_sum=target_sum,
+        transform_batch=transform_batch,
+        decode=normalized_layer is not None,
+    )
+    key = "vae_normalize" if key_added == "X_vae" else key_added
+    writes = {"z": f"obsm/{key_added}", "history": f"uns/{key}/history"}
+    if normalized_layer is not None:
+        writes["normalized"] = f"layers/{normalized_layer}"
+    params = {"likelihood": likelihood, "dispersion": dispersion, "layer": layer, "batch_key": batch_key}
+    return run_step(
+        adata,
+        operator,
+        reads={"x": matrix_slot(layer)} | ({"batch": f"obs/{batch_key}"} if batch_key is not None else {}),
+        writes=writes,
+        constants={f"uns/{key}/params": {k: v for k, v in params.items() if v is not None}},
+        seed=resolve_seed(random_state, rng),
+        copy=copy,
+        mod=mod,
+    )

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from dbx.data import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.ops.training import Training, train
+
+
+class Line(nnx.Module):
+    """Least squares with a variable that only counts its steps."""
+
+    def __init__(self, n_in):
+        self.slope, self.level = nnx.Param(jnp.zeros(n_in)), nnx.Param(jnp.zeros(()))
+        self.seen = nnx.BatchStat(jnp.zeros(()))
+
+
+def squares(model, batch, key, *, ridge=0.0):
+    if key is not None:
+        model.seen[...] = model.seen[...] + 1
+    residual = batch["y"] - batch["x"] @ model.slope[...] - model.level[...]
+    return residual**2 + ridge * jnp.sum(model.slope[...] ** 2), {"absolute": jnp.abs(residual)}
+
+
+def noisy(model, batch, key):
+    losses, followed = squares(model, batch, key)
+    return losses + 0 if key is None else losses * jax.random.uniform(key, losses.shape), followed
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(203, 4)).astype(np.float32)
+    y = (x @ [1.0, -2.0, 0.5, 0.0] + 0.7 + 0.1 * rng.normal(size=203)).astype(np.float32)
+    return {"x": RowBlocks(x), "y": y}
+
+
+def test_reaches_least_squares(data):
+    model = Line(4)
+    history = train(model, squares, Minibatches(data), Training(epochs=120, batch_size=16, learning_rate=0.02))
+    x = np.column_stack([data["x"].dense(), np.ones(203)])
+    exact, residual, *_ = np.linalg.lstsq(x, data["y"], rcond=None)
+    # Adam with a constant rate hovers around the minimum by a fraction of the rate
+    np.testing.assert_allclose(np.append(model.slope[...], model.level[...]), exact, atol=0.02)
+    assert history["loss"][-1] == pytest.approx(residual[0] / 203, rel=0.05)
+    assert history["loss"].shape == history["absolute"].shape == (120,)
+    assert float(model.seen[...]) == 120 * 13
+
+
+def test_one_step_is_optax(data):
+    """Weighted mean over the true rows, weight decay, clipping by the global norm, Adam, in that order."""
+    model = Line(4)
+    how = Training(epochs=1, batch_size=500, learning_rate=0.1, weight_decay=0.3, clip_norm=0.5, epsilon=1e-3)
+    model.slope[...] = start = jnp.array([3.0, 0.0, -1.0, 2.0])
+    train(model, squares, Minibatches(data), how)
+
+    def mean(p):
+        return jnp.mean((data["y"] - data["x"].dense() @ p["slope"] - p["level"]) ** 2)
+
+    parameters = {"slope": start, "level": jnp.zeros(())}
+    reference = optax.chain(optax.add_decayed_weights(0.3), optax.clip_by_global_norm(0.5), optax.adam(0.1, eps=1e-3))
+    updates, _ = reference.update(jax.grad(mean)(parameters), reference.init(parameters), parameters)
+    expected = optax.apply_updates(parameters, updates)
+    np.testing.assert_allclose(model.slope[...], expected["slope"], rtol=1e-5)
+    np.testing.assert_allclose(model.level[...], expected["level"], rtol=1e-5)
+
+
+def test_filled_slots_have_no_weight(data):
+    """203 rows in 13 minibatches of 16 slots: the epoch's means are those of the 203 rows."""
+    history = train(Line(4), squares, Minibatches(data), Training(epochs=1, batch_size=16, learning_rate=0.0))
+    assert history["loss"][0] == pytest.approx(np.mean(data["y"] ** 2), rel=1e-5)
+
+
+def test_same_seed_same_bits_streamed_or_not(data, monkeypatch):
+    monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 16 * 4 * 4 * 3)
+    how = Training(epochs=3, batch_size=16)
+    models = [Line(4) for _ in range(4)]
+    for model, seed, budget in zip(models, (1, 1, 1, 2), (2**30, 2**30, 0, 2**30), strict=True):
+        train(model, noisy, Minibatches(data, budget=budget), how, seed=seed)
+    first, again, streamed, other = (np.asarray(model.slope[...]) for model in models)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first, streamed, rtol=1e-5)  # the scan is compiled for another length
+    assert np.abs(first - other).max() > 1e-5
+
+
+def test_schedules_reach_the_loss_and_the_rate(data):
+    seen = []
+    how = Training(
+        epochs=3,
+        batch_size=100,
+        learning_rate=0.5,
+        schedules={"ridge": lambda done: seen.append(done) or done * 0, "learning_rate": lambda done: done >= 1},
+    )
+    model, history = Line(4), None
+    history = train(model, squares, Minibatches(data), how)
+    np.testing.assert_allclose(np.concatenate(seen), np.arange(9) / 3)
+    assert history["loss"][0] == pytest.approx(history["loss"][1] * 0 + np.mean(data["y"] ** 2), rel=1e-5)
+    assert history["loss"][2] != pytest.approx(history["loss"][0], rel=1e-3)
+
+
+def test_stops_early_and_restores_the_best(data):
+    """A rate that grows until it diverges: the best epoch is in the middle."""
+    how = Training(
+        epochs=200,
+        batch_size=32,
+        learning_rate=0.05,
+        validation=0.2,
+        patience=4,
+        schedules={"learning_rate": lambda done: np.where(done < 20, 1.0, 40.0)},
+    )
+    model = Line(4)
+    history = train(model, squares, Minibatches(data), how)["validation_loss"]
+    best = int(np.argmin(history))
+    assert len(history) == best + 1 + 4 < 200
+    held_out = np.sort(np.random.default_rng(0).permutation(203)[:41])
+    residual = data["y"] - data["x"].dense() @ np.asarray(model.slope[...]) - np.asarray(model.level[...])
+    assert np.mean(residual[held_out] ** 2) == pytest.approx(history[best], rel=1e-4)
+    assert float(model.seen[...]) == (best + 1) * 6
+
+
+def test_only_what_is_trainable_moves(data):
+    model = Line(4)
+    train(model, squares, Minibatches(data), Training(epochs=2), trainable=lambda path, _: path[0] == "level")
+    assert not np.any(model.slope[...])
+    assert np.any(model.level[...])
+
+
+def test_divergence_says_what_to_try(data):
+    model = Line(4)
+    bad = {**data, "y": np.where(np.arange(203) == 3, np.nan, data["y"]).astype(np.float32)}
+    with pytest.raises(FloatingPointError, match=r"diverged: the loss is nan in epoch 1 of 2\. Try a smaller learning"):
+        train(model, squares, Minibatches(bad), Training(epochs=2))
+    assert not np.any(model.slope[...])
+
+
+def test_progress_is_told_each_epoch(data):
+    told = []
+    train(Line(4), squares, Minibatches(data), Training(epochs=3), progress=lambda *now: told.append(now))
+    assert [now[:2] for now in told] == [(1, 3), (2, 3), (3, 3)]
+    assert all(now[2].startswith("loss ") for now in told)
