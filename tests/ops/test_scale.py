@@ -51,7 +51,7 @@ def test_a_gene_that_does_not_vary_is_only_centred(x):
 
 
 def test_a_query_is_scaled_by_the_reference(x):
-    operator, z = scaled(x[:60], query=x[60:] + 1)
+    _, z = scaled(x[:60], query=x[60:] + 1)
     expected = (x[60:] + 1 - x[:60].mean(axis=0)) / spread(x[:60])
     np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
 
@@ -64,6 +64,12 @@ def test_cuts(x, wrap, center):
     free, z = (m.toarray() if sparse.issparse(m) else m for m in (free, z))
     assert free.max() > 1
     np.testing.assert_array_equal(z, np.clip(free, -1 if center else None, 1))
+
+
+def test_without_centring_only_large_values_are_cut(x):
+    _, z = scaled(x - 2, zero_center=False, max_value=0.5)
+    np.testing.assert_allclose(z, np.minimum((x - 2) / spread(x), 0.5), rtol=1e-5)
+    assert z.min() < -0.5
 
 
 def test_without_centring_sparse_stays_sparse(x):

@@ -61,10 +61,11 @@ def assert_same(ours, theirs, arguments):
     """Flags, ranks and counts of batches are the same; floats to 1e-5, since scanpy squares in float32.
 
     Two genes alone in a bin have normalised dispersions of 1 and -1 over the square root of 2, so that some tie up to
-    rounding: the numbers of genes are chosen not to end among them. A dispersion is a logarithm, zero for
-    a variance equal to the mean: hence the absolute part. The mean-variance fit of the flavours of counts interpolates between cells of a k-d tree and jumps by up to 4e-3 with the last bit of its
-    input where means tie; scanpy 1.12 sums batches by Welford's recursion, whose last bit depends on the order of cells
-    (permuting them changes its own results as much), so there variances_norm and ranks get room.
+    rounding: the numbers of genes are chosen not to end among them. A dispersion is a logarithm, zero for a variance
+    equal to the mean: hence the absolute part. The mean-variance fit of the flavours of counts interpolates between
+    cells of a k-d tree and jumps by up to 4e-3 with the last bit of its input where means tie; scanpy 1.12 sums batches
+    by Welford's recursion, whose last bit depends on the order of cells (permuting them changes its own results as
+    much), so there variances_norm and ranks get room.
     """
     loose = SCANPY_1_12 and arguments.get("flavor", "").startswith("seurat_v3") and "batch_key" in arguments
     jumping = ["variances_norm", "highly_variable_rank", "highly_variable_nbatches", "highly_variable"] if loose else []
