@@ -26,7 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "highly_variable_genes": {"n_top_genes": 20},
     "highly_variable_genes_v3": {"n_top_genes": 20, "span": 0.7},
     "neighbors": {"n_neighbors": N_NEIGHBORS},
-    "vae_normalize": {"n_genes": N_GENES, "n_batches": 2, "n_latent": 3, "n_hidden": 8, "max_epochs": 3},
+    "vae_normalize": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "nb_glm": {"design": "~ batch"},
 }
 """Settings that an operator needs, or that keep its example quick; most need none."""

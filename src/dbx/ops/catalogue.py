@@ -14,6 +14,7 @@ from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
 from dbx.ops.umap import UMAP
+from dbx.ops.vae import VAENormalize
 
 OPERATORS: tuple[type[Operator], ...] = (
     NormalizeTotal,
@@ -22,6 +23,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     HighlyVariableCounts,
     Scale,
     PCA,
+    VAENormalize,
     Harmony,
     Neighbors,
     UMAP,

@@ -7,6 +7,7 @@ from dbx.pp.neighbors import neighbors
 from dbx.pp.normalize_total import normalize_total
 from dbx.pp.pca import pca
 from dbx.pp.scale import scale
+from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
     "harmony_integrate",
@@ -16,4 +17,5 @@ __all__ = [
     "normalize_total",
     "pca",
     "scale",
+    "vae_normalize",
 ]
