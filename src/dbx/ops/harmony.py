@@ -137,10 +137,10 @@ class Harmony(Operator):
         """
         with self._precise():
             grown = grow(self, batch)
-            self.first, self.log_penalty = Constant(grown.first), Constant(grown.log_penalty)
-            self.coefficients = nnx.Param(grown.coefficients)
-            effect = new_effects(self, x, batch, grown.new)
-            self.coefficients = nnx.Param(grown.coefficients.at[-1, grown.new].set(effect))
+            self.first, self.log_penalty = Constant(jnp.asarray(grown.first)), Constant(jnp.asarray(grown.log_penalty))
+            self.coefficients = nnx.Param(jnp.asarray(grown.coefficients))
+            grown.coefficients[-1, grown.new] = new_effects(self, x, batch, grown.new)
+            self.coefficients = nnx.Param(jnp.asarray(grown.coefficients))
 
     def _precise(self):
         return jax.enable_x64(True) if self.dtype == "float64" else contextlib.nullcontext()

@@ -51,7 +51,7 @@ class _State(NamedTuple):
     history: jax.Array
 
 
-@partial(jax.jit, static_argnames=("max_iter", "flavor"))
+@partial(jax.jit, static_argnames="flavor")
 def cluster(x, z, tiles: Tiles, centroids, theta, sigma, tol, *, max_iter: int, flavor: str) -> Clusters:
     """Assign cells to clusters block after block; each block meets the batches that lie in the clusters just then.
 

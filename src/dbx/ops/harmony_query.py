@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 class Grown(NamedTuple):
     """The state with places for new levels; their penalties and coefficients are zero."""
 
-    first: jax.Array
-    log_penalty: jax.Array
-    coefficients: jax.Array
+    first: np.ndarray
+    log_penalty: np.ndarray
+    coefficients: np.ndarray
     new: np.ndarray
     """Numbers of the new levels."""
 
@@ -49,16 +48,13 @@ def grow(operator: Harmony, batch: Mapping[str, Codes]) -> Grown:
     first = np.cumsum([0, *given])
     kept = np.concatenate([start + np.arange(n) for start, n in zip(first[:-1], known, strict=True)])
     n_steps, _, n_clusters, n_columns = operator.coefficients.shape
-    penalty, effect = operator.log_penalty[...], operator.coefficients[...]
-    return Grown(
-        jnp.asarray(first, jnp.int32),
-        jnp.zeros((n_steps, first[-1], n_clusters), penalty.dtype).at[:, kept].set(penalty),
-        jnp.zeros((n_steps, first[-1], n_clusters, n_columns), effect.dtype).at[:, kept].set(effect),
-        np.setdiff1d(np.arange(first[-1]), kept),
-    )
+    penalty = np.zeros((n_steps, first[-1], n_clusters), operator.log_penalty.dtype)
+    effect = np.zeros((n_steps, first[-1], n_clusters, n_columns), operator.coefficients.dtype)
+    penalty[:, kept], effect[:, kept] = operator.log_penalty[...], operator.coefficients[...]
+    return Grown(first.astype(np.int32), penalty, effect, np.setdiff1d(np.arange(first[-1]), kept))
 
 
-def new_effects(operator: Harmony, x: RowBlocks, batch: Mapping[str, Codes], new: np.ndarray) -> jax.Array:
+def new_effects(operator: Harmony, x: RowBlocks, batch: Mapping[str, Codes], new: np.ndarray) -> np.ndarray:
     """Coefficients of new levels, an array of shape (n_new, n_clusters, n_columns).
 
     Cells go softly to the frozen centroids. In each cluster one regression holds the reference, by its size and sum
@@ -81,7 +77,7 @@ def new_effects(operator: Harmony, x: RowBlocks, batch: Mapping[str, Codes], new
         penalty = np.broadcast_to(_lamb(operator, first, new)[:, None], expected.shape)
     kept = np.broadcast_to((cells_of > 0)[:, None], expected.shape)
     combinations = np.vstack([combinations[mapped], np.full(len(levels), -1)])
-    return jnp.asarray(ridge(sizes, sums, combinations, penalty, kept)[1], operator.coefficients.dtype)
+    return ridge(sizes, sums, combinations, penalty, kept)[1]
 
 
 def _totals(operator, x, batch, combination, n_combinations):
