@@ -30,9 +30,10 @@ def read_only(x, index):
     start, stop, _ = index.indices(x.shape[0])
     stop = max(start, stop)
     first, last = x.indptr[start], x.indptr[stop]
-    data, indices = x.data[first:last], x.indices[first:last]
-    data.flags.writeable = indices.flags.writeable = False
-    part = type(x)((data, indices, x.indptr[start : stop + 1] - first), shape=(stop - start, x.shape[1]))
+    # set one by one: given to the constructor, SciPy would copy what is less than half of an array
+    part = type(x)((stop - start, x.shape[1]), dtype=x.dtype)
+    part.data, part.indices, part.indptr = x.data[first:last], x.indices[first:last], x.indptr[start : stop + 1] - first
+    part.data.flags.writeable = part.indices.flags.writeable = False
     part.has_sorted_indices = part.has_canonical_format = True
     return part
 
