@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from dbx.losses.counts import negative_binomial_kernel, poisson_kernel, zero_inflated_kernel
+from dbx.losses.latent import normal_kl
 from dbx.ops.count_profile import Profile
 from dbx.ops.mlp import MLP, Linear, as_float, joined
 
@@ -34,8 +35,8 @@ class CountDecoder(nnx.Module):
     """Latent coordinates to the distribution of a cell's counts, given its total.
 
     The covariates (indicators of the batch) enter every layer, the last one too: it has an intercept for each gene in
-    each batch, which scVI's has not. That starts at the logarithm of the gene's frequency there, and the dispersion at its
-    estimate by moments, so that training starts near the gene-mean model and has only the rest to learn.
+    each batch, which scVI's has not. That starts at the logarithm of the gene's frequency there, and the dispersion at
+    its estimate by moments, so that training starts near the gene-mean model and has only the rest to learn.
     """
 
     def __init__(self, *, likelihood: str, n_layers: int):
@@ -87,9 +88,45 @@ class CountDecoder(nnx.Module):
         return entries.sum(axis=-1)
 
 
-def indicators(codes, n_levels: int, dtype=jnp.float32):
-    """One column for each level; a code of -1 is an equal share of all. None where there is but one level."""
-    if n_levels < 2:
-        return None
-    known = jax.nn.one_hot(codes, n_levels, dtype=dtype)
-    return jnp.where((codes < 0)[:, None], 1 / n_levels, known)
+class CountVAE(nnx.Module):
+    """Encoder and decoder with what they are told of the batch; trained apart from the settings of an operator."""
+
+    def __init__(
+        self, *, likelihood: str, n_latent: int, n_layers: int, dropout: float, encode_batch: bool, n_batches: int
+    ):
+        self.encode_batch, self.n_batches = encode_batch, n_batches
+        self.encoder = CountEncoder(n_latent=n_latent, n_layers=n_layers, dropout=dropout)
+        self.decoder = CountDecoder(likelihood=likelihood, n_layers=n_layers)
+
+    def reset(self, rng: np.random.Generator, start: Profile, n_hidden: int, *, by_batch: bool) -> None:
+        """Draw the parameters; see :meth:`CountDecoder.reset`."""
+        self.n_batches, n_genes = start.frequency.shape
+        told = self.encode_batch and self.n_batches > 1
+        self.encoder.reset(rng, n_genes, n_hidden, self.n_batches if told else 0)
+        self.decoder.reset(rng, start, self.encoder.n_latent, n_hidden, by_batch=by_batch)
+
+    def posterior(self, x, codes, *, key=None) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance of the latent coordinates, arrays of shape (n_cells, n_latent)."""
+        return self.encoder(x, self.covariates(codes, x.dtype) if self.encode_batch else None, key=key)
+
+    def elbo_terms(self, x, codes, key=None) -> tuple[jax.Array, jax.Array]:
+        """Reconstruction (but for ``log x!``) and divergence of each cell; at the posterior mean without a key."""
+        keys = [None] * 3 if key is None else jax.random.split(key, 3)
+        z, variance = self.posterior(x, codes, key=keys[0])
+        divergence = normal_kl(z, variance)
+        if key is not None:
+            z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
+        return -self.decoder.log_likelihood(x, z, self.covariates(codes, z.dtype), key=keys[2]), divergence
+
+    def covariates(self, codes, dtype):
+        """One column for each batch; a code of -1 is an equal share of all. None where there is but one batch."""
+        if self.n_batches == 1:
+            return None
+        known = jax.nn.one_hot(codes, self.n_batches, dtype=dtype)
+        return jnp.where((codes < 0)[:, None], 1 / self.n_batches, known)
+
+
+def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):
+    """The objective of each cell, for :func:`dbx.ops.training.train`."""
+    reconstruction, divergence = model.elbo_terms(batch["x"], batch["batch"], key)
+    return reconstruction + kl_weight * divergence, {"reconstruction": reconstruction, "kl": divergence}

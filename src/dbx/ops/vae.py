@@ -14,7 +14,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial
 from dbx.losses.latent import normal_kl
 from dbx.ops.count_profile import count_profile
-from dbx.ops.count_vae import CountDecoder, CountEncoder, indicators
+from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.training import Training, train
@@ -31,8 +31,8 @@ class VAENormalize(Operator):
     """The scVI model: log1p counts to a normal posterior, its mean decoded to proportions of the cell's total.
 
     ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
-    ``transform_batch``: no randomness, and each cell alone. A cell of a batch that was not trained on (code -1) is decoded with the mean of
-    the known batches' columns.
+    ``transform_batch``: no randomness, and each cell alone. A cell of a batch that was not trained on (code -1) is
+    decoded with the mean of the known batches' columns.
     """
 
     name = "vae_normalize"
@@ -65,15 +65,24 @@ class VAENormalize(Operator):
         n_genes: int | None = None,
         n_batches: int | None = None,
     ):
-        _check(likelihood, LIKELIHOODS, "likelihood")
-        _check(dispersion, DISPERSIONS, "dispersion")
+        _check_known(likelihood, LIKELIHOODS, "likelihood")
+        _check_known(dispersion, DISPERSIONS, "dispersion")
+        for name, value, least in (("n_latent", n_latent, 1), ("n_layers", n_layers, 1), ("batch_size", batch_size, 2)):
+            _check_at_least(value, least, name)
+        _check_at_least(1 if max_epochs is None else max_epochs, 1, "max_epochs")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
         self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
         self.n_genes, self.n_batches = n_genes, n_batches
-        self.encoder = CountEncoder(n_latent=n_latent, n_layers=n_layers, dropout=DROPOUT)
-        self.decoder = CountDecoder(likelihood=likelihood, n_layers=n_layers)
+        self.vae = CountVAE(
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout=DROPOUT,
+            encode_batch=encode_batch,
+            n_batches=n_batches or 1,
+        )
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Draw the parameters and train them; ``n_genes`` and ``n_batches`` are taken from the data."""
@@ -81,11 +90,8 @@ class VAENormalize(Operator):
         self.n_genes, self.n_batches = x.n_columns, 1 if batch is None else batch.n_levels
         codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
         start = count_profile(x, codes, self.n_batches)
-        rng = np.random.default_rng(seed)
-        n_covariates = self.n_batches if self.encode_batch and self.n_batches > 1 else 0
-        self.encoder.reset(rng, self.n_genes, self.n_hidden, n_covariates)
         by_batch = self.dispersion == "gene-batch"
-        self.decoder.reset(rng, start, self.n_latent, self.n_hidden, by_batch=by_batch)
+        self.vae.reset(np.random.default_rng(seed), start, self.n_hidden, by_batch=by_batch)
         how = Training(
             epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
             batch_size=self.batch_size,
@@ -95,17 +101,17 @@ class VAENormalize(Operator):
             schedules={"kl_weight": warm_up},
         )
         data = Minibatches({"x": x, "batch": codes})
-        history = train(self, training_loss, data, how, seed=seed, progress=progress)
+        history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
         for name in ("loss", "reconstruction"):
             history[name] = history[name] + np.float32(start.log_factorial)
         self.trace = Constant(as_float([history[name] for name in HISTORY]))
 
     def __call__(self, x, batch: Codes | None = None):
         """Posterior means and, unless ``decode=False``, expression that sums to ``target_sum`` in each cell."""
-        z, _ = self._posterior(x, batch)
+        z, _ = self.vae.posterior(x, as_codes(batch, x))
         if not self.decode:
             return {"z": z}
-        decoded = self.decoder(z, self._covariates(self._target(batch), z))
+        decoded = self.vae.decoder(z, self.vae.covariates(as_codes(self._target(batch), x), z.dtype))
         return {"z": z, "normalized": self.target_sum * jnp.exp(decoded["log_proportion"])}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
@@ -114,21 +120,13 @@ class VAENormalize(Operator):
         The expectation over the posterior is taken at two opposite draws around ``outputs["z"]`` that are always the
         same, so that the loss is a function of its arguments alone.
         """
-        x, batch = inputs["x"], inputs.get("batch")
-        z, (_, variance) = outputs["z"], self._posterior(x, batch)
+        x, z = inputs["x"], outputs["z"]
+        codes = as_codes(inputs.get("batch"), x)
+        _, variance = self.vae.posterior(x, codes)
         noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
-        covariates = self._covariates(batch, z)
-        likelihood = sum(self.decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
+        covariates, decoder = self.vae.covariates(codes, z.dtype), self.vae.decoder
+        likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
         return jnp.mean(normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1))
-
-    def elbo_terms(self, x, batch: Codes | None, key) -> tuple[jax.Array, jax.Array]:
-        """Reconstruction (but for ``log x!``) and divergence of each cell; at the posterior mean without a key."""
-        keys = [None] * 3 if key is None else jax.random.split(key, 3)
-        z, variance = self._posterior(x, batch, key=keys[0])
-        divergence = normal_kl(z, variance)
-        if key is not None:
-            z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
-        return -self.decoder.log_likelihood(x, z, self._covariates(batch, z), key=keys[2]), divergence
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -138,14 +136,6 @@ class VAENormalize(Operator):
         """
         trace = dict(zip(HISTORY, np.asarray(self.trace[...]), strict=True))
         return {"elbo": -trace["reconstruction"] - trace["kl"], **trace}
-
-    def _posterior(self, x, batch: Codes | None, *, key=None):
-        return self.encoder(x, self._covariates(batch, x) if self.encode_batch else None, key=key)
-
-    def _covariates(self, batch: Codes | None, like):
-        """Indicators of the batch, with the rows and dtype of an array."""
-        codes = jnp.full(len(like), -1) if batch is None else batch.codes
-        return indicators(codes, self.n_batches, like.dtype)
 
     def _target(self, batch: Codes | None) -> Codes | None:
         if self.transform_batch is None or batch is None:
@@ -167,11 +157,9 @@ class VAENormalize(Operator):
             raise ValueError(msg)
 
 
-def training_loss(model: VAENormalize, batch: dict[str, jax.Array], key, *, kl_weight):
-    """The objective of each cell, for :func:`dbx.ops.training.train`."""
-    codes = Codes(batch["batch"], ()) if model.n_batches > 1 else None
-    reconstruction, divergence = model.elbo_terms(batch["x"], codes, key)
-    return reconstruction + kl_weight * divergence, {"reconstruction": reconstruction, "kl": divergence}
+def as_codes(batch: Codes | None, x):
+    """The batch of each row, -1 where none is given."""
+    return jnp.full(len(x), -1) if batch is None else batch.codes
 
 
 def default_epochs(n_cells: int) -> int:
@@ -184,7 +172,13 @@ def warm_up(epochs_done: np.ndarray) -> np.ndarray:
     return np.minimum(np.floor(epochs_done) / WARM_UP_EPOCHS, 1)
 
 
-def _check(value: str, known: tuple[str, ...], name: str) -> None:
+def _check_at_least(value: int, least: int, name: str) -> None:
+    if value < least:
+        msg = f"{name}={value} is too small: at least {least}."
+        raise ValueError(msg)
+
+
+def _check_known(value: str, known: tuple[str, ...], name: str) -> None:
     if value not in known:
         msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
         raise ValueError(msg)

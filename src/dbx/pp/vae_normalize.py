@@ -38,14 +38,15 @@ def vae_normalize(
 ) -> AnnData | MuData | None:
     """Fit scVI's model of raw counts: latent coordinates free of batch and depth, and denoised expression.
 
-    The model of Lopez et al. (Nature Methods, 2018): a network encodes a cell's log1p counts as a normal distribution of
-    latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
+    The model of Lopez et al. (Nature Methods, 2018): a network encodes a cell's log1p counts as a normal distribution
+    of latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
     binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
-    frequencies of each batch, and dispersions by moments) and in that batch also has an intercept in the last layer. All
-    cells are trained on. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and for batches Harmony.
+    frequencies of each batch, and dispersions by moments), and in that each gene has an intercept for each batch in the
+    last layer. All cells are trained on. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and
+    Harmony for batches.
 
-    New cells (``dbx.rerun``) pass through the frozen networks. Cells of a batch that was not trained on are decoded with
-    the mean of the known batches' effects.
+    New cells (``dbx.rerun``) pass through the frozen networks. Cells of a batch that was not trained on are decoded
+    with the mean of the known batches' columns.
 
     Parameters
     ----------

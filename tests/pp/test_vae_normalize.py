@@ -1,0 +1,107 @@
+import anndata as ad
+import mudata as md
+import numpy as np
+import pytest
+
+import dbx
+from dbx.pp.vae_normalize import vae_normalize
+
+QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    adata = dbx.datasets.simulate(120, 40, 3, 2, seed=0, library_size=200)
+    vae_normalize(adata, batch_key="batch", likelihood="nb", **QUICK)
+    return adata
+
+
+def test_writes_what_it_says(fitted):
+    assert fitted.obsm["X_vae"].shape == (120, 3)
+    assert fitted.obsm["X_vae"].dtype == fitted.layers["vae_normalized"].dtype == np.float32
+    np.testing.assert_allclose(fitted.layers["vae_normalized"].sum(axis=1), 1e4, rtol=1e-4)
+    history = fitted.uns["vae_normalize"]["history"]
+    assert {name: x.shape for name, x in history.items()} == dict.fromkeys(
+        ("elbo", "loss", "reconstruction", "kl"), (2,)
+    )
+    assert fitted.uns["vae_normalize"]["params"] == {"likelihood": "nb", "dispersion": "gene", "batch_key": "batch"}
+
+
+def test_names_copy_and_layers(fitted):
+    raw = ad.AnnData(np.ones(fitted.shape), obs=fitted.obs, var=fitted.var, layers={"counts": fitted.X})
+    settings = {"batch_key": "batch", "likelihood": "nb", "layer": "counts", "key_added": "X_scvi", **QUICK}
+    again = vae_normalize(raw, normalized_layer=None, copy=True, **settings)
+    assert "X_scvi" not in raw.obsm
+    assert list(again.layers) == ["counts"]
+    assert again.uns["X_scvi"]["params"]["layer"] == "counts"
+    np.testing.assert_array_equal(again.obsm["X_scvi"], fitted.obsm["X_vae"])
+
+
+def test_seeds(fitted):
+    def latent(**seed):
+        return vae_normalize(fitted, copy=True, batch_key="batch", likelihood="nb", **QUICK, **seed).obsm["X_vae"]
+
+    np.testing.assert_array_equal(latent(rng=3), latent(random_state=3))
+    assert np.abs(latent(rng=3) - fitted.obsm["X_vae"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_program_runs_again_from_a_file(fitted, tmp_path, kind):
+    getattr(fitted, f"write_{kind}")(tmp_path / f"a.{kind}")
+    back = getattr(ad, f"read_{kind}")(tmp_path / f"a.{kind}")
+    kept = {"X_vae": back.obsm.pop("X_vae"), "vae_normalized": back.layers.pop("vae_normalized")}
+    dbx.rerun(back)
+    np.testing.assert_array_equal(back.obsm["X_vae"], kept["X_vae"])
+    np.testing.assert_array_equal(back.layers["vae_normalized"], kept["vae_normalized"])
+
+
+def test_query_of_another_batch_is_mapped(fitted):
+    query = dbx.datasets.simulate(30, 40, 3, 2, seed=1, library_size=200)
+    known = query.copy()
+    dbx.rerun(known, reference=fitted)
+    query.obs["batch"] = "batch_9"
+    dbx.rerun(query, reference=fitted)
+    # the encoder does not read the batch, the decoder does
+    np.testing.assert_array_equal(query.obsm["X_vae"], known.obsm["X_vae"])
+    assert np.abs(query.layers["vae_normalized"] - known.layers["vae_normalized"]).max() > 1
+    np.testing.assert_allclose(query.layers["vae_normalized"].sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_modality(fitted):
+    rna = ad.AnnData(fitted.X, obs=fitted.obs[["batch"]], var=fitted.var)
+    mdata = md.MuData({"rna": rna})
+    vae_normalize(mdata, batch_key="batch", likelihood="nb", mod="rna", **QUICK)
+    np.testing.assert_array_equal(mdata["rna"].obsm["X_vae"], fitted.obsm["X_vae"])
+
+
+def test_wrong_input_leaves_the_data_alone(fitted):
+    def refused(change, match, **settings):
+        adata = ad.AnnData(fitted.X.copy(), obs=fitted.obs[["batch"]].copy(), var=fitted.var)
+        change(adata)
+        with pytest.raises((ValueError, KeyError), match=match):
+            vae_normalize(adata, **{"batch_key": "batch", **QUICK, **settings})
+        assert not adata.obsm
+        assert not adata.layers
+        assert not adata.uns
+
+    def log(adata):
+        adata.X.data = np.log1p(adata.X.data)
+
+    def empty(adata):
+        adata.X = adata.X.toarray()
+        adata.X[4] = 0
+
+    def one_batch(adata):
+        adata.obs["batch"] = "a"
+
+    def negative(adata):
+        adata.X.data[3] = -1
+
+    refused(log, "vae_normalize needs raw counts, but adata.X has fractional values")
+    refused(negative, "vae_normalize needs raw counts, but adata.X has negative values")
+    refused(empty, r"1 cells have no counts in these genes \(the first is row 4\)")
+    refused(one_batch, "All cells are of one batch")
+    refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
+    refused(lambda adata: None, "likelihood='zip' is not known", likelihood="zip")
+    refused(lambda adata: None, "batch_size=1 is too small: at least 2", batch_size=1)
+    refused(lambda adata: None, "max_epochs=0 is too small: at least 1", max_epochs=0)
