@@ -215,3 +215,20 @@ def test_mapped_cells_are_no_reference_for_transductive_steps(analysed, counts):
         dbx.rerun(counts[40:60].copy(), query)
     dbx.rerun(other := counts[40:60].copy(), query, steps=["pca"])
     np.testing.assert_allclose(other.obsm["X_pca"], analysed.obsm["X_pca"][40:60], rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_of_fitted_cells_is_not_asked_of_new_ones(counts):
+    reference = counts.copy()
+    mask = np.arange(counts.n_obs) % 2 == 0
+    dbx.pp.normalize_total(reference)
+    dbx.pp.log1p(reference)
+    logged = reference.X.toarray()
+    dbx.pp.scale(reference, mask_obs=mask)
+    query = counts[:40].copy()
+    query.obs_names = [f"new{i}" for i in range(40)]
+    dbx.rerun(query, reference)
+    mean, std = logged[mask].mean(axis=0), logged[mask].std(axis=0, ddof=1)
+    expected = (logged[:40] - mean) / np.where(std == 0, 1, std)  # all new cells, whatever the mask says of the old
+    np.testing.assert_allclose(np.asarray(query.X), expected, atol=1e-4)
+    pipeline = dbx.Pipeline.from_adata(reference)
+    assert list(pipeline.inputs) == ["X"]

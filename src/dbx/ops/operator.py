@@ -54,6 +54,8 @@ class Input:
     missing: bool = False
     """Cells may lack a value of the column; their code is -1."""
     optional: bool = False
+    of_fitted_cells: bool = False
+    """Only the fitted cells need it (a mask of them): new cells go without."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ class Scale(Operator):
     """
 
     name = "scale"
-    inputs = {"x": Input(genes=True), "mask": Input(kind="columns", optional=True)}
+    inputs = {"x": Input(genes=True), "mask": Input(kind="columns", optional=True, of_fitted_cells=True)}
     outputs = {
         "x": Output(dtype=None, content="scaled"),
         "mean": Output(axis="genes", dtype="float64", view=True),

@@ -77,10 +77,13 @@ class Pipeline:
         plan = make_plan(registry, lambda version: version.writer is None and version.reader is None, names=steps)
         if steps is not None and plan.excluded:
             raise ValueError(excluded_text(plan.excluded))
-        operators = {}
+        operators, needed = {}, set()
         for step in plan.steps:
             operators[step.name] = step.build()
+            for name in step.reads.keys() - _of_fitted_cells(operators[step.name]):
+                needed.update(read_versions(registry, step, step.reads[name]))
             attach_references(operators[step.name], load_references(adata, step))
+        plan.roots = [version for version in plan.roots if version in needed]
         return cls(registry, plan, operators)
 
     @property
@@ -132,7 +135,7 @@ class Pipeline:
         for step in self.plan.steps:
             operator = self._merged(step.name, parameters.get(step.name, {}))
             inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
-            inputs |= {name: self._input(env, step, name) for name in step.reads}
+            inputs |= {name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)}
             outputs = operator(**inputs)
             names = None if step.genes is None else list(step.genes)
             for name, value in outputs.items():
@@ -208,6 +211,11 @@ class Pipeline:
 def excluded_text(excluded: Mapping[str, str]) -> str:
     """Why steps are left out, a sentence each."""
     return " ".join(f"Step {name!r} cannot be rerun: {reason}." for name, reason in excluded.items())
+
+
+def _of_fitted_cells(operator: Operator) -> set[str]:
+    """Inputs that new cells go without."""
+    return {name for name, port in operator.inputs.items() if port.of_fitted_cells}
 
 
 def _n_cells(value: Any) -> int:

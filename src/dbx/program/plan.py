@@ -85,7 +85,9 @@ class _Planner:
             return f"it needs the operator {step.operator!r} of dbx {step.version}"
         if not self.runs(step):
             return "it computes nothing for cells"
-        for read in step.reads.values():
+        for name, read in step.reads.items():
+            if CATALOGUE[step.operator].inputs[name].of_fitted_cells:
+                continue
             for version in read_versions(self.registry, step, read):
                 reason = self._why_no_version(step, read, version)
                 if reason is not None:
@@ -127,11 +129,11 @@ class _Planner:
     def roots(self, steps: list[Step]) -> list[Version]:
         """Versions that must be there at the start."""
         made = {step.id for step in steps}
-        roots = {
-            version: None
-            for step in steps
-            for read in step.reads.values()
-            for version in read_versions(self.registry, step, read)
-            if version.writer not in made
-        }
+        roots: dict[Version, None] = {}
+        for step in steps:
+            for name, read in step.reads.items():
+                can_lack = CATALOGUE[step.operator].inputs[name].of_fitted_cells
+                for version in read_versions(self.registry, step, read):
+                    if version.writer not in made and not (can_lack and not self.available(version)):
+                        roots[version] = None
         return list(roots)

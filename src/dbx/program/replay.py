@@ -82,8 +82,10 @@ class Replay:
         inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
         for name, read in step.reads.items():
             versions = read_versions(self.registry, step, read)
-            values = [self.env[version] for version in versions]
             port = operator.inputs[name]
+            if port.of_fitted_cells and any(version not in self.env for version in versions):
+                continue
+            values = [self.env[version] for version in versions]
             if port.kind == "matrix":
                 inputs[name] = self._blocks(step, operator, port, values[0], versions[0], genes, read.content)
             elif port.kind == "graph":
