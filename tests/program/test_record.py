@@ -90,7 +90,7 @@ def test_every_later_reader_of_a_change_has_the_gap(logged):
     sc.pp.scale(logged)
     dbx.pp.pca(logged, n_comps=4)
     dbx.pp.pca(logged, n_comps=3, key_added="again")
-    assert [s for s in status(logged).values()].count("gap") == 2
+    assert list(status(logged).values()).count("gap") == 2
 
 
 def test_cutting_cells_and_genes_is_no_gap(logged):

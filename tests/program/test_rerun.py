@@ -43,7 +43,10 @@ def test_its_own_cells_get_back_what_is_stored_bitwise(analysed):
 def test_without_counts_it_starts_later_and_says_so(analysed):
     del analysed.layers["counts"]
     stored = snapshot(analysed)
-    with pytest.warns(UserWarning, match=r"'log1p' cannot be rerun: it needs X of 'normalize_total'.* Starting from X as 'log1p' wrote it"):
+    with pytest.warns(
+        UserWarning,
+        match=r"'log1p' cannot be rerun: it needs X of 'normalize_total'.* Starting from X as 'log1p' wrote it",
+    ):
         dbx.rerun(analysed)
     assert_equal(stored, snapshot(analysed))
 

@@ -37,8 +37,10 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     """Record results that scanpy computed as steps of a program, so that one can start mid-way.
 
     Looked for, each checked against the data before it is believed: normalisation to one total per cell and ``log1p``
-    (``uns["log1p"]``), ``highly_variable_genes`` (``var["highly_variable"]``), ``scale`` (``var["mean"]``, ``var["std"]``)
-    and ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep, are found again).
+    (``uns["log1p"]``), ``highly_variable_genes`` (``var["highly_variable"]``), ``scale`` (``var["mean"]``,
+    ``var["std"]``)
+    and ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep, are found
+    again).
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
 
     Returns
     -------
-    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only. What could not be adopted is said in a warning each.
+    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only. What could not be adopted is said in a warning
+    each.
 
     Raises
     ------
@@ -97,7 +100,8 @@ class _Finder:
             depth = common_total(logged, base)
         if depth is None:
             self.notes.append(
-                "normalize_total and log1p (undoing logs, cells have no common total: genes were cut after normalising, X was "
+                "normalize_total and log1p (undoing logs, cells have no common total: genes were cut after "
+                "normalising, X was "
                 "clipped, or it was normalised another way). The program starts at X as it is; new cells must come so."
             )
             return
@@ -246,7 +250,7 @@ class _Finder:
         return undone if clip is None else np.where(np.abs(values) >= clip, np.nan, undone)
 
     def _from_counts(self, logged: np.ndarray, base: float | None) -> tuple[float | None, np.ndarray | None]:
-        """The total that cells were scaled to and the fingerprint of the counts layer X was made from, if there is one."""
+        """The total that cells were scaled to and the fingerprint of the counts layer, if X was made from one."""
         for name, layer in self.adata.layers.items():
             if name is None or layer.shape != self.adata.shape:
                 continue

@@ -71,7 +71,7 @@ def _check_finite(values: np.ndarray, part, start: int, slot: Slot) -> None:
         flags = ~np.isfinite(entries.data)
         bad = np.column_stack([entries.row[flags], entries.col[flags]])
     else:
-        bad = np.argwhere(~np.isfinite(part)) + (start, 0)
+        bad = np.argwhere(~np.isfinite(part)) + np.array([start, 0])
     row, column = bad[0]
     msg = (
         f"{slot.written()} contains {len(bad)} NaN or infinite values, the first in row {row}, column {column}. "

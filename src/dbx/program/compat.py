@@ -15,8 +15,8 @@ ANNDATA = Version(version("anndata"))
 def resolve_seed(random_state: Any = 0, rng: Any = None) -> int:
     """One integer seed from scanpy's ``random_state`` or its newer ``rng``.
 
-    ``random_state`` is an int, a ``numpy.random.RandomState`` or None (0: dbx is reproducible by default); ``rng`` an int, a
-    ``numpy.random.Generator`` or None.
+    ``random_state`` is an int, a ``numpy.random.RandomState`` or None (0: dbx is reproducible by default); ``rng`` an
+    int, a ``numpy.random.Generator`` or None.
 
     Raises
     ------

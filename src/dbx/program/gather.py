@@ -1,4 +1,4 @@
-"""Collect an operator's inputs from slots: checked, matched to versions, as the values ``fit`` and ``__call__`` take."""
+"""Collect an operator's inputs from slots: checked, matched to versions, as ``fit`` and ``__call__`` take them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def gather(
 
 
 def trace(data, registry: Registry, slot: Slot, value: Any) -> tuple[int | None, str | None, np.ndarray | None]:
-    """Which version of a slot this is: (id of the step that wrote it, name of the step it strayed from, fingerprint)."""
+    """Which version of a slot this is: (id of its writer, name of the step it strayed from, fingerprint)."""
     print_ = slot_fingerprint(value, *axis_names(data, slot))
     address = str(slot)
     latest = registry.writer(address)
@@ -155,7 +155,8 @@ def _selected(data, blocks: RowBlocks, slot: Slot, given: Gathered, select) -> R
     names = gene_names(data, slot)
     if not names.is_unique:
         twice = names[names.duplicated()][:3].tolist()
-        msg = f"Gene names are not unique ({', '.join(map(str, twice))} ...): make them so with adata.var_names_make_unique()."
+        some = ", ".join(map(str, twice))
+        msg = f"Gene names are not unique ({some} ...): make them so with adata.var_names_make_unique()."
         raise ValueError(msg)
     mask = _mask(data, slot, select)
     given.mask = mask
@@ -169,7 +170,8 @@ def _mask(data, slot: Slot, select) -> np.ndarray | None:
     mask = read(data, Slot.parse(select, slot.mod)) if isinstance(select, str) else select
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.shape != (len(gene_names(data, slot)),):
-        msg = f"A gene mask must be boolean and as long as var ({len(gene_names(data, slot))}), not {mask.dtype} of {mask.shape}."
+        n_genes = len(gene_names(data, slot))
+        msg = f"A gene mask must be boolean and as long as var ({n_genes}), not {mask.dtype} of {mask.shape}."
         raise ValueError(msg)
     if not mask.any():
         where = f"{Slot.parse(select, slot.mod).written()}" if isinstance(select, str) else "The mask"

@@ -57,7 +57,8 @@ class Pipeline:
         Parameters
         ----------
         adata
-            The annotated data with a program in ``uns["dbx"]``; transductive steps keep their reference cells in its slots.
+            The annotated data with a program in ``uns["dbx"]``; transductive steps keep their reference cells in its
+            slots.
         steps
             Names of the steps wanted, all that map cells by default; what they need of others comes along.
 
@@ -68,11 +69,12 @@ class Pipeline:
         Raises
         ------
         ValueError
-            There is no program, or a step named in ``steps`` cannot run: it is stale, or an input was changed outside dbx.
+            There is no program, or a step named in ``steps`` cannot run: it is stale, or an input was changed outside
+            dbx.
         """
         registry = load(adata)
         if not len(registry):
-            msg = "No program is recorded in this data (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
+            msg = "No program is recorded here (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
             raise ValueError(msg)
         plan = make_plan(registry, lambda version: version.writer is None and version.reader is None, names=steps)
         if steps is not None and plan.excluded:
@@ -115,13 +117,14 @@ class Pipeline:
         parameters
             As :attr:`parameters`; steps or names left out keep their fitted values.
         slots
-            A value for each slot in :attr:`inputs`: an array of shape (n_cells, n_genes) with the genes named there, Codes
-            for a categorical column.
+            A value for each slot in :attr:`inputs`: an array of shape (n_cells, n_genes) with the genes named there,
+            Codes for a categorical column.
         rows
             Array of shape (n_cells,), int32: each cell's row among the fitted cells, -1 for a new one. Fitted cells get
             back the stored results of transductive steps. All cells are new by default.
         genes
-            Slot -> names of the genes of its columns, where they are others or in another order than :attr:`inputs` says.
+            Slot -> names of the genes of its columns, where they are others or in another order than :attr:`inputs`
+            says.
 
         Returns
         -------
@@ -135,7 +138,9 @@ class Pipeline:
         for step in self.plan.steps:
             operator = self._merged(step.name, parameters.get(step.name, {}))
             inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
-            inputs |= {name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)}
+            inputs |= {
+                name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
+            }
             outputs = operator(**inputs)
             names = None if step.genes is None else list(step.genes)
             for name, value in outputs.items():
@@ -189,7 +194,8 @@ class Pipeline:
         at = {gene: i for i, gene in enumerate(genes)}
         missing = [gene for gene in step.genes if gene not in at]
         if missing:
-            msg = f"Step {step.name!r} needs genes that {versions[0].slot} lacks: {', '.join(missing[:5])} ({len(missing)})."
+            some = ", ".join(missing[:5])
+            msg = f"Step {step.name!r} needs genes that {versions[0].slot} lacks: {some} ({len(missing)})."
             raise ValueError(msg)
         return value[:, np.array([at[gene] for gene in step.genes])]
 

@@ -50,7 +50,7 @@ def is_standardised(x: Any, mean: np.ndarray, std: np.ndarray) -> bool:
 
 
 def depth_of(logged: np.ndarray, counts: np.ndarray, base: float | None) -> float | None:
-    """The total that cells were scaled to if ``logged`` was made from ``counts``, None if it was not; NaN is not looked at."""
+    """The total that cells were scaled to if ``logged`` was made from ``counts``, None if it was not; NaN is skipped."""
     totals = counts.sum(axis=1, keepdims=True)
     at = (counts > 0) & np.isfinite(logged)
     if not at.any():
@@ -67,6 +67,7 @@ def rounded(depth: float) -> float:
 
 
 def gene_means(x: Any) -> np.ndarray:
+    """Mean of each gene over all cells, an array of shape (n_genes,)."""
     return moments(RowBlocks(x)).mean[0]
 
 

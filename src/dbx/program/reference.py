@@ -33,7 +33,8 @@ def load_references(reference: AnnData | MuData, step: Step) -> dict[str, Any]:
     """
     if step.mapped and step.references:
         msg = (
-            f"Step {step.name!r} was fitted on other cells and only applied to these: pass the AnnData it was fitted on, "
+            f"Step {step.name!r} was fitted on other cells and only applied to these: pass the AnnData it was fitted "
+            f"on, "
             "dbx.rerun(query, reference=...)."
         )
         raise ReferenceChangedError(msg)
@@ -52,7 +53,8 @@ def _checked(reference, step: Step, slot: Slot) -> Any:
         known = np.isin(now, digests)
         if not known.all():
             msg = (
-                f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, but {int((~known).sum())} of "
+                f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, but "
+                f"{int((~known).sum())} of "
                 f"{len(known)} rows there are not what it was fitted on: the slot was overwritten, or these are other "
                 f"cells. Run the step again on the reference."
             )

@@ -159,7 +159,8 @@ class Registry:
         ]
         if missing:
             msg = (
-                f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with uns_merge, "
+                f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with "
+                f"uns_merge, "
                 f"or a partial copy of uns, can do that. {START_ANEW}"
             )
             raise RegistryError(msg)
@@ -209,7 +210,8 @@ def _check_schema(tree: Mapping[str, Any]) -> None:
         raise RegistryError(msg)
     if schema > SCHEMA:
         msg = (
-            f"The program in adata.uns['dbx'] has schema {schema}, written by dbx {tree.get('version', '?')}; this dbx reads "
+            f"The program in adata.uns['dbx'] has schema {schema}, written by dbx {tree.get('version', '?')}; this "
+            f"dbx reads "
             f"up to schema {SCHEMA}. Update dbx: pip install -U dbx-bio."
         )
         raise RegistryError(msg)

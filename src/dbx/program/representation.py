@@ -49,7 +49,7 @@ def representation_slot(
 
 
 def corrected_versions(data: AnnData | MuData, slot: str, *, mod: str | None = None) -> list[str]:
-    """Keys of ``obsm`` with the embedding at ``slot`` corrected: by Harmony, or any recorded step that keeps its shape."""
+    """Keys of ``obsm`` that hold the embedding at ``slot`` corrected: by Harmony or a step that keeps its shape."""
     owner, slot = holder(data, Slot("obs", mod=mod)), Slot.parse(slot, mod)
     if slot.container != "obsm":
         return []

@@ -41,7 +41,8 @@ def rerun(
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
 
-    Genes are matched by name, categories by level. Steps that place cells among others (neighbours, layouts, partitions)
+    Genes are matched by name, categories by level. Steps that place cells among others (neighbours, layouts,
+    partitions)
     place new cells among the reference's, which stays as it is; tests and DE tables are not repeated on new cells.
 
     Parameters
@@ -55,7 +56,8 @@ def rerun(
     refit
         Fit every step anew on ``adata`` instead of applying what was learnt.
     missing_genes
-        What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as ``"zero"``.
+        What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
+        ``"zero"``.
     inputs
         Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
     copy
@@ -63,9 +65,11 @@ def rerun(
 
     Returns
     -------
-    None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the graph
+    None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the
+    graph
     to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR matrices
-    of shape (n_cells, n_reference_cells), and X is left as it is where ``adata`` has genes that the program does not know.
+    of shape (n_cells, n_reference_cells), and X is left as it is where ``adata`` has genes that the program does not
+    know.
 
     Raises
     ------
@@ -169,7 +173,8 @@ class _Location:
 
 def _no_program(name: str) -> str:
     return (
-        f"No program is recorded in {name}.uns['dbx']. Run dbx.pp and dbx.tl steps on it first, or dbx.adopt({name}) if scanpy "
+        f"No program is recorded in {name}.uns['dbx']. Run dbx.pp and dbx.tl steps on it first, or dbx.adopt({name}) "
+        f"if scanpy "
         "computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
     )
 

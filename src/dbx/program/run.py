@@ -56,7 +56,8 @@ def run_step(
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
-    ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the boolean
+    ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the
+    boolean
     gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
@@ -217,7 +218,7 @@ def read_slots(reads: Mapping[str, Read]) -> dict[str, Slot]:
 
 
 def reference_digests(data, slot: Slot, value: Any) -> np.ndarray | None:
-    """Digest of each row of a referenced slot and its name; None for graphs, whose rows change when cells are dropped."""
+    """Digest of each row of a referenced slot and its name; None for graphs: dropping cells changes their rows."""
     if slot.container == "obsp" or slot.is_gene_matrix:
         return None
     if hasattr(value, "categories") or hasattr(value, "cat"):

@@ -72,6 +72,7 @@ class Slot:
 
     @property
     def key(self) -> str:
+        """The key in its container."""
         return self.keys[0]
 
     @property
@@ -166,7 +167,7 @@ def _missing(owner, slot: Slot) -> SlotError:
 
 
 def as_codes(values, levels: tuple[str, ...] | None = None) -> Codes:
-    """A column as codes against its levels (sorted as categories are); with ``levels`` given, an unknown value is -1."""
+    """A column as codes against its levels, in its categories' order; with ``levels`` given, an unknown value is -1."""
     column = values if isinstance(values, pd.Series) else pd.Series(values)
     if levels is None:
         if not isinstance(column.dtype, pd.CategoricalDtype):
