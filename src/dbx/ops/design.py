@@ -14,8 +14,8 @@ from dbx.ops.values import Codes
 Contrast = str | tuple[str, str, str] | None
 
 CODINGS = ("treatment", "sas", "sum", "helmert", "diff", "poly")
-TRANSFORMS = "C log log2 log10 exp np.log np.log1p np.sqrt center scale poly bs cr".split()
-FUNCTIONS = {*TRANSFORMS, *(f"contr.{name}" for name in CODINGS)}
+LOGARITHMS = ("log", "log2", "log10", "exp", "np.log", "np.log1p", "np.sqrt")
+FUNCTIONS = {"C", "center", "scale", "poly", "bs", "cr", *LOGARITHMS, *(f"contr.{name}" for name in CODINGS)}
 ALLOWED = (
     *(ast.Expression, ast.Name, ast.Attribute, ast.Load, ast.Call, ast.keyword, ast.Constant, ast.List, ast.Tuple),
     *(ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop),

@@ -103,9 +103,10 @@ def de(
     writes = {output: f"varm/{key_added}/{name}" for output, name in COLUMNS.items()}
     if size_factors != "size_factors":
         writes["size_factors"] = "obs/size_factors"
-    params = {"design": design, "contrast": contrast if contrast is None else _plain(contrast)}
-    operator = NBGLM(design=design, contrast=_plain(contrast), size_factors=size_factors)
-    _warn_of_cells(holder(adata, Slot("X", mod=mod)).n_obs)
+    if contrast is not None and not isinstance(contrast, str):
+        contrast = tuple(map(str, contrast))
+    operator = NBGLM(design=design, contrast=contrast, size_factors=size_factors)
+    params = {"design": design, "contrast": list(contrast) if isinstance(contrast, tuple) else contrast}
     result = run_step(
         adata,
         operator,
@@ -115,17 +116,15 @@ def de(
         copy=copy,
         mod=mod,
     )
-    table = holder(result if copy else adata, Slot("X", mod=mod)).varm[key_added]
+    owner = holder(result if copy else adata, Slot("X", mod=mod))
+    _warn_of_cells(owner.n_obs)
+    table = owner.varm[key_added]
     called = table["padj"] < alpha
     up = int((called & (table["log2FoldChange"] > 0)).sum())
     log.hint(
         f"    {int(called.sum())} of {len(table)} genes have padj < {alpha}: {up} up, {int(called.sum()) - up} down"
     )
     return result
-
-
-def _plain(contrast):
-    return contrast if contrast is None or isinstance(contrast, str) else tuple(map(str, contrast))
 
 
 def _warn_of_cells(n_obs: int) -> None:
