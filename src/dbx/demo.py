@@ -55,8 +55,8 @@ def run_demo(out: Path) -> None:
     report = Report()
     adata = dbx.datasets.mixology()
     print(
-        f"dbx {dbx.__version__} on {_device()}: {adata.n_obs} cells x {adata.n_vars} genes, raw counts of three lung cancer\n"
-        "lines by two protocols (CEL-seq2, Drop-seq; Tian et al., Nature Methods 2019, GSE118767)\n"
+        f"dbx {dbx.__version__} on {_device()}: {adata.n_obs} cells x {adata.n_vars} genes, raw counts of three lung\n"
+        "cancer lines by two protocols (CEL-seq2, Drop-seq; Tian et al., Nature Methods 2019, GSE118767)\n"
     )
     with mpl.rc_context({"backend": "agg", "figure.dpi": 120}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, module="(scanpy|anndata|seaborn)")

@@ -27,9 +27,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "highly_variable_genes_v3": {"n_top_genes": 20, "span": 0.7},
     "neighbors": {"n_neighbors": N_NEIGHBORS},
     "vae_normalize": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
-    "nb_glm": {"design": "~ batch"},
+    "nb_glm": {"design": "~ batch", "size_factors": "poscounts"},
 }
 """Settings that an operator needs, or that keep its example quick; most need none."""
+
+
+GIVEN = {"nb_glm": {"frame"}}
+"""Optional inputs that an example has all the same."""
 
 
 @dataclass
@@ -88,7 +92,7 @@ def fitted(name: str, wrap=sparse.csr_matrix) -> Example:
     precise = np.float64 if operator.precision == "float64" else np.float32
     fit, call = {}, {}
     for key, port in operator.inputs.items():
-        if port.optional:
+        if port.optional and key not in GIVEN.get(name, ()):
             continue
         value = values(operator, port.kind, port.content, genes=port.genes)
         if port.kind == "matrix":

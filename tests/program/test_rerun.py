@@ -124,7 +124,7 @@ def test_doubled_genes_and_foreign_names_are_refused(analysed, counts):
     with pytest.raises(ValueError, match=f"more than once: {counts.var_names[1]}"):
         dbx.rerun(query, analysed)
     query.var_names = [f"ENSG{i}" for i in range(query.n_vars)]
-    with pytest.raises(ValueError, match="named"):
+    with pytest.raises(ValueError, match="are names others"):
         dbx.rerun(query, analysed, missing_genes="zero")
 
 

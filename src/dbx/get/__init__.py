@@ -1,1 +1,3 @@
-"""dbx"""
+"""Results as tidy tables."""
+
+__all__: list[str] = []

@@ -7,6 +7,7 @@ from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
 from dbx.ops.leiden import Leiden
 from dbx.ops.log1p import Log1p
+from dbx.ops.nb_glm import NBGLM
 from dbx.ops.neighbors import Neighbors
 from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Operator
@@ -29,6 +30,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     UMAP,
     Leiden,
     RankGenesGroups,
+    NBGLM,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

@@ -25,6 +25,9 @@ BLOCK_VALUES = 1 << 19
 COLUMN = Output(axis="genes", dtype="float64", view=True, inference=True)
 
 
+COVARIATES = Input(kind="columns", optional=True, of_fitted_cells=True)
+
+
 class NBGLM(Operator):
     """K ~ NB(s exp(X beta), alpha) for each gene, with a Wald test of one contrast of beta.
 
@@ -33,7 +36,7 @@ class NBGLM(Operator):
     """
 
     name = "nb_glm"
-    inputs = {"counts": Input(genes=True, content=("counts",)), "frame": Input(kind="columns", optional=True)}
+    inputs = {"counts": Input(genes=True, content=("counts",)), "frame": COVARIATES}
     outputs = {
         "size_factors": Output(dtype="float64"),
         **dict.fromkeys(("base_mean", "log2_fold_change", "lfc_se", "stat", "pvalue", "padj"), COLUMN),
@@ -100,7 +103,7 @@ class NBGLM(Operator):
     def __call__(self, counts, frame=None):
         if self.size_factors in RATIOS:
             return {"size_factors": median_of_ratios(counts, self.reference[...])}
-        return {"size_factors": frame[self.size_factors]}
+        return {} if frame is None else {"size_factors": frame[self.size_factors]}
 
     @property
     def base_mean(self) -> np.ndarray:

@@ -50,7 +50,7 @@ def is_standardised(x: Any, mean: np.ndarray, std: np.ndarray) -> bool:
 
 
 def depth_of(logged: np.ndarray, counts: np.ndarray, base: float | None) -> float | None:
-    """The total that cells were scaled to if ``logged`` was made from ``counts``, None if it was not; NaN is skipped."""
+    """The total that cells were scaled to if ``logged`` was made from ``counts``, None if not; NaN is skipped."""
     totals = counts.sum(axis=1, keepdims=True)
     at = (counts > 0) & np.isfinite(logged)
     if not at.any():

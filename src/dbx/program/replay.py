@@ -163,7 +163,7 @@ def gene_columns(present: pd.Index, wanted: Sequence[str], step: str, missing_ge
         )
         raise ValueError(msg)
     if len(missing) == len(wanted):
-        msg = f"The data have none of the {len(wanted)} genes of step {step!r}: are they named differently ({_some(present)})?"
+        msg = f"The data have none of the {len(wanted)} genes of step {step!r}: are names others ({_some(present)})?"
         raise ValueError(msg)
     return columns
 

@@ -40,7 +40,7 @@ class SlotError(KeyError):
 
 @dataclass(frozen=True)
 class Slot:
-    """An address: ``X``, ``raw/X``, ``layers/counts``, ``obsm/X_pca``, ``obs/batch``, ``uns/pca/variance``, ``mod/rna/X``.
+    """An address: ``X``, ``raw/X``, ``layers/counts``, ``obsm/X_pca``, ``obs/batch``, ``uns/pca/variance``.
 
     Below ``uns`` every further part is a nested key; below ``varm`` and ``obsm`` a third part is a DataFrame's column.
     """

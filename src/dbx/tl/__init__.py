@@ -1,5 +1,6 @@
 """Tools: batch correction, layouts, clusters, tests."""
 
+from dbx.tl.de import de
 from dbx.tl.harmony import harmony
 from dbx.tl.leiden import leiden
 from dbx.tl.lisi import lisi
@@ -8,6 +9,7 @@ from dbx.tl.transfer_labels import transfer_labels
 from dbx.tl.umap import umap
 
 __all__ = [
+    "de",
     "harmony",
     "leiden",
     "lisi",
