@@ -23,7 +23,7 @@ NOISE = 1e-4
 PLACING_STEPS = 30
 """Steps that refine the place of a new cell."""
 PLACING_PUSHES = 256
-"""Fitted cells that push a new cell in each of them; others in the next."""
+"""Fitted cells that push a new cell in each of them, others in the next; all of them where there are few."""
 
 
 class UMAP(Operator):
@@ -110,7 +110,7 @@ class UMAP(Operator):
             if init is None and self.starter is None:
                 msg = "This layout started from positions handed in, which are not recorded: hand them in again."
                 raise ValueError(msg)
-            start = np.asarray(init.dense() if self.starter is None else self.starter(), np.float64)
+            start = np.asarray(init.dense() if self.starter is None else self.starter(), np.float32)
             if start.shape != shape:
                 msg = f"The positions to start from have shape {start.shape}; {shape} is needed: cells x n_components."
                 raise ValueError(msg)
@@ -167,9 +167,8 @@ def _power(squared, b):
 def _sample(embedding: Array, turn) -> Array:
     """Fitted cells at even distances over all rows, others at each turn."""
     n = embedding.shape[0]
-    count = min(PLACING_PUSHES, n)
-    stride = n // count
-    return embedding[(jnp.arange(count) * stride + turn * max(stride // PLACING_STEPS, 1)) % n]
+    stride = max(n // PLACING_PUSHES, 1)
+    return embedding[(jnp.arange(n // stride) * stride + turn * max(stride // PLACING_STEPS, 1)) % n]
 
 
 def _strong_edges(graph: sparse.csr_matrix, n_epochs: int) -> sparse.csr_matrix:

@@ -99,7 +99,7 @@ def layout(
     z = start.astype(np.float32)
     z = jnp.asarray(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
     slots, pulls, pushes = jnp.asarray(plan.slots), jnp.asarray(plan.pulls), jnp.asarray(plan.pushes)
-    size = -(-n_epochs // CALLS) * SUBSTEPS
+    size = max(-(-n_epochs // CALLS), 1) * SUBSTEPS
     for begin in range(0, len(plan.turn), size):
         part = [_padded(values[begin : begin + size], size) for values in (plan.turn, plan.offset, plan.rate)]
         z = _advance(z, slots, pulls, pushes, *part, curve, unroll=4 if n <= FEW else 1)

@@ -1,0 +1,187 @@
+"""``tl.umap`` beside ``scanpy.tl.umap``: the same keys and parameters, and pictures as faithful on real cells."""
+
+import anndata as ad
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+from sklearn.manifold import trustworthiness
+
+import dbx
+
+
+@pytest.fixture(scope="module")
+def real():
+    """499 cells of three lines, two protocols; 10 principal components and their neighbours."""
+    adata = dbx.datasets.mixology()
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    dbx.pp.pca(adata, n_comps=10)
+    dbx.pp.neighbors(adata)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def _small():
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(rng.poisson(1.0, (90, 60)).astype(np.float32))
+    adata.obsm["X_pca"] = (rng.normal(size=(90, 5)) + 2 * rng.integers(0, 3, (90, 1))).astype(np.float32)
+    dbx.pp.neighbors(adata)
+    return adata
+
+
+@pytest.fixture
+def small(_small):
+    return _small.copy()
+
+
+def test_as_faithful_as_scanpys_on_real_cells(real):
+    theirs = real.copy()
+    scores = []
+    for seed in (0, 1):
+        dbx.tl.umap(real, random_state=seed)
+        scores.append(trustworthiness(real.obsm["X_pca"], real.obsm["X_umap"], n_neighbors=15))
+    sc.tl.umap(theirs)
+    expected = trustworthiness(theirs.obsm["X_pca"], theirs.obsm["X_umap"], n_neighbors=15)
+    # seeds differ by some 0.002 in either
+    assert min(scores) > expected - 0.003
+    assert set(real.uns["umap"]) == set(theirs.uns["umap"])
+    for name, value in theirs.uns["umap"]["params"].items():
+        np.testing.assert_allclose(real.uns["umap"]["params"][name], value, rtol=1e-6)
+    assert real.obsm["X_umap"].shape == theirs.obsm["X_umap"].shape
+    assert real.obsm["X_umap"].dtype == theirs.obsm["X_umap"].dtype == np.float32
+    # the box in which cells come to lie has umap-learn's size, within what seeds make of it
+    assert 0.5 < np.ptp(real.obsm["X_umap"]) / np.ptp(theirs.obsm["X_umap"]) < 2
+
+
+def layout(adata, **config):
+    dbx.tl.umap(adata, **{"maxiter": 15, **config})
+    return adata.obsm["X_umap"].copy()
+
+
+def test_seed_makes_the_same_bits(small):
+    first = layout(small)
+    np.testing.assert_array_equal(first, layout(small))
+    assert "random_state" not in small.uns["umap"]["params"]
+    other = layout(small, rng=5)
+    assert not np.array_equal(first, other)
+    assert small.uns["umap"]["params"]["random_state"] == 5
+    np.testing.assert_array_equal(other, layout(small, random_state=5))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"min_dist": 0.01},
+        {"spread": 2.0},
+        {"alpha": 0.5},
+        {"gamma": 3.0},
+        {"negative_sample_rate": 15},
+        {"maxiter": 30},
+        {"a": 1.0, "b": 1.0},
+        {"init_pos": "random"},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_every_parameter_does_something(small, config):
+    assert np.abs(layout(small) - layout(small, **config)).max() > 0.01
+
+
+def test_parameters_push_where_they_should(small):
+    """Stronger or more pushes spread the cells; cells may lie closer with a smaller distance allowed."""
+    usual = np.ptp(layout(small, maxiter=100))
+    assert np.ptp(layout(small, maxiter=100, gamma=4.0)) > usual
+    assert np.ptp(layout(small, maxiter=100, negative_sample_rate=20)) > usual
+    wide, tight = layout(small, maxiter=100), layout(small, maxiter=100, min_dist=0.01)
+    edges = small.obsp["connectivities"].tocoo()
+    near = [np.median(np.linalg.norm(z[edges.row] - z[edges.col], axis=1)) for z in (wide, tight)]
+    assert near[1] < near[0]
+
+
+def test_starts_and_dimensions(small):
+    start = np.random.default_rng(0).normal(size=(90, 2))
+    small.obsm["start"] = start
+    named, given = layout(small, init_pos="start"), layout(small, init_pos=start)
+    np.testing.assert_array_equal(named, given)
+    assert layout(small, n_components=3).shape == (90, 3)
+    with pytest.raises(ValueError, match=r"have shape \(90, 5\); \(90, 2\) is needed"):
+        layout(small, init_pos="X_pca")
+    small.obs["group"] = np.array(["a", "b", "c"])[np.arange(90) % 3]
+    small.obs["group"] = small.obs["group"].astype("category")
+    with pytest.raises(ValueError, match="run scanpy.tl.paga and scanpy.pl.paga first"):
+        layout(small, init_pos="paga")
+    weights = sparse.csr_matrix(np.array([[0, 1.0, 0], [1, 0, 0], [0, 0, 0]]))
+    small.uns["paga"] = {"pos": np.array([[0.0, 0], [1, 0], [50, 50]]), "groups": "group", "connectivities": weights}
+    far = layout(small, init_pos="paga", maxiter=0)
+    group = small.obs["group"].cat.codes.to_numpy()
+    assert far[group == 2].min() > far[group < 2].max()
+    assert np.ptp(far[group == 0][:, 0]) < 1
+
+
+def test_keys(small):
+    dbx.pp.neighbors(small, 5, key_added="few")
+    copied = dbx.tl.umap(small, maxiter=5, neighbors_key="few", key_added="other", copy=True)
+    assert "other" not in small.obsm
+    assert copied.obsm["other"].shape == (90, 2)
+    assert set(copied.uns["other"]["params"]) == {"a", "b"}
+
+
+def test_parts_of_a_graph_that_nothing_connects_lie_apart():
+    rng = np.random.default_rng(0)
+    part = np.repeat(np.arange(6), 25)
+    adata = ad.AnnData(np.zeros((150, 1), np.float32))
+    adata.obsm["X_pca"] = (rng.normal(size=(150, 4)) + 100 * rng.normal(size=(6, 4))[part]).astype(np.float32)
+    dbx.pp.neighbors(adata, 10, use_rep="X_pca")
+    dbx.tl.umap(adata, maxiter=100)
+    z = adata.obsm["X_umap"]
+    means = np.stack([z[part == i].mean(axis=0) for i in range(6)])
+    assert (np.linalg.norm(z[:, None] - means, axis=2).argmin(axis=1) == part).all()
+
+
+def test_a_weighting_that_is_not_umaps_is_said(small, capsys):
+    dbx.pp.neighbors(small, method="gauss")
+    with dbx.settings.override(verbosity=2):
+        layout(small)
+    assert "method='gauss'" in capsys.readouterr().err
+
+
+def test_new_cells_of_real_lines_land_in_their_line(real):
+    """A third of the cells left out and mapped by the program of the rest: 15 neighbours in the picture tell the line."""
+    counts = dbx.datasets.mixology()
+    counts = counts[counts.obs["demuxlet_cls"] == "SNG"].copy()
+    held_out = np.random.default_rng(0).random(counts.n_obs) < 1 / 3
+    reference, query = counts[~held_out].copy(), counts[held_out].copy()
+    dbx.pp.normalize_total(reference)
+    dbx.pp.log1p(reference)
+    dbx.pp.pca(reference, n_comps=10)
+    dbx.pp.neighbors(reference)
+    dbx.tl.umap(reference, maxiter=200)
+    kept = reference.obsm["X_umap"].copy()
+    dbx.rerun(query, reference)
+    np.testing.assert_array_equal(reference.obsm["X_umap"], kept)
+    nearest = np.linalg.norm(query.obsm["X_umap"][:, None] - kept, axis=2).argsort(axis=1)[:, :15]
+    lines = reference.obs["cell_line"].to_numpy()[nearest]
+    same = (lines == query.obs["cell_line"].to_numpy()[:, None]).mean(axis=1)
+    assert (same > 0.5).mean() >= 0.99
+
+
+WRONG = {
+    "start": ({"init_pos": "X_tsne"}, ValueError, "init_pos='X_tsne' is not known.*adata.obsm, which has 'X_pca'"),
+    "method": ({"method": "rapids"}, ValueError, "method='rapids' is not there"),
+    "neighbours": ({"neighbors_key": "few"}, KeyError, r"adata.uns\['few'\] is missing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments_are_explained_and_change_nothing(small, case):
+    call, error, words = WRONG[case]
+    with pytest.raises(error, match=words):
+        dbx.tl.umap(small, **call)
+    assert "X_umap" not in small.obsm
+    assert "umap" not in small.uns
+
+
+def test_without_neighbours_it_says_what_makes_them(small):
+    del small.uns["neighbors"]
+    with pytest.raises(KeyError, match=r"Make it with dbx.pp.neighbors\(adata\)"):
+        dbx.tl.umap(small)
