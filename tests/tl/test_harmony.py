@@ -59,6 +59,7 @@ def test_writes_one_entry_and_records_one_step(lines):
     assert harmony(adata, "batch", adjusted_basis="X_two", max_iter=2) is None
     assert set(adata.obsm) == {"X_pca", "X_two"}
     assert adata.obsm["X_two"].dtype == np.float32
+    assert adata.obsm["X_two"].flags.writeable
     step = load(adata)["harmony"]
     assert step.reads["batch"].slots == ("obs/batch",)
     assert step.writes == {"z": "obsm/X_two"}

@@ -102,7 +102,7 @@ def _collect(parts, n_rows: int) -> dict[str, Any]:
     for start, stop, outputs in parts:
         for name, part in outputs.items():
             if stop - start == n_rows:
-                whole[name] = part
+                whole[name] = jax.tree.map(_owned, part)
             elif sparse.issparse(part):
                 whole.setdefault(name, []).append(part)
             else:
@@ -110,6 +110,11 @@ def _collect(parts, n_rows: int) -> dict[str, Any]:
                     whole[name] = jax.tree.map(lambda leaf: np.empty((n_rows, *leaf.shape[1:]), leaf.dtype), part)
                 jax.tree.map(partial(_fill, start, stop), whole[name], part)
     return {name: sparse.vstack(x, format="csr") if isinstance(x, list) else x for name, x in whole.items()}
+
+
+def _owned(leaf):
+    """What JAX hands out is read-only, and a view of the padded block: users get an array of their own."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) and not leaf.flags.writeable else leaf
 
 
 def _fill(start: int, stop: int, target: np.ndarray, part: np.ndarray) -> None:
