@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path as MplPath
 
 from dbx.pl.figure import axes, finish
 from dbx.program.plan import Version, read_versions
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 FILL = {"ok": "#dcebf7", "mapped": "#e3f1df", "stale": "#f6e3b5", "gap": "#f5cfc6", "slot": "#f4f4f4"}
 MEANING = {"mapped": "fitted on other cells", "stale": "an input ran again since", "gap": "input changed outside dbx"}
-WIDTH, HEIGHT = 2.3, 0.62
+WIDTH, HEIGHT = 0.92, 0.56
 
 
 def program(
@@ -63,15 +65,19 @@ def program(
         msg = "No program is recorded in this data (uns['dbx']): run dbx.pp and dbx.tl steps first."
         raise ValueError(msg)
     nodes, edges = _graph(registry)
-    places = _layout(nodes, edges)
-    columns = max(x for x, _ in places.values()) + 1
-    rows = max(y for _, y in places.values()) - min(y for _, y in places.values()) + 1
-    ax = axes(ax, (max(1.0 + 2.6 * columns, 4), max(0.8 + 0.95 * rows, 2.2)))
-    for start, end, label in edges:
-        _draw_edge(ax, places[start], places[end], label)
+    places, routes = _layout(list(nodes), edges)
+    across = [x for x, _ in places.values()] + [x for route in routes for x, _ in route]
+    down = [y for _, y in places.values()]
+    ax = axes(ax, (max(1.0 + 2.1 * (max(across) - min(across) + 1), 4.0), 0.6 + 0.85 * (max(down) + 1)))
+    for (_, _, label), route in zip(edges, routes, strict=True):
+        _draw_edge(ax, route, label)
     for node, place in places.items():
         _draw_node(ax, place, node, nodes[node], registry)
-    _frame(ax, places, title)
+    ax.set_xlim(min(across) - 0.62, max(across) + 0.62)
+    ax.set_ylim(max(down) + 0.5, min(down) - 0.5)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, fontsize=10)
     seen = {status(registry, step) for step in registry} & set(MEANING)
     for i, kind in enumerate(sorted(seen)):
         ax.text(0.01, -0.02 - 0.05 * i, f"■ {MEANING[kind]}", color="#777777", transform=ax.transAxes, fontsize=7)
@@ -95,30 +101,49 @@ def _graph(registry: Registry) -> tuple[dict[str | Version, Step | None], list[t
     return nodes, edges
 
 
-def _layout(nodes, edges) -> dict:
-    """Column and row of each node: layered from left to right, few crossings (Sugiyama, by igraph)."""
+def _layout(order: list, edges: list[tuple]) -> tuple[dict, list[list[tuple[float, float]]]]:
+    """Place of each node and course of each edge: layered from top to bottom, few crossings (Sugiyama, by igraph).
+
+    An edge that passes layers gets a way point in each, so that it goes around the boxes there.
+    """
     import igraph
 
-    order = list(nodes)
-    graph = igraph.Graph(directed=True)
-    graph.add_vertices(len(order))
-    graph.add_edges([(order.index(a), order.index(b)) for a, b, _ in edges])
+    depth = _depths(order, edges)
+    layers, short, chains = [depth[node] for node in order], [], []
+    for start, end, _ in edges:
+        chain = [order.index(start)]
+        for layer in range(depth[start] + 1, depth[end]):
+            chain.append(len(layers))
+            layers.append(layer)
+        chain.append(order.index(end))
+        short += pairwise(chain)
+        chains.append(chain)
+    graph = igraph.Graph(n=len(layers), edges=short, directed=True)
+    at = [(x, y) for x, y in graph.layout_sugiyama(layers=layers, hgap=1, vgap=1, maxiter=500)]
+    places = {node: at[i] for i, node in enumerate(order)}
+    return places, [[at[i] for i in chain] for chain in chains]
+
+
+def _depths(order: list, edges: list[tuple]) -> dict:
+    """Layer of each node: below all it reads, and a slot from outside right above its first reader."""
     depth = dict.fromkeys(order, 0)
     for _ in order:
         for start, end, _ in edges:
             depth[end] = max(depth[end], depth[start] + 1)
-    layout = graph.layout_sugiyama(layers=[depth[node] for node in order], hgap=1, vgap=1)
-    return {node: (depth[node], -layout[i][0]) for i, node in enumerate(order)}
+    for node in order:
+        if not isinstance(node, str):
+            depth[node] = min(depth[end] for start, end, _ in edges if start == node) - 1
+    return depth
 
 
 def _draw_node(ax: Axes, place, node, step: Step | None, registry: Registry) -> None:
-    x, y = place[0] * (WIDTH + 1.1), place[1]
+    x, y = place
     kind = "slot" if step is None else status(registry, step)
     box = FancyBboxPatch(
         (x - WIDTH / 2, y - HEIGHT / 2),
         WIDTH,
         HEIGHT,
-        boxstyle="round,pad=0.02,rounding_size=0.08",
+        boxstyle="round,pad=0,rounding_size=0.06",
         facecolor=FILL[kind],
         edgecolor="#888888" if step else "#bbbbbb",
         linewidth=0.8,
@@ -129,42 +154,27 @@ def _draw_node(ax: Axes, place, node, step: Step | None, registry: Registry) -> 
     if step is None:
         ax.text(x, y, node.slot, ha="center", va="center", fontsize=8, color="#555555", zorder=4)
         return
-    ax.text(x, y + 0.12, step.name, ha="center", va="center", fontsize=8.5, weight="bold", zorder=4)
-    ax.text(x, y - 0.15, _shortened(step), ha="center", va="center", fontsize=6.5, color="#444444", zorder=4)
+    ax.text(x, y - 0.1, step.name, ha="center", va="center", fontsize=8.5, weight="bold", zorder=4)
+    ax.text(x, y + 0.13, _shortened(step), ha="center", va="center", fontsize=6.5, color="#444444", zorder=4)
 
 
-def _draw_edge(ax: Axes, start, end, label: str) -> None:
-    a = (start[0] * (WIDTH + 1.1) + WIDTH / 2, start[1])
-    b = (end[0] * (WIDTH + 1.1) - WIDTH / 2 - 0.03, end[1])
-    far = end[0] - start[0] > 1
-    ax.annotate(
-        "",
-        xy=b,
-        xytext=a,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": "#999999",
-            "linewidth": 0.9,
-            "connectionstyle": f"arc3,rad={-0.18 if far else 0}",
-            "shrinkA": 0,
-            "shrinkB": 0,
-        },
-        zorder=1,
-    )
-    if label and not far:
-        ax.text((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 + 0.08, label, ha="center", fontsize=6, color="#777777", zorder=2)
+def _draw_edge(ax: Axes, route: list[tuple[float, float]], label: str) -> None:
+    """A curve through the way points, upright where it leaves and arrives; labelled where it is short."""
+    points = [(route[0][0], route[0][1] + HEIGHT / 2), *route[1:-1], (route[-1][0], route[-1][1] - HEIGHT / 2 - 0.03)]
+    vertices, codes = [points[0]], [MplPath.MOVETO]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
+        codes += [MplPath.CURVE4] * 3
+    arrow = FancyArrowPatch(path=MplPath(vertices, codes), arrowstyle="-|>", mutation_scale=9, color="#999999", lw=0.9)
+    ax.add_patch(arrow)
+    if label and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        text = ax.text(
+            (x0 + x1) / 2, (y0 + y1) / 2, label, ha="center", va="center", fontsize=6, color="#666666", zorder=2
+        )
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
 
 
 def _shortened(step: Step) -> str:
-    made = ", ".join(slot for slot in step.writes.values() if "uns" not in slot.split("/"))
-    return made if len(made) <= 34 else made[:32] + " ..."
-
-
-def _frame(ax: Axes, places, title: str | None) -> None:
-    across = [x * (WIDTH + 1.1) for x, _ in places.values()]
-    down = [y for _, y in places.values()]
-    ax.set_xlim(min(across) - WIDTH * 0.6, max(across) + WIDTH * 0.6)
-    ax.set_ylim(min(down) - 0.7, max(down) + 0.7)
-    ax.set_axis_off()
-    if title:
-        ax.set_title(title, fontsize=10)
+    made = ", ".join(dict.fromkeys("/".join(slot.split("/")[:2]) for slot in step.writes.values()))
+    return made if len(made) <= 40 else made[:38] + " ..."
