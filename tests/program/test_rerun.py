@@ -65,6 +65,7 @@ def test_new_cells_are_mapped_and_the_reference_is_not_touched(analysed, counts)
     assert query.obsm["reference_connectivities"].shape == (40, 150)
     assert (query.obs["leiden"].astype(str).to_numpy() == before["leiden"][:40]).mean() > 0.9
     assert set(dbx.steps(query)["status"]) == {"mapped"}
+    assert dbx.steps(query).loc["umap", "reads"] == "obsm/reference_connectivities (neighbors)"
 
 
 def test_reference_cells_among_the_query_are_known_again(analysed, counts):

@@ -80,7 +80,8 @@ def program(
         ax.set_title(title, fontsize=10)
     seen = {status(registry, step) for step in registry} & set(MEANING)
     for i, kind in enumerate(sorted(seen)):
-        ax.text(0.01, -0.02 - 0.05 * i, f"■ {MEANING[kind]}", color="#777777", transform=ax.transAxes, fontsize=7)
+        box = {"facecolor": FILL[kind], "edgecolor": "#888888", "linewidth": 0.6, "pad": 2}
+        ax.text(0.01, -0.02 - 0.05 * i, MEANING[kind], color="#444444", transform=ax.transAxes, fontsize=7, bbox=box)
     return finish(ax, "program", show=show, save=save, return_fig=return_fig)
 
 

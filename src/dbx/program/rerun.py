@@ -100,7 +100,7 @@ def rerun(
     if not own and not refit:
         known = {step.name for step in plan.steps}
         results += [_kept(data, step) for step in registry if step.name not in known and _is_selection(step)]
-    again = {result.step.name: result.step for result in results}
+    again = _rewired(registry, [result.step for result in results])
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
@@ -169,6 +169,24 @@ class _Location:
                     kept.append(step.fingerprints.get(version.slot))
             kept += [step.fingerprints.get(key) for key in keys]
         return [print_ for print_ in kept if print_ is not None]
+
+
+def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
+    """Name -> step, its reads following what earlier steps wrote into other slots than on the reference."""
+    moved = {
+        (step.id, old): step.writes[name]
+        for step in steps
+        for name, old in registry[step.name].writes.items()
+        if step.writes.get(name, old) != old
+    }
+    rewired = {}
+    for step in steps:
+        reads = {
+            name: replace(read, slots=tuple(moved.get((read.source, slot), slot) for slot in read.slots))
+            for name, read in step.reads.items()
+        }
+        rewired[step.name] = replace(step, reads=reads)
+    return rewired
 
 
 def _no_program(name: str) -> str:
