@@ -33,15 +33,15 @@ class Input:
 
     ``kind`` says what ``fit`` and ``__call__`` receive:
 
-    ========  ===============================  =============================================================
-    kind      ``fit``                          ``__call__``
-    ========  ===============================  =============================================================
-    matrix    RowBlocks                        Array of shape (n_cells, n_columns); CSR where ``sparse``
-    graph     CSR matrix                       Graph
-    codes     Codes                            Codes
-    columns   dict of Codes and float64 arrays the same
-    rows      int32 array                      int32 array: a cell's row among the fitted cells, -1 for others
-    ========  ===============================  =============================================================
+    ========  ================================  =============================================================
+    kind      ``fit``                           ``__call__``
+    ========  ================================  =============================================================
+    matrix    RowBlocks                         Array of shape (n_cells, n_columns); CSR where ``sparse``
+    graph     CSR matrix                        Graph
+    codes     Codes                             Codes
+    columns   dict of Codes and float64 arrays  the same
+    rows      int32 array                       int32 array: a cell's row among the fitted cells, -1 for others
+    ========  ================================  =============================================================
     """
 
     kind: Literal["matrix", "graph", "codes", "columns", "rows"] = "matrix"
