@@ -34,8 +34,8 @@ class Moments(NamedTuple):
 
     @property
     def fraction(self) -> np.ndarray:
-        """Share of cells with a value other than zero, an array of shape (n_groups, n_genes)."""
-        return self.nonzero / self.count[:, None]
+        """Share of cells with a value other than zero, an array of shape (n_groups, n_genes); NaN for no cells."""
+        return self.nonzero / np.where(self.count > 0, self.count, np.nan)[:, None]
 
 
 def group_moments(

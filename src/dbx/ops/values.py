@@ -35,6 +35,7 @@ class Codes:
         return jax.nn.one_hot(self.codes, self.n_levels, dtype=dtype)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("groups", "genes"))
 @dataclass(frozen=True)
 class GroupTable:
     """A table with a column for each group of cells: what a test says of each, for AnnData to keep as scanpy does."""
