@@ -36,6 +36,7 @@ lint: $(VENV)/.test
 # -E reads everything afresh: the tutorials run, and the pages of functions follow their docstrings
 docs: $(VENV)/.test
 	@echo "== documentation, warnings are errors; the tutorials run"
+	@rm -rf docs/generated
 	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -1,8 +1,11 @@
 """Settings of the documentation: ``make docs``."""
 
+import inspect
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
+
+from dbx.ops import Operator
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -31,10 +34,10 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 
-# Every reference to something of dbx must resolve; other projects' names are not looked up, so that the build needs no
-# network.
+# Every reference to something of dbx must resolve. Not looked up are other projects' names, so that the build needs no
+# network, and classes inside modules (dbx.ops.values.GroupTable), which occur in type hints only.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!dbx\.).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!dbx\.).*"), (r"py:class", r"dbx\.\w+\.\w+\.\w+")]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -47,3 +50,15 @@ bibtex_bibfiles = ["references.bib"]
 html_theme = "sphinx_book_theme"
 html_title = "dbx"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
+
+
+def operator_signature(app, what, name, obj, options, signature, return_annotation):
+    """Give an operator the signature of its ``__init__``: its metaclass, which is flax's, takes anything."""
+    if what == "class" and issubclass(obj, Operator):
+        parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+        return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters])), return_annotation
+    return None
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", operator_signature)

@@ -13,13 +13,15 @@ MODULES = ("dbx", "dbx.pp", "dbx.tl", "dbx.pl", "dbx.get", "dbx.datasets", "dbx.
 
 
 def listed():
-    """Every full name under an autosummary of the API page."""
+    """Every full name on the API page, under an autosummary or as described there."""
     current, names = "", set()
     for line in (ROOT / "docs/api.md").read_text().splitlines():
         if directive := re.match(r"\.\. currentmodule:: (\S+)", line):
             current = directive[1]
         elif entry := re.match(r"   ([\w.]+)$", line):
             names.add(f"{current}.{entry[1]}")
+        elif entry := re.match(r"\.\. py:data:: ([\w.]+)$", line):
+            names.add(entry[1])
     return names
 
 

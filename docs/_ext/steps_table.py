@@ -25,17 +25,19 @@ HOW = {
     "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
     "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
     "rank_genes_groups": "a test of the reference's cells",
-    "de": "a test of the reference's cells",
+    "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
 }
 
+CALLS = {"highly_variable_genes_v3": "pp.highly_variable_genes", "nb_glm": "tl.de"}
 SPARSE = {"scale": "with `zero_center=False`"}
 
 
 def call_of(name: str) -> str:
-    """The function that users call for an operator, which goes by the function's name or one that begins with it."""
-    calls = [(function, module) for module in ("pp", "tl") for function in getattr(dbx, module).__all__]
-    function, module = max((c for c in calls if name.startswith(c[0])), key=lambda c: len(c[0]))
-    return f"{{func}}`dbx.{module}.{function}`"
+    """The function that users call for an operator: mostly it has the operator's name."""
+    if name in CALLS:
+        return f"{{func}}`dbx.{CALLS[name]}`"
+    module = next((module for module in ("pp", "tl") if name in getattr(dbx, module).__all__), None)
+    return f"{{func}}`dbx.{module}.{name}`" if module else f"`{name}`"
 
 
 def maps_cells(operator: type[Operator]) -> bool:
