@@ -16,6 +16,9 @@ from dbx.data.blocks import RowBlocks
 MAX_GRAM = 5_000
 """Up to this many genes (or cells, if fewer) the gram matrix and LAPACK are faster than ARPACK."""
 
+ONE_THREAD = 3_000
+"""Up to this size LAPACK's eigenvectors are found by one thread."""
+
 
 class Axes(NamedTuple):
     """Orthonormal directions by falling variance, each with its loading of largest size positive."""
@@ -130,8 +133,12 @@ def _provisional_mean(x: RowBlocks) -> np.ndarray:
 
 def _leading(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
     """Largest eigenvalues, falling and none below zero, and their eigenvectors; ``gram`` is used up."""
+    from threadpoolctl import threadpool_limits
+
     size = len(gram)
-    values, vectors = linalg.eigh(
-        gram.T, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False
-    )
+    # Half the work waits for memory: a second thread gains little and, where cores are shared, costs tenfold.
+    with threadpool_limits(1 if size <= ONE_THREAD else None, user_api="blas"):
+        values, vectors = linalg.eigh(
+            gram.T, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False
+        )
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
