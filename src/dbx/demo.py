@@ -33,10 +33,12 @@ class Report:
     """What the demonstration has to say: rows of a table, printed at the end."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
 
-    def add(self, what: str, value: str) -> None:
-        """Add a row."""
+    def add(self, what: str, value: str, **numbers: float) -> None:
+        """Add a row, and the numbers it tells."""
         self.rows.append((what, value))
+        self.numbers |= numbers
 
     def show(self) -> None:
         """Print the table."""
@@ -46,7 +48,7 @@ class Report:
             print(f"  {what:<{width}}  {value}")
 
 
-def run_demo(out: Path) -> None:
+def run_demo(out: Path) -> Report:
     """Run the whole demonstration and write its files and figures to a folder."""
     import matplotlib as mpl
 
@@ -69,6 +71,7 @@ def run_demo(out: Path) -> None:
     report.show()
     print(f"\nWritten to {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     print(f'\nNext: import anndata, dbx; adata = anndata.read_h5ad("{files[0]}"); dbx.steps(adata)')
+    return report
 
 
 def jointly(adata: AnnData, report: Report) -> AnnData:
@@ -90,12 +93,18 @@ def jointly(adata: AnnData, report: Report) -> AnnData:
 
     single = singlets(adata)
     ari = adjusted_rand_score(adata.obs["cell_line"][single], adata.obs["leiden"][single])
-    report.add("clusters", f"{adata.obs['leiden'].nunique()}; ARI to the known cell line {ari:.3f} (singlets)")
+    report.add("clusters", f"{adata.obs['leiden'].nunique()}; ARI to the known cell line {ari:.3f} (singlets)", ari=ari)
     before = lisi(adata, "X_pca")
     after = lisi(adata, "X_pca_harmony")
-    report.add("batch mixing, iLISI (1 to 2)", f"{before['batch']:.2f} before, {after['batch']:.2f} after Harmony")
     report.add(
-        "cell lines apart, cLISI (1 is best)", f"{before['cell_line']:.3f} before, {after['cell_line']:.3f} after"
+        "batch mixing, iLISI (1 to 2)",
+        f"{before['batch']:.2f} before, {after['batch']:.2f} after Harmony",
+        **named("ilisi", before, after, "batch"),
+    )
+    report.add(
+        "cell lines apart, cLISI (1 is best)",
+        f"{before['cell_line']:.3f} before, {after['cell_line']:.3f} after",
+        **named("clisi", before, after, "cell_line"),
     )
     return adata
 
@@ -142,6 +151,8 @@ def held_out(adata: AnnData, report: Report) -> tuple[AnnData, AnnData]:
     report.add(
         "new cells, program of CEL-seq2 rerun on Drop-seq",
         f"cell line right for {right[singlets(query)].mean():.3f} of singlets, {right.mean():.3f} of all {query.n_obs}",
+        accuracy_singlets=right[singlets(query)].mean(),
+        accuracy=right.mean(),
     )
     return reference, query
 
@@ -160,7 +171,9 @@ def save(joint, reference, query, adata: AnnData, out: Path, report: Report) -> 
     repeated = anndata.read_h5ad(again)
     same = all(np.array_equal(repeated.obsm[key], query.obsm[key]) for key in ("X_pca", "X_umap"))
     again.unlink()
-    report.add("saved program in a new process", "the same bits" if same else "DIFFERENT RESULTS")
+    report.add(
+        "saved program in a new process", "the same bits" if same else "DIFFERENT RESULTS", same_bits=float(same)
+    )
     return files
 
 
@@ -205,6 +218,11 @@ def lisi(adata: AnnData, use_rep: str) -> dict[str, float]:
     single = adata[singlets(adata)].copy()
     dbx.tl.lisi(single, ["batch", "cell_line"], use_rep=use_rep)
     return {key: float(np.median(single.obs[f"lisi_{key}"])) for key in ("batch", "cell_line")}
+
+
+def named(name: str, before: dict[str, float], after: dict[str, float], key: str) -> dict[str, float]:
+    """A score before and after under two names."""
+    return {f"{name}_before": before[key], f"{name}_after": after[key]}
 
 
 def singlets(adata: AnnData) -> np.ndarray:
