@@ -122,7 +122,8 @@ class Neighbors(Operator):
             kept = (indices, distances)
             indices, distances = _unless(fitted, kept, lambda: self._ask_library(x, reference, *kept))
         else:
-            indices = _unless(fitted, indices, lambda: self._nearest(x, reference, indices, metric))
+            fixed = jax.lax.stop_gradient((x, reference))
+            indices = _unless(fitted, indices, lambda: self._nearest(*fixed, indices, metric))
             distances = pair_distances(x, reference, indices, metric)
         real = ~fitted[:, None] | (indices != own[:, None])
         return Edges(indices, jnp.where(real, distances, 0), real, rows)
