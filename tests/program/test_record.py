@@ -144,3 +144,14 @@ def test_doubled_gene_names_are_refused(counts):
     adata.var_names = ["g", "g", *adata.var_names[2:]]
     with pytest.raises(ValueError, match="not unique .*var_names_make_unique"):
         dbx.pp.pca(adata)
+
+
+def test_batches_may_be_numbers(counts):
+    named, numbered = counts.copy(), counts.copy()
+    numbered.obs["batch"] = numbered.obs["batch"].cat.codes.astype(np.int64)
+    for adata in (named, numbered):
+        dbx.pp.normalize_total(adata)
+        dbx.pp.log1p(adata)
+        dbx.pp.pca(adata, n_comps=4)
+        dbx.tl.harmony(adata, "batch")
+    np.testing.assert_array_equal(named.obsm["X_pca_harmony"], numbered.obsm["X_pca_harmony"])

@@ -54,7 +54,7 @@ class Harmony(Operator):
     """
 
     name = "harmony"
-    inputs: ClassVar = {"x": Input(), "batch": Input(kind="columns", unseen="extend")}
+    inputs: ClassVar = {"x": Input(), "batch": Input(kind="columns", unseen="extend", discrete=True)}
     outputs: ClassVar = {"z": Output(dtype=None, content="embedding")}
     rowwise = True
 

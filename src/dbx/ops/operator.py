@@ -51,6 +51,8 @@ class Input:
     """What the matrix may hold; empty where anything goes."""
     unseen: Literal["raise", "missing", "extend"] = "raise"
     """A level that was not there at the fit: an error, the code -1, or one extra small fit by ``extend``."""
+    discrete: bool = False
+    """Numbers in columns are names of levels (batches 1, 2, 3), not measurements; codes always are."""
     missing: bool = False
     """Cells may lack a value of the column; their code is -1."""
     optional: bool = False

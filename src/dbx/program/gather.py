@@ -140,14 +140,10 @@ def _value(data, operator, port: Input, slots, values, known, given: Gathered, s
         matrix.sort_indices()
         return matrix, Edges(matrix, np.arange(n_rows(matrix), dtype=np.int32)), None, {}
     columns = {
-        slot.keys[-1]: column_value(value, slot, operator.name, missing=port.missing)
-        for slot, value in zip(slots, values, strict=True)
+        slot.keys[-1]: column_value(value, slot, operator.name, port) for slot, value in zip(slots, values, strict=True)
     }
     levels = {name: column.levels for name, column in columns.items() if isinstance(column, Codes)}
     value = next(iter(columns.values())) if port.kind == "codes" else columns
-    if port.kind == "codes" and not isinstance(value, Codes):
-        value = as_codes(pd.Series(np.asarray(values[0])).astype(str))
-        levels = {slots[0].keys[-1]: value.levels}
     return value, value, None, levels
 
 
@@ -186,8 +182,8 @@ def _trace_select(data, registry, select, slot: Slot, port: Input, given: Gather
         given.select_source, _, _ = trace(data, registry, address, read(data, address))
 
 
-def column_value(value: Any, slot: Slot, operator: str, *, missing: bool = False) -> Codes | np.ndarray:
-    """A column as Codes, or as float64 where it is numeric; ``missing`` allows categories without a value (code -1).
+def column_value(value: Any, slot: Slot, operator: str, port: Input) -> Codes | np.ndarray:
+    """A column as Codes, or as float64 where it is a measurement; where the input allows it, -1 for a missing category.
 
     Raises
     ------
@@ -196,12 +192,13 @@ def column_value(value: Any, slot: Slot, operator: str, *, missing: bool = False
     """
     series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
     empty = series.isna()
-    if empty.any() and not missing:
+    if empty.any() and not port.missing:
         msg = (
             f"{slot.written()} has {int(empty.sum())} missing values, which {operator} cannot use: "
             "fill them or drop these cells first."
         )
         raise ValueError(msg)
-    if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
+    discrete = port.discrete or port.kind == "codes" or pd.api.types.is_bool_dtype(series)
+    if pd.api.types.is_numeric_dtype(series) and not discrete:
         return series.to_numpy(np.float64)
     return as_codes(series)

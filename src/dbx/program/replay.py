@@ -178,11 +178,9 @@ def _columns(step: Step, port: Input, versions, values: Sequence[Value], levels:
             columns[key] = column
             continue
         if key not in levels:
-            columns[key] = column_value(column, slot, step.operator, missing=port.missing)
-            if port.kind == "codes" and not isinstance(columns[key], Codes):
-                columns[key] = as_codes(pd.Series(np.asarray(column)).astype(str))
+            columns[key] = column_value(column, slot, step.operator, port)
             continue
-        column_value(column, slot, step.operator, missing=port.missing)  # refuses missing values
+        column_value(column, slot, step.operator, port)  # refuses missing values
         columns[key] = _recoded(step, port, slot, column, levels[key])
     return columns
 
