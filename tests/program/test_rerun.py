@@ -236,3 +236,12 @@ def test_a_mask_of_fitted_cells_is_not_asked_of_new_ones(counts):
     np.testing.assert_allclose(np.asarray(query.X), expected, atol=1e-4)
     pipeline = dbx.Pipeline.from_adata(reference)
     assert list(pipeline.inputs) == ["X"]
+
+
+def test_a_reference_in_another_order_is_no_source_of_labels(analysed, counts):
+    query = counts[:40].copy()
+    query.obs_names = [f"new{i}" for i in range(40)]
+    dbx.rerun(query, analysed)
+    dbx.tl.transfer_labels(query, analysed, "group", key_added="guess")
+    with pytest.raises(ValueError, match="another order"):
+        dbx.tl.transfer_labels(query, analysed[::-1].copy(), "group")

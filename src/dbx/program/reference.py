@@ -10,8 +10,9 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.values import Graph
+from dbx.program.registry import text_digest
 from dbx.program.run import reference_digests
-from dbx.program.slots import Slot, SlotError, as_codes, read
+from dbx.program.slots import Slot, SlotError, as_codes, read, row_names
 from dbx.program.step import Step
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 class ReferenceChangedError(ValueError):
     """A slot that a step keeps its reference cells in was overwritten since."""
+
+
+def cells_digest(data: AnnData | MuData, mod: str | None = None) -> str:
+    """Digest of the names of the cells in their order: what the columns of an edge matrix mean."""
+    return text_digest(row_names(data, Slot("obs", mod=mod)))
 
 
 def load_references(reference: AnnData | MuData, step: Step) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Registry:
             fact = step.facts()
             fact["genes"] = None
             if step.genes is not None:
-                fact["genes"] = _text_digest(step.genes)[:16]
+                fact["genes"] = text_digest(step.genes)[:16]
                 genes[fact["genes"]] = step.genes
             facts.append(fact)
         tree = {
@@ -199,7 +199,7 @@ def tree_digest(tree: Mapping[str, Any]) -> str:
     for part in ("genes", "state", "fingerprints", "digests"):
         for path, value in _leaves(tree[part], part):
             digest.update(path.encode())
-            digest.update(_text_digest(value).encode() if part == "genes" else _array_bytes(value))
+            digest.update(text_digest(value).encode() if part == "genes" else _array_bytes(value))
     return digest.hexdigest()
 
 
@@ -285,7 +285,8 @@ def _array_bytes(value: Any) -> bytes:
     return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
 
 
-def _text_digest(names: Any) -> str:
+def text_digest(names: Any) -> str:
+    """SHA-256 of names in their order."""
     return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.gather import axis_names, original
 from dbx.program.pipeline import excluded_text
 from dbx.program.plan import Plan, Version, make_plan
-from dbx.program.reference import load_references
+from dbx.program.reference import cells_digest, load_references
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay, Value
 from dbx.program.run import Result, commit, prints, read_slots, reference_facts, views
@@ -66,10 +66,9 @@ def rerun(
     Returns
     -------
     None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the
-    graph
-    to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR matrices
-    of shape (n_cells, n_reference_cells), and X is left as it is where ``adata`` has genes that the program does not
-    know.
+    graph to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR
+    matrices of shape (n_cells, n_reference_cells), with a digest of the reference's cell names in
+    ``uns["reference_cells"]``; X is left as it is where ``adata`` has genes that the program does not know.
 
     Raises
     ------
@@ -217,7 +216,9 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
     outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
     values, writes = _placed(data, step, operator, outputs, own=own)
     moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
-    constants = {} if moved else {Slot.parse(slot): value for slot, value in step.constants.items()}
+    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    if moved:  # edges to other cells: scanpy's settings of the graph do not hold here
+        constants = {Slot("uns", ("reference_cells",), step.mod): cells_digest(reference, step.mod)}
     step = replace(
         step,
         writes=writes,

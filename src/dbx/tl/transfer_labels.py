@@ -12,6 +12,7 @@ from scipy import sparse
 from dbx.ops.values import Edges
 from dbx.ops.vote import neighbours_vote
 from dbx.program import log
+from dbx.program.reference import cells_digest
 from dbx.program.registry import load
 from dbx.program.run import reference_digests
 from dbx.program.slots import Slot, SlotError, as_codes, exists, holder, read
@@ -103,7 +104,14 @@ def _edges(adata, reference, mod: str | None) -> Edges:
 
 
 def _check_same_cells(adata, reference, slot: Slot) -> None:
-    """The digests of the step that made the edges say which cells, with which values, they lead to."""
+    """The digests that the rerun left say which cells, in which order and with which values, the edges lead to."""
+    names = Slot.parse("uns/reference_cells", slot.mod)
+    if exists(adata, names) and read(adata, names) != cells_digest(reference, slot.mod):
+        msg = (
+            f"The cells of reference are not those that {slot.written()} leads to, or in another order: "
+            "dbx.rerun(adata, reference) again."
+        )
+        raise ValueError(msg)
     step = load(adata).writer(str(slot))
     for address, known in ({} if step is None else step.digests).items():
         there = Slot.parse(address)
