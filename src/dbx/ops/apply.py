@@ -77,14 +77,17 @@ def _dense_parts(operator, inputs, n_rows):
 
 
 def _padded(x, index: slice, size: int):
-    if isinstance(x, RowBlocks):
-        part = x.dense(index)
-    else:
-        part = x.block(index) if isinstance(x, Edges) else take(x, index)
+    part = _device_rows(x, index)
     missing = size - (index.stop - index.start)
     if missing == 0:
         return part
     return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (np.ndim(leaf) - 1)), part)
+
+
+def _device_rows(x, index: slice):
+    if isinstance(x, RowBlocks):
+        return x.dense(index)
+    return x.block(index) if isinstance(x, Edges) else take(x, index)
 
 
 def take(x, index):

@@ -62,7 +62,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A declared output: what ``__call__`` returns for cells or, with ``view=True``, an attribute of the fitted operator."""
+    """A declared output: what ``__call__`` returns for cells or, with ``view``, an attribute of the fitted operator."""
 
     axis: Literal["cells", "genes", "none"] = "cells"
     dtype: str | None = "float32"
@@ -77,7 +77,7 @@ class Operator(nnx.Module):
     """One step of an analysis: ``fit`` finds its state, ``__call__`` is a pure function of state and inputs.
 
     A subclass declares ``name``, ``inputs`` and ``outputs``; its ``__init__`` takes keyword-only plain JSON values and
-    keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets ``nnx.Param``, ``Constant`` and
+    keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets ``nnx.Param``, ``Constant``,
     ``Reference`` attributes; ``__call__(<inputs>)`` returns the cell outputs by name; ``loss(inputs, outputs)``, where
     there is one, is its own objective.
     """

@@ -25,7 +25,7 @@ def state_arrays(operator: Operator) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def rebuild(cls: type[Operator], config: Mapping[str, Any], arrays: Mapping[str, tuple[str, np.ndarray]]) -> Operator:
-    """An operator from its configuration and its arrays alone, without ``fit``; references are attached by the program."""
+    """An operator from its configuration and arrays alone, without ``fit``; the program attaches references."""
     operator = cls(**{name: frozen(value) for name, value in config.items()})
     for name, (kind, array) in arrays.items():
         *parents, leaf = name.split(".")
