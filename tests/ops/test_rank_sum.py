@@ -26,10 +26,8 @@ def data():
 def by_scipy(x, codes, cells=slice(None)):
     ranks = stats.rankdata(x[cells], axis=0)
     sums = np.stack([ranks[codes[cells] == g].sum(axis=0) for g in range(N_GROUPS)])
-    ties = [
-        (lambda t: (t**3 - t).sum())(np.unique(column, return_counts=True)[1].astype(float)) for column in x[cells].T
-    ]
-    return sums, np.array(ties)
+    tied = [np.unique(column, return_counts=True)[1].astype(float) for column in x[cells].T]
+    return sums, np.array([(t**3 - t).sum() for t in tied])
 
 
 WRAPS = {

@@ -85,7 +85,7 @@ def assert_same_tables(a, b):
 def assert_same_order(ours, theirs, scores):
     """The same genes at the same places, but for genes whose scores differ by rounding alone.
 
-    All genes seen in a single cell of a group, for one, have the same t: how scanpy's versions round decides their order.
+    All genes seen in a single cell of a group, for one, have the same t: how scanpy's version rounds orders them.
     """
     tied = np.isclose(scores[1:], scores[:-1], rtol=3e-7, atol=0)
     settled = ~(np.append(tied, True) | np.append(True, tied))

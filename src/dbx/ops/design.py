@@ -112,7 +112,7 @@ def _parsed(formula: str):
 
     try:
         parsed = Formula(formula)
-    except FormulaicError as error:
+    except (FormulaicError, SyntaxError) as error:
         msg = f"The design {formula!r} cannot be read as a formula: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error
     if hasattr(parsed, "lhs") or hasattr(parsed, "rhs"):
@@ -138,7 +138,8 @@ def _check_harmless(formula: str, expression: str) -> None:
     calls = [node.func for node in nodes if isinstance(node, ast.Call)]
     known = all(ast.unparse(call) in FUNCTIONS for call in calls)
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    if known and all(isinstance(node, ALLOWED) for node in nodes) and all(node in calls for node in attributes):
+    known = known and all(ast.unparse(node) in FUNCTIONS for node in attributes)
+    if known and all(isinstance(node, ALLOWED) for node in nodes):
         return
     there = ", ".join(sorted(FUNCTIONS))
     msg = f"The design {formula!r} computes {expression!r}; a design takes columns, numbers and the functions {there}."

@@ -1,0 +1,76 @@
+"""Tidy tables of results."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+import dbx
+
+
+@pytest.fixture(scope="module")
+def adata():
+    table = pd.DataFrame(
+        {
+            "baseMean": [5.0, 1.0, 0.0, 9.0],
+            "log2FoldChange": [-2.0, 0.5, np.nan, 3.0],
+            "lfcSE": [0.5, 0.4, np.nan, 0.3],
+            "stat": [-4.0, 1.25, np.nan, 10.0],
+            "pvalue": [6e-5, 0.2, np.nan, 1e-23],
+            "padj": [9e-5, 0.2, np.nan, 3e-23],
+        },
+        index=list("abcd"),
+    )
+    adata = ad.AnnData(np.ones((3, 4), np.float32), var=pd.DataFrame(index=list("abcd")))
+    adata.varm["de"] = table
+    return adata
+
+
+def test_de_is_sorted_with_genes_without_a_test_last(adata):
+    table = dbx.get.de(adata)
+    assert list(table["gene"]) == ["d", "a", "b", "c"]
+    assert list(table.columns) == ["gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
+    assert list(table.index) == [0, 1, 2, 3]
+    assert list(dbx.get.de(adata, sort_by="log2FoldChange")["gene"]) == ["d", "b", "a", "c"]
+    assert list(dbx.get.de(adata, sort_by="gene")["gene"]) == ["a", "b", "c", "d"]
+
+
+def test_de_is_filtered(adata):
+    assert list(dbx.get.de(adata, padj=0.01)["gene"]) == ["d", "a"]
+    assert list(dbx.get.de(adata, log2fc_min=2.0)["gene"]) == ["d", "a"]
+    assert list(dbx.get.de(adata, padj=1e-6, log2fc_min=2.5)["gene"]) == ["d"]
+
+
+def test_missing_tables_and_columns_are_explained(adata):
+    with pytest.raises(KeyError, match=r"varm\['x'\] is missing.*'de'.*dbx.tl.de"):
+        dbx.get.de(adata, "x")
+    with pytest.raises(ValueError, match="'size'.*'padj'"):
+        dbx.get.de(adata, sort_by="size")
+    with pytest.raises(KeyError, match="no ranking"):
+        dbx.get.rank_genes_groups(adata)
+
+
+def test_the_table_is_a_copy(adata):
+    dbx.get.de(adata).loc[:, "padj"] = 0.5
+    assert adata.varm["de"]["padj"].iloc[3] == 3e-23
+
+
+def test_rankings_are_scanpys_long_table(counts):
+    adata = counts.copy()
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    adata.obs["kind"] = pd.Categorical(np.arange(adata.n_obs) % 3).rename_categories(["a", "b", "c"])
+    sc.tl.rank_genes_groups(adata, "kind", pts=True, n_genes=12)
+    theirs = sc.get.rank_genes_groups_df(adata, None)
+    ours = dbx.get.rank_genes_groups(adata)
+    assert set(ours.columns) == set(theirs.columns)
+    # scanpy's merge with the shares may reorder rows
+    keys = ["group", "names"]
+    ours, theirs = (t.astype({"group": str}).sort_values(keys).reset_index(drop=True) for t in (ours, theirs))
+    pd.testing.assert_frame_equal(ours[theirs.columns], theirs, check_dtype=False)
+    some = dbx.get.rank_genes_groups(adata, ["c", "a"])
+    assert list(some["group"].unique()) == ["c", "a"]
+    assert list(some["names"][:12]) == list(adata.uns["rank_genes_groups"]["names"]["c"])
+    with pytest.raises(ValueError, match="'x' was not tested; there are 'a', 'b', 'c'"):
+        dbx.get.rank_genes_groups(adata, "x")
