@@ -86,6 +86,18 @@ def test_same_seed_same_bits_streamed_or_not(data, monkeypatch):
     assert np.abs(first - other).max() > 1e-5
 
 
+def drawn(model, batch, key):
+    losses, _ = squares(model, batch, key)
+    return losses, {"draw": jnp.broadcast_to(jax.random.uniform(key), losses.shape)}
+
+
+def test_each_step_has_its_own_key(data):
+    draws = train(Line(4), drawn, Minibatches(data), Training(epochs=40, batch_size=16))["draw"]
+    # means of 13 uniform numbers have a standard deviation of 0.08; one number for each epoch would have 0.29
+    assert 0.05 < draws.std() < 0.12
+    assert abs(draws.mean() - 0.5) < 0.05
+
+
 def test_schedules_reach_the_loss_and_the_rate(data):
     seen = []
     how = Training(

@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.count_profile import count_profile
+from dbx.ops.count_vae import CountDecoder
 from dbx.ops.state import rebuild, state_arrays
 from dbx.ops.vae import VAENormalize, default_epochs, warm_up
 from dbx.ops.values import Codes
@@ -100,6 +101,37 @@ def test_held_out_elbo_beats_the_gene_mean_model(data, nb, rich):
 def accuracy(z, label):
     """Of 15 neighbours among the training cells, on the others; 0.33 for groups and 0.5 for batches by chance."""
     return KNeighborsClassifier(15).fit(z[:N_TRAIN], label[:N_TRAIN]).score(z[N_TRAIN:], label[N_TRAIN:])
+
+
+def test_decoder_starts_at_the_gene_mean_model(data):
+    start = count_profile(RowBlocks(data["counts"]), data["batch"], 2)
+    decoder = CountDecoder(likelihood="nb", n_layers=1)
+    decoder.reset(np.random.default_rng(0), start, 4, 32, by_batch=True)
+    decoder.hidden = lambda z, covariates, key: jnp.zeros((len(z), 32))
+    decoded = decoder(jnp.zeros((2, 4)), jnp.eye(2))
+    np.testing.assert_allclose(np.exp(decoded["log_proportion"]), start.frequency, rtol=1e-4)
+    np.testing.assert_allclose(decoded["theta"], np.tile(start.theta, (2, 1)), rtol=1e-4)
+
+
+def test_loss_is_the_expectation_over_the_posterior(data, nb):
+    wide, given = rebuild(VAENormalize, nb.config, state_arrays(nb)), held_out(data)
+    bias = wide.vae.encoder.posterior.bias
+    bias[...] = bias[...].at[4:].add(3.0)  # wider posteriors, where draws differ from the mean
+    codes = given["batch"].codes
+
+    @jax.jit
+    def likelihood(z):
+        return wide.vae.decoder.log_likelihood(given["x"], z, wide.vae.covariates(codes, z.dtype)).mean()
+
+    z, variance = wide.vae.posterior(given["x"], codes)
+    noise = np.random.default_rng(0).normal(size=(60, *z.shape)).astype(np.float32)
+    draws = np.array([float(likelihood(z + jnp.sqrt(variance) * e)) for e in noise])
+    constant = special.gammaln(data["counts"][N_TRAIN:].astype(np.float64) + 1).sum(axis=1).mean()
+    z, variance = np.float64(z), np.float64(variance)
+    divergence = 0.5 * (variance + z**2 - 1 - np.log(variance)).sum(axis=1).mean()
+    found = constant + divergence - negative_elbo(wide, given)
+    assert found == pytest.approx(draws.mean(), abs=2.5 * draws.std())
+    assert float(likelihood(z)) > draws.mean() + 5 * draws.std()  # it does tell draws from the mean
 
 
 def test_latent_space_holds_groups_and_not_batches(data, nb):

@@ -5,6 +5,7 @@ import pytest
 
 import dbx
 from dbx.pp.vae_normalize import vae_normalize
+from dbx.program.registry import load
 
 QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2}
 
@@ -32,9 +33,29 @@ def test_names_copy_and_layers(fitted):
     settings = {"batch_key": "batch", "likelihood": "nb", "layer": "counts", "key_added": "X_scvi", **QUICK}
     again = vae_normalize(raw, normalized_layer=None, copy=True, **settings)
     assert "X_scvi" not in raw.obsm
-    assert list(again.layers) == ["counts"]
+    assert "vae_normalized" not in again.layers
     assert again.uns["X_scvi"]["params"]["layer"] == "counts"
     np.testing.assert_array_equal(again.obsm["X_scvi"], fitted.obsm["X_vae"])
+
+
+def test_every_setting_reaches_the_operator(fitted):
+    config = {
+        "likelihood": "poisson",
+        "n_latent": 2,
+        "n_hidden": 4,
+        "n_layers": 2,
+        "dispersion": "gene-batch",
+        "encode_batch": True,
+        "max_epochs": 1,
+        "batch_size": 60,
+        "learning_rate": 0.02,
+        "target_sum": 500.0,
+        "transform_batch": "batch_2",
+    }
+    again = vae_normalize(fitted, batch_key="batch", normalized_layer="smooth", copy=True, **config)
+    recorded = load(again).steps[-1].config
+    assert recorded == {**config, "decode": True, "n_genes": 40, "n_batches": 2}
+    np.testing.assert_allclose(again.layers["smooth"].sum(axis=1), 500, rtol=1e-4)
 
 
 def test_seeds(fitted):
