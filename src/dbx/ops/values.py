@@ -89,7 +89,7 @@ class Graph:
 
     @classmethod
     def from_csr(cls, matrix: sparse.csr_matrix, *, rows: np.ndarray, width: int | None = None) -> Graph:
-        """Pad the rows of a CSR matrix of shape (n_cells, n_reference) to ``width``, by default their largest degree."""
+        """Pad the rows of a CSR matrix of shape (n_cells, n_reference) to ``width``, else to their largest degree."""
         degree = np.diff(matrix.indptr)
         n_rows = matrix.shape[0]
         width = width or max(int(degree.max(initial=0)), 1)
