@@ -77,9 +77,9 @@ class Operator(nnx.Module):
     """One step of an analysis: ``fit`` finds its state, ``__call__`` is a pure function of state and inputs.
 
     A subclass declares ``name``, ``inputs`` and ``outputs``; its ``__init__`` takes keyword-only plain JSON values and
-    keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets ``nnx.Param``, ``Constant`` and
-    ``Reference`` attributes; ``__call__(<inputs>)`` returns the cell outputs by name; ``loss(inputs, outputs)``, where
-    there is one, is its own objective.
+    keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets attributes that are
+    ``nnx.Param``, ``Constant`` or ``Reference``; ``__call__(<inputs>)`` returns the cell outputs by name;
+    ``loss(inputs, outputs)``, where there is one, is its own objective.
     """
 
     name: ClassVar[str]
