@@ -4,9 +4,13 @@ import importlib
 import re
 from pathlib import Path
 
+import anndata as ad
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import dbx
+from dbx.ops.operator import silent
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("dbx", "dbx.pp", "dbx.tl", "dbx.pl", "dbx.get", "dbx.datasets", "dbx.losses", "dbx.ops", "dbx.program")
@@ -52,6 +56,35 @@ def test_calls_in_the_text_exist(page):
         for name in re.findall(r"(?<![\w./])(?:dbx\.)?((?:pp|tl|pl|get|datasets|losses)\.[a-z]\w*)", code):
             module, attribute = name.split(".")
             assert hasattr(importlib.import_module(f"dbx.{module}"), attribute), f"{page}: {name}"
+
+
+def code_blocks(page):
+    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))
+
+
+def test_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    names = {"query": dbx.datasets.mixology()[::5].copy()}
+    exec(code_blocks("README.md"), names)
+    reference = names["adata"]
+    assert (names["query"].obs["leiden"] == reference.obs["leiden"][::5]).all()
+    assert dbx.steps(ad.read_h5ad("reference.h5ad")).equals(dbx.steps(reference))
+
+
+def test_the_example_of_a_new_operator_works(monkeypatch):
+    names = {**vars(dbx.ops), **vars(dbx.program), "AnnData": ad.AnnData, "np": np, "jnp": jnp, "silent": silent}
+    exec(code_blocks("docs/contributing.md"), names)
+    monkeypatch.setitem(dbx.ops.CATALOGUE, "center", names["Center"])
+    counts = np.random.default_rng(0).poisson(2.0, (50, 8)).astype(np.float32)
+    adata, query = ad.AnnData(counts.copy()), ad.AnnData(counts[:10].copy())
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    logs = adata.X.copy()
+    names["center"](adata)
+    np.testing.assert_allclose(adata.X, logs - logs.mean(axis=0), atol=1e-6)  # rounding of float32
+    dbx.rerun(query, adata)
+    np.testing.assert_array_equal(query.X, adata.X[:10])
 
 
 def test_tutorials_are_part_of_the_site():
