@@ -76,6 +76,16 @@ def test_wrong_names_are_refused(pipeline, analysed):
         pipeline({}, {**slots, "X": slots["X"][:, :5]}, genes={"X": pipeline.inputs["X"][:5]})
 
 
+def test_wrong_values_are_refused_in_words(pipeline, analysed):
+    slots = slots_of(pipeline, analysed, slice(0, 5))
+    with pytest.raises(ValueError, match="needs a value for 'obs/batch'"):
+        pipeline({}, {"X": slots["X"]})
+    with pytest.raises(ValueError, match="dense"):
+        pipeline({}, {**slots, "X": analysed.layers["counts"][:5]})
+    with pytest.raises(ValueError, match="has 7 columns, but 200 genes are needed"):
+        pipeline({}, {**slots, "X": slots["X"][:, :7]})
+
+
 def test_no_program_is_said(counts):
     with pytest.raises(ValueError, match="No program is recorded"):
         dbx.Pipeline.from_adata(counts)

@@ -1,5 +1,8 @@
 """What real notebooks do: run things twice, overwrite slots, change data behind dbx's back, interrupt."""
 
+import warnings
+
+import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
@@ -155,3 +158,43 @@ def test_batches_may_be_numbers(counts):
         dbx.pp.pca(adata, n_comps=4)
         dbx.tl.harmony(adata, "batch")
     np.testing.assert_array_equal(named.obsm["X_pca_harmony"], numbered.obsm["X_pca_harmony"])
+
+
+def test_two_tables_of_differential_expression_are_two_steps(counts):
+    adata = counts.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dbx.tl.de(adata, "~ group", size_factors="poscounts")
+        dbx.tl.de(adata, "~ batch", size_factors="poscounts", key_added="by_batch")
+    assert names(adata) == ["de", "de_2"]
+
+
+def test_cells_added_by_concat_are_a_gap(logged, counts):
+    other = counts[:50].copy()
+    other.obs_names = [f"other{i}" for i in range(50)]
+    both = ad.concat([logged, other], uns_merge="first")
+    dbx.pp.pca(both, n_comps=3)
+    assert status(both)["pca"] == "gap"
+
+
+@pytest.mark.parametrize("state", ["scanpy's logs", "a copy of our logs", "negative"])
+def test_more_that_is_no_counts(logged, counts, state):
+    adata = counts.copy()
+    if state == "scanpy's logs":
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
+    elif state == "negative":
+        adata.X.data[0] = -2
+    else:
+        adata = logged
+        adata.layers["again"] = adata.X.copy()
+    before = adata.X.copy()
+    with pytest.raises(ValueError, match="needs raw counts"):
+        dbx.pp.normalize_total(adata, layer="again" if "again" in adata.layers else None)
+    assert (adata.X != before).nnz == 0
+
+
+def test_log1p_of_scaled_values_is_refused(logged):
+    dbx.pp.scale(logged)
+    with pytest.raises(ValueError, match="log1p needs .* holds scaled values"):
+        dbx.pp.log1p(logged)

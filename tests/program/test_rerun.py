@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scanpy as sc
 
 import dbx
 from dbx.program.registry import load
@@ -147,10 +148,14 @@ def test_an_input_may_live_elsewhere(analysed, counts):
 
 
 def test_a_new_batch_is_one_extra_fit_and_recorded(analysed, counts):
-    query = counts[:60].copy()
+    one = (counts.obs["batch"] == counts.obs["batch"].cat.categories[0]).to_numpy()
+    query = counts[one].copy()
     query.obs["batch"] = "new"
-    query.obs_names = [f"q{i}" for i in range(60)]
+    query.obs_names = [f"q{i}" for i in range(query.n_obs)]
     dbx.rerun(query, analysed)
+    corrected, raw = analysed.obsm["X_pca_harmony"][one], analysed.obsm["X_pca"][one]
+    # the cells of one batch under another name: the new batch must be moved to where the known one was
+    assert np.abs(query.obsm["X_pca_harmony"] - corrected).mean() < 0.5 * np.abs(raw - corrected).mean()
     known = load(analysed)["harmony"]
     grown = load(query)["harmony"]
     assert known.arrays.keys() == grown.arrays.keys()
@@ -245,3 +250,60 @@ def test_a_reference_in_another_order_is_no_source_of_labels(analysed, counts):
     dbx.tl.transfer_labels(query, analysed, "group", key_added="guess")
     with pytest.raises(ValueError, match="another order"):
         dbx.tl.transfer_labels(query, analysed[::-1].copy(), "group")
+
+
+def test_counts_are_no_start_for_a_program_of_logs(counts):
+    reference = counts.copy()
+    sc.pp.normalize_total(reference)
+    sc.pp.log1p(reference)
+    dbx.pp.pca(reference, n_comps=4)
+    with pytest.raises(ValueError, match="'pca' started from log-normalised values, but adata.X holds whole numbers"):
+        dbx.rerun(counts[:40].copy(), reference)
+
+
+def test_its_own_cells_rerun_after_genes_were_cut(counts):
+    adata = counts.copy()
+    adata.layers["counts"] = adata.X.copy()
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    dbx.pp.highly_variable_genes(adata, n_top_genes=80, subset=True)
+    dbx.pp.pca(adata, n_comps=4)
+    stored = adata.obsm["X_pca"].copy()
+    with pytest.warns(UserWarning, match="Starting from X as 'log1p' wrote it"):
+        dbx.rerun(adata)
+    np.testing.assert_array_equal(adata.obsm["X_pca"], stored)
+
+
+def test_named_clusters_name_the_new_cells(analysed, counts):
+    names = {level: f"type {level}" for level in analysed.obs["leiden"].cat.categories}
+    analysed.obs["leiden"] = analysed.obs["leiden"].cat.rename_categories(names)
+    query = counts[:40].copy()
+    dbx.rerun(query, analysed)
+    assert query.obs["leiden"].tolist() == analysed.obs["leiden"].tolist()[:40]
+
+
+def test_x_left_as_it_is_carries_no_note_of_logarithms(analysed, counts):
+    query = counts[:40].copy()
+    query.var_names = [*query.var_names[:-1], "unknown"]
+    dbx.rerun(query, analysed, missing_genes="zero")
+    assert "log1p" not in query.uns
+    dbx.pp.log1p(query)  # no warning
+
+
+def test_what_new_cells_lack_is_named_before_anything_is_done(analysed, counts):
+    query = counts[:40].copy()
+    del query.obs["batch"]
+    with pytest.raises(ValueError, match=r"lack what the program starts from: adata.obs\['batch'\], for 'harmony'"):
+        dbx.rerun(query, analysed)
+    assert not query.obsm
+    with pytest.raises(KeyError, match="umis"):
+        dbx.rerun(counts[:40].copy(), analysed, inputs={"X": "layers/umis"})
+    with pytest.raises(ValueError, match="inputs names layers/counts, but the program starts from X"):
+        dbx.rerun(counts[:40].copy(), analysed, inputs={"layers/counts": "X"})
+
+
+def test_a_program_of_the_query_s_own_is_not_lost_in_silence(analysed, counts):
+    query = counts[:40].copy()
+    dbx.pp.pca(query, n_comps=3, key_added="own")
+    with pytest.warns(UserWarning, match=r"program of their own \(pca\)"):
+        dbx.rerun(query, analysed)

@@ -11,7 +11,7 @@ class Log1p(Operator):
     """x -> log(1 + x), to any base; nothing is learnt."""
 
     name = "log1p"
-    inputs = {"x": Input(genes=True)}
+    inputs = {"x": Input(genes=True, content=("counts", "normalized", "log"))}
     outputs = {"x": Output(dtype=None, content="log")}
     rowwise = True
     sparse = True

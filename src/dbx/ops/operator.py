@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from flax import nnx
 
-Content = Literal["counts", "normalized", "log", "scaled", "embedding"]
+Content = Literal["counts", "normalized", "log", "scaled", "embedding", "fractional"]
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, note)`` by a fit that can take more than a few seconds."""
 

@@ -15,11 +15,16 @@ LOOKS_LIKE = {
     "log": "log-normalised values",
     "scaled": "scaled values",
     "embedding": "an embedding",
+    "fractional": "fractional values",
 }
 
 
-def check_matrix(blocks: RowBlocks, port: Input, slot: Slot, known: str | None, operator: str) -> str | None:
-    """Check a matrix input; returns what it holds, as far as that is known.
+def check_matrix(
+    blocks: RowBlocks, port: Input, slot: Slot, known: str | None, operator: str, *, advice: str | None = None
+) -> str | None:
+    """Check a matrix input; returns what it holds, as far as that is known: at least whether it is counts.
+
+    ``known`` is what is known of it before looking; ``advice`` says what to do about wrong content.
 
     Raises
     ------
@@ -32,7 +37,9 @@ def check_matrix(blocks: RowBlocks, port: Input, slot: Slot, known: str | None, 
         raise ValueError(msg)
     if port.content and known is not None and known not in port.content:
         wanted = " or ".join(LOOKS_LIKE[content] for content in port.content)
-        msg = f"{operator} needs {wanted}, but {slot.written()} holds {LOOKS_LIKE[known]}. {_other_place(slot, port)}"
+        msg = (
+            f"{operator} needs {wanted}, but {slot.written()} holds {LOOKS_LIKE[known]}. {advice or _other_place(port)}"
+        )
         raise ValueError(msg)
     strict = port.content == ("counts",)
     is_counts = True
@@ -41,8 +48,10 @@ def check_matrix(blocks: RowBlocks, port: Input, slot: Slot, known: str | None, 
         if strict or start == 0:
             is_counts = is_counts and _are_counts(values)
         if strict and not is_counts:
-            raise ValueError(_not_counts(values, slot, port, operator))
-    return known or ("counts" if is_counts and port.genes else None)
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+        if "counts" in port.content and values.size and values.min() < 0:
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+    return known or (("counts" if is_counts else "fractional") if port.genes else None)
 
 
 def _chunks(blocks: RowBlocks):
@@ -99,15 +108,15 @@ def _are_counts(values: np.ndarray) -> bool:
     return values.dtype.kind == "i" or bool(np.array_equal(values, np.rint(values)))
 
 
-def _not_counts(values: np.ndarray, slot: Slot, port: Input, operator: str) -> str:
+def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> str:
     if values.size and values.min() < 0:
         what = f"negative values (smallest {values.min():.4g})"
     else:
         what = f"fractional values (such as {values[values != np.rint(values)][0]:.4g})"
-    return f"{operator} needs raw counts, but {slot.written()} has {what}. {_other_place(slot, port)}"
+    return f"{operator} needs raw counts, but {slot.written()} has {what}. {advice}"
 
 
-def _other_place(slot: Slot, port: Input) -> str:
+def _other_place(port: Input) -> str:
     if "counts" in port.content:
         return (
             "Name where the counts are, e.g. layer='counts', or keep them before normalising: "

@@ -13,7 +13,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes, Edges
-from dbx.program.checks import check_matrix
+from dbx.program.checks import check_matrix, looks_like_counts
 from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.slots import Slot, as_codes, gene_names, holder, n_rows, read
 from dbx.program.step import Read, gene_array
@@ -49,8 +49,13 @@ def gather(
     select: str | np.ndarray | None = None,
     constants: Mapping[Slot, Any] | None = None,
     mod: str | None = None,
+    title: str | None = None,
 ) -> Gathered:
-    """Read and check every input of an operator; what is in ``constants`` is read from there."""
+    """Read and check every input of an operator, which goes by ``title`` in messages.
+
+    What is in ``constants`` is read from there.
+    """
+    title = title or operator.name
     constants = constants or {}
     unknown = set(reads) - set(operator.inputs)
     if unknown:
@@ -68,8 +73,8 @@ def gather(
         for slot, (source, _, print_) in zip(slots, traced, strict=True):
             if source is None and print_ is not None:
                 given.fingerprints[str(slot)] = print_
-        known = _content(registry, slots[0], traced[0][0])
-        fit, call, content, levels = _value(data, operator, port, slots, values, known, given, select)
+        known = _content(data, registry, slots[0], traced[0])
+        fit, call, content, levels = _value(data, title, operator, port, slots, values, known, given, select)
         given.fit[name], given.call[name] = fit, call
         given.reads[name] = Read(
             slots=tuple(map(str, slots)),
@@ -95,7 +100,8 @@ def trace(data, registry: Registry, slot: Slot, value: Any) -> tuple[int | None,
     for step in sorted(registry, key=lambda step: -step.at):
         if address in step.writes.values():
             verdict = same(step.fingerprints.get(address), print_)
-            if verdict or (verdict is None and step is latest):
+            grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
+            if not grown and (verdict or (verdict is None and step is latest)):
                 return step.id, None, print_
     for step in registry:
         for earlier in step.reads.values():
@@ -120,18 +126,29 @@ def axis_names(data, slot: Slot) -> tuple[pd.Index, pd.Index | None]:
     return rows, rows if slot.container in ("obsp", "varp") else None
 
 
-def _content(registry: Registry, slot: Slot, source: int | None) -> str | None:
+def _content(data, registry: Registry, slot: Slot, traced) -> str | None:
+    """What a slot is known to hold: by the step that wrote it, or whose output was copied here, or scanpy's note."""
+    source, gap, print_ = traced
     step = registry.by_id(source)
-    return None if step is None else step.content.get(str(slot))
+    if step is not None:
+        return step.content.get(str(slot))
+    if not slot.is_gene_matrix:
+        return None
+    for step in sorted(registry, key=lambda step: -step.at):
+        for address, content in step.content.items():
+            if same(step.fingerprints.get(address), print_):
+                return content
+    by_scanpy = slot.container == "X" and gap is None and "log1p" in holder(data, slot).uns
+    return "log" if by_scanpy and not looks_like_counts(read(data, slot)) else None
 
 
-def _value(data, operator, port: Input, slots, values, known, given: Gathered, select):
+def _value(data, title: str, operator, port: Input, slots, values, known, given: Gathered, select):
     """(value for fit, value for call, content, levels) of one input."""
     if port.kind == "matrix":
         precise = np.float64 if operator.precision == "float64" else np.float32
         value = values[0].to_numpy() if isinstance(values[0], pd.DataFrame) else values[0]
         blocks = RowBlocks(value, dtype=precise)
-        content = check_matrix(blocks, port, slots[0], known, operator.name)
+        content = check_matrix(blocks, port, slots[0], known, title)
         if port.genes and slots[0].is_gene_matrix:
             blocks = _selected(data, blocks, slots[0], given, select)
         return blocks, blocks, content, {}
@@ -139,9 +156,7 @@ def _value(data, operator, port: Input, slots, values, known, given: Gathered, s
         matrix = sparse.csr_matrix(values[0])
         matrix.sort_indices()
         return matrix, Edges(matrix, np.arange(n_rows(matrix), dtype=np.int32)), None, {}
-    columns = {
-        slot.keys[-1]: column_value(value, slot, operator.name, port) for slot, value in zip(slots, values, strict=True)
-    }
+    columns = {slot.keys[-1]: column_value(value, slot, title, port) for slot, value in zip(slots, values, strict=True)}
     levels = {name: column.levels for name, column in columns.items() if isinstance(column, Codes)}
     value = next(iter(columns.values())) if port.kind == "codes" else columns
     return value, value, None, levels

@@ -131,6 +131,7 @@ class Pipeline:
         Slot -> value after the last step that wrote it.
         """
         genes = {**self.inputs, **(genes or {})}
+        _check_slots(slots, genes)
         env = {version: (slots[version.slot], genes[version.slot]) for version in self.plan.roots}
         n_cells = _n_cells(next(iter(env.values()))[0])
         rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
@@ -217,6 +218,25 @@ class Pipeline:
 def excluded_text(excluded: Mapping[str, str]) -> str:
     """Why steps are left out, a sentence each."""
     return " ".join(f"Step {name!r} cannot be rerun: {reason}." for name, reason in excluded.items())
+
+
+def _check_slots(slots: Mapping[str, Any], genes: Mapping[str, Any]) -> None:
+    """Complain of values that are missing, sparse, or of another width than their genes."""
+    for slot, names in genes.items():
+        if slot not in slots:
+            msg = f"The pipeline needs a value for {slot!r}; it starts from {', '.join(map(repr, genes))}."
+            raise ValueError(msg)
+        if names is None:
+            continue
+        if not hasattr(slots[slot], "ndim") or hasattr(slots[slot], "tocsr"):
+            msg = f"{slot!r} must be a dense JAX or NumPy array of shape (n_cells, n_genes): use .toarray()."
+            raise ValueError(msg)
+        if slots[slot].shape[1] != len(names):
+            msg = (
+                f"{slot!r} has {slots[slot].shape[1]} columns, but {len(names)} genes are needed: "
+                f"pipeline.inputs[{slot!r}] names them; or pass genes={{{slot!r}: adata.var_names}}."
+            )
+            raise ValueError(msg)
 
 
 def _of_fitted_cells(operator: Operator) -> set[str]:

@@ -28,6 +28,8 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     roots: list[Version] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Slot -> the step that starts from it, where it is not there."""
 
 
 def read_versions(registry: Registry, step: Step, read: Read) -> list[Version]:
@@ -108,6 +110,7 @@ class _Planner:
             )
         if source is not None:
             return f"it needs {version.slot} of {source.name!r}, which cannot run ({self.why_not(source)})"
+        self.plan.missing.setdefault(version.slot, step.name)
         return f"{version.slot}, which it starts from, is not there any more"
 
     def needed(self, steps: list[Step]) -> set[int]:

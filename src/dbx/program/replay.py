@@ -15,7 +15,7 @@ from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Input, Operator, frozen
 from dbx.ops.values import Codes, Edges, Graph
-from dbx.program.checks import check_matrix
+from dbx.program.checks import LOOKS_LIKE, check_matrix
 from dbx.program.gather import column_value
 from dbx.program.plan import Version, read_versions
 from dbx.program.registry import Registry
@@ -104,12 +104,24 @@ class Replay:
         array = value.value.to_numpy() if isinstance(value.value, pd.DataFrame) else value.value
         blocks = RowBlocks(array, dtype=precise)
         if version.writer is None:
-            wanted = Input(content=("counts",) if content == "counts" else (), genes=port.genes)
-            check_matrix(blocks, wanted, Slot.parse(version.slot), None, f"Step {step.name!r}")
+            self._check_state(step, port, blocks, Slot.parse(version.slot), content)
         if not port.genes or value.genes is None or genes is None:
             return blocks
         columns = gene_columns(value.genes, genes, step.name, self.missing_genes)
         return blocks if columns is None else blocks.select(columns)
+
+    def _check_state(self, step: Step, port: Input, blocks: RowBlocks, slot: Slot, content: str | None) -> None:
+        """New cells must come in the state the program started from: counts as counts, all else not as counts."""
+        who = f"Step {step.name!r}"
+        elsewhere = f'Name where they are: inputs={{"{slot}": "layers/counts"}}.'
+        wanted = Input(content=("counts",) if content == "counts" else (), genes=port.genes)
+        found = check_matrix(blocks, wanted, slot, None, who, advice=elsewhere)
+        if port.genes and found == "counts" and content not in (None, "counts"):
+            msg = (
+                f"{who} started from {LOOKS_LIKE[content]}, but {slot.written()} holds whole numbers, as raw counts "
+                "are. Bring the new cells into that state first, as it was done on the reference."
+            )
+            raise ValueError(msg)
 
     def _selected_genes(self, step: Step) -> np.ndarray | None:
         if step.select is None or step.genes is None:

@@ -16,7 +16,7 @@ from dbx.program import log
 from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.gather import axis_names, original
 from dbx.program.pipeline import excluded_text
-from dbx.program.plan import Plan, Version, make_plan
+from dbx.program.plan import Plan, Version, make_plan, read_versions
 from dbx.program.reference import cells_digest, load_references
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay, Value
@@ -84,8 +84,13 @@ def rerun(
     registry = load(data if own else reference)
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
+    steps = [steps] if isinstance(steps, str) else steps
     location = _Location(data, registry, dict(inputs or {}), own=own)
     plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else Step.maps_cells)
+    location.check_inputs()
+    if not own:
+        _check_nothing_is_missing(plan)
+        _warn_of_own_program(data, registry)
     _say_what_is_left_out(registry, plan, named=steps is not None)
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
@@ -118,8 +123,34 @@ class _Location:
     def available(self, version: Version) -> bool:
         """Whether this version still exists."""
         if version not in self.found:
-            self.found[version] = self._find(version)
+            place = self._find(version)
+            self.found[version] = (
+                place if place is None or not self.own or self._has_the_genes(version, place) else None
+            )
         return self.found[version] is not None
+
+    def _has_the_genes(self, version: Version, place: Slot) -> bool:
+        """Whether genes were not cut since: a later version may need fewer."""
+        if not place.is_gene_matrix:
+            return True
+        names = gene_names(self.data, place)
+        readers = [
+            step
+            for step in self.registry
+            if step.maps_cells() and any(version in read_versions(self.registry, step, r) for r in step.reads.values())
+        ]
+        return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
+
+    def check_inputs(self) -> None:
+        """Complain of a place that is not there, or a name that no step starts from."""
+        for slot, place in self.inputs.items():
+            read(self.data, place)
+            asked = [v.slot for v in self.found if v.writer is None and v.reader is None]
+            if slot not in asked:
+                msg = (
+                    f"inputs names {slot}, but the program starts from {', '.join(dict.fromkeys(asked)) or 'nothing'}."
+                )
+                raise ValueError(msg)
 
     def value(self, version: Version) -> Value:
         """The version's value."""
@@ -196,6 +227,24 @@ def _no_program(name: str) -> str:
     )
 
 
+def _check_nothing_is_missing(plan: Plan) -> None:
+    """New cells must have everything that the wanted steps start from."""
+    if plan.missing:
+        lacking = "; ".join(f"{Slot.parse(slot).written()}, for {name!r}" for slot, name in plan.missing.items())
+        slot = next(iter(plan.missing))
+        msg = (
+            f"The new cells lack what the program starts from: {lacking}. Add it, name where it is "
+            f'(inputs={{"{slot}": "..."}}), or choose steps that do without (steps=[...]).'
+        )
+        raise ValueError(msg)
+
+
+def _warn_of_own_program(data, registry: Registry) -> None:
+    lost = [step.name for step in load(data) if not step.mapped]
+    if lost:
+        log.warn(f"The new cells had a program of their own ({', '.join(lost)}), which the mapped one replaces.")
+
+
 def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:
     if plan.excluded and (named or not plan.steps):
         raise ValueError(excluded_text(plan.excluded))
@@ -217,6 +266,8 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
     values, writes = _placed(data, step, operator, outputs, own=own)
     moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
     constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    if any(name in step.writes and name not in writes for name in replay_outputs(outputs, operator)):
+        constants = {}  # X was left as it is
     if moved:  # edges to other cells: scanpy's settings of the graph do not hold here
         constants = {Slot("uns", ("reference_cells",), step.mod): cells_digest(reference, step.mod)}
     step = replace(
@@ -228,6 +279,11 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
         n_cells=replay.n_cells,
     )
     return Result(operator, outputs, {**values, **constants}, step)
+
+
+def replay_outputs(outputs: Mapping[str, Any], operator: Operator) -> list[str]:
+    """Names of the outputs computed for cells."""
+    return [name for name in outputs if not operator.outputs[name].view]
 
 
 def _refitted(data, replay: Replay, step: Step, written: Mapping[Slot, Any]) -> Result:

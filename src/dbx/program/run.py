@@ -110,15 +110,16 @@ def compute(
 ) -> Result:
     """Fit and apply an operator; the result is not written yet."""
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
-    given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod)
-    with log.timed(f"computing {operator.name}"), log.progress(operator.name) as show:
+    title = name or operator.name
+    given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    with log.timed(f"computing {title}"), log.progress(title) as show:
         operator.fit(**given.fit, seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
     step = Step(
-        name=name or operator.name,
+        name=title,
         id=registry.next_id(),
         operator=operator.name,
         config=operator.config,
@@ -223,8 +224,7 @@ def reference_digests(data, slot: Slot, value: Any) -> np.ndarray | None:
         return None
     if hasattr(value, "categories") or hasattr(value, "cat"):
         categorical = value.cat if hasattr(value, "cat") else value
-        hashes = np.append(name_hashes(categorical.categories), np.uint64(0))
-        value = hashes[np.asarray(categorical.codes)]
+        value = np.asarray(categorical.codes, np.int32)  # clusters may be given names
     return row_digests(np.asarray(value), name_hashes(row_names(data, slot)))
 
 

@@ -58,6 +58,8 @@ class Slot:
         if parts[0] == "mod" and len(parts) > 2:
             mod, parts = parts[1], parts[2:]
         container, keys = parts[0], tuple(parts[1:])
+        if container in (*FRAMES, "layers", "obsp", "varp") and len(keys) > 1:
+            keys = ("/".join(keys),)
         known = container == "X" or (container == "raw" and keys == ("X",))
         if not known and not (container in (*FRAMES, *MAPPINGS, "uns") and keys):
             msg = (
@@ -214,8 +216,9 @@ def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
     undo: list[tuple[Slot, Any, bool]] = []
     try:
         for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before what lies in it
-            present = exists(data, slot)
-            undo.append((slot, read(data, slot) if present else None, present))
+            whole = Slot("uns", slot.keys[:1], slot.mod) if slot.container == "uns" else slot
+            present = exists(data, whole)
+            undo.append((whole, read(data, whole) if present else None, present))
             write(data, slot, value)
     except BaseException:
         for slot, value, present in reversed(undo):

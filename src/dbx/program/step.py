@@ -79,10 +79,11 @@ class Step:
         return rebuild(CATALOGUE[self.operator], self.config, self.arrays)
 
     def results(self) -> list[str]:
-        """The slots it is there for: those of cells, where it has any, rather than statistics of genes beside them."""
+        """The slots it is there for: of cells, and conclusions; not statistics of genes beside them."""
         outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
-        of_cells = [slot for name, slot in self.writes.items() if name in outputs and not outputs[name].view]
-        return of_cells or list(self.writes.values())
+        known = {name: slot for name, slot in self.writes.items() if name in outputs}
+        wanted = [slot for name, slot in known.items() if not outputs[name].view or outputs[name].inference]
+        return wanted or list(self.writes.values())
 
     def maps_cells(self) -> bool:
         """Whether it computes something for cells, rather than only views of genes or tests; unknown operators may."""

@@ -113,6 +113,7 @@ def de(
         reads=reads,
         writes=writes,
         constants={f"uns/{key_added}": {"params": {**params, "size_factors": size_factors, "layer": layer}}},
+        name="de",
         copy=copy,
         mod=mod,
     )
