@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KEY = "dbx"
 SCHEMA = 1
+PARTS = ("genes", "state", "fingerprints", "digests")
+"""Arrays by step, beside the program's text."""
 START_ANEW = "To start a new program, delete it: del adata.uns['dbx']."
 
 
@@ -154,26 +156,25 @@ class Registry:
             msg = f"adata.uns['dbx'] is not a dbx program: {_kind(tree)} without a schema. {START_ANEW}"
             raise RegistryError(msg)
         _check_schema(tree)
-        missing = [
-            k for k in ("version", "program", "genes", "state", "fingerprints", "digests", "digest") if k not in tree
-        ]
-        if missing:
-            msg = (
-                f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with "
-                f"uns_merge, "
-                f"or a partial copy of uns, can do that. {START_ANEW}"
-            )
-            raise RegistryError(msg)
+        missing = [part for part in ("version", "program", "digest") if part not in tree]
         try:
-            intact = tree_digest(tree) == str(tree["digest"])
+            intact = not missing and tree_digest(tree) == str(tree["digest"])
         except (TypeError, ValueError, AttributeError):
             intact = False
+        missing += [part for part in PARTS if part not in tree]  # merging drops empty ones, which are no loss
+        if not intact and missing:
+            msg = (
+                f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with "
+                f"uns_merge, or a partial copy of uns, can do that. {START_ANEW}"
+            )
+            raise RegistryError(msg)
         if not intact:
             msg = (
                 "The program in adata.uns['dbx'] was changed outside dbx: its content does not match its digest. "
                 f"Load the original file, or: {START_ANEW}"
             )
             raise RegistryError(msg)
+        tree = {**{part: {} for part in PARTS}, **tree}
         try:
             return cls([_step(fact, tree) for fact in json.loads(tree["program"])])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -196,8 +197,8 @@ def save(data: AnnData | MuData, registry: Registry) -> None:
 def tree_digest(tree: Mapping[str, Any]) -> str:
     """SHA-256 over the program text and every array, whatever order or container they come back in."""
     digest = hashlib.sha256(json.dumps([int(tree["schema"]), str(tree["version"]), str(tree["program"])]).encode())
-    for part in ("genes", "state", "fingerprints", "digests"):
-        for path, value in _leaves(tree[part], part):
+    for part in PARTS:
+        for path, value in _leaves(tree.get(part, {}), part):
             digest.update(path.encode())
             digest.update(text_digest(value).encode() if part == "genes" else _array_bytes(value))
     return digest.hexdigest()

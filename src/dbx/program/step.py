@@ -119,4 +119,4 @@ def asdict_shallow(step: Step) -> dict[str, Any]:
 
 def gene_array(names: pd.Index | np.ndarray) -> np.ndarray:
     """Gene names as h5ad and zarr both keep them."""
-    return np.array([str(name) for name in names], dtype=object)
+    return np.array([str(name) for name in names.tolist()], dtype=object)
