@@ -127,7 +127,7 @@ def differential(adata: AnnData, report: Report) -> None:
 def _de(pair: AnnData, contrast: tuple[str, str, str]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*replicates.*")  # the report says it
-        dbx.tl.de(pair, "~ batch + cell_line", contrast=contrast, layer="counts")
+        dbx.tl.de(pair, "~ batch + cell_line", contrast=contrast, layer="counts", size_factors="poscounts")
 
 
 def held_out(adata: AnnData, report: Report) -> tuple[AnnData, AnnData]:

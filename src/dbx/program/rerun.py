@@ -13,15 +13,14 @@ from dbx.ops.operator import Operator
 from dbx.ops.state import attach_references, reference_values, state_arrays
 from dbx.ops.values import Graph
 from dbx.program import log
-from dbx.program.fingerprint import same, slot_fingerprint
-from dbx.program.gather import axis_names, original
+from dbx.program.location import Location
 from dbx.program.pipeline import excluded_text
-from dbx.program.plan import Plan, Version, make_plan, read_versions
+from dbx.program.plan import Plan, make_plan
 from dbx.program.reference import cells_digest, load_references
 from dbx.program.registry import Registry, load
-from dbx.program.replay import Replay, Value
+from dbx.program.replay import Replay
 from dbx.program.run import Result, commit, prints, read_slots, reference_facts, views
-from dbx.program.slots import Slot, as_stored, exists, gene_names, holder, read, row_names
+from dbx.program.slots import Slot, as_stored, gene_names, holder, row_names
 from dbx.program.step import Step
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def rerun(
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
     steps = [steps] if isinstance(steps, str) else steps
-    location = _Location(data, registry, dict(inputs or {}), own=own)
+    location = Location(data, registry, dict(inputs or {}), own=own)
     plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else Step.maps_cells)
     location.check_inputs()
     if not own:
@@ -110,95 +109,6 @@ def rerun(
     values = {slot: value for result in in_time for slot, value in result.values.items()}
     commit(data, Registry(steps_now), values)
     return data if copy else None
-
-
-class _Location:
-    """Where each version of a slot can be found in the data."""
-
-    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool):
-        self.data, self.registry, self.own = data, registry, own
-        self.inputs = {str(Slot.parse(slot)): Slot.parse(place) for slot, place in inputs.items()}
-        self.found: dict[Version, Slot | None] = {}
-
-    def available(self, version: Version) -> bool:
-        """Whether this version still exists."""
-        if version not in self.found:
-            place = self._find(version)
-            self.found[version] = (
-                place if place is None or not self.own or self._has_the_genes(version, place) else None
-            )
-        return self.found[version] is not None
-
-    def _has_the_genes(self, version: Version, place: Slot) -> bool:
-        """Whether genes were not cut since: a later version may need fewer."""
-        if not place.is_gene_matrix:
-            return True
-        names = gene_names(self.data, place)
-        readers = [
-            step
-            for step in self.registry
-            if step.maps_cells() and any(version in read_versions(self.registry, step, r) for r in step.reads.values())
-        ]
-        return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
-
-    def check_inputs(self) -> None:
-        """Complain of a place that is not there, or a name that no step starts from."""
-        for slot, place in self.inputs.items():
-            read(self.data, place)
-            asked = [v.slot for v in self.found if v.writer is None and v.reader is None]
-            if slot not in asked:
-                msg = (
-                    f"inputs names {slot}, but the program starts from {', '.join(dict.fromkeys(asked)) or 'nothing'}."
-                )
-                raise ValueError(msg)
-
-    def value(self, version: Version) -> Value:
-        """The version's value."""
-        self.available(version)
-        slot = self.found[version]
-        return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
-
-    def _find(self, version: Version) -> Slot | None:
-        slot = Slot.parse(version.slot)
-        if version.writer is None and version.reader is None and version.slot in self.inputs:
-            return self.inputs[version.slot] if exists(self.data, self.inputs[version.slot]) else None
-        if not self.own:
-            here = version.writer is None and version.reader is None
-            return slot if here and exists(self.data, slot) else None
-        known = self._known_prints(version)
-        latest = self.registry.writer(version.slot)
-        unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
-        if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
-            return slot
-        if version.writer is None and slot.is_gene_matrix and known:
-            owner = holder(self.data, slot)
-            places = [f"layers/{name}" for name in owner.layers if name is not None]
-            others = [Slot.parse(place, slot.mod) for place in ("X", *places, "raw/X")]
-            return next(
-                (o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None
-            )
-        return None
-
-    def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
-        print_ = slot_fingerprint(read(self.data, slot), *axis_names(self.data, slot))
-        verdicts = [same(old, print_) for old in known]
-        return any(verdict or (verdict is None and not sure) for verdict in verdicts)
-
-    def _known_prints(self, version: Version) -> list[np.ndarray]:
-        if version.writer is not None:
-            steps = [self.registry.by_id(version.writer)]
-            keys = [version.slot]
-        else:
-            steps = [self.registry.by_id(version.reader)] if version.reader is not None else list(self.registry)
-            keys = [original(version.slot)]
-        kept = []
-        for step in steps:
-            if version.writer is None and version.slot not in step.writes.values():
-                reads_it = any(version.slot in r.slots and r.source is None for r in step.reads.values())
-                if reads_it and (version.reader is not None or not any(r.gap for r in step.reads.values())):
-                    kept.append(step.fingerprints.get(version.slot))
-            kept += [step.fingerprints.get(key) for key in keys]
-        return [print_ for print_ in kept if print_ is not None]
 
 
 def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
