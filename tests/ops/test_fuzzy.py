@@ -71,11 +71,11 @@ def test_rows_of_duplicates_weigh_one_and_bandwidth_has_a_floor():
     real = jnp.ones(distances.shape, bool)
     rho = local_connectivity(distances, real)
     np.testing.assert_allclose(rho, [0, 2, 1])
-    weights = memberships(distances, real, rho, jnp.full(3, 6), jnp.float32(1.0))
+    weights = memberships(distances, real, rho, jnp.full(3, 6))
     np.testing.assert_allclose(weights[:2], 1)
     # more than log2(6) neighbours at the local connectivity: sigma falls to its floor, a thousandth of the mean
     np.testing.assert_allclose(weights[2, 4], np.exp(-(distances[2, 4] - 1) / (1e-3 * 5 / 6)), rtol=1e-5)
-    gradient = jax.jit(jax.grad(lambda d: memberships(d, real, rho, jnp.full(3, 6), jnp.float32(1.0)).sum()))(distances)
+    gradient = jax.jit(jax.grad(lambda d: memberships(d, real, rho, jnp.full(3, 6)).sum()))(distances)
     assert np.isfinite(gradient).all()
 
 

@@ -49,6 +49,21 @@ def test_far_from_the_origin_the_product_does_not_mislead(x):
     np.testing.assert_allclose(got, distances, rtol=1e-4)
 
 
+def test_far_clusters_leave_no_digits_to_the_product_either(x):
+    """Two clusters 1,600 apart: the product alone would miss 3% of neighbours, the spare candidates make up for it."""
+    far = x + np.where(np.arange(N) % 2, 300, -300).astype(np.float32)[:, None]
+    _, distances = brute(far, K, "euclidean")
+    own = np.arange(N, dtype=np.int32)
+    indices = search(far, far, own, k=K, metric=METRICS["euclidean"])
+    got = pair_distances(jnp.asarray(far), jnp.asarray(far), indices, METRICS["euclidean"])
+    np.testing.assert_allclose(got, distances, rtol=1e-4)
+
+
+def test_all_others_are_neighbours_of_few_cells(x):
+    indices = np.asarray(search(x[:6], x[:6], np.arange(6, dtype=np.int32), k=5, metric=METRICS["euclidean"]))
+    np.testing.assert_array_equal(np.sort(indices), [[j for j in range(6) if j != i] for i in range(6)])
+
+
 def test_duplicates_are_neighbours_and_the_cell_itself_is_not(x):
     x = x.copy()
     x[10:14] = x[10]

@@ -131,7 +131,6 @@ def test_a_part_of_the_reference_still_serves(cells, operator):
     """Cells that lost neighbours with the rest of the reference use those that are left."""
     distances = outputs(operator, cells[:N], np.arange(N))["distances"].to_csr()[:90][:, :90]
     part = Neighbors(n_neighbors=K)
-    part.mean_distance = operator.mean_distance
     stored = Graph.from_csr(distances, rows=np.arange(90))
     attach_references(part, {"reference": cells[:90], "reference_distances": stored})
     weights = outputs(part, cells[:90], np.arange(90))["connectivities"].to_csr()

@@ -76,6 +76,15 @@ def test_like_scanpy(adata, call):
         assert_same(adata, theirs, CALLS[call].get("key_added"))
 
 
+def test_options_of_a_metric_may_be_arrays(adata):
+    theirs = adata.copy()
+    call = {"metric": "seuclidean", "metric_kwds": {"V": adata.obsm["X_pca"].var(axis=0)}}
+    dbx.pp.neighbors(adata, **call)
+    sc.pp.neighbors(theirs, **call)
+    for name in ("distances", "connectivities"):
+        np.testing.assert_allclose(adata.obsp[name].toarray(), theirs.obsp[name].toarray(), rtol=2e-4, err_msg=name)
+
+
 def test_distances_to_duplicates_are_stored(adata):
     adata.obsm["X_pca"][5] = adata.obsm["X_pca"][4]
     dbx.pp.neighbors(adata)

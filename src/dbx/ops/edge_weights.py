@@ -46,11 +46,11 @@ class Edges(NamedTuple):
         return self.real.sum(axis=1) + self.fitted
 
 
-def umap_weights(edges: Edges, others: Edges, mean_distance: Array) -> Array:
+def umap_weights(edges: Edges, others: Edges) -> Array:
     """Membership strengths, united with those of the other direction: an array of shape (n_cells, width)."""
     both = Edges(*(jnp.concatenate(pair) for pair in zip(edges, others, strict=True)))
     rho = jnp.where(both.fitted, local_connectivity(both.distances, both.real), 0)
-    strengths = memberships(both.distances, both.real, rho, both.count, mean_distance)
+    strengths = memberships(both.distances, both.real, rho, both.count)
     here, there = strengths[: len(edges.rows)], strengths[len(edges.rows) :]
 
     def backward(column):

@@ -54,16 +54,16 @@ def _bandwidth_jvp(primals, tangents):
     return sigma, jnp.where((sigma > 0) & (weighted > 0), moved, 0)
 
 
-def memberships(distances: Array, real: Array, rho: Array, count: Array, mean_distance: Array) -> Array:
+def memberships(distances: Array, real: Array, rho: Array, count: Array) -> Array:
     """Directed membership strengths, an array of the shape of ``distances``.
 
-    ``exp(-(distance - rho) / sigma)``, sigma such that a row sums to ``log2(count)``. Sigma is bounded from below by
-    the row's mean distance or, in a row of duplicates, by ``mean_distance`` of all cells.
+    ``exp(-(distance - rho) / sigma)``, sigma such that a row sums to ``log2(count)`` but no less than a thousandth of
+    the row's mean distance.
     """
     excess = jnp.where(real, jnp.maximum(distances - rho[..., None], 0), 0)
     sigma = bandwidth(excess, real, jnp.log2(count.astype(distances.dtype)))
     row_mean = jnp.where(real, distances, 0).sum(axis=-1) / count
-    sigma = jnp.maximum(sigma, SMALLEST_SCALE * jnp.where(rho > 0, row_mean, mean_distance))
+    sigma = jnp.maximum(sigma, SMALLEST_SCALE * row_mean)
     weights = jnp.exp(-excess / jnp.where(sigma > 0, sigma, 1)[..., None])
     return jnp.where(real, weights, 0)
 

@@ -79,7 +79,8 @@ def library_nearest(
         )
         raise ValueError(msg)
     queries, reference = np.asarray(queries), np.asarray(reference)
-    found = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric, metric_params=dict(metric_kwds) or None)
+    options = {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in metric_kwds.items()}
+    found = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric, metric_params=options or None)
     distances, indices = found.fit(reference).kneighbors(queries)
     return indices.astype(np.int32), distances.astype(dtype)
 

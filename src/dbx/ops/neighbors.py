@@ -17,7 +17,7 @@ from dbx.ops.edge_weights import Edges, gauss_weights, jaccard_weights, umap_wei
 from dbx.ops.knn import nearest, pair_distances
 from dbx.ops.knn_host import find_neighbors, library_nearest
 from dbx.ops.metrics import find_metric
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Graph
 
 MOST_DENSE = 10_000
@@ -80,12 +80,10 @@ class Neighbors(Operator):
         order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order a CSR gives back
         indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
         self.reference = Reference(jnp.asarray(values))
-        self.mean_distance = Constant(jnp.zeros((), jnp.float32))
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
         # A slot will give back the bits that __call__ computes, so these are the ones to go on with.
         distances = apply(self, {"x": x, "rows": rows}, n)["distances"].weights[:, :k]
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
-        self.mean_distance = Constant(jnp.asarray(distances.sum(dtype=np.float64) / (n * (k + 1)), jnp.float32))
 
     def _check(self, n: int) -> None:
         if not 2 <= self.n_neighbors <= n:
@@ -102,7 +100,7 @@ class Neighbors(Operator):
         others = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, x.dtype)
         edges = self._edges(x[:, : self.n_pcs], rows, others)
         if self.method == "umap":
-            weights = umap_weights(edges, others, self.mean_distance[...])
+            weights = umap_weights(edges, others)
         elif self.method == "gauss":
             weights = gauss_weights(edges, others, self.n_neighbors, knn=self.knn)
         else:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.metrics import METRICS, find_metric
+from dbx.ops.neighbors import Neighbors
+from dbx.ops.operator import frozen
 from dbx.program import log
 
 MANY = 100_000
@@ -24,6 +26,14 @@ class Search(NamedTuple):
     metric_kwds: tuple[tuple[str, Any], ...] = ()
     how: str = "exact"
     searcher: Callable[[np.ndarray], Any] | None = None
+
+    def operator(self, **config: Any) -> Neighbors:
+        """The operator that searches so."""
+        operator = Neighbors(
+            n_neighbors=self.n_neighbors, metric=self.metric, metric_kwds=self.metric_kwds, search=self.how, **config
+        )
+        operator.searcher = self.searcher
+        return operator
 
 
 def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_cells: int, seed: int) -> Search:
@@ -43,7 +53,7 @@ def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_c
         msg = f"transformer={transformer!r} is not known: None, 'sklearn', 'pynndescent' or an instance.{hint}"
         raise ValueError(msg)
     n_neighbors = possible_neighbors(n_neighbors, n_cells)
-    options = tuple(sorted(metric_kwds.items()))
+    options = _frozen(metric_kwds)
     if callable(metric):
         return Search(n_neighbors, "given", searcher=_by_function(metric, metric_kwds, n_neighbors))
     known = find_metric(metric, metric_kwds)
@@ -100,9 +110,13 @@ def _by_transformer(transformer) -> Search:
     return Search(
         settings["n_neighbors"],
         metric if known else "given",
-        tuple(sorted(options.items())) if known else (),
+        _frozen(options) if known else (),
         searcher=transformer.fit_transform,
     )
+
+
+def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, frozen(np.asarray(value).tolist())) for name, value in sorted(options.items()))
 
 
 def _pynndescent(n_neighbors, metric, metric_kwds, seed):

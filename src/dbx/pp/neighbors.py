@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbx.ops.neighbors import Neighbors
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import log, resolve_seed, run_step
@@ -113,30 +112,15 @@ def neighbors(
         _warn_of_ignored(use_rep=use_rep, knn=not knn, n_pcs=n_pcs, metric_kwds=metric_kwds, random_state=seed)
         search, seed = given_distances(distances, metric, n_neighbors, n_cells), 0
         slot, columns = _any_matrix(data, mod), None
-    operator = Neighbors(
-        n_neighbors=search.n_neighbors,
-        n_pcs=columns,
-        metric=search.metric,
-        metric_kwds=search.metric_kwds,
-        method=method,
-        knn=knn or distances is not None,
-        search=search.how,
-    )
-    operator.searcher = search.searcher
-    names = {name: name if key_added is None else f"{key_added}_{name}" for name in ("connectivities", "distances")}
+    operator = search.operator(n_pcs=columns, method=method, knn=knn or distances is not None)
     params = {"n_neighbors": search.n_neighbors, "method": method, "random_state": seed, "metric": _name(metric)}
     optional = {"metric_kwds": dict(metric_kwds) or None, "use_rep": use_rep, "n_pcs": n_pcs}
     params |= {name: value for name, value in optional.items() if value is not None}
+    names = {name: f"{key_added}_{name}" if key_added else name for name in ("connectivities", "distances")}
     keys = {f"{name}_key": key for name, key in names.items()}
-    run_step(
-        data,
-        operator,
-        reads={"x": slot},
-        writes={name: f"obsp/{key}" for name, key in names.items()},
-        constants={f"uns/{key_added or 'neighbors'}": {**keys, "params": params}},
-        seed=seed,
-        mod=mod,
-    )
+    writes = {name: f"obsp/{key}" for name, key in names.items()}
+    about = {f"uns/{key_added or 'neighbors'}": {**keys, "params": params}}
+    run_step(data, operator, reads={"x": slot}, writes=writes, constants=about, seed=seed, mod=mod)
     return data if copy else None
 
 
