@@ -177,13 +177,18 @@ def test_cells_added_by_concat_are_a_gap(logged, counts):
     assert status(both)["pca"] == "gap"
 
 
-@pytest.mark.parametrize("state", ["scanpy's logs", "a copy of our logs", "negative"])
+def test_scanpy_s_note_of_logarithms_is_heeded(counts):
+    adata = counts.copy()
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    with pytest.warns(UserWarning, match=r"normalize_total needs raw counts .* adata.X seems to hold log-normalised"):
+        dbx.pp.normalize_total(adata)
+
+
+@pytest.mark.parametrize("state", ["a copy of our logs", "negative"])
 def test_more_that_is_no_counts(logged, counts, state):
     adata = counts.copy()
-    if state == "scanpy's logs":
-        sc.pp.normalize_total(adata)
-        sc.pp.log1p(adata)
-    elif state == "negative":
+    if state == "negative":
         adata.X.data[0] = -2
     else:
         adata = logged

@@ -156,7 +156,7 @@ def test_it_travels_and_is_fitted_again_alike(samples, tested, tmp_path):
     adata.write(tmp_path / "x.h5ad")
     back = ad.read_h5ad(tmp_path / "x.h5ad")
     pd.testing.assert_frame_equal(dbx.get.de(back), dbx.get.de(adata), check_dtype=False)
-    assert list(dbx.steps(back).index) == ["nb_glm"]
+    assert list(dbx.steps(back).index) == ["de"]
     dbx.rerun(back, refit=True)
     np.testing.assert_allclose(back.varm["de"], adata.varm["de"], rtol=1e-9)
 

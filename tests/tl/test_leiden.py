@@ -171,7 +171,7 @@ def test_what_transfer_needs(neighboured, rng):
         dbx.tl.transfer_labels(query, reference[:99], "group")
     renamed = reference.copy()
     renamed.obs_names = [f"other{i}" for i in range(150)]
-    with pytest.raises(ValueError, match="150 cells of reference are not those"):
+    with pytest.raises(ValueError, match="cells of reference are not those"):
         dbx.tl.transfer_labels(query, renamed, "group")
     assert set(query.obs) == before
 

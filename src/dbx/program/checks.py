@@ -36,10 +36,8 @@ def check_matrix(
         msg = f"{slot.written()} is empty: {blocks.n_rows} cells x {blocks.n_columns} columns."
         raise ValueError(msg)
     if port.content and known is not None and known not in port.content:
-        wanted = " or ".join(LOOKS_LIKE[content] for content in port.content)
-        msg = (
-            f"{operator} needs {wanted}, but {slot.written()} holds {LOOKS_LIKE[known]}. {advice or _other_place(port)}"
-        )
+        holds = f"{slot.written()} holds {LOOKS_LIKE[known]}"
+        msg = f"{operator} needs {wanted(port)}, but {holds}. {advice or _other_place(port)}"
         raise ValueError(msg)
     strict = port.content == ("counts",)
     is_counts = True
@@ -52,6 +50,11 @@ def check_matrix(
         if "counts" in port.content and values.size and values.min() < 0:
             raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
     return known or (("counts" if is_counts else "fractional") if port.genes else None)
+
+
+def wanted(port: Input) -> str:
+    """What an input takes, in words."""
+    return " or ".join(LOOKS_LIKE[content] for content in port.content)
 
 
 def _chunks(blocks: RowBlocks):

@@ -13,7 +13,8 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes, Edges
-from dbx.program.checks import check_matrix, looks_like_counts
+from dbx.program import log
+from dbx.program.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
 from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.slots import Slot, as_codes, gene_names, holder, n_rows, read
 from dbx.program.step import Read, gene_array
@@ -74,7 +75,7 @@ def gather(
             if source is None and print_ is not None:
                 given.fingerprints[str(slot)] = print_
         known = _content(data, registry, slots[0], traced[0])
-        fit, call, content, levels = _value(data, title, operator, port, slots, values, known, given, select)
+        fit, call, content, levels = _value(data, title, operator, port, slots, values, known, traced[0], given, select)
         given.fit[name], given.call[name] = fit, call
         given.reads[name] = Read(
             slots=tuple(map(str, slots)),
@@ -127,8 +128,8 @@ def axis_names(data, slot: Slot) -> tuple[pd.Index, pd.Index | None]:
 
 
 def _content(data, registry: Registry, slot: Slot, traced) -> str | None:
-    """What a slot is known to hold: by the step that wrote it, or whose output was copied here, or scanpy's note."""
-    source, gap, print_ = traced
+    """What a slot is known to hold: by the step that wrote it, or whose output was copied here."""
+    source, _, print_ = traced
     step = registry.by_id(source)
     if step is not None:
         return step.content.get(str(slot))
@@ -138,17 +139,27 @@ def _content(data, registry: Registry, slot: Slot, traced) -> str | None:
         for address, content in step.content.items():
             if same(step.fingerprints.get(address), print_):
                 return content
-    by_scanpy = slot.container == "X" and gap is None and "log1p" in holder(data, slot).uns
-    return "log" if by_scanpy and not looks_like_counts(read(data, slot)) else None
+    return None
 
 
-def _value(data, title: str, operator, port: Input, slots, values, known, given: Gathered, select):
+def _noted(data, slot: Slot, traced) -> str | None:
+    """What scanpy's note in ``uns`` says of X: less sure than a record, as X may have been put back since."""
+    source, gap, _ = traced
+    noted = slot.container == "X" and source is None and gap is None and "log1p" in holder(data, slot).uns
+    return "log" if noted and not looks_like_counts(read(data, slot)) else None
+
+
+def _value(data, title: str, operator, port: Input, slots, values, known, traced, given: Gathered, select):
     """(value for fit, value for call, content, levels) of one input."""
     if port.kind == "matrix":
         precise = np.float64 if operator.precision == "float64" else np.float32
         value = values[0].to_numpy() if isinstance(values[0], pd.DataFrame) else values[0]
         blocks = RowBlocks(value, dtype=precise)
+        noted = None if known else _noted(data, slots[0], traced)
+        if noted and port.content and noted not in port.content:
+            log.warn(f"{title} needs {wanted(port)}, but {slots[0].written()} seems to hold {LOOKS_LIKE[noted]}.")
         content = check_matrix(blocks, port, slots[0], known, title)
+        content = noted if noted and content == "fractional" else content
         if port.genes and slots[0].is_gene_matrix:
             blocks = _selected(data, blocks, slots[0], given, select)
         return blocks, blocks, content, {}
