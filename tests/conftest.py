@@ -1,5 +1,6 @@
 """Data that several test modules share: small, real where it matters."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,3 +37,10 @@ def analysed(_analysed):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_functions():
+    """Compiled functions hold memory maps: a process may have 65,530, and all tests together need more."""
+    yield
+    jax.clear_caches()
