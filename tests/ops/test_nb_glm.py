@@ -15,11 +15,11 @@ from scipy import optimize, sparse, special, stats
 
 from dbx.data import RowBlocks
 from dbx.ops import nb_glm
-from dbx.ops.nb_coefficients import fit_coefficients, sweep
-from dbx.ops.nb_dispersion import SMALLEST, adjusted_likelihood, adjusted_slope, fit_dispersion
+from dbx.ops.de.coefficients import fit_coefficients, sweep
+from dbx.ops.de.dispersion import SMALLEST, adjusted_likelihood, adjusted_slope, fit_dispersion
 from dbx.ops.nb_glm import NBGLM
-from dbx.ops.nb_likelihood import dispersion_likelihood, dispersion_slope, log_rising
-from dbx.ops.size_factors import log_references, median_of_ratios
+from dbx.ops.de.likelihood import dispersion_likelihood, dispersion_slope, log_rising
+from dbx.ops.de.size_factors import log_references, median_of_ratios
 from dbx.ops.values import Codes
 
 N_CELLS, N_GENES = 60, 14

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.design import variables
+from dbx.ops.de.design import variables
 from dbx.ops.nb_glm import NBGLM, RATIOS
 from dbx.program import log, matrix_slot, run_step
 from dbx.program.slots import Slot, holder

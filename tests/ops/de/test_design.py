@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from formulaic import model_matrix
 
-from dbx.ops.design import contrast_vector, make_design, variables
+from dbx.ops.de.design import contrast_vector, make_design, variables
 from dbx.ops.values import Codes
 
 N = 24

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.nb_coefficients import gram, inverse, projection, sweep
-from dbx.ops.nb_likelihood import dispersion_likelihood, dispersion_slope
+from dbx.ops.de.coefficients import gram, inverse, projection, sweep
+from dbx.ops.de.likelihood import dispersion_likelihood, dispersion_slope
 
 SMALLEST = 1e-8
 GRID = 9

@@ -1,0 +1,1 @@
+"""Parts of differential expression: pure functions of counts, designs and fitted numbers, after DESeq2."""
