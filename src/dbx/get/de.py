@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from dbx.program.slots import SlotError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
+
+DECREASING = ("log2FoldChange", "stat", "baseMean")
 
 
 def de(
     adata: AnnData,
     key: str = "de",
     *,
+    group: str | Iterable[str] | None = None,
     padj: float | None = None,
     log2fc_min: float | None = None,
     sort_by: str = "pvalue",
+    fit: bool = False,
 ) -> pd.DataFrame:
     """Results of :func:`dbx.tl.de` as a tidy table.
 
@@ -26,37 +33,102 @@ def de(
     adata
         Data with results; for a MuData pass the modality, ``mdata["rna"]``.
     key
-        Key in ``varm``.
+        Key in ``varm``, or in ``uns`` for the results of groups.
+    group
+        One group or several, all by default, of a test made with ``group_key``.
     padj
         Only genes with an adjusted p-value below this.
     log2fc_min
         Only genes whose log2 fold change is at least this, up or down.
     sort_by
         Column to sort by, increasing; ``"log2FoldChange"``, ``"stat"`` and ``"baseMean"`` decreasing.
+    fit
+        Add the columns of ``varm["de_fit"]``: dispersions, Cook's distances, coefficients.
 
     Returns
     -------
-    A frame with the column ``gene`` and the columns of ``varm[key]``; genes without a value come last.
+    A frame with the column ``gene`` and the columns of ``varm[key]``; genes without a value come last. Results of
+    groups have a column ``group`` before it, and each group is sorted for itself.
 
     Raises
     ------
     SlotError
         There is no such table.
     ValueError
-        There is no column ``sort_by``.
+        There is no column ``sort_by``, or no such group.
     """
-    if key not in adata.varm:
-        there = ", ".join(map(repr, adata.varm)) or "nothing"
-        msg = f"adata.varm[{key!r}] is missing (adata.varm has: {there}). Make it with dbx.tl.de(adata, design=...)."
-        raise SlotError(msg)
-    table = adata.varm[key].copy()
-    table.insert(0, "gene", adata.var_names.astype(str))
+    table = results(adata, key, group)
+    if fit:
+        table = table.assign(**_fit(adata, key, table))
     if sort_by not in table:
-        msg = f"There is no column {sort_by!r} to sort by; there are {', '.join(map(repr, table))}."
+        msg = f"There is no column {sort_by!r} to sort by; there are {_listed(table)}."
         raise ValueError(msg)
     if padj is not None:
         table = table[table["padj"] < padj]
     if log2fc_min is not None:
         table = table[table["log2FoldChange"].abs() >= log2fc_min]
-    increasing = sort_by not in ("log2FoldChange", "stat", "baseMean")
-    return table.sort_values(sort_by, ascending=increasing, kind="stable").reset_index(drop=True)
+    table = table.sort_values(sort_by, ascending=sort_by not in DECREASING, kind="stable")
+    if "group" in table:
+        table = table.iloc[np.argsort(table["group"].cat.codes.to_numpy(), kind="stable")]
+    return table.reset_index(drop=True)
+
+
+def results(adata: AnnData, key: str, group: str | Iterable[str] | None = None) -> pd.DataFrame:
+    """The table as it is stored, with ``gene`` and, for groups, a categorical ``group`` in the order tested."""
+    long = _in_uns(adata, key).get("results")
+    if isinstance(long, pd.DataFrame):
+        return _of_groups(long, key, group)
+    table = _varm(adata, key, f"Make it with dbx.tl.de(adata, design=...){_found(adata, key)}.")
+    if group is not None:
+        msg = f"adata.varm[{key!r}] is of all samples at once: leave group out, or run dbx.tl.de with group_key."
+        raise ValueError(msg)
+    table = table.copy()
+    table.insert(0, "gene", adata.var_names.astype(str))
+    return table
+
+
+def _of_groups(long: pd.DataFrame, key: str, group: str | Iterable[str] | None) -> pd.DataFrame:
+    names = long["group"].astype(str)
+    tested = list(dict.fromkeys(names))
+    wanted = tested if group is None else [group] if isinstance(group, str) else list(map(str, group))
+    if unknown := [name for name in wanted if name not in tested]:
+        msg = f"Group {_listed(unknown)} was not tested; adata.uns[{key!r}] has {_listed(tested)}."
+        raise ValueError(msg)
+    table = long.assign(group=pd.Categorical(names, categories=wanted), gene=long["gene"].astype(str))
+    first = ["group", "gene"]
+    return table[first + [name for name in table if name not in first]][table["group"].notna().to_numpy()]
+
+
+def _fit(adata: AnnData, key: str, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Columns of the fit that the table does not have, by position: names of genes may be double."""
+    if "group" in table:
+        msg = "The fits of groups are not kept, only their results: leave fit=True out, or fit one group by itself."
+        raise SlotError(msg)
+    found = _varm(adata, f"{key}_fit", f"dbx.tl.de(adata, design=..., key_added={key!r}) writes it with the results.")
+    return {name: found[name].to_numpy() for name in found if name not in table}
+
+
+def _varm(adata: AnnData, key: str, advice: str) -> pd.DataFrame:
+    if key not in adata.varm:
+        there = _listed(adata.varm) or "nothing"
+        msg = f"adata.varm[{key!r}] is missing (adata.varm has: {there}). {advice}"
+        raise SlotError(msg)
+    if not isinstance(adata.varm[key], pd.DataFrame):
+        msg = f"adata.varm[{key!r}] is no table of genes. {advice}"
+        raise SlotError(msg)
+    return adata.varm[key]
+
+
+def _found(adata: AnnData, key: str) -> str:
+    """Which keys hold results of groups, if any do."""
+    keys = [name for name in adata.uns if name != key and "results" in _in_uns(adata, name)]
+    return f"; adata.uns has results of groups in {_listed(keys)}" if keys else ""
+
+
+def _in_uns(adata: AnnData, key: str) -> Mapping:
+    found = adata.uns.get(key, {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _listed(names: Iterable) -> str:
+    return ", ".join(map(repr, names))

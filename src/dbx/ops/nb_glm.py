@@ -12,8 +12,6 @@ from scipy import special
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.design import contrast_vector, make_design, variables
 from dbx.ops.multiple_testing import benjamini_hochberg
-from dbx.ops.de.coefficients import fit_coefficients
-from dbx.ops.de.dispersion import first_guess, fit_dispersion, largest
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.de.size_factors import log_references, median_of_ratios, size_factors
 from dbx.ops.values import Codes

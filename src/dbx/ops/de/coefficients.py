@@ -1,4 +1,4 @@
-"""Coefficients of negative binomial regressions with a log link, for a block of genes at once."""
+"""Coefficients of negative binomial regressions with a log link, as DESeq2 fits them."""
 
 from __future__ import annotations
 
@@ -6,166 +6,211 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import optimize, special
+
+from dbx.ops.de.genes import GeneCounts, iterate
+from dbx.ops.de.likelihood import log_rising
+from dbx.ops.de.linear import gram, inverse, projection, quadratic
 
 MAX_ITER = 100
-TOLERANCE = 1e-14
-"""The iteration ends when the squared length of a step, in standard errors, is below this."""
-NEAR = 1e-2
-"""Below this squared length of a step Newton's own steps are safe."""
-RIDGE = 1e-8
-"""Keeps the information matrix invertible; against an information of one count it changes nothing seen."""
-ABSENT = 1e-5
-"""A fitted mean below this says that the coefficients run off to infinity."""
+TOLERANCE = 1e-8
+"""Of the deviance's relative change."""
+LARGEST = 30.0
+"""A coefficient beyond this, in natural logarithms, runs away."""
+RIDGE = 1e-6 / np.log(2) ** 2
+"""DESeq2's 1e-6 on the log2 scale."""
+STEPS = 6
+"""Iterations before genes that are done make room."""
+
+
+class Regression(NamedTuple):
+    """What the regressions of all genes share."""
+
+    design: np.ndarray
+    """Array of shape (n_samples, n_coefficients)."""
+    size_factors: np.ndarray
+    """Array of shape (n_samples,)."""
+    min_mu: float
+    """Means below this many counts are taken as this in weights and deviances."""
+    ridge: np.ndarray
+    """Array of shape (n_coefficients,): inverse prior variances of the coefficients in natural logarithms."""
+
+    def means(self, beta: np.ndarray) -> np.ndarray:
+        """Fitted means s exp(X beta), an array of shape (n_genes, n_samples), without the floor."""
+        return self.size_factors * np.exp(beta @ self.design.T)
+
+
+def regression(design: np.ndarray, size_factors: np.ndarray, min_mu: float = 0.5, ridge=RIDGE) -> Regression:
+    """A regression with DESeq2's nearly flat prior, unless ``ridge`` says otherwise."""
+    return Regression(design, size_factors, float(min_mu), np.broadcast_to(ridge, design.shape[1]).astype(np.float64))
+
+
+class State(NamedTuple):
+    """Of the iterations, a row for each gene."""
+
+    constant: np.ndarray
+    """The deviance's part that only counts and dispersion are in: the rule to stop is relative to the whole."""
+    beta: np.ndarray
+    deviance: np.ndarray
+    n_iter: np.ndarray
+    active: np.ndarray
 
 
 class Fit(NamedTuple):
-    """Fitted regressions of a block of genes."""
+    """Fitted coefficients of each gene."""
 
-    beta: jax.Array
+    beta: np.ndarray
     """Array of shape (n_genes, n_coefficients), natural logarithms."""
-    covariance: jax.Array
-    """Array of shape (n_genes, n_coefficients, n_coefficients)."""
-    mu: jax.Array
-    """Array of shape (n_genes, n_cells): fitted means, not below the floor."""
-    converged: jax.Array
-    """Array of shape (n_genes,), bool."""
+    n_iter: np.ndarray
+    converged: np.ndarray
+    """Array of shape (n_genes,), bool: by the iterations or, failing these, by the optimiser."""
+    diverged: np.ndarray
+    """Array of shape (n_genes, n_coefficients): where the iterations ended, which the leverages are taken from."""
 
 
-@jax.jit
-def fit_coefficients(y, design, size_factors, dispersion, floor) -> Fit:
-    """Iteratively reweighted least squares; Firth's correction for genes that have no finite maximum.
+def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarray) -> Fit:
+    """Iteratively reweighted least squares; an optimiser for genes whose coefficients run away or do not settle.
 
-    A gene that some cells never show (absent from one level, say) has its maximum likelihood at minus infinity, where a
-    Wald test is meaningless. For such genes alone Firth's penalty is added to the likelihood (Biometrika, 1993), which
-    for a log link amounts to half a count for every coefficient.
+    Starts, stops and floors where DESeq2 does (Love, Huber and Anders, Genome Biology, 2014), so that results agree in
+    all digits.
 
     Parameters
     ----------
-    y
-        Counts, an array of shape (n_genes, n_cells).
-    design
-        Array of shape (n_cells, n_coefficients).
-    size_factors
-        Array of shape (n_cells,).
+    counts
+        Counts of the genes.
+    model
+        Design, size factors, floor of the means, prior.
     dispersion
         Array of shape (n_genes,).
-    floor
-        Smallest mean that is used, in counts.
     """
-    model = _Model(y, design, size_factors, dispersion[:, None], floor)
-    start = jnp.log(y / size_factors + 0.1) @ (projection(design))
-    plain = _iterate(model, start, jnp.ones(len(y), bool), penalised=False)
-    runaway = (_mean(model, plain.beta)[1] < ABSENT).any(axis=1) & (floor < ABSENT)
-    fit = _iterate(model, jnp.where(runaway[:, None], start, plain.beta), runaway, penalised=True)
-    mu = _mean(model, fit.beta)[1]
-    information = gram(mu / (1 + model.dispersion * mu), design)
-    bread = inverse(information)
-    converged = ~jnp.where(runaway, fit.active, plain.active)
-    return Fit(fit.beta, bread @ information @ bread, mu, converged)
+    start = _start(counts, model)
+    n_genes = len(counts)
+    constant = _constant(counts, dispersion)
+    state = State(constant, start, np.zeros(n_genes), np.zeros(n_genes, np.int32), np.ones(n_genes, bool))
+
+    def data(at):
+        return model, counts.take(at), dispersion[at]
+
+    with jax.enable_x64(True):
+        state = iterate(_advance, state, data, counts.block_size)
+    converged = state.n_iter < MAX_ITER
+    beta = state.beta.copy()
+    for gene in np.flatnonzero(~converged):
+        y = counts.take(np.array([gene]))[0]
+        beta[gene], converged[gene] = _optimise(y, model, dispersion[gene], state.beta[gene])
+    return Fit(beta, state.n_iter, converged, state.beta)
 
 
-class _Model(NamedTuple):
-    y: jax.Array
-    design: jax.Array
-    size_factors: jax.Array
-    dispersion: jax.Array
-    floor: jax.Array
+def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
+    """Least squares of log(normalised counts + 0.1)."""
+    start, project = np.empty((len(counts), model.design.shape[1])), projection(model.design)
+    for at, y in counts.parts():
+        start[at] = np.log(y / model.size_factors + 0.1) @ project
+    return start
 
 
-class _State(NamedTuple):
-    beta: jax.Array
-    active: jax.Array
-    """Array of shape (n_genes,), bool: genes whose coefficients still move."""
-    crawls: jax.Array
-    """Array of shape (n_genes,), bool: genes whose last step was small, but hardly smaller than the one before."""
-    length: jax.Array
-    """Array of shape (n_genes,): squared length of the last step, in standard errors."""
-    n_iter: jax.Array
+@jax.jit
+def _advance(model: Regression, y, dispersion, state: State) -> State:
+    """A few iterations of a block of genes."""
+    log_factors, dispersion = jnp.log(model.size_factors), dispersion[:, None]
+    lowest = jnp.log(model.min_mu)
+
+    def log_mean(beta):
+        return jnp.maximum(beta @ model.design.T + log_factors, lowest)
+
+    def step(_, carry):
+        state, log_mu = carry
+        mu = jnp.exp(log_mu)
+        weight = mu / (1 + dispersion * mu)
+        target = (weight * (log_mu - log_factors) + (y - mu) / (1 + dispersion * mu)) @ model.design
+        bread = inverse(gram(weight, model.design) + jnp.diag(model.ridge))
+        beta = jnp.einsum("gpq,gq->gp", bread, target)
+        new_log_mu = log_mean(beta)
+        deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion)
+        change = jnp.abs(deviance - state.deviance) / (jnp.abs(deviance) + 0.1)
+        away = (jnp.abs(beta) > LARGEST).any(axis=1) | jnp.isnan(change)
+        settled = (state.n_iter > 0) & (change < TOLERANCE)
+        n_iter = jnp.where(away, MAX_ITER, state.n_iter + 1)
+        moved = State(state.constant, beta, deviance, n_iter, ~away & ~settled & (n_iter < MAX_ITER))
+        kept = [jnp.where(_like(state.active, new), new, old) for new, old in zip(moved, state, strict=True)]
+        return State(*kept), jnp.where(state.active[:, None], new_log_mu, log_mu)
+
+    return jax.lax.fori_loop(0, STEPS, step, (state, log_mean(state.beta)))[0]
 
 
-def _mean(model: _Model, beta) -> tuple[jax.Array, jax.Array]:
-    """Linear predictor and mean, neither below the floor; arrays of shape (n_genes, n_cells)."""
-    lowest = jnp.log(model.floor / model.size_factors)
-    eta = jnp.clip(beta @ model.design.T, lowest, 50)
-    return eta, model.size_factors * jnp.exp(eta)
+def _like(flags, values):
+    return flags.reshape(-1, *(1,) * (values.ndim - 1))
 
 
-def gram(weight: jax.Array, design: jax.Array) -> jax.Array:
-    """X' W X of every gene, an array of shape (n_genes, n_coefficients, n_coefficients)."""
-    n_coefficients = design.shape[1]
-    return (weight @ _products(design)).reshape(-1, n_coefficients, n_coefficients)
+def deviance_of_means(y, log_mu, dispersion):
+    """-2 log likelihood of each gene, without the terms that only counts and dispersion are in."""
+    xp = np if isinstance(log_mu, np.ndarray) else jnp
+    return -2 * (y * log_mu - (y + 1 / dispersion) * xp.log1p(dispersion * xp.exp(log_mu))).sum(axis=1)
 
 
-def _quadratic(matrices: jax.Array, design: jax.Array) -> jax.Array:
-    """X' M x of every gene and cell, an array of shape (n_genes, n_cells)."""
-    return matrices.reshape(len(matrices), -1) @ _products(design).T
+def _constant(counts: GeneCounts, dispersion: np.ndarray) -> np.ndarray:
+    """-2 log likelihood's terms that only counts and dispersion are in, an array of shape (n_genes,)."""
+    constant = np.empty(len(counts))
+    for at, _ in counts.parts():
+        values, times = counts.tally(at)
+        size = 1 / dispersion[at][:, None]
+        terms = log_rising(values, size) - special.gammaln(values + 1)
+        constant[at] = -2 * (times * terms).sum(axis=1)
+    return constant
 
 
-def projection(design: jax.Array) -> jax.Array:
-    """Takes values to least-squares coefficients, an array of shape (n_cells, n_coefficients)."""
-    return design @ inverse((design.T @ design)[None])[0]
+def _optimise(y: np.ndarray, model: Regression, dispersion: float, beta: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Coefficients of one gene by a bounded quasi-Newton search, as DESeq2 does where its iterations fail."""
+    bound = LARGEST * np.log(2)
+    start = np.log(y / model.size_factors + 0.1) @ projection(model.design)
+    start = beta if (np.isfinite(beta) & (np.abs(beta) < bound)).all() else np.clip(start, -bound, bound)
+
+    def objective(beta):
+        with np.errstate(over="ignore"):
+            mu = np.minimum(model.size_factors * np.exp(model.design @ beta), 1e300)
+        fit = (y + 1 / dispersion) * np.log1p(dispersion * mu) - y * np.log(np.maximum(mu, 1e-300))
+        slope = ((mu - y) / (1 + dispersion * mu)) @ model.design
+        return fit.sum() + (model.ridge * beta**2).sum() / 2, slope + model.ridge * beta
+
+    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-10}
+    found = optimize.minimize(
+        objective, start, jac=True, method="L-BFGS-B", bounds=[(-bound, bound)] * len(start), options=options
+    )
+    return found.x, bool(found.success)
 
 
-def _products(design: jax.Array) -> jax.Array:
-    return (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
+class Moments(NamedTuple):
+    """What follows from fitted coefficients, for a block of genes."""
+
+    mu: np.ndarray
+    """Array of shape (n_genes, n_samples), without the floor."""
+    covariance: np.ndarray
+    """Array of shape (n_genes, n_coefficients, n_coefficients), natural logarithms."""
+    hat: np.ndarray
+    """Array of shape (n_genes, n_samples): leverages."""
 
 
-def inverse(information: jax.Array) -> jax.Array:
-    """Inverses of symmetric positive matrices, an array of the same shape (n_genes, n_coefficients, n_coefficients)."""
-    return sweep(information)[0]
+def moments(model: Regression, dispersion: np.ndarray, beta: np.ndarray, diverged: np.ndarray | None = None) -> Moments:
+    """Means, covariance (a sandwich around the ridge) and leverages; the latter from where iterations diverged."""
+    mu = model.means(beta)
+    information, bread = _information(model, dispersion, mu)
+    covariance = bread @ information @ bread
+    moved = np.zeros(len(beta), bool) if diverged is None else (diverged != beta).any(axis=1)
+    hat = _leverage(model, dispersion, mu, bread)
+    if moved.any():
+        with np.errstate(over="ignore"):
+            there = np.minimum(model.means(np.clip(diverged[moved], -100, 100)), 1e100)
+        hat[moved] = _leverage(model, dispersion[moved], there, _information(model, dispersion[moved], there)[1])
+    return Moments(mu, covariance, hat)
 
 
-def sweep(information: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Inverse and log determinant of symmetric positive matrices, by sweeping out one row after the other.
-
-    Plain arithmetic over all genes: LAPACK's solvers, called for a batch inside a compiled loop, wait for each other on
-    the CPU until nothing moves (seen with jax 0.10 and two cores).
-    """
-    n_coefficients = information.shape[-1]
-    diagonal = jnp.eye(n_coefficients, dtype=bool)
-
-    def eliminate(k, state):
-        matrix, log_determinant = state
-        here = jnp.arange(n_coefficients) == k
-        column = matrix @ here.astype(matrix.dtype)
-        pivot = jnp.where(here, column, 0).sum(axis=-1)[:, None, None]
-        left = column[:, :, None] * column[:, None, :] / pivot
-        cross = jnp.where(here, column[:, :, None], column[:, None, :]) / pivot
-        swept = jnp.where(here[:, None] | here, cross, matrix - left)
-        swept = jnp.where(diagonal & here, -1 / pivot, swept)
-        return swept, log_determinant + jnp.log(pivot[:, 0, 0])
-
-    start = (information + RIDGE * diagonal, jnp.zeros(information.shape[:-2], information.dtype))
-    negative, log_determinant = jax.lax.fori_loop(0, n_coefficients, eliminate, start)
-    return -negative, log_determinant
+def _information(model: Regression, dispersion: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    floored = np.maximum(mu, model.min_mu)
+    information = gram(floored / (1 + dispersion[:, None] * floored), model.design)
+    return information, np.linalg.inv(information + np.diag(model.ridge))
 
 
-def _iterate(model: _Model, start, active, *, penalised: bool) -> _State:
-    """Move the coefficients of the ``active`` genes to the maximum; ``penalised`` adds Firth's half counts."""
-
-    def advance(state: _State) -> _State:
-        eta, mu = _mean(model, state.beta)
-        shrink = 1 + model.dispersion * mu
-        weight, y = mu / shrink, model.y
-        if penalised:
-            y = y + weight * _quadratic(inverse(gram(weight, model.design)), model.design) / 2
-        else:  # near the end Fisher scoring crawls for some genes of high dispersion; Newton's own step does not
-            crawls = state.crawls & (mu > 2 * model.floor).all(axis=1)
-            weight = jnp.where(crawls[:, None], weight * (1 + model.dispersion * y) / shrink, weight)
-        information = gram(weight, model.design)
-        target = jnp.einsum("gpq,gq->gp", inverse(information), (weight * eta + (y - mu) / shrink) @ model.design)
-        change = target - state.beta
-        length = jnp.einsum("gp,gpq,gq->g", change, information, change)
-        return _State(
-            jnp.where(state.active[:, None], target, state.beta),
-            state.active & (length > TOLERANCE),
-            (length > state.length / 4) & (length < NEAR),
-            length,
-            state.n_iter + 1,
-        )
-
-    def unfinished(state: _State):
-        return state.active.any() & (state.n_iter < MAX_ITER)
-
-    first = _State(start, active, jnp.zeros(len(start), bool), jnp.full(len(start), jnp.inf), jnp.asarray(0))
-    return jax.lax.while_loop(unfinished, advance, first)
+def _leverage(model: Regression, dispersion: np.ndarray, mu: np.ndarray, bread: np.ndarray) -> np.ndarray:
+    floored = np.maximum(mu, model.min_mu)
+    return floored / (1 + dispersion[:, None] * floored) * quadratic(bread, model.design)

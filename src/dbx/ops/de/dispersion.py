@@ -1,99 +1,212 @@
-"""Gene-wise dispersions by the Cox-Reid adjusted profile likelihood."""
+"""Gene-wise and shrunken dispersions by the Cox-Reid adjusted profile likelihood."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.de.coefficients import gram, inverse, projection, sweep
-from dbx.ops.de.likelihood import dispersion_likelihood, dispersion_slope
+from dbx.ops.de.genes import GeneCounts, blocks, iterate
+from dbx.ops.de.likelihood import log_rising, log_rising_slope
+from dbx.ops.de.linear import gram, projection, sweep
 
 SMALLEST = 1e-8
-GRID = 9
-MAX_ITER = 60
-PRECISION = 1e-9
-"""Of the logarithm of a dispersion."""
+"""Lower bound of dispersions."""
+MAX_ITER = 100
+TOLERANCE = 1e-6
+ARMIJO = 1e-4
+LOWEST, HIGHEST = -30.0, 10.0
+"""Bounds of a step, log dispersions."""
+STEPS = 8
+"""Iterations before genes that are done make room."""
+GRID = 20
 
 
-def largest(n_cells: int) -> float:
-    """Upper bound of dispersions, DESeq2's."""
-    return float(max(10, n_cells))
+def largest(n_samples: int) -> float:
+    """Upper bound of dispersions."""
+    return float(max(10, n_samples))
+
+
+def first_guess(y: np.ndarray, design: np.ndarray, size_factors: np.ndarray) -> np.ndarray:
+    """Dispersions to start from, an array of shape (n_genes,).
+
+    The smaller of two moment estimates: from the residuals of a linear model of normalised counts, and from their
+    variance (Love, Huber and Anders, Genome Biology, 2014).
+    """
+    n_samples, n_coefficients = design.shape
+    scaled = y / size_factors
+    fitted = np.maximum((scaled @ projection(design)) @ design.T, 1)
+    rough = (((scaled - fitted) ** 2 - fitted) / fitted**2).sum(axis=1) / (n_samples - n_coefficients)
+    mean, variance = scaled.mean(axis=1), scaled.var(axis=1, ddof=1)
+    by_moments = (variance - (1 / size_factors).mean() * mean) / mean**2
+    return np.clip(np.minimum(np.maximum(rough, 0), by_moments), SMALLEST, largest(n_samples))
+
+
+class Prior(NamedTuple):
+    """A normal prior of the log dispersion of each gene."""
+
+    log_mean: np.ndarray
+    variance: float
+
+
+class Search(NamedTuple):
+    """State of the line searches, a row for each gene."""
+
+    x: np.ndarray
+    """Log dispersion."""
+    height: np.ndarray
+    """Log posterior at ``x``."""
+    slope: np.ndarray
+    kappa: np.ndarray
+    """Length of a step as a multiple of the slope."""
+    n_iter: np.ndarray
+    n_accepted: np.ndarray
+    active: np.ndarray
+
+
+class Dispersions(NamedTuple):
+    """Where the searches ended."""
+
+    dispersion: np.ndarray
+    """Array of shape (n_genes,), within the bounds."""
+    n_iter: np.ndarray
+
+
+Means = Callable[[np.ndarray], np.ndarray]
+"""Means of some genes, an array of shape (n_genes, n_samples)."""
+
+
+def search_dispersions(
+    counts: GeneCounts, means: Means, design: np.ndarray, start: np.ndarray, prior: Prior | None = None
+) -> Dispersions:
+    """Dispersions by DESeq2's line search, which does not always end at the optimum.
+
+    Each step follows the slope of the log posterior in the log dispersion and is halved until it gains enough; the
+    search ends when a step gains less than 1e-6. A gene that starts at the lower bound, where the slope in the
+    logarithm vanishes, stays there whatever its likelihood says. That is what DESeq2 returns, so that is what is
+    returned here; :func:`optimal_dispersions` finds the optimum.
+
+    Parameters
+    ----------
+    counts
+        Counts of the genes.
+    means
+        Their fitted means, not below the floor.
+    design
+        Array of shape (n_samples, n_coefficients).
+    start
+        Array of shape (n_genes,): dispersions to start from.
+    prior
+        Of the log dispersions: the maximum of the posterior is searched, else of the likelihood.
+    """
+    posterior = _Posterior(counts, means, design, prior)
+    begin = posterior.search_from(np.log(start))
+    with jax.enable_x64(True):
+        end = iterate(_advance, Search(*map(np.copy, begin)), posterior.data, counts.block_size)
+    bound = largest(counts.n_samples)
+    dispersion = np.minimum(np.exp(end.x), bound)
+    if prior is None:
+        no_gain = end.height < begin.height + np.abs(begin.height) / 1e6
+        dispersion = np.where(no_gain, start, dispersion)
+    lost = (end.n_iter == MAX_ITER) | ((end.n_iter == 1) & (prior is None))
+    lost = np.flatnonzero(lost & (dispersion > 10 * SMALLEST) if prior is None else lost)
+    dispersion[lost] = np.exp(posterior.best_of_grid(lost, np.log(SMALLEST), np.log(bound)))
+    return Dispersions(np.clip(dispersion, SMALLEST, bound), end.n_iter)
+
+
+class _Posterior:
+    """Log posterior of the log dispersion of every gene."""
+
+    def __init__(self, counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None):
+        self.counts, self.means, self.design = counts, means, design
+        n_genes = len(counts)
+        self.prior_mean = np.zeros(n_genes) if prior is None else prior.log_mean
+        self.precision = 0.0 if prior is None else 1 / prior.variance
+
+    def data(self, at: np.ndarray) -> tuple:
+        """Everything that the posterior of some genes depends on."""
+        given = (self.counts.take(at), *self.counts.tally(at), self.means(at))
+        return (*given, self.design, self.prior_mean[at], self.precision)
+
+    def search_from(self, x: np.ndarray) -> Search:
+        height, slope = self.at(x, np.arange(len(x)))
+        none = np.zeros(len(x), np.int32)
+        return Search(x, height, slope, np.ones(len(x)), none, none.copy(), np.ones(len(x), bool))
+
+    def at(self, x: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(height, slope) at the log dispersions of some genes."""
+        height, slope = np.empty(len(x)), np.empty(len(x))
+        with jax.enable_x64(True):
+            for at in blocks(np.arange(len(x)), self.counts.block_size):
+                height[at], slope[at] = _evaluate(x[at], *self.data(genes[at]))
+        return height, slope
+
+    def best_of_grid(self, genes: np.ndarray, low: float, high: float) -> np.ndarray:
+        """The best of 20 log dispersions, then of 20 around it."""
+        low, high = np.full(len(genes), low), np.full(len(genes), high)
+        for _ in range(2 if len(genes) else 0):
+            grid = np.linspace(low, high, GRID)
+            heights = np.array([self.at(x, genes)[0] for x in grid])
+            best = grid[heights.argmax(axis=0), np.arange(len(genes))]
+            step = grid[1] - grid[0]
+            low, high = best - step, best + step
+        return best if len(genes) else low
+
+
+def posterior(x, y, values, times, mu, design, prior_mean, precision):
+    """(log posterior, slope) of each gene at the log dispersions ``x``; arrays of shape (n_genes,).
+
+    The negative binomial likelihood at the fitted means less half the log determinant of the information on the
+    coefficients, which pays for having fitted them (Cox and Reid, J. R. Stat. Soc. B, 1987; McCarthy, Chen and Smyth,
+    Nucleic Acids Res., 2012), and a normal prior.
+    """
+    dispersion, size = jnp.exp(x)[:, None], jnp.exp(-x)[:, None]
+    weight = mu / (1 + dispersion * mu)
+    bread, log_determinant = sweep(gram(weight, design))
+    trace = jnp.einsum("gpq,gqp->g", bread, gram(weight**2, design))
+    log_scale = jnp.log1p(dispersion * mu)
+    height = (times * log_rising(values, size)).sum(axis=1) - ((y + size) * log_scale).sum(axis=1)
+    slope = (times * log_rising_slope(values, size)).sum(axis=1)
+    slope += ((size + y) * mu / (size * (size + mu)) - log_scale).sum(axis=1)
+    off = x - prior_mean
+    return (
+        height - log_determinant / 2 - precision * off**2 / 2,
+        dispersion[:, 0] * trace / 2 - size[:, 0] * slope - precision * off,
+    )
+
+
+_evaluate = jax.jit(posterior)
 
 
 @jax.jit
-def first_guess(y, design, size_factors) -> jax.Array:
-    """Dispersions to start from, an array of shape (n_genes,).
+def _advance(*arguments) -> Search:
+    """A few steps of the line searches of a block of genes."""
+    *given, state = arguments
 
-    The smaller of two moment estimates, from the residuals of a linear model of normalised counts and from their
-    variance (as DESeq2 starts, Love, Huber and Anders, Genome Biology, 2014).
-    """
-    n_cells, n_coefficients = design.shape
-    scaled = y / size_factors
-    fitted = jnp.maximum((scaled @ projection(design)) @ design.T, 1)
-    rough = (((scaled - fitted) ** 2 - fitted) / fitted**2).sum(axis=1) / (n_cells - n_coefficients)
-    mean, variance = scaled.mean(axis=1), scaled.var(axis=1, ddof=1)
-    moments = (variance - (1 / size_factors).mean() * mean) / mean**2
-    return jnp.clip(jnp.minimum(rough, moments), SMALLEST, max(10, n_cells))
-
-
-def adjusted_likelihood(log_dispersion, y, mu, design) -> jax.Array:
-    """Cox-Reid adjusted profile log likelihood of each gene, an array of shape (n_genes,).
-
-    The likelihood at the fitted means less half the log determinant of the information on the coefficients, which pays
-    for having fitted them (Cox and Reid, J. R. Stat. Soc. B, 1987; McCarthy, Chen and Smyth, Nucleic Acids Res., 2012).
-    """
-    dispersion = jnp.exp(log_dispersion)[:, None]
-    _, log_determinant = sweep(gram(mu / (1 + dispersion * mu), design))
-    return dispersion_likelihood(y, mu, dispersion).sum(axis=1) - log_determinant / 2
-
-
-def adjusted_slope(log_dispersion, y, mu, design) -> jax.Array:
-    """Derivative of :func:`adjusted_likelihood` in the logarithm of the dispersion."""
-    dispersion = jnp.exp(log_dispersion)[:, None]
-    weight = mu / (1 + dispersion * mu)
-    trace = jnp.einsum("gpq,gqp->g", inverse(gram(weight, design)), gram(weight**2, design))
-    return dispersion_slope(y, mu, dispersion).sum(axis=1) + dispersion[:, 0] * trace / 2
-
-
-@partial(jax.jit, static_argnums=3)
-def fit_dispersion(y, mu, design, bound: float) -> jax.Array:
-    """Dispersion that maximises the adjusted likelihood at the means ``mu``, an array of shape (n_genes,).
-
-    The best of a coarse grid over all allowed values, then the zero of the slope between its neighbours.
-    """
-    grid = jnp.linspace(np.log(SMALLEST), np.log(bound), GRID)
-    heights = jax.lax.map(lambda x: adjusted_likelihood(jnp.full(len(y), x), y, mu, design), grid)
-    best = jnp.argmax(heights, axis=0)
-    low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]
-    return jnp.exp(_zero(partial(adjusted_slope, y=y, mu=mu, design=design), low, high))
-
-
-def _zero(slope, low, high) -> jax.Array:
-    """Where a falling function crosses zero, by false position (Illinois) with a bisection every third time."""
-
-    def narrow(state):
-        low, high, at_low, at_high, n_iter = state
-        secant = (low * at_high - high * at_low) / (at_high - at_low)
-        inside = (secant > low) & (secant < high) & (n_iter % 3 != 2)
-        middle = jnp.where(inside, secant, (low + high) / 2)
-        at_middle = slope(middle)
-        right = at_middle > 0
-        return (
-            jnp.where(right, middle, low),
-            jnp.where(right, high, middle),
-            jnp.where(right, at_middle, at_low / 2),
-            jnp.where(right, at_high / 2, at_middle),
-            n_iter + 1,
+    def step(_, state: Search) -> Search:
+        aim = state.x + state.kappa * state.slope
+        kappa = jnp.where(aim < LOWEST, (LOWEST - state.x) / state.slope, state.kappa)
+        kappa = jnp.where(aim > HIGHEST, (HIGHEST - state.x) / state.slope, kappa)
+        x = state.x + kappa * state.slope
+        height, slope = posterior(x, *given)
+        accepted = height >= state.height + kappa * ARMIJO * state.slope**2
+        small, floored = height - state.height < TOLERANCE, x < np.log(SMALLEST / 10)
+        n_accepted = state.n_accepted + accepted
+        longer = jnp.minimum(kappa * 1.1, 1.0)
+        longer = jnp.where(n_accepted % 5 == 0, longer / 2, longer)
+        n_iter = state.n_iter + 1
+        moved = Search(
+            jnp.where(accepted, x, state.x),
+            jnp.where(accepted & (small | ~floored), height, state.height),
+            jnp.where(accepted & ~small & ~floored, slope, state.slope),
+            jnp.where(accepted, longer, kappa / 2),
+            n_iter,
+            n_accepted,
+            ~(accepted & (small | floored)) & (n_iter < MAX_ITER),
         )
+        return Search(*(jnp.where(state.active, new, old) for new, old in zip(moved, state, strict=True)))
 
-    def unfinished(state):
-        return ((state[1] - state[0]) > PRECISION).any() & (state[4] < MAX_ITER)
-
-    at_low, at_high = slope(low), slope(high)
-    state = (low, jnp.where(at_low > 0, high, low), at_low, at_high, 0)
-    state = (jnp.where(at_high < 0, state[0], high), jnp.where(at_high < 0, state[1], high), *state[2:])
-    low, high, *_ = jax.lax.while_loop(unfinished, narrow, state)
-    return (low + high) / 2
+    return jax.lax.fori_loop(0, STEPS, step, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 SHIFT = 6
 STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
@@ -21,8 +22,9 @@ def log_rising(y: jax.Array, size: jax.Array) -> jax.Array:
     for i in range(SHIFT):
         product = product * (1 + y / (size + i))
     series = _series(above + y, STIRLING) - _series(above, STIRLING)
-    slope = y * jnp.log1p(SHIFT / size) - y
-    return (above + y - 0.5) * jnp.log1p(y / above) + slope + series - jnp.log(product)
+    xp = np if isinstance(size, np.ndarray) else jnp
+    slope = y * xp.log1p(SHIFT / size) - y
+    return (above + y - 0.5) * xp.log1p(y / above) + slope + series - xp.log(product)
 
 
 def log_rising_slope(y: jax.Array, size: jax.Array) -> jax.Array:

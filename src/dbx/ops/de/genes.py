@@ -1,0 +1,128 @@
+"""Counts gene by gene, and iterations over blocks of genes of one static size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+
+BLOCK_VALUES = 1 << 17
+"""Counts in a block: what fits a core's cache."""
+BLOCK_GENES = 2048
+FEW_SAMPLES = 64
+DENSE_BYTES = 1 << 27
+"""Counts are kept dense up to here, as CSC beyond."""
+
+
+class GeneCounts:
+    """Counts of the genes that have any, with a row for each gene.
+
+    Dense where that is small, else sparse by gene, so that memory grows with the counts that are not zero.
+    """
+
+    def __init__(self, counts: RowBlocks):
+        self.n_samples = counts.n_rows
+        by_gene = _by_gene(counts)
+        totals = np.asarray(by_gene.sum(axis=1)).ravel()
+        self.genes = np.flatnonzero(totals > 0)
+        """Which columns of the matrix these genes are."""
+        self.n_all = counts.n_columns
+        self._rows = by_gene if len(self.genes) == self.n_all else by_gene[self.genes]
+        self._values, self._times = _tally(self._rows)
+
+    @classmethod
+    def of(cls, y: np.ndarray) -> GeneCounts:
+        """Counts from an array of shape (n_genes, n_samples)."""
+        return cls(RowBlocks(np.ascontiguousarray(y.T), dtype=np.float64))
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    def take(self, at: np.ndarray) -> np.ndarray:
+        """Counts of some of these genes, an array of shape (len(at), n_samples), float64."""
+        rows = self._rows[at]
+        return rows.toarray().astype(np.float64, copy=False) if sparse.issparse(rows) else rows
+
+    def tally(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each gene's different counts above zero and how often it has them, arrays of shape (len(at), n_values).
+
+        What depends on counts alone needs these few only; padded with zeros.
+        """
+        if self._values is None:
+            y = self.take(at)
+            return y, np.ones_like(y)
+        return self._values[at], self._times[at]
+
+    @property
+    def block_size(self) -> int:
+        """Genes in a block."""
+        fit = int(np.clip(BLOCK_VALUES // self.n_samples, 16, BLOCK_GENES))
+        return min(fit, 1 << max(len(self) - 1, 7).bit_length())
+
+    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(positions, counts) of all genes, by blocks that need not be equally long."""
+        for start in range(0, len(self), self.block_size):
+            at = np.arange(start, min(start + self.block_size, len(self)))
+            yield at, self.take(at)
+
+    def full_length(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
+        """Values of these genes among all genes, ``fill`` for genes without counts."""
+        dtype = values.dtype if values.dtype == bool else np.float64
+        full = np.full((self.n_all, *values.shape[1:]), fill if dtype != bool else False, dtype)
+        full[self.genes] = values
+        return full
+
+
+def _by_gene(counts: RowBlocks):
+    if counts.n_rows * counts.n_columns * 8 <= DENSE_BYTES:
+        return np.ascontiguousarray(counts.dense().T, dtype=np.float64)
+    parts = [sparse.csr_matrix(part, dtype=np.float32) for _, _, part in counts.parts()]
+    return sparse.vstack(parts, format="csr").T.tocsr()
+
+
+def _tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Different counts of each gene; None where they are hardly fewer than the samples."""
+    if rows.shape[1] < FEW_SAMPLES:
+        return None, None
+    rows = sparse.csr_matrix(rows)
+    gene = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rows.data, gene))
+    gene, value = gene[order], rows.data[order]
+    first = np.flatnonzero(np.r_[True, (np.diff(gene) != 0) | (np.diff(value) != 0)][: len(gene)])
+    times, gene, value = np.diff(np.r_[first, len(gene)]), gene[first], value[first]
+    n_values = np.bincount(gene, minlength=rows.shape[0])
+    width = 1 << max(int(n_values.max()) - 1, 7).bit_length()
+    if 2 * width > rows.shape[1]:
+        return None, None
+    at = (gene, np.arange(len(gene)) - np.repeat(np.cumsum(n_values) - n_values, n_values))
+    values, repeats = np.zeros((2, rows.shape[0], width))
+    values[at], repeats[at] = value, times
+    return values, repeats
+
+
+def blocks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Positions in blocks of exactly ``size``, to compile once; the last block repeats some."""
+    for start in range(0, len(positions), size):
+        yield np.resize(positions[start : start + size], size)
+
+
+def iterate(
+    advance: Callable[..., NamedTuple], state: NamedTuple, data: Callable[[np.ndarray], tuple[Any, ...]], size: int
+) -> Any:
+    """Advance the state of every gene until none is ``active``.
+
+    Genes take very different numbers of iterations. ``advance(*data(at), *state[at])`` makes a few for a block; genes
+    that are still active afterwards are gathered into full blocks again, so that few wait for the slowest.
+    """
+    pending = np.flatnonzero(state.active)
+    while len(pending):
+        for at in blocks(pending, size):
+            moved = advance(*data(at), type(state)(*(values[at] for values in state)))
+            for values, new in zip(state, moved, strict=True):
+                values[at] = np.asarray(new)
+        pending = pending[state.active[pending]]
+    return state

@@ -1,0 +1,36 @@
+"""Colours and lines that all plots share: those of Okabe and Ito, which colour-blind readers tell apart too."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+UP, DOWN, REST = "#d55e00", "#0072b2", "#b5b5b5"
+"""Genes called up, called down, and all others."""
+INK, FAINT = "#333333", "#6f6f6f"
+"""Lines and words that matter, and those that only help."""
+CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
+MARKERS = "osD^vP"
+CONTINUOUS = "viridis"
+
+LINE = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (4, 3)), "zorder": 1}
+"""A threshold."""
+NOTE = {"color": FAINT, "fontsize": 7.5}
+"""Words beside a line."""
+
+MANY = 5000
+"""From so many points on they are stored as pixels."""
+
+
+def tidy(ax: Axes, xlabel: str, ylabel: str, title: str) -> None:
+    """Name the axes and leave away what carries nothing."""
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.set_title(title, fontsize=10, pad=6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=False)
+
+
+def looks(n: int) -> list[tuple[str, str]]:
+    """(colour, marker) of n categories, all different up to 42."""
+    n_colours = len(CATEGORIES)
+    return [(CATEGORIES[i % n_colours], MARKERS[i // n_colours % len(MARKERS)]) for i in range(n)]

@@ -1,0 +1,171 @@
+"""Results of differential expression as the plots need them: one table, and what it says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from dbx.get.de import results
+from dbx.program import log
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+ALPHA = 0.05
+"""False discovery rate where the test noted none."""
+HYPOTHESES = {"lessAbs": "|LFC| < {:g}", "greater": "LFC > {:g}", "less": "LFC < $-${:g}"}
+"""What a test with a threshold asks; all else asks whether the change is larger, up or down."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The genes of one test: ``table`` as it is stored, with ``gene`` and the ``name`` to write."""
+
+    table: pd.DataFrame
+    params: Mapping[str, Any]
+    group: str | None = None
+
+    @property
+    def alpha(self) -> float:
+        """The false discovery rate the test was made for."""
+        return float(self.params.get("alpha", ALPHA))
+
+    @property
+    def lfc_threshold(self) -> float:
+        """The log2 fold change tested against, 0 for a test of no change."""
+        return float(self.params.get("lfc_threshold", 0) or 0)
+
+    @property
+    def thresholds(self) -> list[float]:
+        """Where the threshold lies on the axis of log2 fold changes: none, one or two places."""
+        sides = {"greater": [1], "less": [-1]}.get(str(self.params.get("alternative")), [-1, 1])
+        return [side * self.lfc_threshold for side in sides] if self.lfc_threshold else []
+
+    @property
+    def title(self) -> str:
+        """What was compared."""
+        contrast, reduced = self._contrast(), self.params.get("reduced")
+        if self.params.get("test") == "lrt" and reduced is not None:
+            text = f"{self.params.get('design')} against {reduced}"
+        elif isinstance(contrast, str):
+            text = contrast
+        else:
+            text = "{}: {} against {}".format(*contrast)
+        return text if self.group is None else f"{self.group}, {text}" if text else self.group
+
+    @property
+    def change(self) -> str:
+        """Label of an axis of fold changes."""
+        contrast, shrunken = self._contrast(), "shrunken " if self.params.get("shrink") else ""
+        ratio = "" if isinstance(contrast, str) else f" ({contrast[1]} / {contrast[2]})"
+        return f"{shrunken}log2 fold change{ratio}"
+
+    @property
+    def hypothesis(self) -> str:
+        """What a p-value speaks of, where it is not of any change at all."""
+        if not self.lfc_threshold:
+            return ""
+        words = HYPOTHESES.get(str(self.params.get("alternative")), "|LFC| > {:g}")
+        return f" of {words.format(self.lfc_threshold)}"
+
+    def called(self, padj: float | None) -> np.ndarray:
+        """Whether each gene has an adjusted p-value below ``padj``, an array of shape (n_genes,), bool."""
+        return (self.table["padj"] < (self.alpha if padj is None else padj)).to_numpy()
+
+    def named(self, genes: Sequence[str] | str | None, order: np.ndarray) -> np.ndarray:
+        """Rows to name: the given genes, by identifier or by name, or else those in ``order``.
+
+        Raises
+        ------
+        ValueError
+            There is no such gene.
+        """
+        if genes is None:
+            return order
+        genes = [genes] if isinstance(genes, str) else list(map(str, genes))
+        table = self.table
+        found = {gene: np.flatnonzero((table["gene"] == gene) | (table["name"] == gene)) for gene in genes}
+        if unknown := [gene for gene in genes if not len(found[gene])]:
+            msg = f"There is no gene {', '.join(map(repr, unknown))} in the results: genes are called {_some(table)}."
+            raise ValueError(msg)
+        rows = np.unique(np.concatenate(list(found.values()))) if found else np.array([], int)
+        drawn = table["pvalue"].notna().to_numpy()[rows]
+        if not drawn.all():
+            left_out = ", ".join(table["name"].iloc[rows[~drawn]])
+            log.warn(f"{left_out}: no test result (no counts, or an outlier), so not in the plot.")
+        return rows[drawn]
+
+    def _contrast(self) -> str | tuple[str, str, str]:
+        """(factor, level, reference), or words; empty where nothing was noted."""
+        contrast = self.params.get("contrast")
+        if contrast is None or isinstance(contrast, str):
+            return contrast or ""
+        parts = np.asarray(contrast).ravel()
+        return tuple(map(str, parts)) if len(parts) == 3 and parts.dtype.kind in "UOT" else "a combination"
+
+
+def read_results(
+    adata: AnnData, key: str, *, group: str | None = None, gene_symbols: str | None = None, padj: float | None = None
+) -> Results:
+    """The results of one test, of one group if there are groups.
+
+    Raises
+    ------
+    SlotError
+        There are no such results.
+    ValueError
+        There are several groups and none was chosen; no such column of names; ``padj`` is no rate.
+    """
+    if padj is not None and not 0 < padj <= 1:
+        msg = f"padj={padj} is no false discovery rate: it lies between 0 and 1."
+        raise ValueError(msg)
+    table = results(adata, key, group)
+    groups = list(table["group"].cat.categories) if "group" in table else []
+    if len(groups) > 1:
+        there = ", ".join(map(repr, groups))
+        msg = f"adata.uns[{key!r}] has results of {len(groups)} groups: choose one with group=; there are {there}."
+        raise ValueError(msg)
+    found = adata.uns.get(key, {})
+    params = found.get("params", {}) if isinstance(found, Mapping) else {}
+    table = table.assign(name=_names(adata, table["gene"], gene_symbols)).reset_index(drop=True)
+    return Results(table, params, groups[0] if groups else None)
+
+
+def log_evidence(results: Results) -> np.ndarray:
+    """-log10 of the p-values, an array of shape (n_genes,), NaN without one.
+
+    Where a p-value is too small for a float64 it is taken from the normal statistic that belongs to it (Wald test of no
+    change), or, without one, drawn a little above the smallest that is not zero.
+    """
+    table = results.table
+    pvalue = table["pvalue"].to_numpy(float)
+    lost = pvalue == 0
+    with np.errstate(divide="ignore"):
+        height = -np.log10(pvalue)
+    if lost.any() and "stat" in table and results.params.get("test", "wald") == "wald" and not results.lfc_threshold:
+        exact = -(np.log(2) + special.log_ndtr(-np.abs(table["stat"].to_numpy(float)))) / np.log(10)
+        height = np.where(lost, exact, height)
+    highest = height[np.isfinite(height)].max(initial=1)
+    return np.where(np.isposinf(height), 1.03 * highest, height)
+
+
+def _names(adata: AnnData, genes: pd.Series, column: str | None) -> np.ndarray:
+    """Names to write; a gene without one keeps its identifier."""
+    if column is None:
+        return genes.to_numpy()
+    if column not in adata.var:
+        msg = f"gene_symbols={column!r} is no column of var; there are {', '.join(map(repr, adata.var)) or 'none'}."
+        raise ValueError(msg)
+    symbols = adata.var[column].astype(object)
+    symbols.index = symbols.index.astype(str)
+    found = symbols[~symbols.index.duplicated()].reindex(genes).to_numpy()
+    return np.where(pd.isna(found) | (found == ""), genes, found).astype(str)
+
+
+def _some(table: pd.DataFrame) -> str:
+    return ", ".join(map(repr, table["name"].head(3))) + ", ..."
