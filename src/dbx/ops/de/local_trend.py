@@ -1,0 +1,74 @@
+"""Local quadratic regression, interpolated between few points (Loader, Local Regression and Likelihood, 1999)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FRACTION = 0.7
+"""Share of the points within the bandwidth."""
+LARGEST_CELL = 0.8
+"""Cells wider than this share of the smaller bandwidth at their ends are halved."""
+DEEPEST = 12
+"""So many times a cell is halved at most; heaps of equal points have no bandwidth to speak of."""
+FAR = 50.0
+"""How far beyond the points the curve goes on, on the scale of ``x``."""
+
+
+def local_quadratic(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A smooth curve through points as knots of a piecewise cubic, an array of shape (3, n_knots).
+
+    The regression is computed at the ends of the data and wherever a cell between two computed points is too wide for
+    its bandwidth; each knot has the local value and slope. Beyond the data the curve keeps the local slope and takes
+    its curvature from the quadratic fitted to all points. That is the evaluation of the locfit package (to which
+    interpolation is of what the local fit has besides one global quadratic), whose numbers DESeq2's local trends are.
+
+    Parameters
+    ----------
+    x, y, weights
+        Arrays of shape (n_points,).
+    """
+    order = np.argsort(x, kind="stable")
+    x, y, weights = x[order], y[order], weights[order]
+    low, high = x[0], x[-1]
+    if low == high:
+        flat = np.average(y, weights=weights)
+        return np.array([[low - FAR, low + FAR], [flat, flat], [0.0, 0.0]])
+    fits = {low: _fit_at(low, x, y, weights), high: _fit_at(high, x, y, weights)}
+    cells = [(low, high, 0)]
+    while cells:
+        left, right, depth = cells.pop()
+        if right - left <= LARGEST_CELL * min(fits[left][2], fits[right][2]) or depth == DEEPEST:
+            continue
+        middle = (left + right) / 2
+        fits[middle] = _fit_at(middle, x, y, weights)
+        cells += [(left, middle, depth + 1), (middle, right, depth + 1)]
+    knots = np.array([[at, *fits[at][:2]] for at in sorted(fits)]).T
+    curvature = _least_squares(_quadratic(x, (low + high) / 2), y, weights)[2]
+    ends = [_onwards(knots[:, end], step, curvature) for end, step in ((0, -FAR), (-1, FAR))]
+    return np.column_stack([ends[0], knots, ends[1]])
+
+
+def _fit_at(at: float, x, y, weights) -> tuple[float, float, float]:
+    """(value, slope, bandwidth) of the local regression at one point."""
+    distance = np.abs(x - at)
+    n_near = max(int(len(x) * FRACTION + 1e-12), 1)
+    bandwidth = max(np.partition(distance, n_near - 1)[n_near - 1], 1e-8)
+    near = distance < bandwidth
+    kernel = (1 - (distance[near] / bandwidth) ** 3) ** 3
+    value, slope, _ = _least_squares(_quadratic(x[near], at), y[near], kernel * weights[near])
+    return value, slope, bandwidth
+
+
+def _quadratic(x, centre: float) -> np.ndarray:
+    return np.column_stack([np.ones(len(x)), x - centre, (x - centre) ** 2 / 2])
+
+
+def _least_squares(columns, y, weights) -> np.ndarray:
+    root = np.sqrt(weights)
+    return np.linalg.lstsq(columns * root[:, None], y * root, rcond=None)[0]
+
+
+def _onwards(knot, step: float, curvature: float) -> list[float]:
+    """A knot ``step`` further on the parabola: the cubic between two knots of a parabola is the parabola."""
+    at, value, slope = knot
+    return [at + step, value + slope * step + curvature * step**2 / 2, slope + curvature * step]
