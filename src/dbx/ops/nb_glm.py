@@ -10,7 +10,7 @@ from flax import nnx
 from scipy import special
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.design import contrast_vector, make_design, variables
+from dbx.ops.de.design import variables
 from dbx.ops.multiple_testing import benjamini_hochberg
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.de.size_factors import log_references, median_of_ratios, size_factors

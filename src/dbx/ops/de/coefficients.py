@@ -7,43 +7,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.likelihood import log_rising
-from dbx.ops.de.linear import gram, inverse, projection, quadratic
+from dbx.ops.de.linear import gram, inverse, projection
+from dbx.ops.de.optimiser import optimise
+from dbx.ops.de.regression import Regression
 
 MAX_ITER = 100
 TOLERANCE = 1e-8
 """Of the deviance's relative change."""
 LARGEST = 30.0
 """A coefficient beyond this, in natural logarithms, runs away."""
-RIDGE = 1e-6 / np.log(2) ** 2
-"""DESeq2's 1e-6 on the log2 scale."""
 STEPS = 6
 """Iterations before genes that are done make room."""
-
-
-class Regression(NamedTuple):
-    """What the regressions of all genes share."""
-
-    design: np.ndarray
-    """Array of shape (n_samples, n_coefficients)."""
-    size_factors: np.ndarray
-    """Array of shape (n_samples,)."""
-    min_mu: float
-    """Means below this many counts are taken as this in weights and deviances."""
-    ridge: np.ndarray
-    """Array of shape (n_coefficients,): inverse prior variances of the coefficients in natural logarithms."""
-
-    def means(self, beta: np.ndarray) -> np.ndarray:
-        """Fitted means s exp(X beta), an array of shape (n_genes, n_samples), without the floor."""
-        return self.size_factors * np.exp(beta @ self.design.T)
-
-
-def regression(design: np.ndarray, size_factors: np.ndarray, min_mu: float = 0.5, ridge=RIDGE) -> Regression:
-    """A regression with DESeq2's nearly flat prior, unless ``ridge`` says otherwise."""
-    return Regression(design, size_factors, float(min_mu), np.broadcast_to(ridge, design.shape[1]).astype(np.float64))
 
 
 class State(NamedTuple):
@@ -87,7 +65,7 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
     start = _start(counts, model)
     n_genes = len(counts)
     constant = _constant(counts, dispersion)
-    state = State(constant, start, np.zeros(n_genes), np.zeros(n_genes, np.int32), np.ones(n_genes, bool))
+    state = State(constant, start.copy(), np.zeros(n_genes), np.zeros(n_genes, np.int32), np.ones(n_genes, bool))
 
     def data(at):
         return model, counts.take(at), dispersion[at]
@@ -98,7 +76,7 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
     beta = state.beta.copy()
     for gene in np.flatnonzero(~converged):
         y = counts.take(np.array([gene]))[0]
-        beta[gene], converged[gene] = _optimise(y, model, dispersion[gene], state.beta[gene])
+        beta[gene], converged[gene] = optimise(y, model, dispersion[gene], start[gene], state.beta[gene])
     return Fit(beta, state.n_iter, converged, state.beta)
 
 
@@ -158,59 +136,3 @@ def _constant(counts: GeneCounts, dispersion: np.ndarray) -> np.ndarray:
         terms = log_rising(values, size) - special.gammaln(values + 1)
         constant[at] = -2 * (times * terms).sum(axis=1)
     return constant
-
-
-def _optimise(y: np.ndarray, model: Regression, dispersion: float, beta: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Coefficients of one gene by a bounded quasi-Newton search, as DESeq2 does where its iterations fail."""
-    bound = LARGEST * np.log(2)
-    start = np.log(y / model.size_factors + 0.1) @ projection(model.design)
-    start = beta if (np.isfinite(beta) & (np.abs(beta) < bound)).all() else np.clip(start, -bound, bound)
-
-    def objective(beta):
-        with np.errstate(over="ignore"):
-            mu = np.minimum(model.size_factors * np.exp(model.design @ beta), 1e300)
-        fit = (y + 1 / dispersion) * np.log1p(dispersion * mu) - y * np.log(np.maximum(mu, 1e-300))
-        slope = ((mu - y) / (1 + dispersion * mu)) @ model.design
-        return fit.sum() + (model.ridge * beta**2).sum() / 2, slope + model.ridge * beta
-
-    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-10}
-    found = optimize.minimize(
-        objective, start, jac=True, method="L-BFGS-B", bounds=[(-bound, bound)] * len(start), options=options
-    )
-    return found.x, bool(found.success)
-
-
-class Moments(NamedTuple):
-    """What follows from fitted coefficients, for a block of genes."""
-
-    mu: np.ndarray
-    """Array of shape (n_genes, n_samples), without the floor."""
-    covariance: np.ndarray
-    """Array of shape (n_genes, n_coefficients, n_coefficients), natural logarithms."""
-    hat: np.ndarray
-    """Array of shape (n_genes, n_samples): leverages."""
-
-
-def moments(model: Regression, dispersion: np.ndarray, beta: np.ndarray, diverged: np.ndarray | None = None) -> Moments:
-    """Means, covariance (a sandwich around the ridge) and leverages; the latter from where iterations diverged."""
-    mu = model.means(beta)
-    information, bread = _information(model, dispersion, mu)
-    covariance = bread @ information @ bread
-    moved = np.zeros(len(beta), bool) if diverged is None else (diverged != beta).any(axis=1)
-    hat = _leverage(model, dispersion, mu, bread)
-    if moved.any():
-        with np.errstate(over="ignore"):
-            there = np.minimum(model.means(np.clip(diverged[moved], -100, 100)), 1e100)
-        hat[moved] = _leverage(model, dispersion[moved], there, _information(model, dispersion[moved], there)[1])
-    return Moments(mu, covariance, hat)
-
-
-def _information(model: Regression, dispersion: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    floored = np.maximum(mu, model.min_mu)
-    information = gram(floored / (1 + dispersion[:, None] * floored), model.design)
-    return information, np.linalg.inv(information + np.diag(model.ridge))
-
-
-def _leverage(model: Regression, dispersion: np.ndarray, mu: np.ndarray, bread: np.ndarray) -> np.ndarray:
-    floored = np.maximum(mu, model.min_mu)
-    return floored / (1 + dispersion[:, None] * floored) * quadratic(bread, model.design)

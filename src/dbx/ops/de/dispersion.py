@@ -8,10 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from dbx.ops.de.genes import GeneCounts, blocks, iterate
 from dbx.ops.de.likelihood import log_rising, log_rising_slope
-from dbx.ops.de.linear import gram, projection, sweep
+from dbx.ops.de.linear import gram, products, projection, sweep
 
 SMALLEST = 1e-8
 """Lower bound of dispersions."""
@@ -113,7 +114,8 @@ def search_dispersions(
         dispersion = np.where(no_gain, start, dispersion)
     lost = (end.n_iter == MAX_ITER) | ((end.n_iter == 1) & (prior is None))
     lost = np.flatnonzero(lost & (dispersion > 10 * SMALLEST) if prior is None else lost)
-    dispersion[lost] = np.exp(posterior.best_of_grid(lost, np.log(SMALLEST), np.log(bound)))
+    for at in np.array_split(lost, -(-len(lost) // 64)) if len(lost) else ():
+        dispersion[at] = np.exp(posterior.best_of_grid(at, bound))
     return Dispersions(np.clip(dispersion, SMALLEST, bound), end.n_iter)
 
 
@@ -144,16 +146,30 @@ class _Posterior:
                 height[at], slope[at] = _evaluate(x[at], *self.data(genes[at]))
         return height, slope
 
-    def best_of_grid(self, genes: np.ndarray, low: float, high: float) -> np.ndarray:
-        """The best of 20 log dispersions, then of 20 around it."""
-        low, high = np.full(len(genes), low), np.full(len(genes), high)
-        for _ in range(2 if len(genes) else 0):
-            grid = np.linspace(low, high, GRID)
-            heights = np.array([self.at(x, genes)[0] for x in grid])
-            best = grid[heights.argmax(axis=0), np.arange(len(genes))]
-            step = grid[1] - grid[0]
-            low, high = best - step, best + step
-        return best if len(genes) else low
+    def best_of_grid(self, genes: np.ndarray, bound: float) -> np.ndarray:
+        """The best of 20 log dispersions, then of 20 around it, in the floating-point numbers that R sees.
+
+        Where the likelihood hardly depends on dispersions of 1e-8, differences of log gammas have lost the digits that
+        would tell the best one, and their rounding decides.
+        """
+        y, mu = self.counts.take(genes)[..., None], self.means(genes)[..., None]
+        lost = (self.prior_mean[genes], self.precision, self.design)
+        coarse = np.broadcast_to(np.linspace(np.log(SMALLEST), np.log(bound), GRID), (len(genes), GRID))
+        best = np.take_along_axis(coarse, _heights(coarse, y, mu, *lost).argmax(axis=1)[:, None], axis=1)
+        step = coarse[0, 1] - coarse[0, 0]
+        fine = best + np.linspace(-step, step, GRID)
+        return np.take_along_axis(fine, _heights(fine, y, mu, *lost).argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def _heights(x, y, mu, prior_mean, precision, design) -> np.ndarray:
+    """Log posterior on a grid ``x`` of shape (n_genes, n_values)."""
+    dispersion = np.exp(x)[:, None]
+    size = 1 / dispersion
+    likelihood = special.gammaln(y + size) - special.gammaln(size) - y * np.log(mu + size)
+    likelihood = (likelihood - size * np.log(1 + mu * dispersion)).sum(axis=1)
+    weight = np.moveaxis(mu / (1 + mu * dispersion), 1, 2)
+    _, log_determinant = np.linalg.slogdet((weight @ products(design)).reshape(*x.shape, *2 * design.shape[1:]))
+    return likelihood - log_determinant / 2 - precision * (x - prior_mean[:, None]) ** 2 / 2
 
 
 def posterior(x, y, values, times, mu, design, prior_mean, precision):

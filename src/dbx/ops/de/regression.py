@@ -1,0 +1,70 @@
+"""What the regressions of all genes share, and what follows from fitted coefficients."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dbx.ops.de.linear import gram, quadratic
+
+RIDGE = 1e-6 / np.log(2) ** 2
+"""DESeq2's 1e-6 on the log2 scale."""
+
+
+class Regression(NamedTuple):
+    """What the regressions of all genes share."""
+
+    design: np.ndarray
+    """Array of shape (n_samples, n_coefficients)."""
+    size_factors: np.ndarray
+    """Array of shape (n_samples,)."""
+    min_mu: float
+    """Means below this many counts are taken as this in weights and deviances."""
+    ridge: np.ndarray
+    """Array of shape (n_coefficients,): inverse prior variances of the coefficients in natural logarithms."""
+
+    def means(self, beta: np.ndarray) -> np.ndarray:
+        """Fitted means s exp(X beta), an array of shape (n_genes, n_samples), without the floor."""
+        return self.size_factors * np.exp(beta @ self.design.T)
+
+
+def regression(design: np.ndarray, size_factors: np.ndarray, min_mu: float = 0.5, ridge=RIDGE) -> Regression:
+    """A regression with DESeq2's nearly flat prior, unless ``ridge`` says otherwise."""
+    return Regression(design, size_factors, float(min_mu), np.broadcast_to(ridge, design.shape[1]).astype(np.float64))
+
+
+class Moments(NamedTuple):
+    """What follows from fitted coefficients, for a block of genes."""
+
+    mu: np.ndarray
+    """Array of shape (n_genes, n_samples), without the floor."""
+    covariance: np.ndarray
+    """Array of shape (n_genes, n_coefficients, n_coefficients), natural logarithms."""
+    hat: np.ndarray
+    """Array of shape (n_genes, n_samples): leverages."""
+
+
+def moments(model: Regression, dispersion: np.ndarray, beta: np.ndarray, diverged: np.ndarray | None = None) -> Moments:
+    """Means, covariance (a sandwich around the ridge) and leverages; the latter from where iterations diverged."""
+    mu = model.means(beta)
+    information, bread = _information(model, dispersion, mu)
+    covariance = bread @ information @ bread
+    moved = np.zeros(len(beta), bool) if diverged is None else (diverged != beta).any(axis=1)
+    hat = _leverage(model, dispersion, mu, bread)
+    if moved.any():
+        with np.errstate(over="ignore"):
+            there = np.minimum(model.means(np.clip(diverged[moved], -100, 100)), 1e100)
+        hat[moved] = _leverage(model, dispersion[moved], there, _information(model, dispersion[moved], there)[1])
+    return Moments(mu, covariance, hat)
+
+
+def _information(model: Regression, dispersion: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    floored = np.maximum(mu, model.min_mu)
+    information = gram(floored / (1 + dispersion[:, None] * floored), model.design)
+    return information, np.linalg.inv(information + np.diag(model.ridge))
+
+
+def _leverage(model: Regression, dispersion: np.ndarray, mu: np.ndarray, bread: np.ndarray) -> np.ndarray:
+    floored = np.maximum(mu, model.min_mu)
+    return floored / (1 + dispersion[:, None] * floored) * quadratic(bread, model.design)
