@@ -11,7 +11,10 @@ from dbx.ops.multiple_testing import benjamini_hochberg
 N_CUTS = 50
 MOST_FILTERED = 0.95
 SPAN = 1 / 5
-"""Share of the cuts in each of lowess's local lines."""
+"""Share of the points in each of lowess's local lines."""
+ROBUST = 3
+"""Rounds in which lowess gives less weight to points far from its curve."""
+NEGLIGIBLE = 1e-3
 FEW = 10
 """With no more calls than this at any cut, filtering is not worth it."""
 
@@ -73,10 +76,46 @@ def _calls(pvalue: np.ndarray, base_mean: np.ndarray, cuts: np.ndarray, alpha: f
 def _lowest_good(shares: np.ndarray, calls: np.ndarray) -> int:
     if calls.max() <= FEW:
         return 0
-    from statsmodels.nonparametric.smoothers_lowess import lowess  # scanpy requires statsmodels
-
-    delta = 0.01 * (shares[-1] - shares[0])
-    smooth = lowess(calls, shares, frac=SPAN, it=3, delta=delta, is_sorted=True, return_sorted=False)
+    smooth = lowess(shares, calls)
     scatter = (calls - smooth)[calls > 0]
     good = calls > smooth.max() - np.sqrt((scatter**2).mean())
     return int(good.argmax())
+
+
+def lowess(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Robust smooth curve through points, its values at each ``x`` (Cleveland, J. Am. Stat. Assoc., 1979).
+
+    Lines fitted to the nearest points, with tricube weights, and anew with bisquare weights of the residuals. Where one
+    point alone has weight R's curve goes through it, and through the own point where none has; statsmodels does the
+    latter in both cases, and peaked curves as those of ``lessAbs`` then come out differently.
+
+    Parameters
+    ----------
+    x, y
+        Arrays of shape (n_points,).
+    """
+    distance = np.abs(x[:, None] - x)
+    reach = np.sort(distance, axis=1)[:, max(int(len(x) * SPAN + 1e-7), 2) - 1, None]
+    near = np.where(distance <= NEGLIGIBLE * reach, 1, (1 - (distance / reach) ** 3) ** 3)
+    near[distance > (1 - NEGLIGIBLE) * reach] = 0
+    trust = np.ones(len(x))
+    for _ in range(ROBUST):
+        residual = np.abs(y - _lines(x, y, near * trust))
+        limit = 6 * np.median(residual)
+        if limit < 1e-7 * residual.mean():
+            break
+        trust = (1 - np.minimum(residual / limit, 1) ** 2) ** 2
+        trust[residual <= NEGLIGIBLE * limit] = 1
+        trust[residual > (1 - NEGLIGIBLE) * limit] = 0
+    return _lines(x, y, near * trust)
+
+
+def _lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Value at each x of the line fitted with its row of weights; flat where the weight is all in one place."""
+    total = weights.sum(axis=1, keepdims=True)
+    weights = weights / np.where(total > 0, total, 1)
+    away = x - (weights @ x)[:, None]
+    spread = (weights * away**2).sum(axis=1)
+    sloped = np.sqrt(spread) > NEGLIGIBLE * np.ptp(x)
+    slope = (weights * away) @ y / np.where(sloped, spread, 1) * sloped
+    return np.where(total[:, 0] > 0, weights @ y + slope * away.diagonal(), y)

@@ -22,8 +22,8 @@ def wald_test(
     lfc_threshold
         T, not negative.
     alternative
-        What is claimed of the change b: ``"two-sided"`` |b| > T, ``"less-abs"`` |b| < T, ``"greater"`` b > T, ``"less"``
-        b < -T; or DESeq2's names ``"greaterAbs"`` and ``"lessAbs"``.
+        What is claimed of the change b: ``"two-sided"`` |b| > T, ``"less-abs"`` |b| < T, ``"greater"`` b > T or
+        ``"less"`` b < -T; DESeq2's names ``"greaterAbs"`` and ``"lessAbs"`` will do.
 
     Raises
     ------
@@ -46,7 +46,8 @@ def wald_test(
         raise ValueError(msg)
     if alternative == "two-sided":
         distance = (np.abs(change) - lfc_threshold) / error
-        return np.sign(change) * np.maximum(distance, 0), np.minimum(2 * special.ndtr(-distance), 1)
+        statistic = (change - np.clip(change, -lfc_threshold, lfc_threshold)) / error
+        return statistic, np.minimum(2 * special.ndtr(-distance), 1)
     above, below = (change - lfc_threshold) / error, (change + lfc_threshold) / error
     if alternative == "greater":
         return np.maximum(above, 0), special.ndtr(-above)
