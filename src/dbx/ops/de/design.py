@@ -1,201 +1,143 @@
-"""Design matrices from a formula and columns, and contrasts of their coefficients, checked in words."""
+"""Design matrices from a formula and columns, or as they are given, checked in words."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dbx.ops.de.confounding import dependent_column, explanation
+from dbx.ops.de.design_columns import design_frame
+from dbx.ops.de.formula import parsed, uses, variables
+from dbx.ops.de.words import listed
 from dbx.ops.values import Codes
 
-Contrast = str | tuple[str, str, str] | None
+__all__ = ["Design", "check_nested", "code_design", "make_design", "matrix_design", "variables"]
 
-CODINGS = ("treatment", "sas", "sum", "helmert", "diff", "poly")
-LOGARITHMS = ("log", "log2", "log10", "exp", "np.log", "np.log1p", "np.sqrt")
-FUNCTIONS = {"C", "center", "scale", "poly", "bs", "cr", *LOGARITHMS, *(f"contr.{name}" for name in CODINGS)}
-ALLOWED = (
-    *(ast.Expression, ast.Name, ast.Attribute, ast.Load, ast.Call, ast.keyword, ast.Constant, ast.List, ast.Tuple),
-    *(ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop),
-)
+TOLERANCE = 1e-7
+"""What is left of a column of length one that follows from others, at most."""
 
 
 @dataclass(frozen=True)
 class Design:
     """A design matrix of full rank with the names of its columns."""
 
-    formula: str
+    formula: str | None
+    """None for a matrix that was given."""
     matrix: np.ndarray
-    """Array of shape (n_cells, n_coefficients), float64."""
+    """Array of shape (n_samples, n_coefficients), float64."""
     names: tuple[str, ...]
-    frame: Any
-    spec: Any
+    frame: Any = None
+    """The columns as a DataFrame, factors as categoricals."""
+    spec: Any = None
     """What formulaic remembers of the coding, to code other rows alike."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about the columns, in sentences."""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"the design {self.formula}" if self.formula else "the design matrix"
 
 
-def variables(formula: str) -> list[str]:
-    """Names of the columns that a formula needs."""
-    names = set()
-    for factor in _factors(_parsed(formula)):
-        if factor.eval_method.value == "lookup":
-            names.add(factor.expr)
-        elif factor.eval_method.value == "python":
-            nodes = ast.walk(ast.parse(factor.expr, mode="eval"))
-            names |= {node.id for node in nodes if isinstance(node, ast.Name)} - {"np", "contr", *FUNCTIONS}
-    return sorted(names)
-
-
-def make_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_cells: int) -> Design:
-    """Code the columns as the formula says.
+def make_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_samples: int) -> Design:
+    """Code the columns as the formula says; the first level of a factor is its reference.
 
     Raises
     ------
     ValueError
-        The formula cannot be read; a factor has one level; coefficients cannot be told apart, or are as many as cells.
+        The formula cannot be read; a column has missing values; a factor has one level; coefficients cannot be told
+        apart, or are as many as samples.
     """
-    import pandas as pd
+    return checked(code_design(formula, columns, n_samples))
 
-    frame = pd.DataFrame({name: _column(name, column) for name, column in columns.items()}, index=range(n_cells))
-    coded = _parsed(formula).get_model_matrix(frame, na_action="raise")
-    design = Design(formula, np.asarray(coded, np.float64), tuple(map(str, coded.columns)), frame, coded.model_spec)
-    _check_rank(design)
-    n_coefficients = len(design.names)
-    if n_cells <= n_coefficients:
+
+def matrix_design(matrix: np.ndarray, names: Sequence[str], n_samples: int) -> Design:
+    """A design of one's own, a matrix of shape (n_samples, n_coefficients).
+
+    Raises
+    ------
+    ValueError
+        Its shape does not fit, names are missing or repeated, or it fails the checks of :func:`make_design`.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    names = tuple(map(str, names))
+    if matrix.ndim != 2 or matrix.shape[0] != n_samples:
+        msg = f"The design matrix needs a row for each of the {n_samples} samples; its shape is {matrix.shape}."
+        raise ValueError(msg)
+    if len(names) != matrix.shape[1] or len(set(names)) < len(names):
+        msg = f"The design matrix has {matrix.shape[1]} columns, which need a name each; there are {listed(names)}."
+        raise ValueError(msg)
+    return checked(Design(None, matrix, names))
+
+
+def code_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_samples: int) -> Design:
+    """:func:`make_design` without the checks of the matrix: its coefficients may be too many."""
+    from formulaic.errors import FormulaicError
+
+    terms = parsed(formula)
+    frame, notes = design_frame(columns, uses(formula), n_samples)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            coded = terms.get_model_matrix(frame, na_action="raise")
+    except (FormulaicError, ValueError) as error:
+        msg = f"The design {formula!r} cannot be computed: {str(error).splitlines()[0]}"
+        raise ValueError(msg) from error
+    matrix = np.asarray(coded, np.float64)
+    return Design(formula, matrix, tuple(map(str, coded.columns)), frame, coded.model_spec, tuple(notes))
+
+
+def checked(design: Design) -> Design:
+    """The design itself, if its coefficients can be estimated and leave replicates for the dispersions."""
+    n_samples, n_coefficients = design.matrix.shape
+    if not n_coefficients:
+        msg = f'There is no coefficient in {design.title}; "~ 1" has an intercept alone.'
+        raise ValueError(msg)
+    wrong = np.argwhere(~np.isfinite(design.matrix))
+    if len(wrong):
+        row, column = wrong[0]
+        msg = f"{design.names[column]!r} of {design.title} is {design.matrix[row, column]} in sample number {row}."
+        raise ValueError(msg)
+    dependent = dependent_column(design.matrix, TOLERANCE)
+    if dependent is not None:
+        raise ValueError(explanation(design, *dependent))
+    if n_samples <= n_coefficients:
         msg = (
-            f"The design {formula} has {n_coefficients} coefficients for {n_cells} samples, which leaves nothing to "
-            "estimate dispersions from: take a smaller design, or more replicates."
+            f"There are {n_samples} samples for the {n_coefficients} coefficients of {design.title}, which leaves "
+            "nothing to estimate dispersions from: take a smaller design, or more replicates."
         )
         raise ValueError(msg)
     return design
 
 
-def contrast_vector(design: Design, contrast: Contrast) -> np.ndarray:
-    """Weights of the coefficients in a contrast, an array of shape (n_coefficients,).
-
-    None is the last coefficient, a text names one, and ``(factor, level, reference)`` compares two levels, with other
-    factors at their first level and covariates at their mean.
+def check_nested(full: Design, reduced: Design) -> None:
+    """Make sure that a likelihood ratio test compares a model with a part of itself.
 
     Raises
     ------
     ValueError
-        There is no such coefficient, factor or level.
+        The reduced design has other samples, no fewer coefficients, or a column that the full design cannot express.
     """
-    if contrast is None:
-        return np.eye(len(design.names))[-1]
-    if isinstance(contrast, str):
-        if contrast not in design.names:
-            msg = f"There is no coefficient {contrast!r} in {design.formula}; there are {_list(design.names)}."
-            raise ValueError(msg)
-        return np.eye(len(design.names))[design.names.index(contrast)]
-    if len(contrast) != 3:
-        msg = f'A contrast is (factor, level, reference), such as ("dex", "trt", "untrt"), not {contrast!r}.'
+    if len(reduced.matrix) != len(full.matrix):
+        msg = f"The full design has {len(full.matrix)} samples, the reduced one {len(reduced.matrix)}."
         raise ValueError(msg)
-    factor, *pair = contrast
-    levels = _levels(design, factor)
-    for level in pair:
-        if level not in levels:
-            msg = f"{factor!r} has no level {level!r}; it has {_list(levels)}."
-            raise ValueError(msg)
-    rows = _typical(design)
-    rows[factor] = rows[factor].astype(object)
-    rows[factor] = np.array(pair, dtype=object)
-    rows[factor] = rows[factor].astype(design.frame[factor].dtype)
-    coded = np.asarray(design.spec.get_model_matrix(rows), np.float64)
-    return coded[0] - coded[1]
-
-
-def _parsed(formula: str):
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
-    try:
-        parsed = Formula(formula)
-    except (FormulaicError, SyntaxError) as error:
-        msg = f"The design {formula!r} cannot be read as a formula: {str(error).splitlines()[0]}"
-        raise ValueError(msg) from error
-    if hasattr(parsed, "lhs") or hasattr(parsed, "rhs"):
-        msg = f'The design {formula!r} has a left side; write the right side alone, such as "~ batch + condition".'
-        raise ValueError(msg)
-    for factor in _factors(parsed):
-        if factor.eval_method.value == "python":
-            _check_harmless(formula, factor.expr)
-    return parsed
-
-
-def _factors(parsed) -> list:
-    return [factor for term in parsed for factor in term.factors]
-
-
-def _check_harmless(formula: str, expression: str) -> None:
-    """Refuse anything but columns, numbers and known functions: a design can come from somebody else's file."""
-    try:
-        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
-    except SyntaxError as error:
-        msg = f"The design {formula!r} has a part that cannot be read: {expression!r}."
-        raise ValueError(msg) from error
-    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    known = all(ast.unparse(call) in FUNCTIONS for call in calls)
-    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    known = known and all(ast.unparse(node) in FUNCTIONS for node in attributes)
-    if known and all(isinstance(node, ALLOWED) for node in nodes):
-        return
-    there = ", ".join(sorted(FUNCTIONS))
-    msg = f"The design {formula!r} computes {expression!r}; a design takes columns, numbers and the functions {there}."
-    raise ValueError(msg)
-
-
-def _column(name: str, column: Codes | np.ndarray):
-    import pandas as pd
-
-    if not isinstance(column, Codes):
-        return np.asarray(column)
-    if column.n_levels < 2:
-        msg = f"{name!r} has the one level {column.levels[0]!r} and explains nothing: leave it out of the design."
-        raise ValueError(msg)
-    return pd.Categorical.from_codes(np.asarray(column.codes), list(column.levels))
-
-
-def _check_rank(design: Design) -> None:
-    scaled = design.matrix / np.maximum(np.linalg.norm(design.matrix, axis=0), 1e-300)
-    for last in range(scaled.shape[1]):
-        before, column = scaled[:, :last], scaled[:, last]
-        weights = np.linalg.lstsq(before, column, rcond=None)[0] if last else np.zeros(0)
-        if np.linalg.norm(column - before @ weights) > 1e-7 and column.any():
-            continue
-        partners = [name for name, weight in zip(design.names, weights, strict=False) if abs(weight) > 1e-7]
-        why = f"follows from {_list(partners)}" if partners else "is zero"
+    span, _ = np.linalg.qr(full.matrix)
+    scaled = reduced.matrix / np.linalg.norm(reduced.matrix, axis=0)
+    left = np.linalg.norm(scaled - span @ (span.T @ scaled), axis=0)
+    outside = [name for name, rest in zip(reduced.names, left, strict=True) if rest > TOLERANCE]
+    if outside:
         msg = (
-            f"The coefficients of {design.formula} cannot be told apart: {design.names[last]!r} {why}. They are "
-            "confounded in the data (or one combination has no cells): take one of them out of the design."
+            f"The reduced design has {listed(outside)}, which the full design with {listed(full.names)} does not "
+            "contain: take terms away from the full design to reduce it."
         )
         raise ValueError(msg)
-
-
-def _levels(design: Design, factor: str) -> list[str]:
-    if factor not in design.frame:
-        msg = f"The design {design.formula} has no factor {factor!r}; it has {_list(design.frame.columns)}."
+    if reduced.matrix.shape[1] >= full.matrix.shape[1]:
+        msg = (
+            "The reduced design has as many coefficients as the full one, so there is nothing to test: take away the "
+            "terms whose effect is in question."
+        )
         raise ValueError(msg)
-    column = design.frame[factor]
-    if not hasattr(column, "cat"):
-        msg = f"{factor!r} is a number: name its coefficient instead, one of {_list(design.names)}."
-        raise ValueError(msg)
-    return list(column.cat.categories)
-
-
-def _typical(design: Design):
-    """Two equal rows: every factor at its first level, every covariate at its mean."""
-    import pandas as pd
-
-    first = {
-        name: pd.Categorical([column.cat.categories[0]] * 2, column.cat.categories)
-        if hasattr(column, "cat")
-        else [float(column.mean())] * 2
-        for name, column in design.frame.items()
-    }
-    return pd.DataFrame(first, index=range(2))
-
-
-def _list(names) -> str:
-    return ", ".join(repr(str(name)) for name in names)
