@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,19 @@ class GeneCounts:
     def of(cls, y: np.ndarray) -> GeneCounts:
         """Counts from an array of shape (n_genes, n_samples)."""
         return cls(RowBlocks(np.ascontiguousarray(y.T), dtype=np.float64))
+
+    def with_rows(self, at: np.ndarray, y: np.ndarray) -> GeneCounts:
+        """The same genes with other counts for some of them, of shape (len(at), n_samples)."""
+        other = copy(self)
+        if sparse.issparse(self._rows):
+            order = np.arange(len(self))
+            order[at] = len(self) + np.arange(len(at))
+            other._rows = sparse.vstack([self._rows, sparse.csr_matrix(y)], format="csr")[order]
+        else:
+            other._rows = self._rows.copy()
+            other._rows[at] = y
+        other._values, other._times = _tally(other._rows)
+        return other
 
     def __len__(self) -> int:
         return len(self.genes)

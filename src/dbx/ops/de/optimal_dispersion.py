@@ -8,12 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.de.dispersion import SMALLEST, posterior
+from dbx.ops.de.genes import GeneCounts, blocks
+from dbx.ops.de.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
 
 GRID = 9
 MAX_ITER = 60
 PRECISION = 1e-9
 """Of the logarithm of a dispersion."""
+
+
+def optimal_dispersions(
+    counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None = None
+) -> np.ndarray:
+    """Dispersions at the maximum of the likelihood, or under ``prior`` of the posterior; of shape (n_genes,).
+
+    They have a derivative, which those of :func:`dbx.ops.de.search.search_dispersions` lack.
+    """
+    profile, bound = Posterior(counts, means, design, prior), largest(counts.n_samples)
+    found = np.empty(len(counts))
+    with jax.enable_x64(True):
+        for at in blocks(np.arange(len(counts)), counts.block_size):
+            found[at] = optimal_dispersion(bound, *profile.data(at))
+    return np.clip(found, SMALLEST, bound)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,0 +1,81 @@
+"""The Cox-Reid adjusted profile likelihood of dispersions, under a prior if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.de.genes import GeneCounts, blocks
+from dbx.ops.de.likelihood import log_rising, log_rising_slope
+from dbx.ops.de.linear import gram, sweep
+
+SMALLEST = 1e-8
+"""Lower bound of dispersions."""
+
+Means = Callable[[np.ndarray], np.ndarray]
+"""Means of some genes, an array of shape (n_genes, n_samples)."""
+
+
+
+def largest(n_samples: int) -> float:
+    """Upper bound of dispersions."""
+    return float(max(10, n_samples))
+
+
+class Prior(NamedTuple):
+    """A normal prior of the log dispersion of each gene."""
+
+    log_mean: np.ndarray
+    variance: float
+
+
+class Posterior:
+    """Log posterior of the log dispersion of every gene."""
+
+    def __init__(self, counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None):
+        self.counts, self.means, self.design = counts, means, design
+        n_genes = len(counts)
+        self.prior_mean = np.zeros(n_genes) if prior is None else prior.log_mean
+        self.precision = 0.0 if prior is None else 1 / prior.variance
+
+    def data(self, at: np.ndarray) -> tuple:
+        """Everything that the posterior of some genes depends on."""
+        given = (self.counts.take(at), *self.counts.tally(at), self.means(at))
+        return (*given, self.design, self.prior_mean[at], self.precision)
+
+    def at(self, x: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(height, slope) at the log dispersions of some genes."""
+        height, slope = np.empty(len(x)), np.empty(len(x))
+        with jax.enable_x64(True):
+            for at in blocks(np.arange(len(x)), self.counts.block_size):
+                height[at], slope[at] = _evaluate(x[at], *self.data(genes[at]))
+        return height, slope
+
+
+def posterior(x, y, values, times, mu, design, prior_mean, precision):
+    """(log posterior, slope) of each gene at the log dispersions ``x``; arrays of shape (n_genes,).
+
+    The negative binomial likelihood at the fitted means less half the log determinant of the information on the
+    coefficients, which pays for having fitted them (Cox and Reid, J. R. Stat. Soc. B, 1987; McCarthy, Chen and Smyth,
+    Nucleic Acids Res., 2012), and a normal prior.
+    """
+    dispersion, size = jnp.exp(x)[:, None], jnp.exp(-x)[:, None]
+    weight = mu / (1 + dispersion * mu)
+    bread, log_determinant = sweep(gram(weight, design))
+    trace = jnp.einsum("gpq,gqp->g", bread, gram(weight**2, design))
+    log_scale = jnp.log1p(dispersion * mu)
+    height = (times * log_rising(values, size)).sum(axis=1) - ((y + size) * log_scale).sum(axis=1)
+    slope = (times * log_rising_slope(values, size)).sum(axis=1)
+    slope += ((size + y) * mu / (size * (size + mu)) - log_scale).sum(axis=1)
+    off = x - prior_mean
+    return (
+        height - log_determinant / 2 - precision * off**2 / 2,
+        dispersion[:, 0] * trace / 2 - size[:, 0] * slope - precision * off,
+    )
+
+
+_evaluate = jax.jit(posterior)
