@@ -20,6 +20,10 @@ STEPS = 4
 """Iterations before genes that are done make room."""
 TOLERANCE = 1e-14
 """Iterations end when the squared length of a step, in standard errors, is below this."""
+ROUNDING = 1e-12
+"""A step may lose this share of the height."""
+FLATTEST = 0.05
+"""Newton's own step is taken where the prior leaves more than this share of the curvature."""
 FARTHEST = 4.0
 """No step changes the logarithm of a mean by more."""
 
@@ -36,7 +40,7 @@ class Shrunken(NamedTuple):
 
 
 class State(NamedTuple):
-    """Of the iterations, a row for each gene and start."""
+    """Of the iterations, a row for each gene."""
 
     beta: np.ndarray
     height: np.ndarray
@@ -54,9 +58,9 @@ class Posterior(NamedTuple):
 
     design: np.ndarray
     size_factors: np.ndarray
-    scale: np.ndarray
-    coefficient: np.ndarray
-    """Array of shape (n_coefficients,): True for the one that is shrunk."""
+    scale: float
+    shrunken: np.ndarray
+    """Array of shape (n_coefficients,): True for the one that is."""
 
 
 def prior_scale(change: np.ndarray, error: np.ndarray) -> float:
@@ -104,13 +108,12 @@ def apeglm(
     size_factors: np.ndarray,
     dispersion: np.ndarray,
     coefficient: int,
-    beta: np.ndarray,
     scale: float,
 ) -> Shrunken:
     """Shrink one coefficient of each gene by a Cauchy prior.
 
-    The posterior can have two peaks, one near the maximum likelihood estimate and one near zero: both are climbed, and
-    the higher one counts.
+    A few genes' posteriors have two peaks, one near zero and one near the maximum likelihood estimate. The climb starts
+    at no change and takes the peak nearer to zero, as R's apeglm does with hardly an exception.
 
     Parameters
     ----------
@@ -122,24 +125,20 @@ def apeglm(
         Array of shape (n_genes,).
     coefficient
         Number of the coefficient that is shrunk; the others have a normal prior of standard deviation 15.
-    beta
-        Maximum likelihood coefficients in natural logarithms, an array of shape (n_genes, n_coefficients).
     scale
         From :func:`prior_scale`.
     """
-    n_genes, n_coefficients = beta.shape
-    shared = Posterior(design, size_factors, np.float64(scale), np.arange(n_coefficients) == coefficient)
-    starts = np.concatenate([beta, _flat(counts, design, size_factors)])
-    n = len(starts)
-    state = State(starts, np.full(n, -np.inf), np.ones(n), np.ones(n), np.zeros(n, np.int32), np.ones(n, bool))
+    shared = Posterior(design, size_factors, scale, np.arange(design.shape[1]) == coefficient)
+    n = len(counts)
+    start = _no_change(counts, design, size_factors)
+    state = State(start, np.full(n, -np.inf), np.ones(n), np.ones(n), np.zeros(n, np.int32), np.ones(n, bool))
 
     def data(at):
-        return shared, counts.take(at % n_genes), dispersion[at % n_genes]
+        return shared, counts.take(at), dispersion[at]
 
     with jax.enable_x64(True):
         state = iterate(_advance, state, data, counts.block_size)
-    best = np.arange(n_genes) + n_genes * (state.height[n_genes:] > state.height[:n_genes])
-    change, error = state.beta[best, coefficient], np.sqrt(state.variance[best])
+    change, error = state.beta[:, coefficient], np.sqrt(state.variance)
     return Shrunken(change, error, special.ndtr(-np.abs(change) / error))
 
 
@@ -154,8 +153,8 @@ def s_values(false_sign_rate: np.ndarray) -> np.ndarray:
     return values
 
 
-def _flat(counts: GeneCounts, design: np.ndarray, size_factors: np.ndarray) -> np.ndarray:
-    """Coefficients of no change, as near as the design comes to it."""
+def _no_change(counts: GeneCounts, design: np.ndarray, size_factors: np.ndarray) -> np.ndarray:
+    """Coefficients of one mean for all samples, as near as the design comes to it."""
     means = np.concatenate([(y / size_factors).mean(axis=1) for _, y in counts.parts()])
     return np.outer(np.log(means), projection(design).sum(axis=0))
 
@@ -164,40 +163,57 @@ def _flat(counts: GeneCounts, design: np.ndarray, size_factors: np.ndarray) -> n
 def _advance(shared: Posterior, y, dispersion, state: State) -> State:
     """A few steps of a block of genes."""
     dispersion, log_factors = dispersion[:, None], jnp.log(shared.size_factors)
-    shrunken, width = shared.coefficient, shared.scale**2
 
-    def height(beta):
-        log_mu = beta @ shared.design.T + log_factors
-        fit = y * log_mu - (y + 1 / dispersion) * jnp.log1p(dispersion * jnp.exp(log_mu))
-        prior = jnp.where(shrunken, jnp.log1p(beta**2 / width), beta**2 / (2 * OTHERS_VARIANCE))
-        return fit.sum(axis=1) - prior.sum(axis=1)
-
-    def newton(beta):
-        """Newton's step and the variance of the shrunken coefficient."""
-        mu = jnp.exp(beta @ shared.design.T + log_factors)
-        share = 1 / (1 + dispersion * mu)
-        tail = 2 / (width + beta**2)
-        slope = ((y - mu) * share) @ shared.design - beta * jnp.where(shrunken, tail, 1 / OTHERS_VARIANCE)
-        information = gram(mu * share**2 * (1 + dispersion * y), shared.design)
-        bread = inverse(information + jnp.diag(jnp.where(shrunken, TINY, 1 / OTHERS_VARIANCE)))
-        column = bread @ shrunken.astype(beta.dtype)
-        own, tail, square = (
-            (values * shrunken).sum(axis=1) for values in (column, tail, beta**2)
+    def step(_, state):
+        newton, length, variance = _newton(shared, y, dispersion, log_factors, state.beta)
+        reach = jnp.minimum(state.reach, FARTHEST / jnp.abs(newton @ shared.design.T).max(axis=1))
+        beta = state.beta + reach[:, None] * newton
+        height = _height(shared, y, dispersion, log_factors, beta)
+        better = height >= state.height - ROUNDING * jnp.abs(height)
+        n_iter = state.n_iter + 1
+        moved = State(
+            jnp.where(better[:, None], beta, state.beta),
+            jnp.where(better, height, state.height),
+            variance,
+            jnp.where(better, jnp.minimum(4 * reach, 1), reach / 4),
+            n_iter,
+            (length > TOLERANCE) & (n_iter < MAX_ITER),
         )
-        curvature = tail * (width - square) / (width + square)
-        peaked = 1 + own * curvature
-        # Far from zero the prior is convex. Where that outweighs the data, the parabola below it that touches it in
-        # the present point and its mirror image takes its place.
-        curvature = jnp.where(peaked > FLATTEST, curvature, tail)
-        along = jnp.einsum("gpq,gq->gp", bread, slope)
-        shared_part = curvature * (along * shrunken).sum(axis=1) / (1 + own * curvature)
-        step = along - column * shared_part[:, None]
-        return step, (step * slope).sum(axis=1), own / jnp.where(peaked > 0, peaked, jnp.nan)
+        active = state.active
+        return State(
+            jnp.where(active[:, None], moved.beta, state.beta),
+            *(jnp.where(active, new, old) for new, old in zip(moved[1:], state[1:], strict=True)),
+        )
 
-    def advance(_, state):
-        step, length, variance = newton(state.beta)
-        farthest = jnp.abs(step @ shared.design.T).max(axis=1)
-        reach = jnp.minimum(state.reach, FARTHEST / farthest)
-        beta = state.beta + reach[:, None] * step
-        ...
-    return jax.lax.fori_loop(0, STEPS, advance, state)
+    return jax.lax.fori_loop(0, STEPS, step, state)
+
+
+def _height(shared: Posterior, y, dispersion, log_factors, beta):
+    """Log posterior density of each gene, without what does not depend on the coefficients."""
+    log_mu = beta @ shared.design.T + log_factors
+    fit = y * log_mu - (y + 1 / dispersion) * jnp.log1p(dispersion * jnp.exp(log_mu))
+    cauchy, normal = jnp.log1p((beta / shared.scale) ** 2), beta**2 / (2 * OTHERS_VARIANCE)
+    return fit.sum(axis=1) - jnp.where(shared.shrunken, cauchy, normal).sum(axis=1)
+
+
+def _newton(shared: Posterior, y, dispersion, log_factors, beta):
+    """Newton's step, its squared length in standard errors, and the variance of the shrunken coefficient.
+
+    Far from zero the Cauchy prior is convex. Where that outweighs the data Newton's step leads down; there the prior
+    is replaced by the parabola below it that touches it in the present point and its mirror image.
+    """
+    mu = jnp.exp(beta @ shared.design.T + log_factors)
+    share = 1 / (1 + dispersion * mu)
+    square = shared.scale**2 + beta**2
+    parabola = jnp.where(shared.shrunken, 2 / square, 1 / OTHERS_VARIANCE)
+    slope = ((y - mu) * share) @ shared.design - beta * parabola
+    information = gram(mu * share**2 * (1 + dispersion * y), shared.design)
+    bread = inverse(information + parabola[:, :, None] * jnp.eye(beta.shape[1]))
+    column = bread @ shared.shrunken.astype(beta.dtype)
+    own = (column * shared.shrunken).sum(axis=1)
+    convexity = (4 * (beta / square) ** 2 * shared.shrunken).sum(axis=1)
+    left = 1 - own * convexity
+    newton = jnp.einsum("gpq,gq->gp", bread, slope)
+    more = jnp.where(left > FLATTEST, convexity / left, 0) * (newton * shared.shrunken).sum(axis=1)
+    newton = newton + column * more[:, None]
+    return newton, (newton * slope).sum(axis=1), own / left

@@ -225,9 +225,8 @@ def _refitted(model: Model, outliers: _Outliers, settings: Settings) -> Model:
     changed = np.flatnonzero(outliers.changed)
 
     def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Values of all genes with those of the changed ones; nothing is left of a gene that has no counts now."""
+        """Values of all genes with those of the changed ones; a gene that has no counts now keeps its dispersions."""
         values = old.copy()
-        values[changed] = np.nan if old.dtype == np.float64 else 0
         values[changed[counts.genes]] = new
         return values
 

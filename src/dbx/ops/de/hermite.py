@@ -22,7 +22,8 @@ def interpolate(knots, x):
     left = xp.clip(xp.searchsorted(at, x, side="right") - 1, 0, len(at) - 2)
     right = left + 1
     width = at[right] - at[left]
-    inside = xp.clip(x, at[0], at[-1])
+    # not clip: at an outer knot itself it would halve the gradient
+    inside = xp.where(x < at[0], at[0], xp.where(x > at[-1], at[-1], x))
     t = (inside - at[left]) / width
     s = 1 - t
     rise = value[right] * t**2 * (1 + 2 * s) + value[left] * s**2 * (1 + 2 * t)

@@ -39,6 +39,8 @@ class Posterior:
     def __init__(self, counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None):
         self.counts, self.means, self.design = counts, means, design
         n_genes = len(counts)
+        self.has_prior = prior is not None
+        self.block_size = counts.block_size
         self.prior_mean = np.zeros(n_genes) if prior is None else prior.log_mean
         self.precision = 0.0 if prior is None else 1 / prior.variance
 

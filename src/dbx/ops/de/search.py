@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from dbx.ops.de.genes import GeneCounts, iterate
-from dbx.ops.de.linear import products
+from dbx.ops.de.linear import gram
 from dbx.ops.de.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
 
 MAX_ITER = 100
@@ -20,8 +21,13 @@ LOWEST, HIGHEST = -30.0, 10.0
 """Bounds of a step, log dispersions."""
 STEPS = 8
 """Iterations before genes that are done make room."""
+HALF_LOG_TAU = np.log(2 * np.pi) / 2
 GRID = 20
-GRID_GENES = 64
+GRID_GENES = 256
+ROUNDED_BELOW = 1e-4
+"""Below this rounding can decide where a search ends."""
+ROUNDED_SAMPLES = 1000
+"""With more samples than DESeq2 is used for, rounding is not worth repeating."""
 
 
 class Search(NamedTuple):
@@ -62,81 +68,127 @@ def search_dispersions(
     prior
         Of the log dispersions: the maximum of the posterior is searched, else of the likelihood.
     """
-    profile = Posterior(counts, means, design, prior)
-    begin = _begin(profile, np.log(start))
+    profile, bound = Posterior(counts, means, design, prior), largest(counts.n_samples)
+    x, found = np.log(start), np.empty(len(start))
+    rounded = (start < ROUNDED_BELOW) & (counts.n_samples <= ROUNDED_SAMPLES)
+    exact = np.flatnonzero(~rounded)
+    found[exact] = _finish(*_search(profile, x[exact], exact), profile, exact, start[exact], bound)
+    rounded |= (found < ROUNDED_BELOW / 10) & (counts.n_samples <= ROUNDED_SAMPLES)
+    genes = np.flatnonzero(rounded)
+    for at in np.array_split(genes, -(-len(genes) // counts.block_size)) if len(genes) else ():
+        found[at] = _finish(*_search_rounded(profile, x[at], at), profile, at, start[at], bound)
+    return np.clip(found, SMALLEST, bound)
+
+
+def _search(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tuple[Search, Search]:
+    """(begin, end) of the searches of some genes."""
+    begin = _begin(x, *profile.at(x, genes))
     with jax.enable_x64(True):
-        end = iterate(_advance, Search(*map(np.copy, begin)), profile.data, counts.block_size)
-    bound = largest(counts.n_samples)
-    dispersion = np.minimum(np.exp(end.x), bound)
-    if prior is None:
-        no_gain = end.height < begin.height + np.abs(begin.height) / 1e6
-        dispersion = np.where(no_gain, start, dispersion)
-    lost = (end.n_iter == MAX_ITER) | ((end.n_iter == 1) & (prior is None))
-    lost = np.flatnonzero(lost & (dispersion > 10 * SMALLEST) if prior is None else lost)
-    for i in range(0, len(lost), GRID_GENES):
-        at = lost[i : i + GRID_GENES]
-        dispersion[at] = np.exp(_best_of_grid(profile, at, bound))
-    return np.clip(dispersion, SMALLEST, bound)
+        end = iterate(_advance, Search(*map(np.copy, begin)), lambda at: profile.data(genes[at]), profile.block_size)
+    return begin, end
 
 
-def _begin(profile: Posterior, x: np.ndarray) -> Search:
-    height, slope = profile.at(x, np.arange(len(x)))
+def _begin(x: np.ndarray, height: np.ndarray, slope: np.ndarray) -> Search:
     none = np.zeros(len(x), np.int32)
     return Search(x, height, slope, np.ones(len(x)), none, none, np.ones(len(x), bool))
+
+
+def _finish(begin: Search, end: Search, profile: Posterior, genes, start, bound: float) -> np.ndarray:
+    """Dispersions of some genes where their searches ended, or what is taken instead."""
+    found = np.minimum(np.exp(end.x), bound)
+    lost = end.n_iter == MAX_ITER
+    if not profile.has_prior:
+        found = np.where(end.height < begin.height + np.abs(begin.height) / 1e6, start, found)
+        lost = (lost | (end.n_iter == 1)) & (found > 10 * SMALLEST)
+    lost = np.flatnonzero(lost)
+    for i in range(0, len(lost), GRID_GENES):
+        at = lost[i : i + GRID_GENES]
+        found[at] = np.exp(_best_of_grid(profile, genes[at], bound))
+    return found
 
 
 @jax.jit
 def _advance(*arguments) -> Search:
     """A few steps of the line searches of a block of genes."""
     *given, state = arguments
+    return jax.lax.fori_loop(0, STEPS, lambda _, state: _step(state, lambda x: posterior(x, *given), jnp), state)
 
-    def step(_, state: Search) -> Search:
-        aim = state.x + state.kappa * state.slope
-        kappa = jnp.where(aim < LOWEST, (LOWEST - state.x) / state.slope, state.kappa)
-        kappa = jnp.where(aim > HIGHEST, (HIGHEST - state.x) / state.slope, kappa)
-        x = state.x + kappa * state.slope
-        height, slope = posterior(x, *given)
-        accepted = height >= state.height + kappa * ARMIJO * state.slope**2
-        small, floored = height - state.height < TOLERANCE, x < np.log(SMALLEST / 10)
-        n_accepted = state.n_accepted + accepted
-        longer = jnp.minimum(kappa * 1.1, 1.0)
-        longer = jnp.where(n_accepted % 5 == 0, longer / 2, longer)
-        n_iter = state.n_iter + 1
-        moved = Search(
-            jnp.where(accepted, x, state.x),
-            jnp.where(accepted & (small | ~floored), height, state.height),
-            jnp.where(accepted & ~small & ~floored, slope, state.slope),
-            jnp.where(accepted, longer, kappa / 2),
-            n_iter,
-            n_accepted,
-            ~(accepted & (small | floored)) & (n_iter < MAX_ITER),
-        )
-        return Search(*(jnp.where(state.active, new, old) for new, old in zip(moved, state, strict=True)))
 
-    return jax.lax.fori_loop(0, STEPS, step, state)
+def _search_rounded(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tuple[Search, Search]:
+    """The same in the floating-point numbers that R sees.
+
+    Where the likelihood hardly depends on the dispersion, differences of log gammas have lost the digits that would
+    tell one from another, and their rounding decides whether a step gains enough.
+    """
+    begin = _begin(x, *_rounded(x, profile, genes))
+    state = Search(*map(np.copy, begin))
+    while state.active.any():
+        at = np.flatnonzero(state.active)
+        moved = _step(Search(*(values[at] for values in state)), lambda x, at=at: _rounded(x, profile, genes[at]), np)
+        for values, new in zip(state, moved, strict=True):
+            values[at] = new
+    return begin, state
+
+
+def _step(state: Search, evaluate: Callable, xp) -> Search:
+    """One step of each line search, ``evaluate`` giving heights and slopes."""
+    aim = state.x + state.kappa * state.slope
+    kappa = xp.where(aim < LOWEST, (LOWEST - state.x) / state.slope, state.kappa)
+    kappa = xp.where(aim > HIGHEST, (HIGHEST - state.x) / state.slope, kappa)
+    x = state.x + kappa * state.slope
+    height, slope = evaluate(x)
+    accepted = height >= state.height + kappa * ARMIJO * state.slope**2
+    small, floored = height - state.height < TOLERANCE, x < np.log(SMALLEST / 10)
+    n_accepted = state.n_accepted + accepted
+    longer = xp.minimum(kappa * 1.1, 1.0)
+    longer = xp.where(n_accepted % 5 == 0, longer / 2, longer)
+    n_iter = state.n_iter + 1
+    moved = Search(
+        xp.where(accepted, x, state.x),
+        xp.where(accepted & (small | ~floored), height, state.height),
+        xp.where(accepted & ~small & ~floored, slope, state.slope),
+        xp.where(accepted, longer, kappa / 2),
+        n_iter,
+        n_accepted,
+        ~(accepted & (small | floored)) & (n_iter < MAX_ITER),
+    )
+    return Search(*(xp.where(state.active, new, old) for new, old in zip(moved, state, strict=True)))
 
 
 def _best_of_grid(profile: Posterior, genes: np.ndarray, bound: float) -> np.ndarray:
-    """The best of 20 log dispersions, then of 20 around it, in the floating-point numbers that R sees.
-
-    Where the likelihood hardly depends on dispersions of 1e-8, differences of log gammas have lost the digits that
-    would tell the best one, and their rounding decides.
-    """
-    y, mu = profile.counts.take(genes)[..., None], profile.means(genes)[..., None]
-    lost = (profile.prior_mean[genes], profile.precision, profile.design)
-    coarse = np.broadcast_to(np.linspace(np.log(SMALLEST), np.log(bound), GRID), (len(genes), GRID))
-    best = np.take_along_axis(coarse, _heights(coarse, y, mu, *lost).argmax(axis=1)[:, None], axis=1)
-    step = coarse[0, 1] - coarse[0, 0]
-    fine = best + np.linspace(-step, step, GRID)
-    return np.take_along_axis(fine, _heights(fine, y, mu, *lost).argmax(axis=1)[:, None], axis=1)[:, 0]
+    """The best of 20 log dispersions, then of 20 around it, in rounded numbers too."""
+    coarse = np.linspace(np.log(SMALLEST), np.log(bound), GRID)
+    step = coarse[1] - coarse[0]
+    best = coarse[_heights(coarse[:, None], profile, genes).argmax(axis=0)]
+    fine = best + np.linspace(-step, step, GRID)[:, None]
+    return fine[_heights(fine, profile, genes).argmax(axis=0), np.arange(len(genes))]
 
 
-def _heights(x, y, mu, prior_mean, precision, design) -> np.ndarray:
-    """Log posterior on a grid ``x`` of shape (n_genes, n_values)."""
+def _heights(grid: np.ndarray, profile: Posterior, genes: np.ndarray) -> np.ndarray:
+    return np.array([_rounded(np.broadcast_to(x, len(genes)), profile, genes)[0] for x in grid])
+
+
+def _rounded(x: np.ndarray, profile: Posterior, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(log posterior, slope) of some genes by the textbook formula, an array of shape (n_genes,) each."""
+    y, mu, design = profile.counts.take(genes), profile.means(genes), profile.design
     dispersion = np.exp(x)[:, None]
-    size = 1 / dispersion
-    likelihood = special.gammaln(y + size) - special.gammaln(size) - y * np.log(mu + size)
-    likelihood = (likelihood - size * np.log(1 + mu * dispersion)).sum(axis=1)
-    weight = np.moveaxis(mu / (1 + mu * dispersion), 1, 2)
-    _, log_determinant = np.linalg.slogdet((weight @ products(design)).reshape(*x.shape, *2 * design.shape[1:]))
-    return likelihood - log_determinant / 2 - precision * (x - prior_mean[:, None]) ** 2 / 2
+    size, scale = 1 / dispersion, 1 + mu * dispersion
+    log_scale = np.log(scale)
+    height = _log_gamma(y + size) - _log_gamma(size) - y * np.log(mu + size) - size * log_scale
+    slope = special.digamma(size) + log_scale - mu * dispersion / scale - special.digamma(y + size) + y / (mu + size)
+    weight = mu / scale
+    information = gram(weight, design)
+    trace = np.einsum("gpq,gqp->g", np.linalg.inv(information), gram(weight**2, design))
+    off = x - profile.prior_mean[genes]
+    return (
+        np.cumsum(height, axis=1)[:, -1] - np.linalg.slogdet(information)[1] / 2 - profile.precision * off**2 / 2,
+        (size**2 * slope).sum(axis=1) * dispersion[:, 0] + dispersion[:, 0] * trace / 2 - profile.precision * off,
+    )
+
+
+def _log_gamma(x: np.ndarray) -> np.ndarray:
+    """Log gamma, from 10 on by Stirling's series with R's order of operations."""
+    series = HALF_LOG_TAU + (x - 0.5) * np.log(x) - x + 1 / (12 * x)
+    small = x < 1e4
+    series[small] = special.gammaln(x[small])
+    return series

@@ -1,8 +1,8 @@
 """Curves that make the variance of negative binomial counts the same at every mean, on the scale of log2.
 
 The curve is the integral of 1 / sqrt(v(q)) over normalised counts q, where v(q) = q / s + dispersion(q) q^2 (Anders and
-Huber, Genome Biology, 2010). It is known in closed form for two trends of the dispersion; for the local one the integral
-is summed up on a grid, as DESeq2 does. A curve is an array whose shape says which it is: (2,) the coefficients of a
+Huber, Genome Biology, 2010). It is known in closed form for two trends of the dispersion; for the local one it is
+summed up on a grid, as DESeq2 does. A curve is an array whose shape says which it is: (2,) the coefficients of a
 parametric trend, (1,) a dispersion that is the same everywhere, (3, n_knots) a piecewise cubic in asinh(q).
 """
 
@@ -45,13 +45,14 @@ def stabilising_curve(trend: Trend, factors: np.ndarray, mean: np.ndarray, large
     grid = np.sinh(np.linspace(0, np.arcsinh(largest), N_GRID))[1:]
     density = 1 / np.sqrt(trend(grid) * grid**2 + np.mean(1 / factors) * grid)
     area = np.cumsum(np.diff(grid) * (density[1:] + density[:-1]) / 2)
+    # each sum is set at the middle of its last cell, not at the end: so does DESeq2
     knots = _spline(np.arcsinh((grid[1:] + grid[:-1]) / 2), area)
     knots = _extended(_extended(knots, 0.0, 0), np.arcsinh(largest), -1)
     low, high = np.quantile(mean, MATCHED)
     if not 0 < low < high:
         msg = (
-            f"Only {np.count_nonzero(mean)} of {len(mean)} genes have counts, too few to scale the curve of a local trend: "
-            "filter out genes without counts first, or choose another fit_type."
+            f"Only {np.count_nonzero(mean)} of {len(mean)} genes have counts, too few to scale the curve of a local "
+            "trend: filter out genes without counts first, or choose another fit_type."
         )
         raise ValueError(msg)
     at_low, at_high = interpolate(knots, np.arcsinh([low, high]))
