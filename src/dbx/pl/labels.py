@@ -7,23 +7,36 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 
 TURNS = np.deg2rad([0, 22.5, -22.5, 45, -45, 67.5, -67.5, 90, -90, 112.5, -112.5, 135, -135, 157.5, -157.5, 180])
 """Directions from a point to its label, from outwards round to inwards."""
-GAPS = (3, 8, 14, 21, 29, 39, 51, 65, 81, 100)
-"""Gaps between a point and its label, in points."""
-COVERED, AWAY, TURNED = 1.0, 0.12, 0.15
-"""What it costs to cover a point, to be a point of length away, and to turn by a radian."""
+GAPS = (2, 8, 14, 21, 29, 39, 51, 65, 81, 100)
+"""Gaps between the edge of a point and its label, in points."""
+CLEAR, REACH = 2.5, 110.0
+"""How near another point makes a label ambiguous, and beyond what it cannot matter, in points."""
+COVERED, AWAY, TURNED, CROSSED = 1.0, 0.12, 0.15, 6.0
+"""What it costs to cover points (times the root of their number), to be a point of length away, to turn by a radian,
+and to cross the line or the label of another point."""
 
 
 def label_points(
-    ax: Axes, x: np.ndarray, y: np.ndarray, labels: Sequence[str], others: np.ndarray, *, fontsize: float = 7.5
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: Sequence[str],
+    others: np.ndarray,
+    *,
+    radius: float = 2.0,
+    fontsize: float = 7.5,
 ) -> None:
     """Write a label at each point (x, y), joined to it by a thin line where it stands apart.
 
     Each label in turn takes the cheapest of some places around its point: near and outwards, inside the axes, clear of
-    the labels before it and of as many as can be of the points ``others``, an array of shape (n_points, 2).
+    the labels before it, of what is written in the axes, and of as many as can be of the points ``others``, an array of
+    shape (n_points, 2). Points have a ``radius``, in points of length.
     """
     ax.figure.draw_without_rendering()  # settles limits and layout
     scale = ax.figure.dpi / 72
@@ -32,31 +45,49 @@ def label_points(
     crowd = np.concatenate([ax.transData.transform(others), points])
     frame = ax.get_window_extent()
     centre = (frame.x0 + frame.x1) / 2
-    taken: list[np.ndarray] = []
+    taken, lines = _written(ax), []
     for place, point, label in zip(places, points, labels, strict=True):
         note = _write(ax, place, label, fontsize)
-        extent = note.get_window_extent()
-        half = np.array([1.04 * extent.width, extent.height]) / 2 + 1.5 * scale  # text grows a little with resolution
+        half = _half_size(note, scale)
         turns = TURNS if point[0] >= centre else np.pi - TURNS
-        offset, gap = _best_offset(point, half, scale, turns, crowd, taken, frame)
+        near = crowd[(np.abs(crowd - point) < REACH * scale + 2 * half).all(axis=1)]
+        near = near[(np.abs(near - point) > 0.1 * scale).any(axis=1)]  # without the point itself
+        offset, gap = _best_offset(point, half, scale, radius, turns, near, taken, lines, frame)
         taken.append(_box(point + offset, half))
-        note.set_position(tuple(offset / scale))
+        note.set_position(tuple((offset - [half[0] - scale, 0]) / scale))
         if gap > GAPS[0]:
+            lines.append(np.stack([point, point + offset]))
             _join(ax, place, offset / scale, half / scale)
 
 
-def _write(ax: Axes, place: np.ndarray, label: str, fontsize: float):
+def _written(ax: Axes) -> list[np.ndarray]:
+    """Boxes of the texts and the legend that the axes have already."""
+    artists = [*ax.texts, *([ax.get_legend()] if ax.get_legend() else [])]
+    return [np.array(artist.get_window_extent()) for artist in artists]
+
+
+def _write(ax: Axes, place: np.ndarray, label: str, fontsize: float) -> Annotation:
     return ax.annotate(
         label,
         place,
         (0, 0),
         textcoords="offset points",
-        ha="center",
+        ha="left",
         va="center",
         fontsize=fontsize,
+        parse_math=False,
         zorder=5,
         path_effects=[withStroke(linewidth=1.8, foreground="white", alpha=0.85)],
     )
+
+
+def _half_size(note: Annotation, scale: float) -> np.ndarray:
+    """Half the width and height of a label with a margin, in pixels.
+
+    A text with a path effect is drawn as a path, which is wider than the hinted letters its extent is of.
+    """
+    width, _, _ = text_to_path.get_text_width_height_descent(note.get_text(), note.get_fontproperties(), ismath=False)
+    return np.array([width * scale, note.get_window_extent().height]) / 2 + scale
 
 
 def _join(ax: Axes, place: np.ndarray, offset: np.ndarray, half: np.ndarray) -> None:
@@ -66,27 +97,53 @@ def _join(ax: Axes, place: np.ndarray, offset: np.ndarray, half: np.ndarray) -> 
     ax.annotate("", place, tuple(edge), textcoords="offset points", zorder=4, arrowprops=line)
 
 
-def _best_offset(point, half, scale, turns, crowd, taken, frame) -> tuple[np.ndarray, float]:
+def _best_offset(point, half, scale, radius, turns, crowd, taken, lines, frame) -> tuple[np.ndarray, float]:
     """From the point to the middle of its label, in pixels, and the gap between the two."""
     best, best_gap, best_cost = np.zeros(2), 0.0, np.inf
     for gap in GAPS:
         for turned, angle in zip(np.abs(TURNS), turns, strict=True):
             direction = np.array([np.cos(angle), np.sin(angle)])
             reach = min(half / np.maximum(np.abs(direction), 1e-9))  # from the middle of the label to its edge
-            offset = direction * (reach + gap * scale)
-            cost = AWAY * gap + TURNED * turned + _cost(_box(point + offset, half), crowd, taken, frame)
+            offset = direction * (reach + (radius + gap) * scale)
+            cost = AWAY * gap + TURNED * turned
+            if cost >= best_cost:
+                continue
+            cost += _cost(_box(point + offset, half), (radius + CLEAR) * scale, crowd, taken, frame)
+            line = np.stack([point, point + offset])
+            cost += CROSSED * sum(_cross(line, other) for other in lines)
+            cost += CROSSED * sum(_enters(other, _box(point + offset, half)) for other in lines)
+            if gap > GAPS[0]:
+                cost += CROSSED * sum(_enters(line, box) for box in taken)
             if cost < best_cost:
                 best, best_gap, best_cost = offset, gap, cost
     return best, best_gap
 
 
-def _cost(box: np.ndarray, crowd: np.ndarray, taken: list[np.ndarray], frame: Bbox) -> float:
+def _cost(box: np.ndarray, radius: float, crowd: np.ndarray, taken: list[np.ndarray], frame: Bbox) -> float:
     (left, bottom), (right, top) = box
     if left < frame.x0 or right > frame.x1 or bottom < frame.y0 or top > frame.y1:
         return 1e6
     clashes = sum(left < b[1, 0] and right > b[0, 0] and bottom < b[1, 1] and top > b[0, 1] for b in taken)
-    inside = (crowd[:, 0] > left) & (crowd[:, 0] < right) & (crowd[:, 1] > bottom) & (crowd[:, 1] < top)
-    return 1e3 * clashes + COVERED * int(inside.sum())
+    inside = ((crowd > box[0] - radius) & (crowd < box[1] + radius)).all(axis=1)
+    return 1e3 * clashes + COVERED * float(np.sqrt(inside.sum()))
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two lines between two points each, arrays of shape (2, 2), cross."""
+    (ax, ay), (bx, by) = a[1] - a[0], b[1] - b[0]
+    turn = ax * by - ay * bx
+    if turn == 0:
+        return False
+    dx, dy = b[0] - a[0]
+    return 0 < (dx * by - dy * bx) / turn < 1 and 0 < (dx * ay - dy * ax) / turn < 1
+
+
+def _enters(line: np.ndarray, box: np.ndarray) -> bool:
+    """Whether a line crosses a box; it does if it crosses one of its diagonals or ends inside."""
+    (left, bottom), (right, top) = box
+    diagonals = np.array([[[left, bottom], [right, top]], [[left, top], [right, bottom]]])
+    inside = ((line > box[0]) & (line < box[1])).all(axis=1).any()
+    return bool(inside) or any(_cross(line, diagonal) for diagonal in diagonals)
 
 
 def _box(middle: np.ndarray, half: np.ndarray) -> np.ndarray:

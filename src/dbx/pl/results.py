@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """False discovery rate where the test noted none."""
-HYPOTHESES = {"lessAbs": "|LFC| < {:g}", "greater": "LFC > {:g}", "less": "LFC < $-${:g}"}
+HYPOTHESES = {"less-abs": "|LFC| < {:g}", "lessAbs": "|LFC| < {:g}", "greater": "LFC > {:g}", "less": "LFC < $-${:g}"}
 """What a test with a threshold asks; all else asks whether the change is larger, up or down."""
 
 
@@ -77,8 +77,8 @@ class Results:
         """Whether each gene has an adjusted p-value below ``padj``, an array of shape (n_genes,), bool."""
         return (self.table["padj"] < (self.alpha if padj is None else padj)).to_numpy()
 
-    def named(self, genes: Sequence[str] | str | None, order: np.ndarray) -> np.ndarray:
-        """Rows to name: the given genes, by identifier or by name, or else those in ``order``.
+    def named(self, genes: Sequence[str] | str | None, order: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Rows to name: the given genes, by identifier or name, as far as they are drawn, or else those in ``order``.
 
         Raises
         ------
@@ -94,11 +94,9 @@ class Results:
             msg = f"There is no gene {', '.join(map(repr, unknown))} in the results: genes are called {_some(table)}."
             raise ValueError(msg)
         rows = np.unique(np.concatenate(list(found.values()))) if found else np.array([], int)
-        drawn = table["pvalue"].notna().to_numpy()[rows]
-        if not drawn.all():
-            left_out = ", ".join(table["name"].iloc[rows[~drawn]])
-            log.warn(f"{left_out}: no test result (no counts, or an outlier), so not in the plot.")
-        return rows[drawn]
+        if left_out := list(table["name"].iloc[rows[~drawn[rows]]]):
+            log.warn(f"{', '.join(left_out)}: no test result (no counts, or an outlier), so not in the plot.")
+        return rows[drawn[rows]]
 
     def _contrast(self) -> str | tuple[str, str, str]:
         """(factor, level, reference), or words; empty where nothing was noted."""

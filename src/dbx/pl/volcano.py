@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
-from dbx.get.de import de
 from dbx.pl.figure import axes, finish
 from dbx.pl.labels import label_points
+from dbx.pl.palette import DOWN, LINE, MANY, NOTE, REST, UP, tidy
+from dbx.pl.results import log_evidence, read_results
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"up": "#c0504d", "down": "#3b6ea8", "rest": "#b9b9b9"}
-LINE = {"color": "#6f6f6f", "linewidth": 0.7, "linestyle": (0, (4, 3)), "zorder": 1}
+KINDS = {"rest": (REST, 7, 0.45), "down": (DOWN, 11, 0.75), "up": (UP, 11, 0.75)}
+"""Colour, size and opacity of points."""
 
 
 def volcano(
     adata: AnnData,
     key: str = "de",
     *,
-    padj: float = 0.05,
-    log2fc: float = 1.0,
+    group: str | None = None,
+    padj: float | None = None,
+    log2fc: float | None = None,
+    genes: Sequence[str] | str | None = None,
     n_labels: int = 10,
     gene_symbols: str | None = None,
     title: str | None = None,
@@ -42,11 +44,18 @@ def volcano(
     adata
         Data with the results of :func:`dbx.tl.de`.
     key
-        Key in ``varm``.
+        Key in ``varm``, or in ``uns`` for the results of groups.
+    group
+        The group to draw, of a test made with ``group_key``.
     padj
-        Genes with an adjusted p-value below this are called; the horizontal line is the p-value where that happens.
+        Genes with an adjusted p-value below this are called; the horizontal line is the p-value where that happens. By
+        default the ``alpha`` of the test, or 0.05 where none was noted.
     log2fc
-        Called genes that change by at least this much, in log2, are coloured; drawn as vertical lines.
+        Called genes that change by at least this much, in log2, are coloured; drawn as vertical lines. By default 1;
+        after a test against a threshold (``lfc_threshold``) all called genes are coloured, and the lines are the
+        threshold.
+    genes
+        Genes to name, by identifier or symbol, instead of the first ``n_labels``.
     n_labels
         How many of the coloured genes to name, those with the smallest p-values first.
     gene_symbols
@@ -70,72 +79,42 @@ def volcano(
     ------
     SlotError
         There are no such results.
+    ValueError
+        There are several groups and none was chosen; there is no such group, gene or column of ``var``.
     """
-    table = de(adata, key).dropna(subset=["log2FoldChange", "pvalue"]).reset_index(drop=True)
-    names = table["gene"] if gene_symbols is None else adata.var[gene_symbols].astype(str).loc[table["gene"]]
-    x, height = table["log2FoldChange"].to_numpy(), log_evidence(table)
-    called = (table["padj"] < padj).to_numpy()
-    side = np.where(~called | (np.abs(x) < log2fc), "rest", np.where(x > 0, "up", "down"))
+    found = read_results(adata, key, group=group, gene_symbols=gene_symbols, padj=padj)
+    change, height = found.table["log2FoldChange"].to_numpy(float), log_evidence(found)
+    drawn, called = np.isfinite(change) & np.isfinite(height), found.called(padj)
+    least = (0.0 if found.lfc_threshold else 1.0) if log2fc is None else log2fc
+    coloured = drawn & called & (np.abs(change) >= least)
+    kind = np.where(~coloured, "rest", np.where(change > 0, "up", "down"))
+    first = np.flatnonzero(coloured)[np.argsort(-height[coloured], kind="stable")][:n_labels]
+    named = found.named(genes, first, drawn)
     ax = axes(ax, (5.6, 4.6))
-    for kind, size, alpha in (("rest", 7, 0.45), ("down", 11, 0.75), ("up", 11, 0.75)):
-        at = side == kind
-        look = {"color": COLOURS[kind], "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": len(x) > 5000}
-        ax.scatter(x[at], height[at], s=size, label=kind, **look)
-    _frame(ax, x, height, title, _contrast(adata, key))
-    _draw_thresholds(ax, height, called, padj, log2fc)
-    for kind, place, align in (("down", 0.0, "left"), ("up", 1.0, "right")):
-        look = {"color": COLOURS[kind], "ha": align, "va": "bottom", "fontsize": 8.5}
-        ax.text(place, 1.01, f"{int((side == kind).sum())} {kind}", transform=ax.transAxes, **look)
-    coloured = np.flatnonzero(side != "rest")
-    named = coloured[np.argsort(-height[coloured], kind="stable")][:n_labels]
-    others = np.column_stack([x, height])[coloured]
-    label_points(ax, x[named], height[named], names.to_numpy()[named], others)
+    for name, (colour, size, alpha) in KINDS.items():
+        at = drawn & (kind == name)
+        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": drawn.sum() > MANY}
+        ax.scatter(change[at], height[at], s=size, label=name, **look)
+    reach, top = 1.08 * np.abs(change[drawn]).max(initial=1), height[drawn].max(initial=1)
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-0.02 * top, 1.1 * top)
+    tidy(ax, found.change, f"$-$log10 p-value{found.hypothesis}", found.title if title is None else title)
+    for limit in found.thresholds if log2fc is None and found.lfc_threshold else sorted({-least, least} - {0}):
+        ax.axvline(limit, **LINE)
+    tested = drawn & found.table["padj"].notna().to_numpy()
+    _draw_level(ax, height[tested & called], height[tested & ~called], found.alpha if padj is None else padj)
+    for name, place, align in (("down", 0.0, "left"), ("up", 1.0, "right")):
+        look = {"color": KINDS[name][0], "ha": align, "va": "bottom", "fontsize": 8.5}
+        ax.text(place, 1.01, f"{int((kind == name).sum()):,} {name}", transform=ax.transAxes, **look)
+    crowd = np.column_stack([change, height])[coloured]
+    label_points(ax, change[named], height[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "volcano", show=show, save=save, return_fig=return_fig)
 
 
-def log_evidence(table: pd.DataFrame) -> np.ndarray:
-    """-log10 of the p-values, an array of shape (n_genes,).
-
-    Where a p-value is too small for a float64 it is taken from the normal statistic that belongs to it, or, without
-    one, drawn a little above the smallest that is not zero.
-    """
-    pvalue = table["pvalue"].to_numpy(float)
-    lost = pvalue == 0
-    with np.errstate(divide="ignore"):
-        height = -np.log10(pvalue)
-    if lost.any() and "stat" in table:
-        exact = -(np.log(2) + special.log_ndtr(-np.abs(table["stat"].to_numpy(float)))) / np.log(10)
-        height = np.where(lost, exact, height)
-    highest = height[np.isfinite(height)].max(initial=1)
-    return np.where(np.isfinite(height), height, 1.03 * highest)
-
-
-def _contrast(adata: AnnData, key: str) -> tuple[str, str]:
-    """What was compared, and how the fold change is to be read, as :func:`dbx.tl.de` noted it."""
-    contrast = adata.uns.get(key, {}).get("params", {}).get("contrast")
-    if contrast is None or isinstance(contrast, str):
-        return contrast or "", ""
-    factor, level, reference = contrast
-    return f"{factor}: {level} against {reference}", f" ({level} / {reference})"
-
-
-def _draw_thresholds(ax: Axes, height: np.ndarray, called: np.ndarray, padj: float, log2fc: float) -> None:
-    for limit in {-log2fc, log2fc} - {0}:
-        ax.axvline(limit, **LINE)
-    if called.any() and not called.all():
-        line = (height[called].min() + height[~called].max()) / 2
-        ax.axhline(line, **LINE)
-        look = {"ha": "right", "va": "bottom", "fontsize": 7, "color": LINE["color"]}
-        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        ax.annotate(f"padj = {padj:g}", (1, line), (-2, 2), **place, **look)
-
-
-def _frame(ax: Axes, x: np.ndarray, height: np.ndarray, title: str | None, contrast: tuple[str, str]) -> None:
-    reach, top = 1.08 * np.abs(x).max(initial=1), height.max(initial=1)
-    ax.set_xlim(-reach, reach)
-    ax.set_ylim(-0.02 * top, 1.1 * top)
-    ax.set_xlabel(f"log2 fold change{contrast[1]}")
-    ax.set_ylabel("$-$log10 p-value")
-    ax.set_title(contrast[0] if title is None else title, fontsize=10, pad=6)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(visible=False)
+def _draw_level(ax: Axes, called: np.ndarray, others: np.ndarray, padj: float) -> None:
+    """The p-value that divides called genes from the others with an adjusted p-value."""
+    if len(called) and len(others):
+        level = (called.min() + others.max()) / 2
+        ax.axhline(level, **LINE)
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        ax.annotate(f"padj = {padj:g}", (1, level), (-2, 2), **place, **NOTE)

@@ -1,0 +1,233 @@
+"""Counts of single genes across samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from dbx.pl.figure import finish
+from dbx.pl.palette import DOWN, INK, looks, tidy
+from dbx.pl.results import Results, read_results
+from dbx.pl.samples import Samples, read_samples
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PSEUDO = 0.5
+"""Added to counts, so that none has a place on a logarithmic axis."""
+GOLDEN = (5**0.5 - 1) / 2
+SPREAD = 0.44
+"""Width over which the points of a level are spread."""
+LEAST = 4.0
+"""Ratio of the limits at least, so that small differences look small."""
+
+
+def counts(
+    adata: AnnData,
+    gene: str | Sequence[str],
+    key: str = "de",
+    *,
+    x: str | None = None,
+    hue: str | None = None,
+    group: str | None = None,
+    layer: str | None = None,
+    normalized: bool = True,
+    gene_symbols: str | None = None,
+    ncols: int = 3,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the counts of a gene, or of several, in every sample, with the mean of each level.
+
+    Counts have 0.5 added and stand on a logarithmic axis. Where the test summed cells to samples, so does this.
+
+    Parameters
+    ----------
+    adata
+        Data with the results of :func:`dbx.tl.de`.
+    gene
+        One gene or several, by identifier or, with ``gene_symbols``, by symbol; each gets axes of its own.
+    key
+        Key in ``varm``, or in ``uns`` for the results of groups.
+    x
+        Column of ``obs`` to draw against: categories, or numbers. By default the factor of the contrast.
+    hue
+        Column of ``obs`` to colour by; by default as ``x``.
+    group
+        The group to draw, of a test made with ``group_key``.
+    layer
+        Layer with the counts; by default the one that was tested.
+    normalized
+        Divide counts by the size factors of the test.
+    gene_symbols
+        Column of ``var`` with the names to write.
+    ncols
+        Axes in a row.
+    ax
+        Axes to draw one gene on; new ones by default.
+    show
+        Show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``, the axes with ``show=False`` (a list for a list of genes), otherwise None.
+
+    Raises
+    ------
+    SlotError
+        There are no such results, size factors or columns.
+    ValueError
+        There is no such gene or group; several genes share the name; there are several groups and none was chosen; the
+        layer holds no counts; ``ax`` was given with several genes.
+    """
+    found = read_results(adata, key, group=group, gene_symbols=gene_symbols)
+    samples = read_samples(adata, key, group, layer)
+    genes = [gene] if isinstance(gene, str) else list(gene)
+    rows = [_row(adata, name, gene_symbols) for name in genes]
+    x = _factor(found.params, samples) if x is None else x
+    places, shades = samples.column(x), None if hue is None or hue == x else samples.column(hue)
+    drawn = _axes(ax, len(genes), ncols, 3.4 if _is_number(places) else max(1.2 + 0.75 * places.nunique(), 2.8))
+    for i, (place, row) in enumerate(zip(drawn, rows, strict=True)):
+        values = _checked(samples.count(row), adata.var_names[row], layer or found.params.get("layer"))
+        values = values / samples.size_factors if normalized else values
+        _draw(place, places, values + PSEUDO, shades)
+        _scale(place, values + PSEUDO)
+        label = f"{'normalised ' if normalized else ''}count + {PSEUDO}" if i % ncols == 0 else ""
+        tidy(place, x, label, _title(found, str(adata.var_names[row])))
+    if shades is not None:
+        _legend(drawn[0], hue, outside=ax is None)
+    result = finish(drawn[0], "counts", show=show, save=save, return_fig=return_fig)
+    return drawn if result is drawn[0] and not isinstance(gene, str) else result
+
+
+def _axes(ax: Axes | None, n: int, ncols: int, width: float) -> list[Axes]:
+    if ax is not None:
+        if n != 1:
+            msg = f"ax is for one gene; there are {n}."
+            raise ValueError(msg)
+        return [ax]
+    if not n:
+        msg = "No gene was named."
+        raise ValueError(msg)
+    columns = min(n, ncols)
+    size = (width * columns + 0.3, 3.2 * -(-n // columns))
+    _, grid = plt.subplots(-(-n // columns), columns, figsize=size, layout="constrained", squeeze=False)
+    for spare in grid.flat[n:]:
+        spare.remove()
+    return list(grid.flat[:n])
+
+
+def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | None) -> None:
+    ax.set_yscale("log")
+    if _is_number(places):
+        position = places.to_numpy(float)
+    else:
+        levels = pd.Categorical(places).remove_unused_categories()
+        position = np.where(levels.codes < 0, np.nan, levels.codes + _spread(levels.codes))
+        for code in range(len(levels.categories)):
+            mean = values[levels.codes == code].mean()
+            ax.plot([code - 0.3, code + 0.3], [mean, mean], color=INK, linewidth=1.4, zorder=2)
+        ax.set_xticks(range(len(levels.categories)), list(map(str, levels.categories)))
+        ax.set_xlim(-0.6, len(levels.categories) - 0.4)
+    look = {"s": 26, "alpha": 0.85, "linewidths": 0, "zorder": 3}
+    if shades is None and _is_number(places):
+        ax.scatter(position, values, color=DOWN, **look)
+        return
+    kinds = pd.Categorical(places if shades is None else shades).remove_unused_categories()
+    for code, (kind, (colour, marker)) in enumerate(zip(kinds.categories, looks(len(kinds.categories)), strict=True)):
+        at = kinds.codes == code
+        ax.scatter(position[at], values[at], color=colour, marker=marker, label=str(kind), **look)
+
+
+def _scale(ax: Axes, values: np.ndarray) -> None:
+    """Limits a factor of 4 apart at least, and plain numbers at the ticks."""
+    low, high = values.min() / 1.3, values.max() * 1.3
+    widen = max(1.0, (LEAST * low / high) ** 0.5)
+    ax.set_ylim(low / widen, high * widen)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(ax: Axes, title: str, *, outside: bool) -> None:
+    look = {"title": title, "frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
+    if outside:
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", **look)
+    else:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), **look)
+
+
+def _spread(codes: np.ndarray) -> np.ndarray:
+    """Sideways shifts, the same every time: multiples of the golden ratio within each level, which keep apart."""
+    turn = pd.Series(codes).groupby(codes).cumcount().to_numpy()
+    return SPREAD * (turn * GOLDEN % 1 - 0.5)
+
+
+def _title(found: Results, gene: str) -> str:
+    """Name, group, fold change and adjusted p-value, as far as there are any."""
+    of = f" in {found.group}" if found.group else ""
+    rows = found.table[found.table["gene"] == gene]
+    if rows.empty:
+        return f"{gene}{of}\nnot tested"
+    row = rows.iloc[0]
+    change = (
+        ""
+        if np.isnan(row["log2FoldChange"])
+        else f"log2FC {row['log2FoldChange']:.2f}, ".replace("-", "\N{MINUS SIGN}")
+    )
+    padj = "no adjusted p-value" if np.isnan(row["padj"]) else f"padj {row['padj']:.2g}"
+    return f"{row['name']}{of}\n{change}{padj}"
+
+
+def _row(adata: AnnData, gene: str, column: str | None) -> int:
+    at = np.flatnonzero(adata.var_names == gene)
+    if not len(at) and column is not None:
+        at = np.flatnonzero(adata.var[column] == gene)
+    if len(at) == 1:
+        return int(at[0])
+    if len(at):
+        msg = f"{gene!r} names {len(at)} genes: {', '.join(map(repr, adata.var_names[at]))}; give one of these."
+    else:
+        where = "adata.var_names" if column is None else f"adata.var_names or adata.var[{column!r}]"
+        msg = f"There is no gene {gene!r} in {where}."
+    raise ValueError(msg)
+
+
+def _factor(params: Mapping, samples: Samples) -> str:
+    """The column that the contrast speaks of, or the last one of the design."""
+    contrast, design = params.get("contrast"), params.get("design")
+    if contrast is not None and not isinstance(contrast, str) and len(contrast) == 3 and contrast[0] in samples.frame:
+        return str(contrast[0])
+    for text, same in ((contrast, str.startswith), (design, str.__eq__)):
+        if isinstance(text, str):
+            for word in reversed(re.findall(r"[^\W\d]\w*", re.sub(r"\[.*?\]", "", text))):
+                if columns := [name for name in samples.frame if same(word, name)]:
+                    return max(columns, key=len)
+    msg = "Which column was tested is not known: name it with x="
+    raise ValueError(msg)
+
+
+def _checked(values: np.ndarray, gene: str, layer: str | None) -> np.ndarray:
+    if (values < 0).any() or (values != np.round(values)).any():
+        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        msg = f"{where} holds no counts of {gene!r}: name the layer with the raw counts, layer=..."
+        raise ValueError(msg)
+    return values
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

@@ -1,0 +1,127 @@
+"""Dispersions of all genes against their means, with the trend they are drawn to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.collections import PathCollection
+
+from dbx.get.de import de
+from dbx.pl.figure import axes, finish
+from dbx.pl.palette import DOWN, FAINT, INK, MANY, REST, UP, tidy
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FLOOR = 1e-7
+"""Gene-wise estimates below this ended at the bound of the search (1e-8): no more variable than a Poisson count."""
+TREND_POINTS = 400
+
+
+def dispersions(
+    adata: AnnData,
+    key: str = "de",
+    *,
+    ylim: tuple[float, float] | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | None = None,
+    return_fig: bool | None = None,
+) -> Axes | Figure | None:
+    """Draw the dispersion of every gene: gene-wise estimate, fitted trend, and final value.
+
+    Final values lie between the gene-wise estimates and the trend; those of genes far above it, the outliers, stay as
+    estimated and are circled.
+
+    Parameters
+    ----------
+    adata
+        Data with the fit of :func:`dbx.tl.de`.
+    key
+        Key of the results; the fit is in ``varm[key + "_fit"]``.
+    ylim
+        Limits of the dispersions; genes beyond are triangles at the edge. By default all but the gene-wise estimates
+        that ended at their lower bound, and few others, lie within.
+    title
+        Title of the figure.
+    ax
+        Axes to draw on; new ones by default.
+    show
+        Show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``, the axes with ``show=False``, otherwise None.
+
+    Raises
+    ------
+    SlotError
+        There is no such fit; those of groups are not kept.
+    """
+    table = de(adata, key, fit=True)
+    fitted = table[(table["baseMean"] > 0) & table["dispGeneEst"].notna()]
+    mean, genewise = fitted["baseMean"].to_numpy(float), fitted["dispGeneEst"].to_numpy(float)
+    final, outlier = fitted["dispersion"].to_numpy(float), fitted["dispOutlier"].to_numpy(float) == 1
+    low, high = _limits(genewise, final) if ylim is None else ylim
+    ax = axes(ax, (5.6, 4.4))
+    ax.set(xscale="log", yscale="log")
+    look = {"linewidths": 0, "rasterized": len(mean) > MANY}
+    size = 3 if len(mean) > MANY else 5
+    inside = (genewise >= low) & (genewise <= high)
+    ax.scatter(mean[inside], genewise[inside], s=size, color=REST, alpha=0.6, zorder=2, label="gene-wise", **look)
+    for marker, side in (("v", genewise < low), ("^", genewise > high)):
+        place = np.where(side, np.clip(genewise, low, high), np.nan)[side]
+        ax.scatter(mean[side], place, s=2 * size, marker=marker, color=REST, alpha=0.6, zorder=2, clip_on=False, **look)
+    ax.scatter(mean[~outlier], final[~outlier], s=size, color=DOWN, alpha=0.5, zorder=3, label="final", **look)
+    words = f"{outlier.sum():,} outliers, kept gene-wise"
+    if outlier.any():
+        ring = {"facecolors": "none", "edgecolors": DOWN, "linewidths": 0.7, "rasterized": look["rasterized"]}
+        ax.scatter(mean[outlier], final[outlier], s=20, zorder=4, label=words, **ring)
+    ax.plot(*_trend(fitted), color=UP, linewidth=1.8, zorder=5, label=_trend_in_words(adata, key))
+    ax.set_ylim(low, high)
+    tidy(ax, "mean of normalised counts", "dispersion", "" if title is None else title)
+    if below := int((genewise < low).sum()):
+        note = f"{below:,} gene-wise estimates lie below"
+        ax.text(0.01, 0.025, note, transform=ax.transAxes, color=FAINT, fontsize=7.5, zorder=6)
+    legend = ax.legend(framealpha=0.85, edgecolor="none", fontsize=8, labelcolor=INK, loc="upper right")
+    for handle in legend.legend_handles:
+        handle.set(alpha=1, **({"sizes": [18]} if isinstance(handle, PathCollection) else {}))
+    return finish(ax, "dispersions", show=show, save=save, return_fig=return_fig)
+
+
+def _limits(genewise: np.ndarray, final: np.ndarray) -> tuple[float, float]:
+    """Around the final values and nearly all gene-wise ones above the floor of the search."""
+    above = genewise[genewise > FLOOR]
+    inner = np.concatenate([np.quantile(above, [0.01, 1]) if len(above) else [], final[final > FLOOR]])
+    if not len(inner):
+        return FLOOR, 1.0
+    return inner.min() / 2, inner.max() * 2
+
+
+def _trend(fitted: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, trend) of genes that are spread evenly over the logarithm of the mean."""
+    known = fitted[fitted["dispFit"].notna()].sort_values("baseMean")
+    mean = known["baseMean"].to_numpy(float)
+    if not len(mean):
+        return mean, mean
+    at = np.unique(np.searchsorted(mean, np.geomspace(mean[0], mean[-1], TREND_POINTS)).clip(0, len(mean) - 1))
+    return mean[at], known["dispFit"].to_numpy(float)[at]
+
+
+def _trend_in_words(adata: AnnData, key: str) -> str:
+    found = adata.uns.get(key, {})
+    fit = found.get("fit", {}) if isinstance(found, Mapping) else {}
+    kind, coefficients = fit.get("trend"), np.ravel(fit.get("trend_coefficients", []))
+    if kind == "parametric" and len(coefficients) == 2:
+        return f"trend: {coefficients[0]:.3g} + {coefficients[1]:.3g} / mean"
+    return f"trend ({kind})" if kind else "trend"

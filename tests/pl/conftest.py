@@ -1,0 +1,90 @@
+"""Data with R DESeq2's own results where dbx.tl.de writes its own, so that plots are held against known numbers."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from deseq2_reference import deseq2
+from matplotlib import pyplot as plt
+
+COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
+FIT = ["baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion", "dispOutlier", "maxCooks"]
+
+
+def with_results(name):
+    """A simulated set as dbx.tl.de leaves it."""
+    reference = deseq2(name)
+    genes, samples = reference.results.index, reference.columns.index
+    last = reference.results.filter(like="beta_").columns[-1].removeprefix("beta_")
+    table = reference.results.rename(columns={f"beta_{last}": "log2FoldChange", f"SE_{last}": "lfcSE"})
+    emptied = table["log2FoldChange"].isna() & table["pvalue"].notna()  # nothing left once outliers are replaced
+    table.loc[emptied, ["log2FoldChange", "lfcSE"]] = 0.0  # as R's results say
+    fit = table[FIT].assign(dispOutlier=table["dispOutlier"].eq(True))
+    var = pd.DataFrame({"symbol": [f"S{i}" for i in range(len(genes))]}, index=genes)
+    adata = ad.AnnData(reference.counts.T.astype(np.float32), obs=reference.columns.copy(), var=var)
+    adata.obs_names = samples
+    adata.obs["size_factors"] = reference.size_factors
+    adata.varm["de"], adata.varm["de_fit"] = table[COLUMNS], fit
+    trend = np.array(list(dict(reference.meta["trend_coefs"]).values()) if reference.meta["trend_coefs"] else [])
+    params = {"design": reference.formula, "contrast": ["condition", "B", "A"], "test": "wald", "alpha": 0.05}
+    adata.uns["de"] = {
+        "params": params,
+        "fit": {"trend": reference.meta["fitType"], "trend_coefficients": trend},
+    }
+    return adata
+
+
+def of_groups(adata, groups=("T cells", "B cells")):
+    """Cells that were summed to samples, a test for each group: every sample is split in three cells."""
+    thirds = np.floor(adata.X / 3)
+    cells = np.concatenate([thirds, thirds, adata.X - 2 * thirds])
+    obs = pd.concat([adata.obs.assign(donor=adata.obs_names)] * 3).drop(columns="size_factors")
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    parts = [ad.AnnData(cells * (1 + i), obs=obs.assign(cell_type=group)) for i, group in enumerate(groups)]
+    cells = ad.concat(parts, index_unique="-")
+    cells.var = adata.var.copy()
+    table = adata.varm["de"].rename_axis("gene").reset_index()
+    tables = [
+        table.assign(group=group, log2FoldChange=table["log2FoldChange"] * (1 + i)) for i, group in enumerate(groups)
+    ]
+    samples = pd.DataFrame({"sample": adata.obs_names, "size_factor": adata.obs["size_factors"].to_numpy()})
+    cells.uns["de"] = {
+        "params": adata.uns["de"]["params"] | {"sample_key": "donor", "group_key": "cell_type"},
+        "results": pd.concat(tables, ignore_index=True),
+        "samples": pd.concat([samples.assign(group=group, n_cells=3) for group in groups], ignore_index=True),
+    }
+    return cells
+
+
+@pytest.fixture(scope="session")
+def _nb():
+    return with_results("nb_6v6")
+
+
+@pytest.fixture(scope="session")
+def _outliers():
+    return with_results("outlier_10v4")
+
+
+@pytest.fixture
+def nb(_nb):
+    """12 samples, a batch and a covariate beside the condition; R's results."""
+    return _nb.copy()
+
+
+@pytest.fixture
+def outliers(_outliers):
+    """10 against 4 samples with planted outliers; R's results."""
+    return _outliers.copy()
+
+
+@pytest.fixture
+def groups(_nb):
+    """72 cells of 12 donors and 2 types; results of each type, those of the second type with doubled changes."""
+    return of_groups(_nb)
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
