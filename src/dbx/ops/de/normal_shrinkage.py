@@ -18,8 +18,9 @@ def prior_variances(
 ) -> np.ndarray:
     """Variance of each coefficient's normal prior on the log2 scale, an array of shape (n_coefficients,).
 
-    A zero-centred normal whose upper 2.5% quantile is the 95% quantile of the coefficients' sizes over genes, weighted by
-    the information that a gene of such a mean has. Coefficients are then fitted with a ridge of 1 / (variance ln(2)^2).
+    A zero-centred normal whose upper 2.5% quantile is the 95% quantile of the coefficients' sizes over genes, weighted
+    by the information that a gene of such a mean has. Coefficients are then fitted with a ridge of
+    1 / (variance ln(2)^2).
 
     Parameters
     ----------
