@@ -9,7 +9,7 @@ import scanpy as sc
 import dbx
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def adata():
     table = pd.DataFrame(
         {
@@ -52,8 +52,74 @@ def test_missing_tables_and_columns_are_explained(adata):
 
 
 def test_the_table_is_a_copy(adata):
-    dbx.get.de(adata).loc[:, "padj"] = 0.5
+    table = dbx.get.de(adata)
+    table.loc[:, "padj"] = 0.5
     assert adata.varm["de"]["padj"].iloc[3] == 3e-23
+
+
+@pytest.fixture
+def groups(adata):
+    """Results of two groups, those of the second in reverse and twice as strong."""
+    table = adata.varm["de"].rename_axis("gene").reset_index()
+    b = table[::-1].assign(group="B", log2FoldChange=2 * table["log2FoldChange"])
+    long = pd.concat([table.assign(group="T"), b], ignore_index=True)
+    return ad.AnnData(adata.X, var=adata.var, uns={"de": {"results": long, "params": {}}, "pca": np.ones(2)})
+
+
+def test_groups_are_sorted_each_for_itself(groups):
+    table = dbx.get.de(groups)
+    assert list(table.columns[:3]) == ["group", "gene", "baseMean"]
+    assert list(table["group"]) == ["T"] * 4 + ["B"] * 4
+    assert list(table["gene"]) == ["d", "a", "b", "c"] * 2
+    assert list(table["log2FoldChange"].dropna()) == [3, -2, 0.5, 6, -4, 1]
+    assert list(table.index) == list(range(8))
+    assert list(dbx.get.de(groups, log2fc_min=2.5)["group"]) == ["T", "B", "B"]
+    assert dbx.get.de(groups, padj=1e-30).empty
+
+
+def test_groups_may_be_chosen(groups):
+    assert list(dbx.get.de(groups, group="B")["gene"]) == ["d", "a", "b", "c"]
+    assert list(dbx.get.de(groups, group="B")["log2FoldChange"])[:2] == [6, -4]
+    assert list(dbx.get.de(groups, group=["B", "T"], padj=1e-6)["group"]) == ["B", "T"]
+    with pytest.raises(ValueError, match=r"Group 'NK' was not tested; adata.uns\['de'\] has 'T', 'B'"):
+        dbx.get.de(groups, group=["NK", "T"])
+    with pytest.raises(KeyError, match="fits of groups are not kept"):
+        dbx.get.de(groups, fit=True)
+    with pytest.raises(KeyError, match=r"varm\['x'\] is missing.*results of groups in 'de'"):
+        dbx.get.de(groups, "x")
+
+
+def test_groups_come_back_from_a_file(groups, tmp_path):
+    groups.write(tmp_path / "groups.h5ad")
+    again = dbx.get.de(ad.read_h5ad(tmp_path / "groups.h5ad"), group="B")
+    pd.testing.assert_frame_equal(again, dbx.get.de(groups, group="B"), check_dtype=False)
+
+
+def test_a_group_of_one_test_is_refused(adata):
+    with pytest.raises(ValueError, match="group_key"):
+        dbx.get.de(adata, group="T")
+
+
+def test_the_fit_is_joined_by_position(adata):
+    fit = {
+        "baseMean": [5.0, 1, 0, 9],
+        "dispersion": [0.1, 0.2, np.nan, 0.4],
+        "dispOutlier": [True, False, False, False],
+    }
+    adata.varm["de_fit"] = pd.DataFrame(fit, index=adata.var_names)
+    adata.var_names = ["a", "b", "b", "d"]  # double names would multiply rows
+    table = dbx.get.de(adata, fit=True)
+    assert list(table.columns) == [*dbx.get.de(adata).columns, "dispersion", "dispOutlier"]
+    assert list(table["gene"]) == ["d", "a", "b", "b"]
+    np.testing.assert_array_equal(table["dispersion"], [0.4, 0.1, 0.2, np.nan])
+    assert table["dispOutlier"].dtype == bool
+    assert list(dbx.get.de(adata, fit=True, sort_by="dispersion")["gene"]) == ["a", "b", "d", "b"]
+    del adata.varm["de_fit"]
+    with pytest.raises(KeyError, match=r"varm\['de_fit'\] is missing.*dbx.tl.de.*'de'"):
+        dbx.get.de(adata, fit=True)
+    adata.varm["PCs"] = np.ones((4, 2))
+    with pytest.raises(KeyError, match=r"varm\['PCs'\] is no table"):
+        dbx.get.de(adata, "PCs")
 
 
 def test_rankings_are_scanpys_long_table(counts):

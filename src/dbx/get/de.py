@@ -94,9 +94,10 @@ def _of_groups(long: pd.DataFrame, key: str, group: str | Iterable[str] | None) 
     if unknown := [name for name in wanted if name not in tested]:
         msg = f"Group {_listed(unknown)} was not tested; adata.uns[{key!r}] has {_listed(tested)}."
         raise ValueError(msg)
-    table = long.assign(group=pd.Categorical(names, categories=wanted), gene=long["gene"].astype(str))
+    mine = names.isin(wanted).to_numpy()
+    table = long[mine].assign(group=pd.Categorical(names[mine], categories=wanted), gene=long["gene"][mine].astype(str))
     first = ["group", "gene"]
-    return table[first + [name for name in table if name not in first]][table["group"].notna().to_numpy()]
+    return table[first + [name for name in table if name not in first]]
 
 
 def _fit(adata: AnnData, key: str, table: pd.DataFrame) -> dict[str, np.ndarray]:
