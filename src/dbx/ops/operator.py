@@ -109,6 +109,15 @@ class Operator(nnx.Module):
         raise NotImplementedError(msg)
 
     @property
+    def fit_config(self) -> dict[str, Any]:
+        """The part of :attr:`config` that the fit depends on.
+
+        Where it leaves something out, ``fit`` keeps the state it finds and only concludes anew: the same step with
+        another contrast, say.
+        """
+        return self.config
+
+    @property
     def config(self) -> dict[str, Any]:
         """The keyword arguments that build this operator again, as plain JSON values."""
         return {name: plain(getattr(self, name)) for name in config_names(type(self))}

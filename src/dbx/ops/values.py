@@ -1,7 +1,8 @@
-"""Values that flow between operators besides plain arrays: graphs, category codes and tables of groups."""
+"""Values that flow between operators besides plain arrays: graphs, category codes and tables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -45,6 +46,17 @@ class GroupTable:
     """Array of shape (n_groups, n_rows)."""
     genes: Literal["values", "rows"] | None = None
     """The values are numbers of genes, or each row is a gene; the program, which knows them, puts in their names."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table of named columns, which AnnData keeps as a DataFrame; a text column is Codes."""
+
+    columns: Mapping[str, np.ndarray | Codes]
+    rows: Literal["genes"] | None = "genes"
+    """Each row is a gene, or the rows have no names."""
+    gene: np.ndarray | None = None
+    """Array of shape (n_rows,), int: the gene that each row of a long table is about; the program puts in its name."""
 
 
 @partial(

@@ -57,7 +57,13 @@ class Replay:
     def refit(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
         """Fit the step's operator anew; (operator, outputs by name, gene names)."""
         operator = CATALOGUE[step.operator](**{name: frozen(value) for name, value in step.config.items()})
-        genes = self._selected_genes(step)
+        return self._fitted(step, operator, self._selected_genes(step))
+
+    def conclude(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
+        """The same with the step's state kept, as far as its settings do not ask for another fit."""
+        return self._fitted(step, step.build(), step.genes)
+
+    def _fitted(self, step: Step, operator: Operator, genes) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
         rows = np.arange(self.n_cells, dtype=np.int32)
         call = self._inputs(step, operator, genes, rows, known_levels=False)
         fit = {name: value.matrix if isinstance(value, Edges) else value for name, value in call.items()}

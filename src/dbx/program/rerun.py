@@ -20,6 +20,7 @@ from dbx.program.reference import cells_digest, load_references
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay
 from dbx.program.run import Result, commit, prints, read_slots, reference_facts, views
+from dbx.program.settings_of_steps import with_settings
 from dbx.program.slots import Slot, as_stored, gene_names, holder, row_names
 from dbx.program.step import Step
 
@@ -36,6 +37,7 @@ def rerun(
     refit: bool = False,
     missing_genes: Literal["raise", "zero"] = "raise",
     inputs: Mapping[str, str] | None = None,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
@@ -59,6 +61,9 @@ def rerun(
         ``"zero"``.
     inputs
         Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
+    config
+        New settings of steps, by name: ``{"de": {"contrast": ("cell", "b", "a")}}``. Such a step keeps what it learnt
+        if its fit does not depend on these settings, and is fitted anew otherwise; only on the cells it was fitted on.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -73,7 +78,7 @@ def rerun(
     ------
     ValueError
         There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
-        a category is unknown; the cells are not in the state the program starts from.
+        a category is unknown; the cells are not in the state the program starts from; there is no such setting.
     """
     if missing_genes not in ("raise", "zero"):
         msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
@@ -84,8 +89,13 @@ def rerun(
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
     steps = [steps] if isinstance(steps, str) else steps
+    changed = with_settings(registry, config or {}, own=own)
     location = Location(data, registry, dict(inputs or {}), own=own)
-    plan = make_plan(registry, location.available, names=steps, runs=(lambda step: True) if refit else Step.maps_cells)
+
+    def runs(step: Step) -> bool:
+        return refit or step.name in changed or step.maps_cells()
+
+    plan = make_plan(registry, location.available, names=steps, runs=runs)
     location.check_inputs()
     if not own:
         _check_nothing_is_missing(plan)
@@ -95,9 +105,9 @@ def rerun(
     replay.env.update({version: location.value(version) for version in plan.roots})
     results = []
     for step in plan.steps:
-        if refit:
+        if refit or step.name in changed:
             written = {slot: value for result in results for slot, value in result.values.items()}
-            results.append(_refitted(data, replay, step, written))
+            results.append(_refitted(data, replay, step, written, changed.get(step.name)))
         else:
             results.append(_mapped(data, data if own else reference, replay, step, own=own))
     if not own and not refit:
@@ -196,8 +206,11 @@ def replay_outputs(outputs: Mapping[str, Any], operator: Operator) -> list[str]:
     return [name for name in outputs if not operator.outputs[name].view]
 
 
-def _refitted(data, replay: Replay, step: Step, written: Mapping[Slot, Any]) -> Result:
-    operator, outputs, genes = replay.refit(step)
+def _refitted(data, replay: Replay, step: Step, written: Mapping[Slot, Any], changed: Step | None = None) -> Result:
+    """A step fitted anew, or with other settings and the state it has, if these leave the fit as it is."""
+    keeps = changed is not None and changed.build().fit_config == step.build().fit_config
+    step = changed or step
+    operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
     step = replace(step, genes=genes)
     values, writes = _placed(data, step, operator, outputs, own=True)
     slots = {name: Slot.parse(slot) for name, slot in writes.items()}

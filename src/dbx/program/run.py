@@ -14,10 +14,10 @@ from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.operator import Operator, Output, plain
-from dbx.ops.state import state_arrays
+from dbx.ops.state import rebuild, state_arrays
 from dbx.ops.values import Codes, Graph
 from dbx.program import compat, log
-from dbx.program.fingerprint import slot_fingerprint
+from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.gather import Gathered, axis_names, gather, original
 from dbx.program.names import name_hashes, row_digests
 from dbx.program.registry import KEY, Registry, load
@@ -52,6 +52,7 @@ def run_step(
     seed: int = 0,
     copy: bool = False,
     mod: str | None = None,
+    resume: bool = False,
 ) -> AnnData | MuData | None:
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
@@ -59,6 +60,7 @@ def run_step(
     ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the
     boolean
     gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in.
+    With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
     if copy:
@@ -75,6 +77,7 @@ def run_step(
         name=name,
         seed=seed,
         mod=mod,
+        resume=resume,
     )
     registry.record(result.step)
     commit(data, registry, result.values)
@@ -106,12 +109,25 @@ def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
 
 
 def compute(
-    data, registry: Registry, operator, *, reads, writes, constants=None, select=None, name=None, seed=0, mod=None
+    data,
+    registry: Registry,
+    operator,
+    *,
+    reads,
+    writes,
+    constants=None,
+    select=None,
+    name=None,
+    seed=0,
+    mod=None,
+    resume=False,
 ) -> Result:
     """Fit and apply an operator; the result is not written yet."""
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     title = name or operator.name
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    if resume:
+        operator = resumed(registry, operator, given, seed)
     with log.timed(f"computing {title}"), log.progress(title) as show:
         operator.fit(**given.fit, seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
@@ -138,6 +154,20 @@ def compute(
         fingerprints=prints(data, given.fingerprints, values),
     )
     return Result(operator, outputs, {**values, **constants}, step)
+
+
+def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) -> Operator:
+    """The operator with the state of the last step that was fitted alike on the same input, if there is one."""
+    for step in sorted(registry, key=lambda step: -step.at):
+        if step.operator != operator.name or step.mapped or step.seed != seed or dict(step.reads) != given.reads:
+            continue
+        recorded = step.build()
+        same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
+        same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.fingerprints.items())
+        if recorded.fit_config == operator.fit_config and same_genes and same_input and step.n_cells == given.n_cells:
+            log.info(f"The fit of step {step.name!r} is taken as it is: neither its settings nor its input changed.")
+            return rebuild(type(operator), operator.config, step.arrays)
+    return operator
 
 
 def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dbx.ops.values import Codes, Graph, GroupTable
+from dbx.ops.values import Codes, Frame, Graph, GroupTable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -185,6 +185,8 @@ def as_stored(value: Any, slot: Slot, owner: AnnData, genes: np.ndarray | None =
     """A value of the program as AnnData keeps it in this slot; ``genes`` are the names of those it is about."""
     if isinstance(value, GroupTable):
         return _with_names(value, genes)
+    if isinstance(value, Frame):
+        return _as_frame(value, slot, owner, genes)
     if isinstance(value, Graph):
         return value.to_csr()
     if isinstance(value, Codes):
@@ -200,6 +202,21 @@ def _with_names(table: GroupTable, genes: np.ndarray) -> pd.DataFrame | np.recar
         return pd.DataFrame(values.T, index=genes, columns=list(table.groups))
     columns = genes[values] if table.genes == "values" else values
     return np.rec.fromarrays(list(columns), dtype=[(group, columns.dtype) for group in table.groups])
+
+
+def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: np.ndarray | None) -> pd.DataFrame:
+    columns = {name: as_stored(column, Slot("uns"), owner) for name, column in frame.columns.items()}
+    if frame.rows == "genes":
+        table = pd.DataFrame(columns, index=genes)
+        if slot.axis != "genes" or table.index.equals(owner.var_names):
+            return table
+        missing = ~owner.var_names.isin(table.index)
+        table = table.reindex(owner.var_names)
+        return table.astype({name: bool for name in table if columns[name].dtype == bool}) if missing.any() else table
+    table = pd.DataFrame(columns)
+    if frame.gene is not None:
+        table.insert(int("group" in table), "gene", genes[frame.gene])
+    return table
 
 
 def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:

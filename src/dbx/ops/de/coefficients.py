@@ -12,6 +12,7 @@ from scipy import special
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.likelihood import log_rising
 from dbx.ops.de.linear import gram, inverse, projection
+from dbx.ops.de.moments import base_moments
 from dbx.ops.de.optimiser import optimise
 from dbx.ops.de.regression import Regression
 
@@ -62,8 +63,11 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
     dispersion
         Array of shape (n_genes,).
     """
-    start = _start(counts, model)
     n_genes = len(counts)
+    if model.is_one_mean:
+        beta = np.log(base_moments(counts, model.size_factors)[0])[:, None]
+        return Fit(beta, np.ones(n_genes, np.int32), np.ones(n_genes, bool), beta)
+    start = _start(counts, model)
     constant = _constant(counts, dispersion)
     state = State(constant, start.copy(), np.zeros(n_genes), np.zeros(n_genes, np.int32), np.ones(n_genes, bool))
 

@@ -90,6 +90,13 @@ class Model:
     cooks_outlier: np.ndarray
     replaced: np.ndarray
 
+    def only(self, at: np.ndarray) -> Model:
+        """Of some genes."""
+        arrays = {name: value[at] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        dispersions = Dispersions(*(values[at] for values in self.dispersions))
+        coefficients = Fit(*(values[at] for values in self.coefficients))
+        return replace(self, counts=self.counts.only(at), dispersions=dispersions, coefficients=coefficients, **arrays)
+
 
 def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent) -> Model:
     """Fit every gene.

@@ -53,6 +53,13 @@ class GeneCounts:
         other._values, other._times = _tally(other._rows)
         return other
 
+    def only(self, at: np.ndarray) -> GeneCounts:
+        """Some of these genes."""
+        other = copy(self)
+        other.genes, other._rows = self.genes[at], self._rows[at]
+        other._values, other._times = _tally(other._rows)
+        return other
+
     def __len__(self) -> int:
         return len(self.genes)
 

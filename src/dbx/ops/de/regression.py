@@ -24,9 +24,18 @@ class Regression(NamedTuple):
     ridge: np.ndarray
     """Array of shape (n_coefficients,): inverse prior variances of the coefficients in natural logarithms."""
 
+    def log_means(self, beta: np.ndarray) -> np.ndarray:
+        """log s + X beta, an array of shape (n_genes, n_samples)."""
+        return np.log(self.size_factors) + beta @ self.design.T
+
     def means(self, beta: np.ndarray) -> np.ndarray:
         """Fitted means s exp(X beta), an array of shape (n_genes, n_samples), without the floor."""
         return self.size_factors * np.exp(beta @ self.design.T)
+
+    @property
+    def is_one_mean(self) -> bool:
+        """An intercept alone, nearly without a prior."""
+        return bool((self.design == 1).all()) and self.design.shape[1] == 1 and self.ridge[0] <= RIDGE
 
 
 def regression(design: np.ndarray, size_factors: np.ndarray, min_mu: float = 0.5, ridge=RIDGE) -> Regression:
