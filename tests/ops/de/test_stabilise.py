@@ -8,7 +8,7 @@ from deseq2_reference import deseq2
 from scipy.integrate import quad
 
 from dbx.ops.de.hermite import interpolate
-from dbx.ops.de.stabilise import _spline, stabilised, stabilising_curve
+from dbx.ops.de.stabilise import _extended, _spline, stabilised, stabilising_curve
 from dbx.ops.de.trend import fit_trend
 
 # R DESeq2 1.38.3, varianceStabilizingTransformation(blind=FALSE), airway: counts of four genes in three samples
@@ -114,6 +114,20 @@ def test_splines_are_rs():
     inner = interpolate(knots, np.array([x[1:-1] - 1e-3, x[1:-1], x[1:-1] + 1e-3]))
     curvature = np.diff(inner, 2, axis=0) / 1e-6
     np.testing.assert_allclose(curvature, [[knots_curvature(knots, i) for i in (1, 2, 3)]], rtol=1e-2, atol=1e-2)
+
+
+def test_outer_cubics_are_carried_on():
+    cubic = np.polynomial.Polynomial([1.0, -2.0, 0.5, 0.25])
+    x = np.array([-1.0, 0.5, 2.0])
+    knots = _extended(_extended(np.array([x, cubic(x), cubic.deriv()(x)]), -2.0, 0), 5.0, -1)
+    at = np.linspace(-2, 5, 40)
+    np.testing.assert_allclose(interpolate(knots, at), cubic(at), rtol=1e-10)
+
+
+def test_a_local_curve_reaches_from_nothing_to_the_largest_count(fitted):
+    trend, curve, _, scaled = fitted
+    if trend.kind == "local":
+        np.testing.assert_allclose(curve[0, [0, -1]], [0, np.arcsinh(scaled.max())])
 
 
 def knots_curvature(knots, i):

@@ -41,8 +41,8 @@ def iterate_size_factors(counts: RowBlocks, progress: Progress = silent) -> np.n
         progress(done, ROUNDS, "size factors")
         before = logs
         likelihood = _Likelihood(genes, np.exp(logs))
+        # the likelihood depends on differences of the logs alone, so that their mean stays 0
         logs = optimize.minimize(likelihood, logs, jac=True, method="L-BFGS-B").x
-        logs = logs - logs.mean()
         if ((logs - before) ** 2).sum() < ENOUGH:
             break
     progress(ROUNDS, ROUNDS, "size factors")

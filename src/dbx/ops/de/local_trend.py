@@ -30,9 +30,6 @@ def local_quadratic(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.nda
     order = np.argsort(x, kind="stable")
     x, y, weights = x[order], y[order], weights[order]
     low, high = x[0], x[-1]
-    if low == high:
-        flat = np.average(y, weights=weights)
-        return np.array([[low - FAR, low + FAR], [flat, flat], [0.0, 0.0]])
     fits = {low: _fit_at(low, x, y, weights), high: _fit_at(high, x, y, weights)}
     cells = [(low, high, 0)]
     while cells:
