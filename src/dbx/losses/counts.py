@@ -25,7 +25,7 @@ def poisson(x, log_mean):
     log_mean
         Logarithm of the mean, broadcast against ``x``.
     """
-    return poisson_kernel(x, log_mean) - log_factorial(x)
+    return _normalised(poisson_kernel(x, log_mean), x)
 
 
 def negative_binomial(x, log_mean, theta):
@@ -41,7 +41,7 @@ def negative_binomial(x, log_mean, theta):
         Inverse dispersion, positive and finite, broadcast against ``x``; large values approach Poisson without loss of
         precision.
     """
-    return negative_binomial_kernel(x, log_mean, theta) - log_factorial(x)
+    return _normalised(negative_binomial_kernel(x, log_mean, theta), x)
 
 
 def zero_inflated_negative_binomial(x, log_mean, theta, logits):
@@ -58,7 +58,7 @@ def zero_inflated_negative_binomial(x, log_mean, theta, logits):
     logits
         Log-odds of the zero inflation, broadcast against ``x``.
     """
-    return zero_inflated_kernel(x, log_mean, theta, logits) - log_factorial(x)
+    return _normalised(zero_inflated_kernel(x, log_mean, theta, logits), x)
 
 
 def poisson_kernel(x, log_mean):
@@ -98,6 +98,11 @@ def zero_inflated_kernel(x, log_mean, theta, logits):
     return jnp.where(x == 0, jnp.logaddexp(logits, counts), counts) - jax.nn.softplus(logits)
 
 
+def _normalised(kernel, x):
+    """Subtract ``log x!`` in the kernel's precision: counts are often integers, which say nothing of it."""
+    return kernel - log_factorial(jnp.asarray(x, kernel.dtype))
+
+
 def _weighted(x, log_value):
     """``x * log_value``, zero where ``x`` is, also for a mean of zero."""
     absent = x == 0
@@ -106,13 +111,13 @@ def _weighted(x, log_value):
 
 def log_factorial(x):
     """``log x!`` for ``x >= 0``, exactly 0 at 0."""
-    return log_rising(x, jnp.ones((), jnp.result_type(x, jnp.float32)))
+    return log_rising(x, jnp.ones((), _dtype(x)))
 
 
 @jax.custom_jvp
 def lgamma(x):
     """``log Γ(x)`` for ``x > 0``: one shift and Stirling's series, several times cheaper than ``jax.lax.lgamma``."""
-    x = jnp.asarray(x, jnp.result_type(x, jnp.float32))
+    x = jnp.asarray(x, _dtype(x))
     shift, terms = _order(x)
     small = x < shift
     z = jnp.where(small, x + shift, x)
@@ -130,7 +135,7 @@ def _lgamma_jvp(primals, tangents):
 
 def digamma(x):
     """Derivative of :func:`lgamma`, ``ψ(x)`` for ``x > 0``."""
-    x = jnp.asarray(x, jnp.result_type(x, jnp.float32))
+    x = jnp.asarray(x, _dtype(x))
     shift, terms = _order(x)
     return jnp.log(x + shift) + _series_slope(x + shift, terms) - _reciprocals(x, shift)
 
@@ -142,7 +147,7 @@ def log_rising(x, theta):
     Exactly 0 at ``x = 0``, and free of the cancellation that the difference suffers where ``theta`` is large: the
     leading terms are subtracted on paper.
     """
-    dtype = jnp.result_type(x, theta, jnp.float32)
+    dtype = _dtype(x, theta)
     x, theta = jnp.asarray(x, dtype), jnp.asarray(theta, dtype)
     shift, terms = _order(x)
     below, above = theta + shift, theta + x + shift
@@ -175,12 +180,17 @@ def _is_zero(tangent) -> bool:
 
 def _digamma_difference(x, theta):
     """``ψ(theta + x) - ψ(theta)``."""
-    dtype = jnp.result_type(x, theta, jnp.float32)
+    dtype = _dtype(x, theta)
     x, theta = jnp.asarray(x, dtype), jnp.asarray(theta, dtype)
     shift, terms = _order(x)
     below, above = theta + shift, theta + x + shift
     series = _series_slope(above, terms) - _series_slope(below, terms)
     return jnp.log1p(x / below) + series + x * sum(1 / ((theta + i) * (theta + x + i)) for i in range(shift))
+
+
+def _dtype(*values):
+    """Precision of the values together, float32 at least; that of plain numbers and integers is JAX's default."""
+    return jnp.promote_types(jnp.result_type(0.0, *values), jnp.float32)
 
 
 def _order(x) -> tuple[int, int]:

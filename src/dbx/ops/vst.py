@@ -8,9 +8,8 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.design import make_design, variables
-from dbx.ops.de.fit import Settings, gene_wise_dispersions
+from dbx.ops.de.fit import Settings, gene_wise_dispersions, prepare_samples
 from dbx.ops.de.genes import GeneCounts
-from dbx.ops.de.moments import base_moments
 from dbx.ops.de.size_factors import log_references, median_of_ratios, size_factors
 from dbx.ops.de.stabilise import stabilised, stabilising_curve
 from dbx.ops.de.trend import TrendKind, fit_trend
@@ -55,11 +54,12 @@ class VST(Operator):
         factors = size_factors(counts, reference)
         genes = GeneCounts(counts)
         progress(0, 2, "gene-wise dispersions")
-        mean, _ = base_moments(genes, factors)
-        dispersion, _ = gene_wise_dispersions(genes, Settings(design, factors))
+        settings = Settings(design, factors)
+        data = prepare_samples(genes, settings)
+        dispersion, _ = gene_wise_dispersions(data, settings)
         progress(1, 2, "trend")
-        trend, _ = fit_trend(self.fit_type, mean, dispersion)
-        curve = stabilising_curve(trend, factors, genes.full_length(mean, 0), _largest(genes, factors))
+        trend, _ = fit_trend(self.fit_type, data.mean, dispersion)
+        curve = stabilising_curve(trend, factors, genes.full_length(data.mean, 0), _largest(genes, factors))
         progress(2, 2, "trend")
         self.reference = Constant(reference)
         self.curve = Constant(curve)

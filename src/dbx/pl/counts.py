@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from dbx.program.slots import Slot
+
 PSEUDO = 0.5
 """Added to counts, so that none has a place on a logarithmic axis."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -102,7 +104,7 @@ def counts(
     places, shades = samples.column(x), None if hue is None or hue == x else samples.column(hue)
     drawn = _axes(ax, len(genes), ncols, 3.4 if _is_number(places) else max(1.2 + 0.75 * places.nunique(), 2.8))
     for i, (place, row) in enumerate(zip(drawn, rows, strict=True)):
-        values = _checked(samples.count(row), adata.var_names[row], layer or found.params.get("layer"))
+        values = _checked(samples.count(row), adata.var_names[row], samples.slot)
         values = values / samples.size_factors if normalized else values
         _draw(place, places, values + PSEUDO, shades)
         _scale(place, values + PSEUDO)
@@ -221,10 +223,9 @@ def _factor(params: Mapping, samples: Samples) -> str:
     raise ValueError(msg)
 
 
-def _checked(values: np.ndarray, gene: str, layer: str | None) -> np.ndarray:
+def _checked(values: np.ndarray, gene: str, slot: Slot) -> np.ndarray:
     if (values < 0).any() or (values != np.round(values)).any():
-        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-        msg = f"{where} holds no counts of {gene!r}: name the layer with the raw counts, layer=..."
+        msg = f"{slot.written()} holds no counts of {gene!r}: name the layer with the raw counts, layer=..."
         raise ValueError(msg)
     return values
 

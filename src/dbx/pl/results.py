@@ -49,11 +49,11 @@ class Results:
     @property
     def title(self) -> str:
         """What was compared."""
-        contrast, reduced = self._contrast(), self.params.get("reduced")
-        if self.params.get("test") == "lrt" and reduced is not None:
-            text = f"{self.params.get('design')} against {reduced}"
+        contrast, design, reduced = self._contrast(), _formula(self.params.get("design")), self.params.get("reduced")
+        if reduced is not None:
+            text = f"{design} against {_formula(reduced)}"
         elif isinstance(contrast, str):
-            text = contrast
+            text = contrast or (f"last coefficient of {design}" if design else "")
         else:
             text = "{}: {} against {}".format(*contrast)
         return text if self.group is None else f"{self.group}, {text}" if text else self.group
@@ -150,6 +150,13 @@ def log_evidence(results: Results) -> np.ndarray:
         height = np.where(lost, exact, height)
     highest = height[np.isfinite(height)].max(initial=1)
     return np.where(np.isposinf(height), 1.03 * highest, height)
+
+
+def _formula(design: str | Sequence[str] | None) -> str:
+    """A design in words: its formula, or the columns of its matrix."""
+    if design is None or isinstance(design, str):
+        return design or ""
+    return " + ".join(map(str, design))
 
 
 def _names(adata: AnnData, genes: pd.Series, column: str | None) -> np.ndarray:

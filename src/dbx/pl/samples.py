@@ -11,6 +11,7 @@ import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.program import matrix_slot
+from dbx.program.registry import load
 from dbx.program.slots import Slot, SlotError, read
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Samples:
     rows: np.ndarray
     """Rows of ``counts`` that belong to a sample, and in ``codes`` to which."""
     codes: np.ndarray
+    slot: Slot
+    """Where the counts are."""
 
     def count(self, gene: int) -> np.ndarray:
         """Counts of one gene, an array of shape (n_samples,)."""
@@ -66,44 +69,59 @@ def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str 
     ValueError
         There are several groups and none was chosen, or no such group.
     """
-    found = adata.uns.get(key, {})
-    found = found if isinstance(found, Mapping) else {}
-    params = found.get("params", {})
-    layer = params.get("layer") if layer is None else layer
-    counts = RowBlocks(read(adata, Slot.parse(matrix_slot(layer))), dtype=np.float64)
-    if isinstance(found.get("samples"), pd.DataFrame):
-        return _summed(adata, found["samples"], params, group, counts)
-    if group is not None:
-        msg = f"The test {key!r} has no groups: leave group out."
-        raise ValueError(msg)
+    slots = tested_slots(adata, key)
+    slot = Slot.parse(matrix_slot(layer) if layer else slots["counts"])
+    counts = RowBlocks(read(adata, slot), dtype=np.float64)
+    samples = adata.uns[key].get("samples") if isinstance(adata.uns.get(key), Mapping) else None
+    if samples is not None:
+        frame, factors, rows, codes = _summed(adata, samples, slots, group)
+        return Samples(frame, factors, counts, rows, codes, slot)
+    _refuse(group)
     if "size_factors" not in adata.obs:
         msg = f"adata.obs['size_factors'] is missing. Make it with dbx.tl.de(adata, design=..., key_added={key!r})."
         raise SlotError(msg)
     rows = np.arange(adata.n_obs)
-    return Samples(adata.obs, adata.obs["size_factors"].to_numpy(np.float64), counts, rows, rows)
+    return Samples(adata.obs, adata.obs["size_factors"].to_numpy(np.float64), counts, rows, rows, slot)
 
 
-def _summed(adata: AnnData, samples: pd.DataFrame, params: Mapping, group: str | None, counts: RowBlocks) -> Samples:
-    """Samples of cells; in ``samples`` their names, size factors and, if there are any, groups."""
-    sample_key, group_key = params.get("sample_key"), params.get("group_key")
-    for name in filter(None, (sample_key, group_key)):
-        if name not in adata.obs:
-            msg = f"adata.obs[{name!r}], by which cells were summed, is missing."
-            raise SlotError(msg)
+def tested_slots(adata: AnnData, key: str) -> dict[str, str]:
+    """Slots of the ``counts`` that were tested and, of cells, their ``sample`` and ``group``, as the program says.
+
+    Without a record the counts are taken to be in X.
+    """
+    step = load(adata).writer(f"uns/{key}/params")
+    reads = {} if step is None else {name: slots.slots[0] for name, slots in step.reads.items()}
+    return {"counts": "X"} | {name: reads[name] for name in ("counts", "sample", "group") if name in reads}
+
+
+def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], group: str | None):
+    """(columns, size factors, rows, codes) of sums of cells; ``samples`` lists their names, groups and size factors."""
+    if "sample" not in slots:
+        msg = "The program that says by which columns cells were summed is not in adata.uns['dbx'] any more."
+        raise SlotError(msg)
+    keys = {name: read(adata, Slot.parse(slots[name])).astype(str) for name in ("sample", "group") if name in slots}
     mine = np.ones(adata.n_obs, bool)
-    if "group" in samples:
+    if "group" not in samples:
+        _refuse(group)
+    else:
         groups = samples["group"].astype(str)
         group = _one_group(list(dict.fromkeys(groups)), group)
-        samples, mine = samples[groups == group], (adata.obs[group_key].astype(str) == group).to_numpy()
+        samples, mine = samples[(groups == group).to_numpy()], (keys["group"] == group).to_numpy()
     names = pd.Index(samples["sample"].astype(str))
-    codes = np.where(mine, names.get_indexer(adata.obs[sample_key].astype(str)), -1)
+    codes = np.where(mine, names.get_indexer(keys["sample"]), -1)
     if missing := sorted(set(range(len(names))) - set(codes)):
         msg = f"Sample {names[missing[0]]!r} of the test has no cells in adata any more: run dbx.tl.de again."
         raise ValueError(msg)
     rows = np.flatnonzero(codes >= 0)
     first = rows[np.unique(codes[rows], return_index=True)[1]]
     frame = adata.obs.iloc[first].set_axis(names)
-    return Samples(frame, samples["size_factor"].to_numpy(np.float64), counts, rows, codes[rows])
+    return frame, samples["size_factor"].to_numpy(np.float64), rows, codes[rows]
+
+
+def _refuse(group: str | None) -> None:
+    if group is not None:
+        msg = f"The test has no groups, so there is no {group!r}: leave group out."
+        raise ValueError(msg)
 
 
 def _one_group(tested: list[str], group: str | None) -> str:

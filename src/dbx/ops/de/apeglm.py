@@ -11,6 +11,7 @@ from scipy import optimize, special
 
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.linear import gram, inverse, projection
+from dbx.ops.de.regression import Regression
 
 SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-6, 400.0
 OTHERS_VARIANCE = 15.0**2
@@ -58,6 +59,7 @@ class Posterior(NamedTuple):
 
     design: np.ndarray
     size_factors: np.ndarray
+    repeats: np.ndarray
     scale: float
     shrunken: np.ndarray
     """Array of shape (n_coefficients,): True for the one that is."""
@@ -104,8 +106,7 @@ def reparametrise(design: np.ndarray, contrast: np.ndarray) -> tuple[np.ndarray,
 
 def apeglm(
     counts: GeneCounts,
-    design: np.ndarray,
-    size_factors: np.ndarray,
+    model: Regression,
     dispersion: np.ndarray,
     coefficient: int,
     scale: float,
@@ -119,8 +120,8 @@ def apeglm(
     ----------
     counts
         Counts of the genes.
-    design, size_factors
-        Arrays of shape (n_samples, n_coefficients) and (n_samples,); for a contrast see :func:`reparametrise`.
+    model
+        Design and size factors; for a contrast see :func:`reparametrise`.
     dispersion
         Array of shape (n_genes,).
     coefficient
@@ -128,9 +129,10 @@ def apeglm(
     scale
         From :func:`prior_scale`.
     """
-    shared = Posterior(design, size_factors, scale, np.arange(design.shape[1]) == coefficient)
+    design = model.design
+    shared = Posterior(design, model.size_factors, model.repeats, scale, np.arange(design.shape[1]) == coefficient)
     n = len(counts)
-    start = _no_change(counts, design, size_factors)
+    start = _no_change(counts, model)
     state = State(start, np.full(n, -np.inf), np.ones(n), np.ones(n), np.zeros(n, np.int32), np.ones(n, bool))
 
     def data(at):
@@ -153,10 +155,11 @@ def s_values(false_sign_rate: np.ndarray) -> np.ndarray:
     return values
 
 
-def _no_change(counts: GeneCounts, design: np.ndarray, size_factors: np.ndarray) -> np.ndarray:
+def _no_change(counts: GeneCounts, model: Regression) -> np.ndarray:
     """Coefficients of one mean for all samples, as near as the design comes to it."""
-    means = np.concatenate([(y / size_factors).mean(axis=1) for _, y in counts.parts()])
-    return np.outer(np.log(means), projection(design).sum(axis=0))
+    n_samples = model.repeats.sum()
+    means = np.concatenate([(y / model.size_factors).sum(axis=1) / n_samples for _, y in counts.parts()])
+    return np.outer(np.log(means), projection(model.design).sum(axis=0))
 
 
 @jax.jit
@@ -191,7 +194,7 @@ def _advance(shared: Posterior, y, dispersion, state: State) -> State:
 def _height(shared: Posterior, y, dispersion, log_factors, beta):
     """Log posterior density of each gene, without what does not depend on the coefficients."""
     log_mu = beta @ shared.design.T + log_factors
-    fit = y * log_mu - (y + 1 / dispersion) * jnp.log1p(dispersion * jnp.exp(log_mu))
+    fit = y * log_mu - (y + shared.repeats / dispersion) * jnp.log1p(dispersion * jnp.exp(log_mu))
     cauchy, normal = jnp.log1p((beta / shared.scale) ** 2), beta**2 / (2 * OTHERS_VARIANCE)
     return fit.sum(axis=1) - jnp.where(shared.shrunken, cauchy, normal).sum(axis=1)
 
@@ -206,8 +209,8 @@ def _newton(shared: Posterior, y, dispersion, log_factors, beta):
     share = 1 / (1 + dispersion * mu)
     square = shared.scale**2 + beta**2
     parabola = jnp.where(shared.shrunken, 2 / square, 1 / OTHERS_VARIANCE)
-    slope = ((y - mu) * share) @ shared.design - beta * parabola
-    information = gram(mu * share**2 * (1 + dispersion * y), shared.design)
+    slope = ((y - shared.repeats * mu) * share) @ shared.design - beta * parabola
+    information = gram(mu * share**2 * (shared.repeats + dispersion * y), shared.design)
     bread = inverse(information + parabola[:, :, None] * jnp.eye(beta.shape[1]))
     column = bread @ shared.shrunken.astype(beta.dtype)
     own = (column * shared.shrunken).sum(axis=1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from dbx.ops.de.collapse import start_of_kinds
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.likelihood import log_rising
 from dbx.ops.de.linear import gram, inverse, projection
@@ -64,7 +65,7 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
         Array of shape (n_genes,).
     """
     n_genes = len(counts)
-    if model.is_one_mean:
+    if model.is_one_mean and not counts.is_collapsed:
         beta = np.log(base_moments(counts, model.size_factors)[0])[:, None]
         return Fit(beta, np.ones(n_genes, np.int32), np.ones(n_genes, bool), beta)
     start = _start(counts, model)
@@ -86,6 +87,8 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
 
 def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
     """Least squares of log(normalised counts + 0.1)."""
+    if counts.is_collapsed:
+        return start_of_kinds(counts, model)
     start, project = np.empty((len(counts), model.design.shape[1])), projection(model.design)
     for at, y in counts.parts():
         start[at] = np.log(y / model.size_factors + 0.1) @ project
@@ -96,20 +99,19 @@ def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
 def _advance(model: Regression, y, dispersion, state: State) -> State:
     """A few iterations of a block of genes."""
     log_factors, dispersion = jnp.log(model.size_factors), dispersion[:, None]
-    lowest = jnp.log(model.min_mu)
 
     def log_mean(beta):
-        return jnp.maximum(beta @ model.design.T + log_factors, lowest)
+        return jnp.maximum(beta @ model.design.T + log_factors, model.lowest)
 
     def step(_, carry):
         state, log_mu = carry
         mu = jnp.exp(log_mu)
-        weight = mu / (1 + dispersion * mu)
-        target = (weight * (log_mu - log_factors) + (y - mu) / (1 + dispersion * mu)) @ model.design
+        weight = model.repeats * mu / (1 + dispersion * mu)
+        target = weight * (log_mu - log_factors) + (y - model.repeats * mu) / (1 + dispersion * mu)
         bread = inverse(gram(weight, model.design) + jnp.diag(model.ridge))
-        beta = jnp.einsum("gpq,gq->gp", bread, target)
+        beta = jnp.einsum("gpq,gq->gp", bread, target @ model.design)
         new_log_mu = log_mean(beta)
-        deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion)
+        deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion, model.repeats)
         change = jnp.abs(deviance - state.deviance) / (jnp.abs(deviance) + 0.1)
         away = (jnp.abs(beta) > LARGEST).any(axis=1) | jnp.isnan(change)
         settled = (state.n_iter > 0) & (change < TOLERANCE)
@@ -125,10 +127,10 @@ def _like(flags, values):
     return flags.reshape(-1, *(1,) * (values.ndim - 1))
 
 
-def deviance_of_means(y, log_mu, dispersion):
+def deviance_of_means(y, log_mu, dispersion, repeats):
     """-2 log likelihood of each gene, without the terms that only counts and dispersion are in."""
     xp = np if isinstance(log_mu, np.ndarray) else jnp
-    return -2 * (y * log_mu - (y + 1 / dispersion) * xp.log1p(dispersion * xp.exp(log_mu))).sum(axis=1)
+    return -2 * (y * log_mu - (y + repeats / dispersion) * xp.log1p(dispersion * xp.exp(log_mu))).sum(axis=1)
 
 
 def _constant(counts: GeneCounts, dispersion: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dbx.ops.de.coefficients import deviance_of_means, fit_coefficients
 from dbx.ops.de.filtering import adjust
 from dbx.ops.de.fit import Model
 from dbx.ops.de.normal_shrinkage import prior_variances
-from dbx.ops.de.regression import Regression, moments, regression
+from dbx.ops.de.regression import Regression, moments
 from dbx.ops.de.wald import likelihood_ratio_test, wald_test
 
 COLUMNS = ("log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "svalue")
@@ -97,40 +97,40 @@ def conclude(fitted: Fitted, weights: np.ndarray, no_counts: np.ndarray, test: T
     return Results(np.column_stack(columns), adjusted.threshold, adjusted.theta)
 
 
-def log_likelihood_ratio(model: Model, full: Regression, reduced: Regression) -> np.ndarray:
+def log_likelihood_ratio(model: Model, reduced: Regression) -> np.ndarray:
     """Twice the gain in log likelihood of the full design at the same dispersions, an array of shape (n_genes,)."""
     dispersion, ratio = model.dispersions.final, np.empty(len(model.counts))
     smaller = fit_coefficients(model.counts, reduced, dispersion)
     for at, y in model.counts.parts():
         alpha = dispersion[at][:, None]
         deviances = [
-            deviance_of_means(y, regressed.log_means(beta[at]), alpha)
-            for regressed, beta in ((reduced, smaller.beta), (full, model.coefficients.beta))
+            deviance_of_means(y, regressed.log_means(beta[at]), alpha, regressed.repeats)
+            for regressed, beta in ((reduced, smaller.beta), (model.regression, model.coefficients.beta))
         ]
         ratio[at] = deviances[0] - deviances[1]
     return ratio
 
 
-def shrunken(kind: str, model: Model, fit: Regression, weights: np.ndarray) -> np.ndarray:
+def shrunken(kind: str, model: Model, weights: np.ndarray) -> np.ndarray:
     """Shrunken changes, their errors, both log2, and s-values: an array of shape (n_genes, 3)."""
     shrink = _apeglm if kind == "apeglm" else _normal
-    return np.column_stack(shrink(model, fit, weights))
+    return np.column_stack(shrink(model, weights))
 
 
-def _apeglm(model: Model, fit: Regression, weights: np.ndarray):
+def _apeglm(model: Model, weights: np.ndarray):
     change = model.coefficients.beta @ weights
     error = np.sqrt(np.einsum("p,gpq,q->g", weights, model.covariance, weights))
-    design, coefficient = reparametrise(fit.design, weights)
-    scale = prior_scale(change, error)
-    found = apeglm(model.counts, design, fit.size_factors, model.dispersions.final, coefficient, scale)
+    design, coefficient = reparametrise(model.regression.design, weights)
+    regressed = model.regression._replace(design=design)
+    found = apeglm(model.counts, regressed, model.dispersions.final, coefficient, prior_scale(change, error))
     return found.change / np.log(2), found.error / np.log(2), s_values(found.false_sign_rate)
 
 
-def _normal(model: Model, fit: Regression, weights: np.ndarray):
+def _normal(model: Model, weights: np.ndarray):
     beta, dispersion = model.coefficients.beta, model.dispersions
-    intercept = _intercept(fit.design)
+    intercept = _intercept(model.regression.design)
     variances = prior_variances(beta, model.base_mean, dispersion.fitted, intercept)
-    ridged = regression(fit.design, fit.size_factors, fit.min_mu, 1 / (variances * np.log(2) ** 2))
+    ridged = model.regression._replace(ridge=1 / (variances * np.log(2) ** 2))
     again = fit_coefficients(model.counts, ridged, dispersion.final)
     error = np.empty(len(beta))
     for at, _ in model.counts.parts():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.de.cells import guess_of_cells, kind_sums, moments_of_cells, outliers_of_cells
 from dbx.ops.de.coefficients import Fit, fit_coefficients
+from dbx.ops.de.collapse import CollapsedCounts, collapsed
 from dbx.ops.de.cooks import cooks_distance, cutoff, design_cells, max_cooks, outlier_flags, replacements
 from dbx.ops.de.cooks import robust_dispersion
 from dbx.ops.de.genes import GeneCounts
@@ -25,6 +27,9 @@ from dbx.ops.operator import Progress, silent
 
 OUTLYING = 2.0
 """Gene-wise estimates so many standard deviations above the trend are not shrunk."""
+MANY_CELLS = 500
+HARDLY_A_FLOOR = 1e-3
+"""Smallest means below this many counts leave the likelihood smooth, so that cells can be collapsed."""
 START_AT_GENE = 0.1
 """The search under the prior starts at the gene-wise estimate if that is above this share of the trend."""
 
@@ -79,6 +84,7 @@ class Model:
 
     counts: GeneCounts
     """With replaced counts, where there are any."""
+    regression: Regression
     base_mean: np.ndarray
     base_variance: np.ndarray
     shared: Shared
@@ -98,6 +104,20 @@ class Model:
         return replace(self, counts=self.counts.only(at), dispersions=dispersions, coefficients=coefficients, **arrays)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Counts with what is known of them before anything is fitted, arrays over the genes with counts."""
+
+    counts: GeneCounts
+    regression: Regression
+    mean: np.ndarray
+    variance: np.ndarray
+    guess: np.ndarray
+    """Dispersions to start from."""
+    linear_means: Callable[[np.ndarray], np.ndarray]
+    """Means of some genes by a linear model, where that needs no iterations."""
+
+
 def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent) -> Model:
     """Fit every gene.
 
@@ -108,19 +128,23 @@ def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent
     settings
         Design, size factors and how to fit.
     """
-    genes = GeneCounts(counts)
     say = _Stages(progress, 5)
-    mean, variance = base_moments(genes, settings.size_factors)
+    say("counts")
+    data = prepare(counts, settings)
     say("gene-wise dispersions")
-    estimates, means = gene_wise_dispersions(genes, settings)
-    shared = share(mean, estimates, settings)
+    estimates, means = gene_wise_dispersions(data, settings)
+    shared = share(data.mean, estimates, settings)
     say("dispersions")
-    dispersions = shrink(genes, means, mean, estimates, shared, settings)
+    dispersions = shrink(data, means, estimates, shared, settings)
     say("coefficients")
-    fit = fit_coefficients(genes, settings.regression, dispersions.final)
+    fit = fit_coefficients(data.counts, data.regression, dispersions.final)
     say("outliers")
-    outliers = _outliers(genes, settings, dispersions.final, fit)
-    model = Model(genes, mean, variance, shared, dispersions, fit, *outliers[:3], outliers.changed)
+    if data.counts.is_collapsed:
+        return _model_of_cells(data, settings, shared, dispersions, fit)
+    outliers = _outliers(data, settings, dispersions.final, fit)
+    model = Model(
+        data.counts, data.regression, data.mean, data.variance, shared, dispersions, fit, *outliers[:3], outliers.changed
+    )
     return _refitted(model, outliers, settings) if outliers.changed.any() else model
 
 
@@ -133,39 +157,64 @@ class _Stages:
         self.done += 1
 
 
+def prepare(counts: RowBlocks, settings: Settings) -> Prepared:
+    """Counts by gene, by pseudo-cells where there are many cells of few kinds."""
+    if counts.n_rows >= MANY_CELLS and settings.min_mu <= HARDLY_A_FLOOR:
+        cells = collapsed(counts, settings.design, settings.size_factors)
+        if cells is not None:
+            return _prepared_cells(cells, settings)
+    return prepare_samples(GeneCounts(counts), settings)
+
+
+def prepare_samples(counts: GeneCounts, settings: Settings) -> Prepared:
+    """Counts of samples as they are."""
+    design, factors = settings.design, settings.size_factors
+    mean, variance = base_moments(counts, factors)
+    guess = np.empty(len(counts))
+    for at, y in counts.parts():
+        guess[at] = first_guess(y, design, factors)
+    hat = projection(design) @ design.T
+    return Prepared(
+        counts, settings.regression, mean, variance, guess, lambda at: factors * ((counts.take(at) / factors) @ hat)
+    )
+
+
+def _prepared_cells(counts: CollapsedCounts, settings: Settings) -> Prepared:
+    nodes, sums = counts.nodes, kind_sums(counts, settings.size_factors)
+    kind_means = sums.total / sums.n_cells
+    return Prepared(
+        counts,
+        nodes.regression(settings.regression),
+        *moments_of_cells(sums),
+        guess_of_cells(sums, settings.design[nodes.first], settings.size_factors),
+        lambda at: nodes.size_factors * kind_means[at][:, nodes.of_kind],
+    )
+
+
 class Means:
     """Fitted means of genes, not below the floor: of a linear model in one-way layouts, else of a regression."""
 
-    def __init__(self, counts: GeneCounts, settings: Settings, guess: np.ndarray):
-        self.counts, self.settings = counts, settings
-        if settings.is_one_way:
-            self.hat = projection(settings.design) @ settings.design.T
-        else:
-            self.beta = fit_coefficients(counts, settings.regression, guess).beta
+    def __init__(self, data: Prepared, settings: Settings):
+        self.data, self.is_one_way = data, settings.is_one_way
+        if not self.is_one_way:
+            self.beta = fit_coefficients(data.counts, data.regression, data.guess).beta
 
     def __call__(self, at: np.ndarray) -> np.ndarray:
         """Array of shape (len(at), n_samples)."""
-        factors = self.settings.size_factors
-        if self.settings.is_one_way:
-            mu = factors * ((self.counts.take(at) / factors) @ self.hat)
-        else:
-            mu = self.settings.regression.means(self.beta[at])
-        return np.maximum(mu, self.settings.min_mu)
+        mu = self.data.linear_means(at) if self.is_one_way else self.data.regression.means(self.beta[at])
+        return np.maximum(mu, np.exp(self.data.regression.lowest))
 
 
-def gene_wise_dispersions(counts: GeneCounts, settings: Settings) -> tuple[np.ndarray, Means]:
+def gene_wise_dispersions(data: Prepared, settings: Settings) -> tuple[np.ndarray, Means]:
     """Each gene's own dispersion, an array of shape (n_genes,), and the means it was estimated at."""
-    guess = np.empty(len(counts))
-    for at, y in counts.parts():
-        guess[at] = first_guess(y, settings.design, settings.size_factors)
-    means = Means(counts, settings, guess)
-    return _dispersions(counts, means, settings, guess), means
+    means = Means(data, settings)
+    return _dispersions(data, means, settings, data.guess), means
 
 
-def _dispersions(counts, means, settings: Settings, start, prior: Prior | None = None) -> np.ndarray:
+def _dispersions(data: Prepared, means: Means, settings: Settings, start, prior: Prior | None = None) -> np.ndarray:
     if settings.dispersion == "exact":
-        return optimal_dispersions(counts, means, settings.design, prior)
-    return search_dispersions(counts, means, settings.design, start, prior)
+        return optimal_dispersions(data.counts, means, data.regression, prior)
+    return search_dispersions(data.counts, means, data.regression, start, prior)
 
 
 def share(mean: np.ndarray, gene_wise: np.ndarray, settings: Settings) -> Shared:
@@ -177,16 +226,35 @@ def share(mean: np.ndarray, gene_wise: np.ndarray, settings: Settings) -> Shared
     )
 
 
-def shrink(
-    counts: GeneCounts, means: Means, mean: np.ndarray, gene_wise: np.ndarray, shared: Shared, settings: Settings
-) -> Dispersions:
+def shrink(data: Prepared, means: Means, gene_wise: np.ndarray, shared: Shared, settings: Settings) -> Dispersions:
     """Dispersions under a normal prior around the trend; outliers above it keep their own."""
-    fitted = shared.trend(mean)
+    fitted = shared.trend(data.mean)
     start = np.where(gene_wise > START_AT_GENE * fitted, gene_wise, fitted)
     prior = Prior(np.log(fitted), shared.prior_variance)
-    shrunken = _dispersions(counts, means, settings, np.minimum(start, largest(counts.n_samples)), prior)
+    shrunken = _dispersions(data, means, settings, np.minimum(start, largest(data.counts.n_samples)), prior)
     outlier = np.log(gene_wise) > np.log(fitted) + OUTLYING * np.sqrt(shared.residual_variance)
     return Dispersions(gene_wise, fitted, shrunken, outlier, np.where(outlier, gene_wise, shrunken))
+
+
+def _model_of_cells(data: Prepared, settings: Settings, shared: Shared, dispersions: Dispersions, fit: Fit) -> Model:
+    found = moments(data.regression, dispersions.final, fit.beta)
+    limit = cutoff(*settings.design.shape)
+    outliers = outliers_of_cells(
+        data.counts, settings.size_factors, data.regression, dispersions.final, fit.beta, limit
+    )
+    none = np.zeros(len(data.counts), bool)
+    return Model(
+        data.counts,
+        data.regression,
+        data.mean,
+        data.variance,
+        shared,
+        dispersions,
+        fit,
+        found.covariance,
+        *outliers,
+        none,
+    )
 
 
 class _Outliers(NamedTuple):
@@ -198,15 +266,15 @@ class _Outliers(NamedTuple):
     """New counts of the genes that changed."""
 
 
-def _outliers(counts: GeneCounts, settings: Settings, dispersion: np.ndarray, fit: Fit) -> _Outliers:
+def _outliers(data: Prepared, settings: Settings, dispersion: np.ndarray, fit: Fit) -> _Outliers:
     """Cook's distances by blocks of genes, and what follows from them before anything is fitted anew."""
-    n_genes, (n_samples, n_coefficients) = len(counts), settings.design.shape
+    n_genes, (n_samples, n_coefficients) = len(data.counts), settings.design.shape
     cells, limit = design_cells(settings.design), cutoff(n_samples, n_coefficients)
     covariance = np.empty((n_genes, n_coefficients, n_coefficients))
     largest_cooks, flagged = np.full(n_genes, np.nan), np.zeros(n_genes, bool)
     changed, new = np.zeros(n_genes, bool), [np.empty((0, n_samples))]
-    for at, y in counts.parts():
-        found = moments(settings.regression, dispersion[at], fit.beta[at], fit.diverged[at])
+    for at, y in data.counts.parts():
+        found = moments(data.regression, dispersion[at], fit.beta[at], fit.diverged[at])
         covariance[at] = found.covariance
         robust = robust_dispersion(y / settings.size_factors, cells)
         cooks = cooks_distance(y, found.mu, found.hat, robust, n_coefficients)
@@ -221,33 +289,33 @@ def _outliers(counts: GeneCounts, settings: Settings, dispersion: np.ndarray, fi
 
 def _refitted(model: Model, outliers: _Outliers, settings: Settings) -> Model:
     """The model with the genes whose outliers were replaced fitted anew, under the same trend and prior."""
-    counts, shared = GeneCounts.of(outliers.counts), model.shared
-    mean, variance = base_moments(counts, settings.size_factors)
-    gene_wise, means = gene_wise_dispersions(counts, settings)
-    dispersions = shrink(counts, means, mean, gene_wise, shared, settings)
-    fit = fit_coefficients(counts, settings.regression, dispersions.final)
-    covariance = np.empty((len(counts), *outliers.covariance.shape[1:]))
-    for at, _ in counts.parts():
-        covariance[at] = moments(settings.regression, dispersions.final[at], fit.beta[at]).covariance
+    data = prepare_samples(GeneCounts.of(outliers.counts), settings)
+    gene_wise, means = gene_wise_dispersions(data, settings)
+    dispersions = shrink(data, means, gene_wise, model.shared, settings)
+    fit = fit_coefficients(data.counts, data.regression, dispersions.final)
+    covariance = np.empty((len(data.counts), *outliers.covariance.shape[1:]))
+    for at, _ in data.counts.parts():
+        covariance[at] = moments(data.regression, dispersions.final[at], fit.beta[at]).covariance
     changed = np.flatnonzero(outliers.changed)
+    present = data.counts.genes
 
     def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Values of all genes with those of the changed ones; a gene that has no counts now keeps its dispersions."""
         values = old.copy()
-        values[changed[counts.genes]] = new
+        values[changed[present]] = new
         return values
 
-    silent_now = np.setdiff1d(np.arange(len(changed)), counts.genes)
     coefficients = Fit(*map(put, model.coefficients, fit))
     whole = replace(
         model,
         counts=model.counts.with_rows(changed, outliers.counts),
-        base_mean=put(model.base_mean, mean),
-        base_variance=put(model.base_variance, variance),
+        base_mean=put(model.base_mean, data.mean),
+        base_variance=put(model.base_variance, data.variance),
         dispersions=Dispersions(*map(put, model.dispersions, dispersions)),
         coefficients=coefficients,
         covariance=put(model.covariance, covariance),
     )
+    silent_now = changed[np.setdiff1d(np.arange(len(changed)), present)]
     for values in (whole.base_mean, whole.base_variance, coefficients.beta, whole.covariance):
-        values[changed[silent_now]] = 0
+        values[silent_now] = 0
     return whole

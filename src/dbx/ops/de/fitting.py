@@ -132,7 +132,7 @@ def _fit(table: Table, recipe: Recipe, factors: np.ndarray, references, progress
     ratio = np.full(table.counts.n_columns, np.nan)
     if recipe.test.kind == "lrt":
         reduced = regression(table.reduced.matrix, factors, settings.min_mu)
-        ratio[left.counts.genes] = log_likelihood_ratio(left, settings.regression, reduced)
+        ratio[left.counts.genes] = log_likelihood_ratio(left, left.counts.regression(reduced))
     fitted = Fitted(
         full(model.base_mean, 0.0),
         full(model.coefficients.beta),
@@ -143,7 +143,7 @@ def _fit(table: Table, recipe: Recipe, factors: np.ndarray, references, progress
     )
     results = conclude(fitted, table.weights, table.no_counts(), recipe.test)
     if recipe.shrink is not None:
-        found = left.counts.full_length(shrunken(recipe.shrink, left, settings.regression, table.weights))
+        found = left.counts.full_length(shrunken(recipe.shrink, left, table.weights))
         results = results.with_shrunken(found, fitted.emptied)
     return Found(factors, references, fitted, _statistics(model), _facts(table, model, settings), results)
 

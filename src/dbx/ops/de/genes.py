@@ -10,11 +10,13 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.de.regression import Regression
 
 BLOCK_VALUES = 1 << 17
 """Counts in a block: what fits a core's cache."""
 BLOCK_GENES = 2048
 FEW_SAMPLES = 64
+BINS = 1 << 26
 DENSE_BYTES = 1 << 27
 """Counts are kept dense up to here, as CSC beyond."""
 
@@ -25,6 +27,8 @@ class GeneCounts:
     Dense where that is small, else sparse by gene, so that memory grows with the counts that are not zero.
     """
 
+    is_collapsed = False
+
     def __init__(self, counts: RowBlocks):
         self.n_samples = counts.n_rows
         by_gene = _by_gene(counts)
@@ -33,7 +37,7 @@ class GeneCounts:
         """Which columns of the matrix these genes are."""
         self.n_all = counts.n_columns
         self._rows = by_gene if len(self.genes) == self.n_all else by_gene[self.genes]
-        self._values, self._times = _tally(self._rows)
+        self._values, self._times = tally(self._rows) if self.n_samples >= FEW_SAMPLES else (None, None)
 
     @classmethod
     def of(cls, y: np.ndarray) -> GeneCounts:
@@ -50,14 +54,15 @@ class GeneCounts:
         else:
             other._rows = self._rows.copy()
             other._rows[at] = y
-        other._values, other._times = _tally(other._rows)
+        other._values, other._times = tally(other._rows) if self._values is not None else (None, None)
         return other
 
     def only(self, at: np.ndarray) -> GeneCounts:
         """Some of these genes."""
         other = copy(self)
         other.genes, other._rows = self.genes[at], self._rows[at]
-        other._values, other._times = _tally(other._rows)
+        if self._values is not None:
+            other._values, other._times = self._values[at], self._times[at]
         return other
 
     def __len__(self) -> int:
@@ -78,10 +83,14 @@ class GeneCounts:
             return y, np.ones_like(y)
         return self._values[at], self._times[at]
 
+    def regression(self, model: Regression) -> Regression:
+        """A regression of the samples as one of what :meth:`take` gives."""
+        return model
+
     @property
     def block_size(self) -> int:
         """Genes in a block."""
-        fit = int(np.clip(BLOCK_VALUES // self.n_samples, 16, BLOCK_GENES))
+        fit = int(np.clip(BLOCK_VALUES // self._rows.shape[1], 16, BLOCK_GENES))
         return min(fit, 1 << max(len(self) - 1, 7).bit_length())
 
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -101,28 +110,48 @@ class GeneCounts:
 def _by_gene(counts: RowBlocks):
     if counts.n_rows * counts.n_columns * 8 <= DENSE_BYTES:
         return np.ascontiguousarray(counts.dense().T, dtype=np.float64)
+    return sparse_by_gene(counts)
+
+
+def sparse_by_gene(counts: RowBlocks) -> sparse.csr_matrix:
+    """Counts as CSR of shape (n_genes, n_samples), float32, without zeros."""
     parts = [sparse.csr_matrix(part, dtype=np.float32) for _, _, part in counts.parts()]
-    return sparse.vstack(parts, format="csr").T.tocsr()
+    whole = sparse.vstack(parts, format="csr").T.tocsr()
+    whole.eliminate_zeros()
+    return whole
 
 
-def _tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Different counts of each gene; None where they are hardly fewer than the samples."""
-    if rows.shape[1] < FEW_SAMPLES:
-        return None, None
-    rows = sparse.csr_matrix(rows)
-    gene = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    order = np.lexsort((rows.data, gene))
-    gene, value = gene[order], rows.data[order]
-    first = np.flatnonzero(np.r_[True, (np.diff(gene) != 0) | (np.diff(value) != 0)][: len(gene)])
-    times, gene, value = np.diff(np.r_[first, len(gene)]), gene[first], value[first]
-    n_values = np.bincount(gene, minlength=rows.shape[0])
-    width = 1 << max(int(n_values.max()) - 1, 7).bit_length()
-    if 2 * width > rows.shape[1]:
+def tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Different counts of each gene, and how often it has them; None where they are hardly fewer than the samples."""
+    n_genes, n_samples = rows.shape
+    gene, value = _entries(rows)
+    most = int(value.max(initial=0)) + 1
+    if n_genes * most <= BINS and (value == np.rint(value)).all():
+        times = np.bincount(gene * most + value.astype(np.int64), minlength=n_genes * most)
+        key = np.flatnonzero(times)
+        gene, value, times = key // most, key % most, times[key]
+    else:
+        order = np.lexsort((value, gene))
+        gene, value = gene[order], value[order]
+        first = np.flatnonzero(np.r_[True, (np.diff(gene) != 0) | (np.diff(value) != 0)][: len(gene)])
+        times, gene, value = np.diff(np.r_[first, len(gene)]), gene[first], value[first]
+    n_values = np.bincount(gene, minlength=n_genes)
+    width = 1 << max(int(n_values.max(initial=1)) - 1, 7).bit_length()
+    if 2 * width > n_samples:
         return None, None
     at = (gene, np.arange(len(gene)) - np.repeat(np.cumsum(n_values) - n_values, n_values))
-    values, repeats = np.zeros((2, rows.shape[0], width))
+    values, repeats = np.zeros((2, n_genes, width))
     values[at], repeats[at] = value, times
     return values, repeats
+
+
+def _entries(rows) -> tuple[np.ndarray, np.ndarray]:
+    """(gene, count) of every count above zero."""
+    if sparse.issparse(rows):
+        kept = rows.data > 0
+        return np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[kept], rows.data[kept]
+    at = np.nonzero(rows)
+    return at[0], rows[at]
 
 
 def blocks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:

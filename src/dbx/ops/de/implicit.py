@@ -183,7 +183,7 @@ def _bounds(y):
 
 def _dispersion_slope(x, y, mu, design):
     """Derivative of the adjusted likelihood in the log dispersions ``x``, an array of shape (n_genes,)."""
-    return posterior(x, y, y, jnp.ones_like(y), mu, design, jnp.zeros_like(x), 0.0)[1]
+    return posterior(x, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros_like(x), 0.0)[1]
 
 
 def _slope_and_fall(x, y, mu, design):

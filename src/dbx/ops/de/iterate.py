@@ -6,9 +6,8 @@ import numpy as np
 from scipy import optimize, special
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.fit import Settings, gene_wise_dispersions, share, shrink
+from dbx.ops.de.fit import Settings, gene_wise_dispersions, prepare_samples, share, shrink
 from dbx.ops.de.genes import GeneCounts
-from dbx.ops.de.moments import base_moments
 from dbx.ops.operator import Progress, silent
 
 ROUNDS = 10
@@ -54,11 +53,11 @@ class _Likelihood:
 
     def __init__(self, genes: GeneCounts, factors: np.ndarray):
         settings = Settings(np.ones((genes.n_samples, 1)), factors, fit_type="mean")
-        mean, _ = base_moments(genes, factors)
-        gene_wise, means = gene_wise_dispersions(genes, settings)
-        shared = share(mean, gene_wise, settings)
+        data = prepare_samples(genes, settings)
+        gene_wise, means = gene_wise_dispersions(data, settings)
+        shared = share(data.mean, gene_wise, settings)
         self.genes, self.means, self.factors = genes, means, factors
-        self.dispersion = shrink(genes, means, mean, gene_wise, shared, settings).final[:, None]
+        self.dispersion = shrink(data, means, gene_wise, shared, settings).final[:, None]
         self.fixed = np.empty(len(genes))
         for at, y in genes.parts():
             size = 1 / self.dispersion[at]

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbx.ops.de.genes import GeneCounts, blocks
 from dbx.ops.de.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
+from dbx.ops.de.regression import Regression
 
 GRID = 9
 MAX_ITER = 60
@@ -18,13 +19,13 @@ PRECISION = 1e-9
 
 
 def optimal_dispersions(
-    counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None = None
+    counts: GeneCounts, means: Means, model: Regression, prior: Prior | None = None
 ) -> np.ndarray:
     """Dispersions at the maximum of the likelihood, or under ``prior`` of the posterior; of shape (n_genes,).
 
     They have a derivative, which those of :func:`dbx.ops.de.search.search_dispersions` lack.
     """
-    profile, bound = Posterior(counts, means, design, prior), largest(counts.n_samples)
+    profile, bound = Posterior(counts, means, model, prior), largest(counts.n_samples)
     found = np.empty(len(counts))
     with jax.enable_x64(True):
         for at in blocks(np.arange(len(counts)), counts.block_size):
@@ -33,12 +34,12 @@ def optimal_dispersions(
 
 
 @partial(jax.jit, static_argnums=0)
-def optimal_dispersion(bound: float, y, values, times, mu, design, prior_mean, precision) -> jax.Array:
+def optimal_dispersion(bound: float, y, values, times, mu, repeats, design, prior_mean, precision) -> jax.Array:
     """Dispersion that maximises the log posterior at the means ``mu``, an array of shape (n_genes,).
 
     The best of a coarse grid over all allowed values, then the zero of the slope between its neighbours.
     """
-    given = (y, values, times, mu, design, prior_mean, precision)
+    given = (y, values, times, mu, repeats, design, prior_mean, precision)
     grid = jnp.linspace(np.log(SMALLEST), np.log(bound), GRID)
     heights = jax.lax.map(lambda x: posterior(jnp.full(len(y), x), *given)[0], grid)
     best = jnp.argmax(heights, axis=0)
@@ -48,7 +49,7 @@ def optimal_dispersion(bound: float, y, values, times, mu, design, prior_mean, p
 
 def fit_dispersion(y, mu, design, bound: float) -> jax.Array:
     """The same without a prior, for counts and means of shape (n_genes, n_samples)."""
-    return optimal_dispersion(bound, y, y, jnp.ones_like(y), mu, design, jnp.zeros(len(y)), 0.0)
+    return optimal_dispersion(bound, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros(len(y)), 0.0)
 
 
 def _zero(slope, low, high) -> jax.Array:

@@ -12,6 +12,7 @@ import numpy as np
 from dbx.ops.de.genes import GeneCounts, blocks
 from dbx.ops.de.likelihood import log_rising, log_rising_slope
 from dbx.ops.de.linear import gram, sweep
+from dbx.ops.de.regression import Regression
 
 SMALLEST = 1e-8
 """Lower bound of dispersions."""
@@ -36,8 +37,8 @@ class Prior(NamedTuple):
 class Posterior:
     """Log posterior of the log dispersion of every gene."""
 
-    def __init__(self, counts: GeneCounts, means: Means, design: np.ndarray, prior: Prior | None):
-        self.counts, self.means, self.design = counts, means, design
+    def __init__(self, counts: GeneCounts, means: Means, model: Regression, prior: Prior | None):
+        self.counts, self.means, self.design, self.repeats = counts, means, model.design, model.repeats
         n_genes = len(counts)
         self.has_prior = prior is not None
         self.block_size = counts.block_size
@@ -47,7 +48,7 @@ class Posterior:
     def data(self, at: np.ndarray) -> tuple:
         """Everything that the posterior of some genes depends on."""
         given = (self.counts.take(at), *self.counts.tally(at), self.means(at))
-        return (*given, self.design, self.prior_mean[at], self.precision)
+        return (*given, self.repeats, self.design, self.prior_mean[at], self.precision)
 
     def at(self, x: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(height, slope) at the log dispersions of some genes."""
@@ -58,7 +59,7 @@ class Posterior:
         return height, slope
 
 
-def posterior(x, y, values, times, mu, design, prior_mean, precision):
+def posterior(x, y, values, times, mu, repeats, design, prior_mean, precision):
     """(log posterior, slope) of each gene at the log dispersions ``x``; arrays of shape (n_genes,).
 
     The negative binomial likelihood at the fitted means less half the log determinant of the information on the
@@ -67,12 +68,12 @@ def posterior(x, y, values, times, mu, design, prior_mean, precision):
     """
     dispersion, size = jnp.exp(x)[:, None], jnp.exp(-x)[:, None]
     weight = mu / (1 + dispersion * mu)
-    bread, log_determinant = sweep(gram(weight, design))
-    trace = jnp.einsum("gpq,gqp->g", bread, gram(weight**2, design))
+    bread, log_determinant = sweep(gram(repeats * weight, design))
+    trace = jnp.einsum("gpq,gqp->g", bread, gram(repeats * weight**2, design))
     log_scale = jnp.log1p(dispersion * mu)
-    height = (times * log_rising(values, size)).sum(axis=1) - ((y + size) * log_scale).sum(axis=1)
+    height = (times * log_rising(values, size)).sum(axis=1) - ((y + repeats * size) * log_scale).sum(axis=1)
     slope = (times * log_rising_slope(values, size)).sum(axis=1)
-    slope += ((size + y) * mu / (size * (size + mu)) - log_scale).sum(axis=1)
+    slope += ((repeats * size + y) * mu / (size * (size + mu)) - repeats * log_scale).sum(axis=1)
     off = x - prior_mean
     return (
         height - log_determinant / 2 - precision * off**2 / 2,

@@ -23,6 +23,10 @@ class Regression(NamedTuple):
     """Means below this many counts are taken as this in weights and deviances."""
     ridge: np.ndarray
     """Array of shape (n_coefficients,): inverse prior variances of the coefficients in natural logarithms."""
+    repeats: np.ndarray
+    """Array of shape (n_samples,): how many samples each stands for; one, but for pseudo-cells."""
+    lowest: np.ndarray
+    """Array of shape (n_samples,): logarithm of the smallest mean."""
 
     def log_means(self, beta: np.ndarray) -> np.ndarray:
         """log s + X beta, an array of shape (n_genes, n_samples)."""
@@ -40,7 +44,9 @@ class Regression(NamedTuple):
 
 def regression(design: np.ndarray, size_factors: np.ndarray, min_mu: float = 0.5, ridge=RIDGE) -> Regression:
     """A regression with DESeq2's nearly flat prior, unless ``ridge`` says otherwise."""
-    return Regression(design, size_factors, float(min_mu), np.broadcast_to(ridge, design.shape[1]).astype(np.float64))
+    ridge = np.broadcast_to(ridge, design.shape[1]).astype(np.float64)
+    lowest = np.full(len(design), np.log(min_mu))
+    return Regression(design, size_factors, float(min_mu), ridge, np.ones(len(design)), lowest)
 
 
 class Moments(NamedTuple):
@@ -69,11 +75,11 @@ def moments(model: Regression, dispersion: np.ndarray, beta: np.ndarray, diverge
 
 
 def _information(model: Regression, dispersion: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    floored = np.maximum(mu, model.min_mu)
-    information = gram(floored / (1 + dispersion[:, None] * floored), model.design)
+    floored = np.maximum(mu, np.exp(model.lowest))
+    information = gram(model.repeats * floored / (1 + dispersion[:, None] * floored), model.design)
     return information, np.linalg.inv(information + np.diag(model.ridge))
 
 
 def _leverage(model: Regression, dispersion: np.ndarray, mu: np.ndarray, bread: np.ndarray) -> np.ndarray:
-    floored = np.maximum(mu, model.min_mu)
+    floored = np.maximum(mu, np.exp(model.lowest))
     return floored / (1 + dispersion[:, None] * floored) * quadratic(bread, model.design)

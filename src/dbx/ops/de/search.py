@@ -13,6 +13,7 @@ from scipy import special
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.linear import gram
 from dbx.ops.de.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
+from dbx.ops.de.regression import Regression
 
 MAX_ITER = 100
 TOLERANCE = 1e-6
@@ -46,7 +47,7 @@ class Search(NamedTuple):
 
 
 def search_dispersions(
-    counts: GeneCounts, means: Means, design: np.ndarray, start: np.ndarray, prior: Prior | None = None
+    counts: GeneCounts, means: Means, model: Regression, start: np.ndarray, prior: Prior | None = None
 ) -> np.ndarray:
     """Dispersions by DESeq2's line search, an array of shape (n_genes,).
 
@@ -61,19 +62,20 @@ def search_dispersions(
         Counts of the genes.
     means
         Their fitted means, not below the floor.
-    design
-        Array of shape (n_samples, n_coefficients).
+    model
+        The regression that the means are of.
     start
         Array of shape (n_genes,): dispersions to start from.
     prior
         Of the log dispersions: the maximum of the posterior is searched, else of the likelihood.
     """
-    profile, bound = Posterior(counts, means, design, prior), largest(counts.n_samples)
+    profile, bound = Posterior(counts, means, model, prior), largest(counts.n_samples)
     x, found = np.log(start), np.empty(len(start))
-    rounded = (start < ROUNDED_BELOW) & (counts.n_samples <= ROUNDED_SAMPLES)
+    roundable = counts.n_samples <= ROUNDED_SAMPLES and not counts.is_collapsed
+    rounded = (start < ROUNDED_BELOW) & roundable
     exact = np.flatnonzero(~rounded)
     found[exact] = _finish(*_search(profile, x[exact], exact), profile, exact, start[exact], bound)
-    rounded |= (found < ROUNDED_BELOW / 10) & (counts.n_samples <= ROUNDED_SAMPLES)
+    rounded |= (found < ROUNDED_BELOW / 10) & roundable
     genes = np.flatnonzero(rounded)
     for at in np.array_split(genes, -(-len(genes) // counts.block_size)) if len(genes) else ():
         found[at] = _finish(*_search_rounded(profile, x[at], at), profile, at, start[at], bound)
@@ -165,7 +167,10 @@ def _best_of_grid(profile: Posterior, genes: np.ndarray, bound: float) -> np.nda
 
 
 def _heights(grid: np.ndarray, profile: Posterior, genes: np.ndarray) -> np.ndarray:
-    return np.array([_rounded(np.broadcast_to(x, len(genes)), profile, genes)[0] for x in grid])
+    def at(x):
+        return profile.at(x, genes) if profile.counts.is_collapsed else _rounded(x, profile, genes)
+
+    return np.array([at(np.broadcast_to(x, len(genes)))[0] for x in grid])
 
 
 def _rounded(x: np.ndarray, profile: Posterior, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
