@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,65 @@ def test_negative_binomial_is_scipys_distribution(x64):
     expected = stats.nbinom.logpmf(x, theta, theta / (theta + mean))
     # as precise as scipy's distribution is itself, which differs from its own log beta function by 3e-7
     np.testing.assert_allclose(jax.jit(negative_binomial)(x, np.log(mean), theta), expected, rtol=1e-6, atol=1e-9)
+
+
+def exact(x, log_mean, theta):
+    """Log-probability and its slopes in log mean and theta from sums over every factor, rounded once."""
+    k, mean = np.arange(x), np.exp(log_mean)
+    rising, factorial = math.fsum(np.log1p(k / theta)), math.fsum(np.log1p(k))
+    value = math.fsum([rising, -factorial, x * log_mean, -x * np.log1p(mean / theta), -theta * np.log1p(mean / theta)])
+    slope = math.fsum([math.fsum(1 / (theta + k)), (mean - x) / (theta + mean), -np.log1p(mean / theta)])
+    return value, theta * (x - mean) / (theta + mean), slope
+
+
+def test_extremes_keep_float64s_digits(x64):
+    """Dispersions 1e-8 to 1e3, means 1e-8 to 1e7, counts to a million, against sums over every factor."""
+    grid_of = (np.array([0, 1, 2, 5, 30, 1000, 10**6]), np.array([1e-8, 1e-3, 0.3, 10.0, 1e4, 1e7]))
+    x, mean, theta = grid(*grid_of, 1 / np.array([1e-8, 1e-5, 1e-2, 1.0, 30.0, 1e3]))
+    log_mean = np.log(mean)
+    value, of_mean, of_theta = np.transpose([exact(*point) for point in zip(x, log_mean, theta, strict=True)])
+    x = x.astype(np.float64)
+    # a few units in the last place of the terms that are added, of which x log theta and x log x! cancel in part
+    terms = 1 + np.abs(value) + x * (np.abs(log_mean) + np.abs(np.log(theta)) + np.log1p(x))
+    found = jax.jit(negative_binomial)(x, log_mean, theta)
+    assert np.max(np.abs(found - value) / terms) < 2e-15
+    slopes = jax.jit(jax.grad(lambda m, t: negative_binomial(x, m, t).sum(), (0, 1)))(log_mean, theta)
+    np.testing.assert_allclose(slopes[0], of_mean, rtol=1e-14, atol=1e-15)
+    parts = (
+        x / (theta + x)
+        + (x > 0) / theta
+        + mean / (theta + mean)
+        + np.log1p(mean / theta)
+        + np.log1p(x / theta)
+        + np.abs(of_theta)
+    )
+    assert np.max(np.abs(slopes[1] - of_theta) / parts) < 2e-15
+    expected = -np.exp(log_mean) + [
+        math.fsum([n * m, -math.fsum(np.log1p(np.arange(n)))]) for n, m in zip(x, log_mean, strict=True)
+    ]
+    assert np.max(np.abs(jax.jit(poisson)(x, log_mean) - expected) / (terms + mean)) < 2e-15
+    for logits in (-40.0, -1e-3, 40.0):
+        inflated = np.where(x == 0, np.logaddexp(logits, value), value) - np.logaddexp(0, logits)
+        found = jax.jit(zero_inflated_negative_binomial)(x, log_mean, theta, logits)
+        assert np.max(np.abs(found - inflated) / terms) < 2e-15
+        slope = jax.grad(lambda z: zero_inflated_negative_binomial(x, log_mean, theta, z).sum())(
+            np.full(x.shape, logits)
+        )
+        zero = special.expit(logits - np.where(x == 0, value, np.inf))
+        np.testing.assert_allclose(slope, zero - special.expit(logits), rtol=1e-12, atol=1e-15)
+
+
+def test_integer_counts_and_plain_numbers_keep_the_precision_of_the_rest(x64):
+    x, mean, theta, logits = grid(X, MEAN, THETA, LOGITS)
+    arguments = np.log(mean), theta, logits
+    for function, n in ((poisson, 1), (negative_binomial, 2), (zero_inflated_negative_binomial, 3)):
+        found = function(x.astype(np.int32), *arguments[:n])
+        np.testing.assert_array_equal(found, function(x.astype(np.float64), *arguments[:n]))
+        single = [jnp.float32(a) for a in arguments[:n]]
+        assert function(jnp.asarray(x), *single).dtype == np.float32
+        number = function(3, *(float(a[40]) for a in arguments[:n]))
+        np.testing.assert_allclose(number, function(np.array([3.0]), *(a[40:41] for a in arguments[:n]))[0], rtol=1e-15)
+    np.testing.assert_allclose(counts.lgamma(7), math.log(720), rtol=1e-14)
 
 
 def test_float32_keeps_float32_precision():
