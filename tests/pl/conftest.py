@@ -7,6 +7,8 @@ import pytest
 from deseq2_reference import deseq2
 from matplotlib import pyplot as plt
 
+import dbx
+
 COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 FIT = ["baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion", "dispOutlier", "maxCooks"]
 
@@ -34,25 +36,18 @@ def with_results(name):
     return adata
 
 
-def of_groups(adata, groups=("T cells", "B cells")):
-    """Cells that were summed to samples, a test for each group: every sample is split in three cells."""
+def of_groups(adata, layer=None):
+    """Cells of two types, a third of a sample each, tested as sums; B cells have twice the counts."""
     thirds = np.floor(adata.X / 3)
-    cells = np.concatenate([thirds, thirds, adata.X - 2 * thirds])
+    parts = np.concatenate([thirds, thirds, adata.X - 2 * thirds])
     obs = pd.concat([adata.obs.assign(donor=adata.obs_names)] * 3).drop(columns="size_factors")
     obs.index = [f"cell{i}" for i in range(len(obs))]
-    parts = [ad.AnnData(cells * (1 + i), obs=obs.assign(cell_type=group)) for i, group in enumerate(groups)]
-    cells = ad.concat(parts, index_unique="-")
+    kinds = [ad.AnnData(parts * n, obs=obs.assign(cell_type=kind)) for n, kind in ((1, "T cells"), (2, "B cells"))]
+    cells = ad.concat(kinds, index_unique="-")
     cells.var = adata.var.copy()
-    table = adata.varm["de"].rename_axis("gene").reset_index()
-    tables = [
-        table.assign(group=group, log2FoldChange=table["log2FoldChange"] * (1 + i)) for i, group in enumerate(groups)
-    ]
-    samples = pd.DataFrame({"sample": adata.obs_names, "size_factor": adata.obs["size_factors"].to_numpy()})
-    cells.uns["de"] = {
-        "params": adata.uns["de"]["params"] | {"sample_key": "donor", "group_key": "cell_type"},
-        "results": pd.concat(tables, ignore_index=True),
-        "samples": pd.concat([samples.assign(group=group, n_cells=3) for group in groups], ignore_index=True),
-    }
+    params = adata.uns["de"]["params"]
+    test = {"contrast": tuple(params["contrast"]), "alpha": params["alpha"]}
+    dbx.tl.de(cells, params["design"], sample_key="donor", group_key="cell_type", layer=layer, **test)
     return cells
 
 
@@ -78,10 +73,15 @@ def outliers(_outliers):
     return _outliers.copy()
 
 
-@pytest.fixture
-def groups(_nb):
-    """72 cells of 12 donors and 2 types; results of each type, those of the second type with doubled changes."""
+@pytest.fixture(scope="session")
+def _groups(_nb):
     return of_groups(_nb)
+
+
+@pytest.fixture
+def groups(_groups):
+    """72 cells of 12 donors and 2 types, tested by type; sums of the T cells are the counts of nb."""
+    return _groups.copy()
 
 
 @pytest.fixture(autouse=True)
