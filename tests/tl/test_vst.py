@@ -3,6 +3,8 @@
 The whole of it is within 4e-10 of R DESeq2's ``varianceStabilizingTransformation`` on airway, which stays out of here.
 """
 
+import warnings
+
 import anndata as ad
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,8 @@ from deseq2_reference import deseq2
 from scipy import sparse
 
 import dbx
-from dbx.ops.de.stabilise import stabilised
+from dbx.ops.de.stabilise import stabilised, stabilising_curve
+from dbx.ops.de.trend import fit_trend
 from dbx.ops.operator import Constant
 from dbx.ops.vst import VST
 from dbx.program.registry import load
@@ -132,6 +135,18 @@ def test_a_trend_that_does_not_fit_is_said():
         found = vst(samples("outlier_4v4"), "~ condition", blind=False, copy=True)
     local = vst(samples("outlier_4v4"), "~ condition", blind=False, fit_type="local", copy=True)
     np.testing.assert_array_equal(found.layers["vst"], local.layers["vst"])
+    reference = deseq2("outlier_4v4")
+    table, scaled = reference.results, reference.counts / reference.size_factors
+    trend, _ = fit_trend("local", table["baseMean"].to_numpy(), table["dispGeneEst"].to_numpy())
+    curve = stabilising_curve(trend, reference.size_factors, scaled.mean(axis=1), scaled.max())
+    np.testing.assert_allclose(learnt(local, "curve"), curve, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit_type", ["parametric", "local", "mean"])
+def test_a_trend_that_fits_needs_no_words(adata, fit_type):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        vst(adata.copy(), fit_type=fit_type)
 
 
 def test_layer_key_and_size_factors(adata):
