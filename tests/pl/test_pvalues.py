@@ -74,6 +74,10 @@ def test_the_band_holds_95_percent_of_uniform_p_values(nb):
         shares = [(-np.log10(draws[:, rank - 1]) < limit).mean() for limit in (edge.min(), edge.max())]
         np.testing.assert_allclose(shares, [0.025, 0.975], atol=0.01)  # 4 standard errors of 4000 draws
     assert legend(ax)[0] == "95% if none change"
+    # the smallest of n uniform numbers lies below p with probability 1 - (1 - p)^n
+    edge = outline[np.isclose(outline[:, 0], np.log10(n + 1))][:, 1]
+    np.testing.assert_allclose(edge.max(), -np.log10(1 - 0.975 ** (1 / n)), rtol=1e-9)
+    np.testing.assert_allclose(edge.min(), -np.log10(1 - 0.025 ** (1 / n)), rtol=1e-9)
 
 
 def test_lambda_is_the_ratio_of_medians(nb):

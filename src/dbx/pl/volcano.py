@@ -97,15 +97,15 @@ def volcano(
         ax.scatter(change[at], height[at], s=size, label=name, **look)
     reach, top = 1.08 * np.abs(change[drawn]).max(initial=1), height[drawn].max(initial=1)
     ax.set_xlim(-reach, reach)
-    ax.set_ylim(-0.02 * top, 1.1 * top)
+    ax.set_ylim(-0.02 * top, 1.14 * top)
     tidy(ax, found.change, f"$-$log10 p-value{found.hypothesis}", found.title if title is None else title)
     for limit in found.thresholds if log2fc is None and found.lfc_threshold else sorted({-least, least} - {0}):
         ax.axvline(limit, **LINE)
     tested = drawn & found.table["padj"].notna().to_numpy()
     _draw_level(ax, height[tested & called], height[tested & ~called], found.alpha if padj is None else padj)
-    for name, place, align in (("down", 0.0, "left"), ("up", 1.0, "right")):
-        look = {"color": KINDS[name][0], "ha": align, "va": "bottom", "fontsize": 8.5}
-        ax.text(place, 1.01, f"{int((kind == name).sum()):,} {name}", transform=ax.transAxes, **look)
+    for name, place, align in (("down", 0.01, "left"), ("up", 0.99, "right")):  # above all points
+        look = {"color": KINDS[name][0], "ha": align, "va": "top", "fontsize": 8.5}
+        ax.text(place, 0.99, f"{int((kind == name).sum()):,} {name}", transform=ax.transAxes, **look)
     crowd = np.column_stack([change, height])[coloured]
     label_points(ax, change[named], height[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "volcano", show=show, save=save, return_fig=return_fig)
