@@ -129,6 +129,8 @@ def test_samples_of_either_level():
         ("line[T.w] - line[T.y]", r"no coefficient 'line\[T.w\]'.*Did you mean 'line\[T"),
         ("dextrt", r"'dextrt' takes means of levels of 'dex' whose weights do not sum to zero.*'dex\[T.trt\]'"),
         ("2*linez - linex", "levels of 'line' whose weights do not sum to zero"),
+        ("linex - 2*linez", "levels of 'line' whose weights do not sum to zero"),
+        ("linez + linex", "levels of 'line' whose weights do not sum to zero"),
         ("linez - dextrt", "whose weights do not sum to zero"),
         ("linez - linez", "compares 'z' with itself"),
         ("line[T.z] - line[T.z]", "is zero"),

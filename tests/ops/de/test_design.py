@@ -107,7 +107,7 @@ def test_confounded_factors_are_explained_by_their_levels(columns):
     )
     with pytest.raises(ValueError, match=words):
         make_design("~ batch + condition", same, N)
-    nested = {"line": columns["line"], "condition": Codes((line == 2).astype(np.int32), ("ctrl", "trt"))}
+    nested = {"condition": Codes((line == 2).astype(np.int32), ("ctrl", "trt")), "line": columns["line"]}
     with pytest.raises(
         ValueError, match="line 'x', 'y' is condition 'ctrl', every sample of line 'z' is condition 'trt'"
     ):
@@ -124,6 +124,15 @@ def test_two_pieces_without_a_shared_level_are_confounded():
     )
     with pytest.raises(ValueError, match="donor 'p', 'q' is stage 'c' or 'd', every sample of donor 'r', 's' is stage"):
         make_design("~ donor + stage", {"donor": donor, "stage": stage}, N)
+
+
+def test_three_factors_that_depend_pair_by_pair_on_nothing():
+    one, other = np.arange(N) % 2, np.arange(N) // 2 % 2
+    codes = {"one": (one, "ab"), "other": (other, "cd"), "sum": (one + other, "xyz")}
+    columns = {name: Codes(code.astype(np.int32), tuple(levels)) for name, (code, levels) in codes.items()}
+    words = r"'sum\[T.z\]' follows from 'one\[T.b\]', 'other\[T.d\]', 'sum\[T.y\]'. Take one of them out"
+    with pytest.raises(ValueError, match=words):
+        make_design("~ one + other + sum", columns, N)
 
 
 def test_dependent_numbers_are_explained(columns):

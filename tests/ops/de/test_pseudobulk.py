@@ -108,10 +108,10 @@ def test_large_counts_are_summed_exactly():
 
 def test_columns_of_samples():
     summed = sum_samples(RowBlocks(COUNTS), SAMPLE, GROUP)
-    age = np.array([40.0, 50.5, np.nan, 61.0])[SAMPLE.codes]
+    age = np.array([40.0, np.nan, 50.5, 61.0])[SAMPLE.codes]
     condition = Codes((SAMPLE.codes == 3).astype(np.int32), ("ctrl", "trt"))
     columns = sample_columns({"age": age, "condition": condition}, summed, "cell_type")
-    np.testing.assert_array_equal(columns["age"], np.array([40.0, 50.5, np.nan, 61.0])[summed.sample.codes])
+    np.testing.assert_array_equal(columns["age"], np.array([40.0, np.nan, 50.5, 61.0])[summed.sample.codes])
     np.testing.assert_array_equal(columns["condition"].codes, summed.sample.codes == 3)
     assert columns["condition"].levels == ("ctrl", "trt")
 

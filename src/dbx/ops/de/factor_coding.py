@@ -39,14 +39,14 @@ def factors(design: Design) -> list[str]:
 
 def codings(design: Design) -> list[tuple[str, str, list[str], str | None]]:
     """(column, expression, levels, reference) of each factor of the formula; no reference but for treatment coding."""
-    from formulaic.transforms.contrasts import SASContrasts, TreatmentContrasts
+    from formulaic.transforms.contrasts import TreatmentContrasts
 
     found = []
     for factor, state in [] if design.spec is None else design.spec.factor_contrasts.items():
         columns = {name for name, _ in columns_of(factor)} & set(factors(design))
         if len(columns) == 1:
             levels, reference = list(map(str, state.levels)), None
-            if isinstance(state.contrasts, TreatmentContrasts | SASContrasts):
+            if isinstance(state.contrasts, TreatmentContrasts):
                 compared = set(map(str, state.contrasts.get_coding_column_names(list(state.levels))))
                 reference = next(level for level in levels if level not in compared)
             found.append((columns.pop(), factor.expr, levels, reference))
