@@ -13,7 +13,7 @@ from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.linear import gram, inverse, projection
 from dbx.ops.de.regression import Regression
 
-SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-6, 400.0
+SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-6, 1.0
 OTHERS_VARIANCE = 15.0**2
 """Of the normal prior on the coefficients that are not shrunk."""
 MAX_ITER = 200
@@ -23,7 +23,7 @@ TOLERANCE = 1e-14
 """Iterations end when the squared length of a step, in standard errors, is below this."""
 ROUNDING = 1e-12
 """A step may lose this share of the height."""
-FLATTEST = 0.05
+FLATTEST = 1e-3
 """Newton's own step is taken where the prior leaves more than this share of the curvature."""
 FARTHEST = 4.0
 """No step changes the logarithm of a mean by more."""
@@ -80,9 +80,9 @@ def prior_scale(change: np.ndarray, error: np.ndarray) -> float:
 
     if excess(SMALLEST_VARIANCE) < 0:
         return float(np.sqrt(SMALLEST_VARIANCE))
-    if excess(1.0) > 0:
-        return 1.0
-    return float(np.sqrt(optimize.brentq(excess, SMALLEST_VARIANCE, 1.0, xtol=1e-12)))
+    if excess(LARGEST_VARIANCE) > 0:
+        return float(np.sqrt(LARGEST_VARIANCE))
+    return float(np.sqrt(optimize.brentq(excess, SMALLEST_VARIANCE, LARGEST_VARIANCE, xtol=1e-12)))
 
 
 def reparametrise(design: np.ndarray, contrast: np.ndarray) -> tuple[np.ndarray, int]:
@@ -219,4 +219,4 @@ def _newton(shared: Posterior, y, dispersion, log_factors, beta):
     newton = jnp.einsum("gpq,gq->gp", bread, slope)
     more = jnp.where(left > FLATTEST, convexity / left, 0) * (newton * shared.shrunken).sum(axis=1)
     newton = newton + column * more[:, None]
-    return newton, (newton * slope).sum(axis=1), own / left
+    return newton, (newton * slope).sum(axis=1), own / jnp.where(left > 0, left, jnp.nan)

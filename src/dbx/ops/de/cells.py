@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbx.ops.de.collapse import CollapsedCounts
+from dbx.ops.de.collapse import CollapsedCounts, gene_parts
 from dbx.ops.de.cooks import REPLICATES, robust_dispersion
 from dbx.ops.de.linear import gram
 from dbx.ops.de.posterior import SMALLEST, largest
@@ -31,10 +31,12 @@ def kind_sums(counts: CollapsedCounts, size_factors: np.ndarray) -> KindSums:
     """Sums of counts divided by size factors, and of their squares."""
     kind = counts.nodes.kind
     indicator = (kind[:, None] == np.arange(len(counts.nodes.first))).astype(np.float64)
-    squares = counts.cells.copy()
-    squares.data = squares.data.astype(np.float64) ** 2
-    total = counts.cells @ (indicator / size_factors[:, None])
-    return KindSums(indicator.sum(axis=0), total, squares @ (indicator / size_factors[:, None] ** 2))
+    total, square = np.empty((2, len(counts), indicator.shape[1]))
+    for genes in gene_parts(counts.cells):
+        part = counts.cells[genes].astype(np.float64)
+        total[genes] = part @ (indicator / size_factors[:, None])
+        square[genes] = part.power(2) @ (indicator / size_factors[:, None] ** 2)
+    return KindSums(indicator.sum(axis=0), total, square)
 
 
 def moments_of_cells(sums: KindSums) -> tuple[np.ndarray, np.ndarray]:

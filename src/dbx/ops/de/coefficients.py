@@ -73,14 +73,14 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
     state = State(constant, start.copy(), np.zeros(n_genes), np.zeros(n_genes, np.int32), np.ones(n_genes, bool))
 
     def data(at):
-        return model, counts.take(at), dispersion[at]
+        return model, counts.take_bounded(at), dispersion[at]
 
     with jax.enable_x64(True):
         state = iterate(_advance, state, data, counts.block_size)
     converged = state.n_iter < MAX_ITER
     beta = state.beta.copy()
     for gene in np.flatnonzero(~converged):
-        y = counts.take(np.array([gene]))[0]
+        y = counts.take_bounded(np.array([gene]))[0]
         beta[gene], converged[gene] = optimise(y, model, dispersion[gene], start[gene], state.beta[gene])
     return Fit(beta, state.n_iter, converged, state.beta)
 

@@ -9,31 +9,53 @@ columns, and nothing of the likelihood is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.genes import GeneCounts, sparse_by_gene, tally
+from dbx.ops.de.genes import GeneCounts, sparse_by_gene
 from dbx.ops.de.linear import gram
 from dbx.ops.de.regression import Regression
 
 DIGITS = 12.5
 """Of the interpolated functions."""
 FEWEST_NODES, MOST_NODES = 4, 48
+HALF = 0.5
+PART_COUNTS = 1 << 22
+"""Counts above zero that are looked at together."""
+SMALL = 32
+"""Counts up to here are not shared out."""
 SHARE = 0.5
 """Collapse where the nodes are less than this share of the cells."""
 
 
 class CollapsedCounts(GeneCounts):
-    """Counts of pseudo-cells by gene; what does not depend on size factors is tallied over the cells themselves."""
+    """Counts of pseudo-cells by gene; what depends on counts alone is tallied by their values."""
 
     is_collapsed = True
 
-    def __init__(self, cells: sparse.csr_matrix, genes: np.ndarray, n_all: int, nodes: Nodes, values, times):
-        self.n_samples, self.n_all, self.genes = cells.shape[1], n_all, genes
-        self.cells, self.nodes = cells, nodes
+    def __init__(self, counts: RowBlocks, nodes: Nodes):
+        self.n_samples, self.n_all = counts.n_rows, counts.n_columns
+        cells = sparse_by_gene(counts)
+        self.genes, self.nodes = np.flatnonzero(np.diff(cells.indptr)), nodes
+        self.cells = cells if len(self.genes) == self.n_all else cells[self.genes]
         """Counts of the cells, CSR of shape (n_genes, n_cells)."""
-        self._rows, self._values, self._times = np.asarray(cells @ nodes.shares), values, times
+        self._rows = np.asarray(self.cells @ nodes.shares)
+        self._values, self._times = _by_value(self.cells)
+
+    def take_bounded(self, at: np.ndarray) -> np.ndarray:
+        """Kinds of cells without a count of a gene have half a one.
+
+        Their mean has its maximum likelihood at zero, where a Wald test of the strongest markers finds nothing. Half a
+        count is Firth's correction for the means of groups (Biometrika, 1993).
+        """
+        y, nodes = self.take(at), self.nodes
+        kinds = (nodes.of_kind[:, None] == np.arange(len(nodes.first))).astype(np.float64)
+        expected = nodes.shares.sum(axis=0) * nodes.size_factors
+        silent = np.abs(y @ kinds) < HALF / 2
+        return y + HALF * (silent @ kinds.T) * expected / (expected @ kinds @ kinds.T)
 
     def regression(self, model: Regression) -> Regression:
         return self.nodes.regression(model)
@@ -44,17 +66,36 @@ class CollapsedCounts(GeneCounts):
         return other
 
 
-def collapsed(counts: RowBlocks, design: np.ndarray, size_factors: np.ndarray) -> CollapsedCounts | None:
-    """Counts by pseudo-cells; None where these, or a gene's different counts, are hardly fewer than the cells."""
-    if not is_collapsible(design, size_factors):
-        return None
-    cells = sparse_by_gene(counts)
-    genes = np.flatnonzero(np.diff(cells.indptr))
-    cells = cells if len(genes) == counts.n_columns else cells[genes]
-    values, times = tally(cells)
-    if values is None:
-        return None
-    return CollapsedCounts(cells, genes, counts.n_columns, Nodes(design, size_factors), values, times)
+def _by_value(cells: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Counts that stand for all those above zero, and how many of each a gene has; arrays of shape (n_genes, n_values).
+
+    Small counts are themselves; larger ones are shared out among nodes, as cells are.
+    """
+    most, n_genes = float(cells.data.max(initial=1)), cells.shape[0]
+    limits = (np.log(SMALL), np.log(max(most, SMALL + 1)))
+    nodes = np.exp(_nodes(*limits))
+    times = np.zeros((n_genes, SMALL + len(nodes)))
+    for genes in gene_parts(cells):
+        part = cells[genes]
+        gene, value = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.data
+        small = (value <= SMALL) & (value == np.rint(value))
+        bins = gene[small] * (SMALL + 1) + value[small].astype(np.int64)
+        few = np.bincount(bins, minlength=part.shape[0] * (SMALL + 1)).reshape(-1, SMALL + 1)
+        times[genes, :SMALL] = few[:, 1:]
+        key, repeats = np.unique(np.column_stack([gene[~small], value[~small]]), axis=0, return_counts=True)
+        at = (key[:, 0].astype(np.int64), np.arange(len(key)))
+        indicator = sparse.csr_matrix((repeats.astype(np.float64), at), shape=(part.shape[0], len(key)))
+        times[genes, SMALL:] = indicator @ _lagrange(np.log(key[:, 1]), *limits)
+    return np.broadcast_to(np.concatenate([np.arange(1.0, SMALL + 1), nodes]), times.shape), times
+
+
+def gene_parts(cells: sparse.csr_matrix) -> Iterator[slice]:
+    """Genes in parts with a bounded number of counts."""
+    start, ends = 0, cells.indptr.astype(np.int64)
+    while start < cells.shape[0]:
+        stop = max(int(np.searchsorted(ends, ends[start] + PART_COUNTS, side="right")) - 1, start + 1)
+        yield slice(start, min(stop, cells.shape[0]))
+        start = stop
 
 
 def start_of_kinds(counts: CollapsedCounts, model: Regression) -> np.ndarray:
@@ -75,18 +116,32 @@ class Nodes:
         """A cell of each kind, an array of shape (n_kinds,)."""
         self.kind = kind.reshape(-1)
         logs = np.log(size_factors)
-        found = [_interpolation(logs[self.kind == k]) for k in range(len(self.first))]
-        widths = [len(nodes) for nodes, _ in found]
-        self.size_factors = np.exp(np.concatenate([nodes for nodes, _ in found]))
+        limits = [(own.min(), own.max()) for own in (logs[self.kind == k] for k in range(len(self.first)))]
+        nodes = [_nodes(*ends) for ends in limits]
+        widths = [len(own) for own in nodes]
+        self.size_factors = np.exp(np.concatenate(nodes))
         self.of_kind = np.repeat(np.arange(len(self.first)), widths)
         starts = np.cumsum(widths) - widths
         parts = []
-        for k, (_, weights) in enumerate(found):
+        for k, ends in enumerate(limits):
             cells, columns = np.flatnonzero(self.kind == k), starts[k] + np.arange(widths[k])
+            weights = _lagrange(logs[cells], *ends)
             at = (np.repeat(cells, widths[k]), np.tile(columns, len(cells)))
             parts.append(sparse.csr_matrix((weights.ravel(), at), shape=(len(logs), sum(widths))))
         self.shares = sum(parts[1:], parts[0]).toarray()
         """How much of each cell a node stands for, an array of shape (n_cells, n_nodes)."""
+
+    def take_bounded(self, at: np.ndarray) -> np.ndarray:
+        """Kinds of cells without a count of a gene have half a one.
+
+        Their mean has its maximum likelihood at zero, where a Wald test of the strongest markers finds nothing. Half a
+        count is Firth's correction for the means of groups (Biometrika, 1993).
+        """
+        y, nodes = self.take(at), self.nodes
+        kinds = (nodes.of_kind[:, None] == np.arange(len(nodes.first))).astype(np.float64)
+        expected = nodes.shares.sum(axis=0) * nodes.size_factors
+        silent = np.abs(y @ kinds) < HALF / 2
+        return y + HALF * (silent @ kinds.T) * expected / (expected @ kinds @ kinds.T)
 
     def regression(self, model: Regression) -> Regression:
         """The same regression of the pseudo-cells; the floor is one of the mean of a cell with a size factor of 1."""
@@ -119,13 +174,19 @@ def _n_nodes(span: float) -> int:
     return max(int(np.ceil(DIGITS / np.log10(ratio + np.sqrt(ratio**2 + 1)))), FEWEST_NODES)
 
 
-def _interpolation(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(nodes, values of their Lagrange polynomials at ``logs``) on the interval that the values span."""
-    n_nodes, middle, half = _n_nodes(np.ptp(logs)), (logs.max() + logs.min()) / 2, np.ptp(logs) / 2
-    if n_nodes == 1:
-        return np.array([middle]), np.ones((len(logs), 1))
+def _nodes(low: float, high: float) -> np.ndarray:
+    """Chebyshev nodes on an interval of logarithms."""
+    n_nodes = _n_nodes(high - low)
     angles = (np.arange(n_nodes) + 0.5) * np.pi / n_nodes
-    position = np.arccos(np.clip((logs - middle) / half, -1, 1))
-    order = np.arange(n_nodes)
+    return (low + high) / 2 + (high - low) / 2 * np.cos(angles)
+
+
+def _lagrange(logs: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values of the nodes' Lagrange polynomials, an array of shape (n_logs, n_nodes)."""
+    n_nodes = _n_nodes(high - low)
+    if n_nodes == 1:
+        return np.ones((len(logs), 1))
+    angles, order = (np.arange(n_nodes) + 0.5) * np.pi / n_nodes, np.arange(n_nodes)
+    position = np.arccos(np.clip((2 * logs - high - low) / (high - low), -1, 1))
     coefficients = np.cos(np.outer(position, order)) * np.where(order == 0, 1, 2) / n_nodes
-    return middle + half * np.cos(angles), coefficients @ np.cos(np.outer(order, angles))
+    return coefficients @ np.cos(np.outer(order, angles))

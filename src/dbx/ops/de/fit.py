@@ -11,7 +11,7 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.cells import guess_of_cells, kind_sums, moments_of_cells, outliers_of_cells
 from dbx.ops.de.coefficients import Fit, fit_coefficients
-from dbx.ops.de.collapse import CollapsedCounts, collapsed
+from dbx.ops.de.collapse import CollapsedCounts, Nodes, is_collapsible
 from dbx.ops.de.cooks import cooks_distance, cutoff, design_cells, max_cooks, outlier_flags, replacements
 from dbx.ops.de.cooks import robust_dispersion
 from dbx.ops.de.genes import GeneCounts
@@ -160,9 +160,9 @@ class _Stages:
 def prepare(counts: RowBlocks, settings: Settings) -> Prepared:
     """Counts by gene, by pseudo-cells where there are many cells of few kinds."""
     if counts.n_rows >= MANY_CELLS and settings.min_mu <= HARDLY_A_FLOOR:
-        cells = collapsed(counts, settings.design, settings.size_factors)
-        if cells is not None:
-            return _prepared_cells(cells, settings)
+        if is_collapsible(settings.design, settings.size_factors):
+            nodes = Nodes(settings.design, settings.size_factors)
+            return _prepared_cells(CollapsedCounts(counts, nodes), settings)
     return prepare_samples(GeneCounts(counts), settings)
 
 

@@ -12,7 +12,7 @@ from dbx.ops.de.cooks import cutoff
 from dbx.ops.de.fit import Model, Settings, fit_model
 from dbx.ops.de.iterate import iterate_size_factors
 from dbx.ops.de.regression import regression
-from dbx.ops.de.size_factors import log_references, size_factors
+from dbx.ops.de.size_factors import references_and_factors, size_factors
 from dbx.ops.de.tables import Columns, Table
 from dbx.ops.operator import Progress, silent
 from dbx.ops.values import Codes
@@ -99,8 +99,7 @@ def fit_table(table: Table, recipe: Recipe, progress: Progress = silent) -> Foun
 def find_factors(kind: str, table: Table, progress: Progress) -> tuple[np.ndarray | None, np.ndarray]:
     """(log references, size factors); a kind that is none of ours is a column."""
     if kind in ("ratio", "deges", "poscounts"):
-        references = log_references(table.counts, "poscounts" if kind == "poscounts" else "ratio")
-        return references, size_factors(table.counts, references)
+        return references_and_factors(table.counts, "poscounts" if kind == "poscounts" else "ratio")
     if kind == "iterate":
         return None, iterate_size_factors(table.counts, progress)
     return None, checked_factors(table.columns, kind)

@@ -73,6 +73,10 @@ class GeneCounts:
         rows = self._rows[at]
         return rows.toarray().astype(np.float64, copy=False) if sparse.issparse(rows) else rows
 
+    def take_bounded(self, at: np.ndarray) -> np.ndarray:
+        """The same, as coefficients are fitted to them."""
+        return self.take(at)
+
     def tally(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Each gene's different counts above zero and how often it has them, arrays of shape (len(at), n_values).
 
@@ -116,7 +120,9 @@ def _by_gene(counts: RowBlocks):
 def sparse_by_gene(counts: RowBlocks) -> sparse.csr_matrix:
     """Counts as CSR of shape (n_genes, n_samples), float32, without zeros."""
     parts = [sparse.csr_matrix(part, dtype=np.float32) for _, _, part in counts.parts()]
-    whole = sparse.vstack(parts, format="csr").T.tocsr()
+    whole = sparse.vstack(parts, format="csr") if len(parts) > 1 else parts[0]
+    del parts
+    whole = whole.T.tocsr()
     whole.eliminate_zeros()
     return whole
 

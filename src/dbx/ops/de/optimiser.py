@@ -25,14 +25,16 @@ def optimise(
     ``start``. It stops some 1e-4 before the optimum, so its bounds and tolerances are R's too.
     """
     precision = model.ridge * np.log(2) ** 2
-    constant = special.gammaln(y + 1 / dispersion) - special.gammaln(1 / dispersion) - special.gammaln(y + 1)
-    constant = constant.sum() + np.log(precision / (2 * np.pi)).sum() / 2
+    constant = np.log(precision / (2 * np.pi)).sum() / 2
+    if (model.repeats == 1).all():
+        size = 1 / dispersion
+        constant += (special.gammaln(y + size) - special.gammaln(size) - special.gammaln(y + 1)).sum()
 
     def objective(points):
         """Minus log posterior at points of shape (n_points, n_coefficients)."""
         log_mu = np.log(model.size_factors) + np.log(2) * points @ model.design.T
         scale = dispersion * np.exp(np.minimum(log_mu, 700))
-        fit = y * (log_mu + np.log(dispersion)) - (y + 1 / dispersion) * np.log1p(scale)
+        fit = y * (log_mu + np.log(dispersion)) - (y + model.repeats / dispersion) * np.log1p(scale)
         return np.nan_to_num(-(fit.sum(axis=-1) + constant) + (precision * points**2).sum(axis=-1) / 2, nan=1e300)
 
     def with_slope(point):

@@ -12,8 +12,10 @@ PRESENT = 0.5
 """A count is there from here on: halfway between none and one."""
 
 
-def log_references(counts: RowBlocks, kind: str) -> np.ndarray:
-    """Log of each gene's typical count, an array of shape (n_genes,); NaN for genes that do not enter the median.
+def references_and_factors(counts: RowBlocks, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log of each gene's typical count, NaN for genes that do not enter the median, and the samples' size factors.
+
+    Arrays of shape (n_genes,) and (n_samples,).
 
     ``"ratio"`` is the geometric mean over all samples, of genes without a zero (Anders and Huber, Genome Biology,
     2010); ``"poscounts"`` takes the logs of the positive counts alone, divides by all samples, and scales so that the
@@ -44,7 +46,15 @@ def log_references(counts: RowBlocks, kind: str) -> np.ndarray:
         raise ValueError(msg)
     references = np.where(usable, logs / counts.n_rows, np.nan)
     factors = size_factors(counts, references)
-    return references + np.log(factors).mean() if kind == "poscounts" else references
+    if kind == "poscounts":
+        level = np.log(factors).mean()
+        return references + level, factors / np.exp(level)
+    return references, factors
+
+
+def log_references(counts: RowBlocks, kind: str) -> np.ndarray:
+    """The references of :func:`references_and_factors` alone."""
+    return references_and_factors(counts, kind)[0]
 
 
 def size_factors(counts: RowBlocks, references: np.ndarray) -> np.ndarray:
