@@ -111,6 +111,65 @@ def test_a_gene_that_one_side_never_shows():
     assert np.isfinite(error).all()
 
 
+def extreme_genes(n_genes):
+    """Three against three samples, with changes and dispersions of all sizes."""
+    rng = np.random.default_rng(0)
+    dispersion = 10 ** rng.uniform(-3, 1, n_genes)
+    change = np.outer(rng.normal(0, 3, n_genes), np.tile([0, 1], 3))
+    mean = rng.lognormal(3, 2, (n_genes, 1)) * np.exp(change)
+    counts = rng.poisson(mean * rng.gamma(1 / dispersion, dispersion, (6, n_genes)).T).astype(float)
+    return counts[counts.any(axis=1)], dispersion[counts.any(axis=1)]
+
+
+def nearest_peak(counts, dispersion, scale, step=0.04, farthest=12):
+    """Where the posterior, with the intercept at its best, first falls on the way up from no change."""
+    dispersion, side = dispersion[:, None], np.tile([0, 1], 3)
+    paths = []
+    for change in (np.arange(0, farthest, step), -np.arange(0, farthest, step)):
+        intercept, heights = np.log(counts.mean(axis=1)), []
+        for b in change:
+            for _ in range(6 if b else 40):
+                mu = np.exp(intercept[:, None] + b * side)
+                share = 1 / (1 + dispersion * mu)
+                slope = ((counts - mu) * share).sum(axis=1) - intercept / 225
+                information = (mu * share**2 * (1 + dispersion * counts)).sum(axis=1) + 1 / 225
+                intercept = intercept + np.clip(slope / information, -1, 1)
+            log_mu = intercept[:, None] + b * side
+            fit = counts * log_mu - (counts + 1 / dispersion) * np.log1p(dispersion * np.exp(log_mu))
+            heights.append(fit.sum(axis=1) - np.log1p((b / scale) ** 2) - intercept**2 / 450)
+        paths.append(np.array(heights))
+    up = paths[0][1] > paths[1][1]
+    falls = np.diff(np.where(up, *paths), axis=0) < 0
+    return np.where(up, 1, -1) * step * falls.argmax(axis=0)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_the_climb_ends_on_the_nearest_peak(scale):
+    """Some get lost without a bound on steps, without going back from a step down, or with Newton's step in valleys."""
+    counts, dispersion = extreme_genes(2000)
+    design = np.column_stack([np.ones(6), np.tile([0, 1], 3)]).astype(float)
+    found = apeglm(GeneCounts.of(counts), regression(design, np.ones(6)), dispersion, 1, scale)
+    shelf = np.isnan(found.error)  # no peak, but all but level, where the climb takes it for one
+    assert shelf.sum() <= 1
+    expected = nearest_peak(counts, dispersion, scale)
+    np.testing.assert_allclose(found.change[~shelf], expected[~shelf], atol=0.05)
+    assert (np.abs(expected) > 2).sum() > 200
+
+
+def test_samples_that_stand_for_several():
+    counts, design, factors, dispersion = covariates(every=200)
+    repeated = np.repeat(np.arange(len(design)), 3)
+    rng = np.random.default_rng(0)
+    many = rng.poisson(counts[:, repeated]).astype(float)
+    many[:, 0] += ~many.any(axis=1)
+    direct = apeglm(GeneCounts.of(many), regression(design[repeated], factors[repeated]), dispersion, 3, 0.3)
+    sums = many.reshape(len(many), -1, 3).sum(axis=2)
+    model = regression(design, factors)._replace(repeats=np.full(len(design), 3.0))
+    found = apeglm(GeneCounts.of(sums), model, dispersion, 3, 0.3)
+    np.testing.assert_allclose(found.change, direct.change, atol=1e-7)
+    np.testing.assert_allclose(found.error, direct.error, rtol=1e-6)
+
+
 def test_a_contrast_is_shrunk_as_if_it_were_a_coefficient():
     counts, design, factors, dispersion = airway()
     three_vs_two = np.array([0, 0, -1.0, 1, 0])

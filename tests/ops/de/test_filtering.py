@@ -51,19 +51,39 @@ def test_without_filtering_all_tested_genes_are_adjusted():
 
 def test_few_calls_are_not_filtered_for():
     rng = np.random.default_rng(0)
-    mean = rng.lognormal(3, 2, 1000)
+    mean = np.sort(rng.lognormal(3, 2, 1000))
     pvalue = rng.uniform(0.2, 1, 1000)
-    pvalue[np.argsort(mean)[-10:]] = 1e-5  # ten calls at every cut
-    assert adjust(pvalue, mean, 0.1).theta == 0
-    pvalue[np.argsort(mean)[-11:]] = 1e-5
-    assert adjust(pvalue, mean, 0.1).n_rejected[:, 1].max() == 11
+    pvalue[-10:] = 1.1e-3  # called when a tenth of the other genes is left out
+    adjusted = adjust(pvalue, mean, 0.1)
+    assert adjusted.n_rejected[:, 1].max() == 10
+    assert adjusted.theta == 0
+    assert np.isfinite(adjusted.padj).all()  # the gene with the lowest mean too
+    pvalue[-11:] = 1.1e-3
+    adjusted = adjust(pvalue, mean, 0.1)
+    assert adjusted.n_rejected[:, 1].max() == 11
+    assert adjusted.theta > 0
+    np.testing.assert_array_equal(np.isnan(adjusted.padj), mean < adjusted.threshold)
+
+
+def test_the_filter_is_the_lowest_within_the_scatter_of_cuts_with_calls():
+    rng = np.random.default_rng(3)
+    mean = np.sort(rng.lognormal(3, 2, 2000))
+    pvalue = np.where(np.arange(2000) > 1700, rng.uniform(1e-3, 0.015, 2000), rng.uniform(0.1, 1, 2000))
+    adjusted = adjust(pvalue, mean, 0.05)
+    shares, calls = adjusted.n_rejected.T
+    curve = statsmodels_lowess(calls, shares, frac=1 / 5, it=3, return_sorted=False)
+    scatter = np.sqrt(np.square(calls - curve)[calls > 0].mean())
+    assert adjusted.theta == shares[calls > curve.max() - scatter][0]
+    assert not (calls > curve.max() - np.sqrt(np.square(calls - curve).mean())).any()  # cuts without calls do not count
 
 
 def test_nothing_to_adjust():
     adjusted = adjust(np.full(5, np.nan), np.zeros(5), 0.1)
     assert np.isnan(adjusted.padj).all()
-    mostly_silent = np.r_[np.zeros(99), 7.0]
-    assert adjust(np.where(mostly_silent > 0, 0.01, np.nan), mostly_silent, 0.1).padj[-1] == 0.01
+    mostly_silent = np.r_[np.zeros(97), 7.0, 8.0, 9.0]
+    adjusted = adjust(np.where(mostly_silent > 0, 0.01, np.nan), mostly_silent, 0.1)
+    assert adjusted.n_rejected[[0, -1], 0].tolist() == [0.97, 1]
+    assert adjusted.padj[-3:].tolist() == [0.01] * 3
 
 
 CALLS = """

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from dbx.ops.de.genes import GeneCounts, iterate
-from dbx.ops.de.linear import gram, inverse, projection
+from dbx.ops.de.linear import gram, inverse
 from dbx.ops.de.regression import Regression
 
 SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-6, 1.0
@@ -114,7 +114,7 @@ def apeglm(
     """Shrink one coefficient of each gene by a Cauchy prior.
 
     A few genes' posteriors have two peaks, one near zero and one near the maximum likelihood estimate. The climb starts
-    at no change and takes the peak nearer to zero, as R's apeglm does with hardly an exception.
+    at zero and takes the nearer peak, as R's apeglm does with hardly an exception.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def apeglm(
     design = model.design
     shared = Posterior(design, model.size_factors, model.repeats, scale, np.arange(design.shape[1]) == coefficient)
     n = len(counts)
-    start = _no_change(counts, model)
+    start = np.zeros((n, design.shape[1]))
     state = State(start, np.full(n, -np.inf), np.ones(n), np.ones(n), np.zeros(n, np.int32), np.ones(n, bool))
 
     def data(at):
@@ -150,16 +150,9 @@ def s_values(false_sign_rate: np.ndarray) -> np.ndarray:
     Stephens, Biostatistics, 2017.
     """
     values = np.full(len(false_sign_rate), np.nan)
-    order = np.argsort(false_sign_rate, kind="stable")[: len(values) - np.isnan(false_sign_rate).sum()]
+    order = np.argsort(false_sign_rate, kind="stable")  # NaN comes last
     values[order] = np.cumsum(false_sign_rate[order]) / np.arange(1, len(order) + 1)
     return values
-
-
-def _no_change(counts: GeneCounts, model: Regression) -> np.ndarray:
-    """Coefficients of one mean for all samples, as near as the design comes to it."""
-    n_samples = model.repeats.sum()
-    means = np.concatenate([(y / model.size_factors).sum(axis=1) / n_samples for _, y in counts.parts()])
-    return np.outer(np.log(means), projection(model.design).sum(axis=0))
 
 
 @jax.jit
