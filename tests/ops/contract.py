@@ -29,6 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "neighbors": {"n_neighbors": N_NEIGHBORS},
     "vae_normalize": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "nb_glm": {"design": "~ batch", "size_factors": "poscounts"},
+    "vst": {"size_factors": "poscounts"},
 }
 """Settings that an operator needs, or that keep its example quick; most need none."""
 

@@ -15,15 +15,18 @@ from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
 from dbx.ops.umap import UMAP
 from dbx.ops.vae import VAENormalize
-from dbx.ops.values import Codes, Graph
+from dbx.ops.values import Codes, Frame, Graph
+from dbx.ops.vst import VST
 
 __all__ = [
     "CATALOGUE",
     "NBGLM",
     "PCA",
     "UMAP",
+    "VST",
     "Codes",
     "Constant",
+    "Frame",
     "Graph",
     "Harmony",
     "HighlyVariable",

@@ -16,6 +16,7 @@ from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
 from dbx.ops.umap import UMAP
 from dbx.ops.vae import VAENormalize
+from dbx.ops.vst import VST
 
 OPERATORS: tuple[type[Operator], ...] = (
     NormalizeTotal,
@@ -31,6 +32,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Leiden,
     RankGenesGroups,
     NBGLM,
+    VST,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

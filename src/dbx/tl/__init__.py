@@ -1,4 +1,4 @@
-"""Tools: batch correction, layouts, clusters, tests."""
+"""Tools: batch correction, layouts, clusters, tests, variance stabilisation."""
 
 from dbx.tl.de import de
 from dbx.tl.harmony import harmony
@@ -7,6 +7,7 @@ from dbx.tl.lisi import lisi
 from dbx.tl.rank_genes_groups import rank_genes_groups
 from dbx.tl.transfer_labels import transfer_labels
 from dbx.tl.umap import umap
+from dbx.tl.vst import vst
 
 __all__ = [
     "de",
@@ -16,4 +17,5 @@ __all__ = [
     "rank_genes_groups",
     "transfer_labels",
     "umap",
+    "vst",
 ]
