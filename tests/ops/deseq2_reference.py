@@ -1,7 +1,8 @@
 """Simulated sets with the complete results of R DESeq2 1.38.3 (R 4.2.2), which every part of tl.de is held against.
 
-``outlier_10v4`` (~ condition) has planted outliers: flags, replacement and refit. ``outlier_4v4`` falls back to the local
-trend. ``nb_6v6`` and ``nb_3v3`` (~ batch + age + condition) have a covariate; nb_3v3 has two residual degrees of freedom.
+``outlier_10v4`` (~ condition) has planted outliers: flags, replacement and refit. ``outlier_4v4`` falls back to the
+local trend. ``nb_6v6`` and ``nb_3v3`` (~ batch + age + condition) have a covariate; nb_3v3 has two residual degrees of
+freedom.
 R's numbers have nine significant digits.
 """
 

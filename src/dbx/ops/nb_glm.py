@@ -10,10 +10,16 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.conclude import COLUMNS, Fitted, Results, Test, conclude
+from dbx.ops.de.conclude import Fitted, Results, Test, conclude
 from dbx.ops.de.fitting import Found, Recipe, fit_table
-from dbx.ops.de.report import coefficient_columns, facts_of_groups, long_table, result_columns, samples_table
-from dbx.ops.de.report import shared_facts
+from dbx.ops.de.report import (
+    coefficient_columns,
+    facts_of_groups,
+    long_table,
+    result_columns,
+    samples_table,
+    shared_facts,
+)
 from dbx.ops.de.size_factors import median_of_ratios
 from dbx.ops.de.tables import Table, matrix_table, one_table, summed_tables
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -24,6 +30,7 @@ FLAGS = ("dispOutlier", "cooksOutlier", "replace", "betaConv")
 WHAT_IS_ASKED = ("contrast", "lfc_threshold", "alternative", "alpha", "independent_filtering")
 """Settings that a fitted model answers to without another fit."""
 
+OF_ONE_MODEL, OF_GROUPS, OF_SUMS = "Only one model has it.", "Only groups have it.", "Only summed samples have it."
 OF_FITTED = {"optional": True, "of_fitted_cells": True}
 VIEW = Output(axis="none", dtype=None, view=True, inference=True)
 
@@ -208,14 +215,14 @@ class NBGLM(Operator):
     def table(self) -> Frame:
         """Results of one model, a row for each gene."""
         if self._is_grouped:
-            raise AttributeError("table")
+            raise AttributeError(OF_ONE_MODEL)
         return Frame(self._results_of(0))
 
     @property
     def fit_table(self) -> Frame:
         """Dispersions, outliers and coefficients of one model, a row for each gene."""
         if self._is_grouped:
-            raise AttributeError("fit_table")
+            raise AttributeError(OF_ONE_MODEL)
         fitted = self._fitted(0)
         numbers = zip(NUMBERS, np.asarray(self.statistics.get_value())[0].T, strict=True)
         flags = zip(FLAGS, np.asarray(self.flags.get_value())[0].T, strict=True)
@@ -226,7 +233,7 @@ class NBGLM(Operator):
     def long_table(self) -> Frame:
         """Results of the models of all groups."""
         if not self._is_grouped:
-            raise AttributeError("long_table")
+            raise AttributeError(OF_GROUPS)
         groups = [fact["group"] for fact in self._facts]
         return long_table(groups, [self._results_of(k) for k in range(len(groups))])
 
@@ -234,7 +241,7 @@ class NBGLM(Operator):
     def samples(self) -> Frame:
         """Summed samples."""
         if self._facts[0]["samples"] is None:
-            raise AttributeError("samples")
+            raise AttributeError(OF_SUMS)
         return samples_table(self._facts)
 
     @property

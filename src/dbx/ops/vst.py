@@ -8,8 +8,9 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.design import make_design, variables
-from dbx.ops.de.fit import Settings, gene_wise_dispersions, prepare_samples
+from dbx.ops.de.fit import gene_wise_dispersions
 from dbx.ops.de.genes import GeneCounts
+from dbx.ops.de.prepare import Settings, prepare_samples
 from dbx.ops.de.size_factors import log_references, median_of_ratios, size_factors
 from dbx.ops.de.stabilise import stabilised, stabilising_curve
 from dbx.ops.de.trend import TrendKind, fit_trend

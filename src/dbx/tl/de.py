@@ -215,7 +215,9 @@ def _check(choices: dict[str, Any], alpha: float, lfc_threshold: float, min_mu: 
         raise ValueError(msg)
     alternative = ALTERNATIVES.get(choices["alternative"], choices["alternative"])
     if lfc_threshold < 0 or (alternative == "less-abs" and lfc_threshold == 0):
-        msg = f"lfc_threshold={lfc_threshold}: a threshold is not negative, and alternative='less-abs' needs one above 0."
+        msg = (
+            f"lfc_threshold={lfc_threshold}: a threshold is not negative, and alternative='less-abs' needs one above 0."
+        )
         raise ValueError(msg)
     if choices["test"] == "lrt" and (lfc_threshold or alternative != "two-sided"):
         msg = 'A likelihood ratio test has no threshold and no alternative: take test="wald".'

@@ -164,9 +164,10 @@ def is_collapsible(design: np.ndarray, size_factors: np.ndarray) -> bool:
 
 
 def _n_nodes(span: float) -> int:
-    """Nodes that give log(1 + exp(x)) its digits on an interval of this length, where it has a pole at a distance of pi.
+    """Nodes that give log(1 + exp(x)) its digits on an interval of this length.
 
-    The error falls with the sum of the half axes of the largest ellipse around the interval that is free of poles.
+    It has poles at a distance of pi from the real axis. The error falls with the sum of the half axes of the largest
+    ellipse around the interval that is free of poles.
     """
     if span < 1e-9:
         return 1

@@ -1,61 +1,38 @@
-"""The whole fit: dispersions shared between genes, coefficients, outliers (Love, Huber and Anders, Genome Biology, 2014)."""
+"""The whole fit: shared dispersions, coefficients, outliers (Love, Huber and Anders, Genome Biology, 2014)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.cells import guess_of_cells, kind_sums, moments_of_cells, outliers_of_cells
+from dbx.ops.de.cells import outliers_of_cells
 from dbx.ops.de.coefficients import Fit, fit_coefficients
-from dbx.ops.de.collapse import CollapsedCounts, Nodes, is_collapsible
-from dbx.ops.de.cooks import cooks_distance, cutoff, design_cells, max_cooks, outlier_flags, replacements
-from dbx.ops.de.cooks import robust_dispersion
+from dbx.ops.de.cooks import (
+    cooks_distance,
+    cutoff,
+    design_cells,
+    max_cooks,
+    outlier_flags,
+    replacements,
+    robust_dispersion,
+)
 from dbx.ops.de.genes import GeneCounts
-from dbx.ops.de.linear import projection
-from dbx.ops.de.moments import base_moments, first_guess
 from dbx.ops.de.optimal_dispersion import optimal_dispersions
 from dbx.ops.de.posterior import Prior, largest
+from dbx.ops.de.prepare import Prepared, Settings, prepare, prepare_samples
 from dbx.ops.de.prior import prior_variance, residual_variance
-from dbx.ops.de.regression import Regression, moments, regression
+from dbx.ops.de.regression import Regression, moments
 from dbx.ops.de.search import search_dispersions
-from dbx.ops.de.trend import Trend, TrendKind, fit_trend
+from dbx.ops.de.trend import Trend, fit_trend
 from dbx.ops.operator import Progress, silent
 
 OUTLYING = 2.0
 """Gene-wise estimates so many standard deviations above the trend are not shrunk."""
-MANY_CELLS = 500
-HARDLY_A_FLOOR = 1e-3
-"""Smallest means below this many counts leave the likelihood smooth, so that cells can be collapsed."""
 START_AT_GENE = 0.1
 """The search under the prior starts at the gene-wise estimate if that is above this share of the trend."""
-
-Mode = Literal["deseq2", "exact"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How dispersions and coefficients are fitted."""
-
-    design: np.ndarray
-    size_factors: np.ndarray
-    min_mu: float = 0.5
-    fit_type: TrendKind = "parametric"
-    dispersion: Mode = "deseq2"
-    replace_outliers: bool = True
-
-    @property
-    def regression(self) -> Regression:
-        """The regression with a nearly flat prior."""
-        return regression(self.design, self.size_factors, self.min_mu)
-
-    @property
-    def is_one_way(self) -> bool:
-        """As many different samples as coefficients, so that means of groups need no iterations."""
-        return len(np.unique(self.design, axis=0)) == self.design.shape[1]
 
 
 class Shared(NamedTuple):
@@ -104,20 +81,6 @@ class Model:
         return replace(self, counts=self.counts.only(at), dispersions=dispersions, coefficients=coefficients, **arrays)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Counts with what is known of them before anything is fitted, arrays over the genes with counts."""
-
-    counts: GeneCounts
-    regression: Regression
-    mean: np.ndarray
-    variance: np.ndarray
-    guess: np.ndarray
-    """Dispersions to start from."""
-    linear_means: Callable[[np.ndarray], np.ndarray]
-    """Means of some genes by a linear model, where that needs no iterations."""
-
-
 def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent) -> Model:
     """Fit every gene.
 
@@ -143,7 +106,15 @@ def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent
         return _model_of_cells(data, settings, shared, dispersions, fit)
     outliers = _outliers(data, settings, dispersions.final, fit)
     model = Model(
-        data.counts, data.regression, data.mean, data.variance, shared, dispersions, fit, *outliers[:3], outliers.changed
+        data.counts,
+        data.regression,
+        data.mean,
+        data.variance,
+        shared,
+        dispersions,
+        fit,
+        *outliers[:3],
+        outliers.changed,
     )
     return _refitted(model, outliers, settings) if outliers.changed.any() else model
 
@@ -155,40 +126,6 @@ class _Stages:
     def __call__(self, note: str) -> None:
         self.progress(self.done, self.n_stages, note)
         self.done += 1
-
-
-def prepare(counts: RowBlocks, settings: Settings) -> Prepared:
-    """Counts by gene, by pseudo-cells where there are many cells of few kinds."""
-    if counts.n_rows >= MANY_CELLS and settings.min_mu <= HARDLY_A_FLOOR:
-        if is_collapsible(settings.design, settings.size_factors):
-            nodes = Nodes(settings.design, settings.size_factors)
-            return _prepared_cells(CollapsedCounts(counts, nodes), settings)
-    return prepare_samples(GeneCounts(counts), settings)
-
-
-def prepare_samples(counts: GeneCounts, settings: Settings) -> Prepared:
-    """Counts of samples as they are."""
-    design, factors = settings.design, settings.size_factors
-    mean, variance = base_moments(counts, factors)
-    guess = np.empty(len(counts))
-    for at, y in counts.parts():
-        guess[at] = first_guess(y, design, factors)
-    hat = projection(design) @ design.T
-    return Prepared(
-        counts, settings.regression, mean, variance, guess, lambda at: factors * ((counts.take(at) / factors) @ hat)
-    )
-
-
-def _prepared_cells(counts: CollapsedCounts, settings: Settings) -> Prepared:
-    nodes, sums = counts.nodes, kind_sums(counts, settings.size_factors)
-    kind_means = sums.total / sums.n_cells
-    return Prepared(
-        counts,
-        nodes.regression(settings.regression),
-        *moments_of_cells(sums),
-        guess_of_cells(sums, settings.design[nodes.first], settings.size_factors),
-        lambda at: nodes.size_factors * kind_means[at][:, nodes.of_kind],
-    )
 
 
 class Means:

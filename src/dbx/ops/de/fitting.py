@@ -9,8 +9,9 @@ import numpy as np
 
 from dbx.ops.de.conclude import Fitted, Results, Test, conclude, log_likelihood_ratio, shrunken
 from dbx.ops.de.cooks import cutoff
-from dbx.ops.de.fit import Model, Settings, fit_model
+from dbx.ops.de.fit import Model, fit_model
 from dbx.ops.de.iterate import iterate_size_factors
+from dbx.ops.de.prepare import Settings
 from dbx.ops.de.regression import regression
 from dbx.ops.de.size_factors import references_and_factors, size_factors
 from dbx.ops.de.tables import Columns, Table
@@ -27,6 +28,9 @@ FEWEST_GENES = 10
 """Size factors need so many genes that are not called."""
 
 
+DEFAULT_TEST = Test()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a table is fitted and tested."""
@@ -36,7 +40,7 @@ class Recipe:
     dispersion: str = "deseq2"
     min_mu: float | None = None
     cooks: bool = True
-    test: Test = Test()
+    test: Test = DEFAULT_TEST
     shrink: str | None = None
 
     def floor(self, n_samples: int) -> float:

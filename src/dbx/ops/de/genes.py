@@ -105,8 +105,8 @@ class GeneCounts:
 
     def full_length(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
         """Values of these genes among all genes, ``fill`` for genes without counts."""
-        dtype = values.dtype if values.dtype == bool else np.float64
-        full = np.full((self.n_all, *values.shape[1:]), fill if dtype != bool else False, dtype)
+        flags = values.dtype.kind == "b"
+        full = np.full((self.n_all, *values.shape[1:]), False if flags else fill, bool if flags else np.float64)
         full[self.genes] = values
         return full
 

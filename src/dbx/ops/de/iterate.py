@@ -6,8 +6,9 @@ import numpy as np
 from scipy import optimize, special
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.fit import Settings, gene_wise_dispersions, prepare_samples, share, shrink
+from dbx.ops.de.fit import gene_wise_dispersions, share, shrink
 from dbx.ops.de.genes import GeneCounts
+from dbx.ops.de.prepare import Settings, prepare_samples
 from dbx.ops.operator import Progress, silent
 
 ROUNDS = 10

@@ -18,9 +18,7 @@ PRECISION = 1e-9
 """Of the logarithm of a dispersion."""
 
 
-def optimal_dispersions(
-    counts: GeneCounts, means: Means, model: Regression, prior: Prior | None = None
-) -> np.ndarray:
+def optimal_dispersions(counts: GeneCounts, means: Means, model: Regression, prior: Prior | None = None) -> np.ndarray:
     """Dispersions at the maximum of the likelihood, or under ``prior`` of the posterior; of shape (n_genes,).
 
     They have a derivative, which those of :func:`dbx.ops.de.search.search_dispersions` lack.

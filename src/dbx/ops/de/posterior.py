@@ -21,7 +21,6 @@ Means = Callable[[np.ndarray], np.ndarray]
 """Means of some genes, an array of shape (n_genes, n_samples)."""
 
 
-
 def largest(n_samples: int) -> float:
     """Upper bound of dispersions."""
     return float(max(10, n_samples))

@@ -29,7 +29,7 @@ class Regression(NamedTuple):
     """Array of shape (n_samples,): logarithm of the smallest mean."""
 
     def log_means(self, beta: np.ndarray) -> np.ndarray:
-        """log s + X beta, an array of shape (n_genes, n_samples)."""
+        """Log s + X beta, an array of shape (n_genes, n_samples)."""
         return np.log(self.size_factors) + beta @ self.design.T
 
     def means(self, beta: np.ndarray) -> np.ndarray:

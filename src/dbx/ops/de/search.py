@@ -51,10 +51,11 @@ def search_dispersions(
 ) -> np.ndarray:
     """Dispersions by DESeq2's line search, an array of shape (n_genes,).
 
-    It does not always end at the optimum. Each step follows the slope of the log posterior in the log dispersion and is halved until it gains enough; the
-    search ends when a step gains less than 1e-6. A gene that starts at the lower bound, where the slope in the
-    logarithm vanishes, stays there whatever its likelihood says. That is what DESeq2 returns, so that is what is
-    returned here; :func:`optimal_dispersions` finds the optimum.
+    It does not always end at the optimum. Each step follows the slope of the log posterior in the log dispersion and is
+    halved until it gains enough; the search ends when a step gains less than 1e-6. A gene that starts at the lower
+    bound, where the slope in the logarithm vanishes, stays there whatever its likelihood says. That is what DESeq2
+    returns, so that is what is returned here; :func:`dbx.ops.de.optimal_dispersion.optimal_dispersions` finds the
+    optimum.
 
     Parameters
     ----------
