@@ -102,7 +102,7 @@ def lowess(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for _ in range(ROBUST):
         residual = np.abs(y - _lines(x, y, near * trust))
         limit = 6 * np.median(residual)
-        if limit < 1e-7 * residual.mean():
+        if limit <= 1e-7 * residual.mean():
             break
         trust = (1 - np.minimum(residual / limit, 1) ** 2) ** 2
         trust[residual <= NEGLIGIBLE * limit] = 1
