@@ -60,3 +60,10 @@ def test_equal_weights_give_the_plain_quantile():
 def test_a_coefficient_that_ran_away_everywhere_is_not_shrunk():
     beta = np.array([[1.0, 10.1], [2.0, np.nan]]) * np.log(2)
     assert prior_variances(beta, np.ones(2), np.ones(2)).tolist() == [1e6, 1e6]
+
+
+def test_genes_that_lost_all_counts_do_not_count():
+    beta, base_mean, trend = fitted("nb_6v6")
+    expected = prior_variances(beta, base_mean, trend)
+    emptied = np.r_[beta, np.zeros((500, 4))], np.r_[base_mean, np.zeros(500)], np.r_[trend, np.full(500, np.nan)]
+    np.testing.assert_allclose(prior_variances(*emptied), expected, rtol=1e-12)

@@ -27,15 +27,16 @@ def prior_variances(
     beta
         Maximum likelihood coefficients in natural logarithms, an array of shape (n_genes, n_coefficients).
     base_mean, trend_dispersion
-        Means of normalised counts and the trend's dispersions, arrays of shape (n_genes,).
+        Means of normalised counts and the trend's dispersions, arrays of shape (n_genes,). A gene whose every count was
+        replaced has a mean of 0 and does not count.
     intercept
         The coefficient that is not shrunk.
     """
     sizes = np.abs(beta) / np.log(2)
-    weights = 1 / (1 / base_mean + trend_dispersion)
+    weights = base_mean / (1 + base_mean * trend_dispersion)
     variances = np.full(sizes.shape[1], FLAT)
     for i, size in enumerate(sizes.T):
-        usable = size < LARGEST
+        usable = (size < LARGEST) & (weights > 0)
         if i != intercept and usable.any():
             quantile = _weighted_quantile(size[usable], weights[usable], 1 - UPPER)
             variances[i] = (quantile / special.ndtri(1 - UPPER / 2)) ** 2
