@@ -18,8 +18,6 @@ PRECISION = 50
 """A fit ends when a step gains less than so many units in the last place of one."""
 ROUNDING = 1000
 """Units in the last place of the objective that a good step may lose."""
-POLISH = 3
-"""Newton steps after the search of a dispersion, which ends at nine digits."""
 AT_BOUND = 1e-6
 """A log dispersion so near its bound lies on it."""
 
@@ -155,37 +153,20 @@ def _means(beta, min_mu, design, size_factors, dispersion):
 @jax.custom_jvp
 @jax.jit
 def _log_dispersion(y, mu, design) -> jax.Array:
-    bounds = _bounds(y)
-    start = jnp.log(fit_dispersion(y, mu, design, largest(y.shape[1])))
-
-    def polish(_, x):
-        slope, falls = _slope_and_fall(x, y, mu, design)
-        there = jnp.clip(x - slope / falls, *bounds)
-        return jnp.where((falls < 0) & (jnp.abs(there - x) < AT_BOUND), there, x)
-
-    return jax.lax.fori_loop(0, POLISH, polish, start)
+    return jnp.log(fit_dispersion(y, mu, design, largest(y.shape[1])))
 
 
 @_log_dispersion.defjvp
 @jax.jit
 def _log_dispersion_jvp(primals, tangents):
     x = _log_dispersion(*primals)
-    low, high = _bounds(primals[0])
+    low, high = jnp.log(SMALLEST), jnp.log(largest(primals[0].shape[1]))
     inside = (x > low + AT_BOUND) & (x < high - AT_BOUND)
     _, moved = jax.jvp(lambda *given: _dispersion_slope(x, *given), primals, tangents)
-    falls = jnp.where(inside, _slope_and_fall(x, *primals)[1], -1.0)
-    return x, jnp.where(inside, -moved / falls, 0.0)
-
-
-def _bounds(y):
-    return jnp.log(SMALLEST), jnp.log(largest(y.shape[1]))
+    _, falls = jax.jvp(lambda x: _dispersion_slope(x, *primals), (x,), (jnp.ones_like(x),))
+    return x, jnp.where(inside, -moved / jnp.where(inside, falls, -1.0), 0.0)
 
 
 def _dispersion_slope(x, y, mu, design):
     """Derivative of the adjusted likelihood in the log dispersions ``x``, an array of shape (n_genes,)."""
     return posterior(x, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros_like(x), 0.0)[1]
-
-
-def _slope_and_fall(x, y, mu, design):
-    """The slope at log dispersions ``x``, and its own derivative."""
-    return jax.jvp(lambda x: _dispersion_slope(x, y, mu, design), (x,), (jnp.ones_like(x),))
