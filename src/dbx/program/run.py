@@ -165,7 +165,7 @@ def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) 
         same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
         same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.fingerprints.items())
         if recorded.fit_config == operator.fit_config and same_genes and same_input and step.n_cells == given.n_cells:
-            log.info(f"The fit of step {step.name!r} is taken as it is: neither its settings nor its input changed.")
+            log.info(f"Going on from the fit of step {step.name!r}: neither its settings nor its input changed.")
             return rebuild(type(operator), operator.config, step.arrays)
     return operator
 

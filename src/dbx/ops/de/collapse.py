@@ -131,18 +131,6 @@ class Nodes:
         self.shares = sum(parts[1:], parts[0]).toarray()
         """How much of each cell a node stands for, an array of shape (n_cells, n_nodes)."""
 
-    def take_bounded(self, at: np.ndarray) -> np.ndarray:
-        """Kinds of cells without a count of a gene have half a one.
-
-        Their mean has its maximum likelihood at zero, where a Wald test of the strongest markers finds nothing. Half a
-        count is Firth's correction for the means of groups (Biometrika, 1993).
-        """
-        y, nodes = self.take(at), self.nodes
-        kinds = (nodes.of_kind[:, None] == np.arange(len(nodes.first))).astype(np.float64)
-        expected = nodes.shares.sum(axis=0) * nodes.size_factors
-        silent = np.abs(y @ kinds) < HALF / 2
-        return y + HALF * (silent @ kinds.T) * expected / (expected @ kinds @ kinds.T)
-
     def regression(self, model: Regression) -> Regression:
         """The same regression of the pseudo-cells; the floor is one of the mean of a cell with a size factor of 1."""
         return model._replace(
