@@ -129,6 +129,9 @@ def test_counts_may_be_raw_and_of_a_layer(nb):
     nb.X = np.log1p(nb.X)
     with pytest.raises(ValueError, match=r"adata.X holds no counts of 'g00132'.*layer="):
         counts(nb, "g00132", show=False)
+    nb.X = -nb.layers["counts"]
+    with pytest.raises(ValueError, match="holds no counts"):
+        counts(nb, "g00132", show=False)
     ax = counts(nb, "g00132", layer="counts", normalized=False, show=False)
     np.testing.assert_allclose(np.sort(points(ax)[:, 1]), np.sort(nb.layers["counts"][:, 132] + 0.5))
     assert ax.get_ylabel() == "count + 0.5"
@@ -142,6 +145,7 @@ def test_counts_may_be_raw_and_of_a_layer(nb):
         (["condition", "B", "A"], "~ batch + condition", "condition"),
         (np.array(["batch", "b2", "b1"]), "~ batch + condition", "batch"),
         ("batch[T.b2]", "~ batch + condition", "batch"),
+        ("batch[T.condition]", "~ batch + condition", "batch"),
         ("batch_b2_vs_b1", "~ batch + condition", "batch"),
         ("conditionB - conditionA", "~ batch + condition", "condition"),
         (None, "~ condition + batch", "batch"),

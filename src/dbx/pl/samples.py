@@ -56,7 +56,7 @@ class Samples:
         return self.frame[name]
 
     def _summed(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self.codes, values[self.rows], minlength=len(self.frame))
+        return np.bincount(self.codes, values[self.rows])
 
 
 def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str | None = None) -> Samples:

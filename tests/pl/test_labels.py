@@ -1,0 +1,76 @@
+"""Labels of points: away from words and crowds, with lines that do not cross."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from dbx.pl.labels import _cross, _enters, label_points
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots(figsize=(5, 4))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    return ax
+
+
+def labelled(ax, x, y, labels, others=()):
+    """Boxes of the labels and their points, in pixels, and how many are joined by a line."""
+    before = len(ax.texts)
+    label_points(ax, np.array(x), np.array(y), labels, np.reshape(others, (-1, 2)))
+    ax.figure.draw_without_rendering()
+    notes = [text for text in ax.texts[before:] if text.get_text()]
+    boxes, points = zip(*[(note.get_window_extent(), ax.transData.transform(note.xy)) for note in notes], strict=True)
+    return boxes, points, len(ax.texts) - before - len(notes)
+
+
+def test_a_label_stands_outwards_beside_its_point(ax):
+    for x in (0.7, 0.3):
+        (box,), (point,), n_lines = labelled(ax, [x], [0.5], ["gene"])
+        assert (box.x0 > point[0]) if x > 0.5 else (box.x1 < point[0])
+        assert box.y0 < point[1] < box.y1
+        assert n_lines == 0
+
+
+def test_a_label_keeps_clear_of_words(ax):
+    word = ax.text(0.62, 0.5, "written before", va="center")
+    (box,), (point,), _ = labelled(ax, [0.6], [0.5], ["gene"])
+    assert not box.overlaps(word.get_window_extent())
+    assert np.abs(np.array([box.x0 + box.width / 2, box.y0 + box.height / 2]) - point).max() < 60
+
+
+def test_a_label_keeps_clear_of_other_points(ax):
+    crowd = np.stack(np.meshgrid(np.linspace(0.62, 0.9, 20), np.linspace(0.4, 0.6, 20)), axis=-1).reshape(-1, 2)
+    (box,), _, _ = labelled(ax, [0.6], [0.5], ["gene"], crowd)
+    at = ax.transData.transform(crowd)
+    assert not ((at > [box.x0, box.y0]) & (at < [box.x1, box.y1])).all(axis=1).any()
+
+
+def test_a_label_stays_inside(ax):
+    frame = ax.get_window_extent()
+    for x, y in ((0.99, 0.99), (0.01, 0.01), (0.99, 0.5)):
+        (box,), _, _ = labelled(ax, [x], [y], ["a long label"])
+        assert frame.contains(box.x0, box.y0)
+        assert frame.contains(box.x1, box.y1)
+
+
+def test_crossing_is_seen():
+    upward, downward = np.array([[0.0, 0], [2, 2]]), np.array([[0.0, 2], [2, 0]])
+    assert _cross(upward, downward)
+    assert not _cross(upward, downward + [2.5, 0])
+    assert not _cross(upward, upward + [0, 1])
+    box = np.array([[0.5, 0.5], [1.5, 1.5]])
+    assert _enters(upward, box)
+    assert _enters(np.array([[1.0, 1.0], [9, 9]]), box)
+    assert not _enters(upward, box + [2, 0])
+
+
+def test_lines_of_a_dense_cluster_do_not_cross(ax):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.5, 0.02, (2, 16))
+    boxes, points, n_lines = labelled(ax, x, y, [f"gene{i}" for i in range(16)])
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    lines = [np.stack([p, [b.x0 + b.width / 2, b.y0 + b.height / 2]]) for p, b in zip(points, boxes, strict=True)]
+    far = [line for line in lines if np.abs(np.diff(line, axis=0)).max() > 30]
+    assert n_lines >= len(far) > 5
+    assert sum(_cross(a, b) for i, a in enumerate(far) for b in far[:i]) <= 1  # without the price of crossing: many
