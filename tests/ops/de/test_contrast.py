@@ -46,11 +46,16 @@ def test_other_factors_are_at_their_reference():
     np.testing.assert_array_equal(vector, [0, 0, 0, 1, 0, 0])  # of treated, the reference, though untrt comes first
 
 
-def test_covariates_are_at_their_mean():
+def test_columns_of_covariates_are_zero():
     of_design = design("~ dex * age")
     vector = dict(zip(of_design.names, contrast_vector(of_design, ("dex", "trt", "untrt")), strict=True))
-    assert vector["dex[T.trt]"] == 1
-    np.testing.assert_allclose(vector["dex[T.trt]:age"], COLUMNS["age"].mean())
+    assert vector == {"Intercept": 0, "dex[T.trt]": 1, "age": 0, "dex[T.trt]:age": 0}
+
+
+def test_slopes_are_compared_at_the_covariates_mean_where_there_is_nothing_else():
+    of_design = design("~ dex:age")
+    vector = contrast_vector(of_design, ("dex", "trt", "untrt"))
+    np.testing.assert_allclose(np.abs(vector).max(), COLUMNS["age"].mean())
 
 
 @pytest.mark.parametrize(

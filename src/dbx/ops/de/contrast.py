@@ -10,6 +10,7 @@ from dbx.ops.de.combination import combined
 from dbx.ops.de.contrast_names import Known, known_names
 from dbx.ops.de.design import Design
 from dbx.ops.de.factor_coding import factor_coding
+from dbx.ops.de.formula import columns_of
 from dbx.ops.de.words import did_you_mean, listed
 
 Contrast = str | Sequence[str] | Sequence[float] | np.ndarray | None
@@ -26,8 +27,8 @@ def contrast_vector(design: Design, contrast: Contrast) -> np.ndarray:
         The design.
     contrast
         None is the last coefficient. ``("dex", "trt", "untrt")`` compares two levels of a factor; where it interacts
-        with other columns, at the reference of other factors (the first level, if they have no treatment coding) and at
-        the mean of covariates. A text is a coefficient by its name (``"dex[T.trt]"``) or by DESeq2's
+        with other columns, at the reference of other factors (the first level, if they have no treatment coding) and
+        where the columns of covariates are zero, as DESeq2 does. A text is a coefficient by its name (``"dex[T.trt]"``) or by DESeq2's
         (``"dex_trt_vs_untrt"``), or a linear combination of them, in which a factor's name followed by a level's stands
         for the mean of the level: ``"conditionB - conditionA"``. Numbers are the weights themselves.
 
@@ -78,11 +79,21 @@ def two_levels(design: Design, contrast: Contrast) -> tuple[str, str, str] | Non
 def _comparison(design: Design, factor: str, level: str, reference: str) -> np.ndarray:
     _check_levels(design, factor, level, reference)
     rows = factor_coding(design, factor)
-    vector = rows[level] - rows[reference]
+    vector = _without_slopes(design, rows[level] - rows[reference])
     if not vector.any():
         msg = f"The contrast compares {level!r} with itself or with a level that {design.formula} does not tell apart."
         raise ValueError(msg)
     return vector
+
+
+def _without_slopes(design: Design, vector: np.ndarray) -> np.ndarray:
+    """The comparison where covariates' own columns are zero, as DESeq2's coefficient of the factor is."""
+    covariates = {name for name in design.frame if not hasattr(design.frame[name], "cat")}
+    kept = vector.copy()
+    for term, indices in design.spec.term_indices.items():
+        if covariates & {name for part in term.factors for name, _ in columns_of(part)}:
+            kept[list(indices)] = 0
+    return kept if kept.any() else vector
 
 
 def _check_levels(design: Design, factor: str, level: str, reference: str) -> None:
