@@ -28,9 +28,10 @@ def contrast_vector(design: Design, contrast: Contrast) -> np.ndarray:
     contrast
         None is the last coefficient. ``("dex", "trt", "untrt")`` compares two levels of a factor; where it interacts
         with other columns, at the reference of other factors (the first level, if they have no treatment coding) and
-        where the columns of covariates are zero, as DESeq2 does. A text is a coefficient by its name (``"dex[T.trt]"``) or by DESeq2's
-        (``"dex_trt_vs_untrt"``), or a linear combination of them, in which a factor's name followed by a level's stands
-        for the mean of the level: ``"conditionB - conditionA"``. Numbers are the weights themselves.
+        where the columns of covariates are zero, as DESeq2 does. A text is a coefficient by its name
+        (``"dex[T.trt]"``) or by DESeq2's (``"dex_trt_vs_untrt"``), or a linear combination of them, in which a factor's
+        name followed by a level's stands for the mean of the level: ``"conditionB - conditionA"``. Numbers are the
+        weights themselves.
 
     Raises
     ------

@@ -91,7 +91,13 @@ def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent
     settings
         Design, size factors and how to fit.
     """
-    say = _Stages(progress, 5)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # many small products and solves: threads would wait for each other
+        return _fit_model(counts, settings, _Stages(progress, 5))
+
+
+def _fit_model(counts: RowBlocks, settings: Settings, say: _Stages) -> Model:
     say("counts")
     data = prepare(counts, settings)
     say("gene-wise dispersions")

@@ -29,11 +29,12 @@ def log_rising(y: jax.Array, size: jax.Array) -> jax.Array:
 
 def log_rising_slope(y: jax.Array, size: jax.Array) -> jax.Array:
     """Derivative of :func:`log_rising` in ``size``, that is digamma(size + y) - digamma(size) - y / size."""
+    xp = np if isinstance(size, np.ndarray) else jnp
     above = size + SHIFT
     steps = 0.0
     for i in range(SHIFT):
         steps = steps + y / ((size + i) * (size + i + y))
-    return jnp.log1p(y / above) + _digamma_series(above + y) - _digamma_series(above) + steps - y / size
+    return xp.log1p(y / above) + _digamma_series(above + y) - _digamma_series(above) + steps - y / size
 
 
 def _series(z: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:

@@ -34,6 +34,11 @@ def inverse(matrices: jax.Array) -> jax.Array:
     return sweep(matrices)[0]
 
 
+def host_sweep(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same as :func:`sweep` for NumPy arrays, by LAPACK."""
+    return np.linalg.inv(matrices), np.linalg.slogdet(matrices)[1]
+
+
 def sweep(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Inverse and log determinant of symmetric positive matrices, by sweeping out one row after the other.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.de.genes import GeneCounts, blocks
+from dbx.ops.de.genes import GeneCounts
 from dbx.ops.de.likelihood import log_rising, log_rising_slope
-from dbx.ops.de.linear import gram, sweep
+from dbx.ops.de.linear import gram, host_sweep, sweep
 from dbx.ops.de.regression import Regression
 
 SMALLEST = 1e-8
@@ -50,26 +49,28 @@ class Posterior:
         return (*given, self.repeats, self.design, self.prior_mean[at], self.precision)
 
     def at(self, x: np.ndarray, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(height, slope) at the log dispersions of some genes."""
+        """(height, slope) at the log dispersions of some genes, on the host: compiling would take longer."""
         height, slope = np.empty(len(x)), np.empty(len(x))
-        with jax.enable_x64(True):
-            for at in blocks(np.arange(len(x)), self.counts.block_size):
-                height[at], slope[at] = _evaluate(x[at], *self.data(genes[at]))
+        for start in range(0, len(x), self.block_size):
+            at = slice(start, start + self.block_size)
+            height[at], slope[at] = posterior(x[at], *self.data(genes[at]))
         return height, slope
 
 
 def posterior(x, y, values, times, mu, repeats, design, prior_mean, precision):
-    """(log posterior, slope) of each gene at the log dispersions ``x``; arrays of shape (n_genes,).
+    """(log posterior, slope) of each gene at the log dispersions ``x``; NumPy or JAX arrays of shape (n_genes,).
 
     The negative binomial likelihood at the fitted means less half the log determinant of the information on the
     coefficients, which pays for having fitted them (Cox and Reid, J. R. Stat. Soc. B, 1987; McCarthy, Chen and Smyth,
     Nucleic Acids Res., 2012), and a normal prior.
     """
-    dispersion, size = jnp.exp(x)[:, None], jnp.exp(-x)[:, None]
+    xp = np if isinstance(x, np.ndarray) else jnp
+    dispersion, size = xp.exp(x)[:, None], xp.exp(-x)[:, None]
     weight = mu / (1 + dispersion * mu)
-    bread, log_determinant = sweep(gram(repeats * weight, design))
-    trace = jnp.einsum("gpq,gqp->g", bread, gram(repeats * weight**2, design))
-    log_scale = jnp.log1p(dispersion * mu)
+    information = gram(repeats * weight, design)
+    bread, log_determinant = host_sweep(information) if xp is np else sweep(information)
+    trace = xp.einsum("gpq,gqp->g", bread, gram(repeats * weight**2, design))
+    log_scale = xp.log1p(dispersion * mu)
     height = (times * log_rising(values, size)).sum(axis=1) - ((y + repeats * size) * log_scale).sum(axis=1)
     slope = (times * log_rising_slope(values, size)).sum(axis=1)
     slope += ((repeats * size + y) * mu / (size * (size + mu)) - repeats * log_scale).sum(axis=1)
@@ -79,5 +80,3 @@ def posterior(x, y, values, times, mu, repeats, design, prior_mean, precision):
         dispersion[:, 0] * trace / 2 - size[:, 0] * slope - precision * off,
     )
 
-
-_evaluate = jax.jit(posterior)
