@@ -123,7 +123,8 @@ class NBGLM(Operator):
         tables, skipped = self._tables(counts, dict(frame or {}), matrix, sample, group)
         checksum = _checksum(counts)
         if self._knows(tables, checksum):
-            self._conclude(tables, skipped)
+            if self.shrink is None:  # else the fit was for this very question, and its answer is there
+                self._conclude(tables, skipped)
             return
         found = [fit_table(table, self._recipe(table), _within(progress, i, tables)) for i, table in enumerate(tables)]
         self._keep(tables, found, skipped)
@@ -269,7 +270,8 @@ class NBGLM(Operator):
     @property
     def params(self) -> dict[str, Any]:
         """The settings, as AnnData keeps them."""
-        return {name: value for name, value in self.config.items() if value is not None}
+        params = {name: value for name, value in self.config.items() if value is not None}
+        return {"contrast": self._facts[0]["coefficients"][-1], **params}
 
 
 def _checksum(counts: RowBlocks) -> np.ndarray:

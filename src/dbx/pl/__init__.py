@@ -1,6 +1,20 @@
 """Plots of what scanpy has no plot for; the rest is drawn by ``scanpy.pl``, whose keys dbx writes."""
 
+from dbx.pl.counts import counts
+from dbx.pl.dispersions import dispersions
+from dbx.pl.ma import ma
 from dbx.pl.program import program
+from dbx.pl.pvalues import pvalue_hist, pvalue_qq
+from dbx.pl.size_factors import size_factors
 from dbx.pl.volcano import volcano
 
-__all__ = ["program", "volcano"]
+__all__ = [
+    "counts",
+    "dispersions",
+    "ma",
+    "program",
+    "pvalue_hist",
+    "pvalue_qq",
+    "size_factors",
+    "volcano",
+]

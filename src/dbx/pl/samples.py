@@ -11,7 +11,6 @@ import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.program import matrix_slot
-from dbx.program.registry import load
 from dbx.program.slots import Slot, SlotError, read
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str 
     counts = RowBlocks(read(adata, slot), dtype=np.float64)
     samples = adata.uns[key].get("samples") if isinstance(adata.uns.get(key), Mapping) else None
     if samples is not None:
-        frame, factors, rows, codes = _summed(adata, samples, slots, group)
+        frame, factors, rows, codes = _summed(adata, samples, slots, key, group)
         return Samples(frame, factors, counts, rows, codes, slot)
     _refuse(group)
     if "size_factors" not in adata.obs:
@@ -85,19 +84,14 @@ def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str 
 
 
 def tested_slots(adata: AnnData, key: str) -> dict[str, str]:
-    """Slots of the ``counts`` that were tested and, of cells, their ``sample`` and ``group``, as the program says.
-
-    Without a record the counts are taken to be in X.
-    """
-    step = load(adata).writer(f"uns/{key}/params")
-    reads = {} if step is None else {name: slots.slots[0] for name, slots in step.reads.items()}
-    return {"counts": "X"} | {name: reads[name] for name in ("counts", "sample", "group") if name in reads}
+    """Slots of the ``counts`` that were tested and, of cells, their ``sample`` and ``group``; counts default to X."""
+    return {"counts": "X", **adata.uns.get(key, {}).get("reads", {})}
 
 
-def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], group: str | None):
+def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], key: str, group: str | None):
     """(columns, size factors, rows, codes) of sums of cells; ``samples`` lists their names, groups and size factors."""
     if "sample" not in slots:
-        msg = "The program that says by which columns cells were summed is not in adata.uns['dbx'] any more."
+        msg = f"adata.uns[{key!r}]['reads'] does not say by which columns cells were summed: run dbx.tl.de again."
         raise SlotError(msg)
     keys = {name: read(adata, Slot.parse(slots[name])).astype(str) for name in ("sample", "group") if name in slots}
     mine = np.ones(adata.n_obs, bool)

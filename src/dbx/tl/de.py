@@ -139,7 +139,8 @@ def de(
     ``obs["size_factors"]``
         Size factors of the samples; with ``sample_key`` they are in ``uns["de"]["samples"]``.
     ``uns["de"]``
-        ``params``, the settings; ``fit``, what genes share (trend, prior, filter). With ``group_key`` there is no
+        ``params``, the settings; ``reads``, the slots of counts, samples and groups; ``fit``, what genes share (trend,
+        prior, filter). With ``group_key`` there is no
         ``varm``: ``uns["de"]["results"]`` is a long frame with a ``group`` column, and ``fit`` one row for each group.
 
     Raises
@@ -184,7 +185,8 @@ def de(
             "not replicates, and p-values come out too small: name the column of their samples (sample_key=)."
         )
     reads = _reads(operator, matrix_slot(layer), sample_key, group_key)
-    constants: dict[str, Any] = {f"uns/{key_added}": {}}
+    of_cells = {name: slot for name, slot in reads.items() if name != "frame"}
+    constants: dict[str, Any] = {f"uns/{key_added}": {"reads": of_cells}}
     if matrix is not None:
         constants[f"obsm/{key_added}_design"] = matrix
         reads["matrix"] = f"obsm/{key_added}_design"
