@@ -214,7 +214,7 @@ def _outliers(data: Prepared, settings: Settings, dispersion: np.ndarray, fit: F
     n_genes, (n_samples, n_coefficients) = len(data.counts), settings.design.shape
     cells, limit = design_cells(settings.design), cutoff(n_samples, n_coefficients)
     covariance = np.empty((n_genes, n_coefficients, n_coefficients))
-    largest_cooks, flagged = np.full(n_genes, np.nan), np.zeros(n_genes, bool)
+    largest_cooks, flagged = np.full((2, n_genes), np.nan), np.zeros(n_genes, bool)
     changed, new = np.zeros(n_genes, bool), [np.empty((0, n_samples))]
     for at, y in data.counts.parts():
         found = moments(data.regression, dispersion[at], fit.beta[at], fit.diverged[at])
@@ -225,9 +225,10 @@ def _outliers(data: Prepared, settings: Settings, dispersion: np.ndarray, fit: F
         if settings.replace_outliers:
             counts_now, changed[at], replaced = replacements(y, settings.size_factors, cooks, cells, limit)
             new.append(counts_now[changed[at]])
-        largest_cooks[at] = max_cooks(cooks, cells, n_coefficients, replaced)
-        flagged[at] = outlier_flags(largest_cooks[at], cooks, y, cells, limit)
-    return _Outliers(covariance, largest_cooks, flagged, changed, np.concatenate(new))
+        largest_cooks[:, at] = [max_cooks(cooks, cells, n_coefficients, which) for which in (None, replaced)]
+        flagged[at] = outlier_flags(largest_cooks[1, at], cooks, y, cells, limit)
+    # without a replacement all samples count
+    return _Outliers(covariance, largest_cooks[int(changed.any())], flagged, changed, np.concatenate(new))
 
 
 def _refitted(model: Model, outliers: _Outliers, settings: Settings) -> Model:

@@ -14,6 +14,7 @@ from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.linear import gram
 from dbx.ops.de.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
 from dbx.ops.de.regression import Regression
+from dbx.ops.de.rounding import exp
 
 MAX_ITER = 100
 TOLERANCE = 1e-6
@@ -177,7 +178,7 @@ def _heights(grid: np.ndarray, profile: Posterior, genes: np.ndarray) -> np.ndar
 def _rounded(x: np.ndarray, profile: Posterior, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(log posterior, slope) of some genes by the textbook formula, an array of shape (n_genes,) each."""
     y, mu, design = profile.counts.take(genes), profile.means(genes), profile.design
-    dispersion = np.exp(x)[:, None]
+    dispersion = exp(x)[:, None]
     size, scale = 1 / dispersion, 1 + mu * dispersion
     log_scale = np.log(scale)
     height = _log_gamma(y + size) - _log_gamma(size) - y * np.log(mu + size) - size * log_scale

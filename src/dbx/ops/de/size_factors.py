@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.de.rounding import exp
 
 PRESENT = 0.5
 """A count is there from here on: halfway between none and one."""
@@ -26,7 +27,8 @@ def references_and_factors(counts: RowBlocks, kind: str) -> tuple[np.ndarray, np
     ValueError
         Every gene has a zero, or a sample has no count in any of the genes.
     """
-    logs, present = np.zeros(counts.n_columns), np.zeros(counts.n_columns, np.int64)
+    # R sums in extended precision too; the last bit decides where some searches of dispersions end
+    logs, present = np.zeros(counts.n_columns, np.longdouble), np.zeros(counts.n_columns, np.int64)
     for _, _, part in counts.parts():
         if sparse.issparse(part):
             kept = part.data >= PRESENT
@@ -35,7 +37,7 @@ def references_and_factors(counts: RowBlocks, kind: str) -> tuple[np.ndarray, np
             present += np.bincount(at, minlength=len(logs))
         else:
             there = part >= PRESENT
-            logs += np.log(np.where(there, part, 1), dtype=np.float64).sum(axis=0)
+            logs += np.log(np.where(there, part, 1), dtype=np.float64).sum(axis=0, dtype=np.longdouble)
             present += there.sum(axis=0)
     usable = present == counts.n_rows if kind == "ratio" else present > 0
     if not usable.any():
@@ -44,7 +46,7 @@ def references_and_factors(counts: RowBlocks, kind: str) -> tuple[np.ndarray, np
             'Use size_factors="poscounts", or name a column of obs with size factors of your own.'
         )
         raise ValueError(msg)
-    references = np.where(usable, logs / counts.n_rows, np.nan)
+    references = np.where(usable, (logs / counts.n_rows).astype(np.float64), np.nan)
     factors = size_factors(counts, references)
     if kind == "poscounts":
         level = np.log(factors).mean()
@@ -80,7 +82,7 @@ def median_of_ratios(counts, references):
     ratios = xp.sort(xp.where(there, xp.log(xp.where(there, counts, 1)) - references, xp.inf), axis=1)
     n_there = there.sum(axis=1, keepdims=True)
     middle = [xp.take_along_axis(ratios, xp.maximum(at, 0), axis=1) for at in ((n_there - 1) // 2, n_there // 2)]
-    median = xp.exp((middle[0] + middle[1]) / 2)[:, 0]
+    median = (exp if xp is np else xp.exp)(((middle[0] + middle[1]) / 2)[:, 0])
     return xp.where(n_there[:, 0] > 0, median, xp.nan)
 
 
