@@ -16,7 +16,7 @@ from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
-from dbx.ops.values import Codes, Edges, GroupTable
+from dbx.ops.values import Codes, Edges, Frame, GroupTable
 
 N_CELLS, N_GENES, N_DIMS, N_NEIGHBORS = 120, 60, 6, 8
 
@@ -36,6 +36,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 GIVEN = {"nb_glm": {"frame"}}
 """Optional inputs that an example has all the same."""
+
+LACKS = {"nb_glm": {"own_size_factors", "long_table", "samples"}}
+"""Views that an example of these settings does not have."""
 
 
 @dataclass
@@ -135,6 +138,8 @@ def leaves(value: Any) -> list[np.ndarray]:
         return [value.toarray()]
     if isinstance(value, GroupTable):
         return [value.values]
+    if isinstance(value, Frame):
+        value = {**value.columns, **({} if value.gene is None else {"gene": value.gene})}
     return [np.asarray(leaf) for leaf in jax.tree.leaves(value)]
 
 
@@ -149,5 +154,8 @@ def assert_close(a: dict[str, Any], b: dict[str, Any], *, rtol: float, atol: flo
     assert a.keys() == b.keys()
     for name in a:
         for one, two in zip(leaves(a[name]), leaves(b[name]), strict=True):
+            if one.dtype.kind not in "biuf":
+                np.testing.assert_array_equal(one, two, err_msg=name)
+                continue
             scale = np.abs(one[np.isfinite(one)]).max(initial=0) if one.dtype.kind == "f" else 0
             np.testing.assert_allclose(one, two, rtol=rtol, atol=atol * max(scale, 1e-30), err_msg=name)

@@ -176,19 +176,6 @@ def test_what_lies_on_disk_is_looked_at_again(samples, fits, tmp_path):
     np.testing.assert_allclose(adata.varm["de"], expected.varm["de"], rtol=1e-9)
 
 
-def test_one_count_in_a_large_matrix(fits):
-    """Of more than two million values the program looks at some rows only; every count matters all the same."""
-    rng = np.random.default_rng(0)
-    counts = rng.poisson(0.2 * rng.gamma(2, 1, (30_000, 1)), (30_000, 300)).astype(np.float32)
-    obs = pd.DataFrame({"half": np.repeat(["a", "b"], 15_000), "one": 1.0}, index=[str(i) for i in range(30_000)])
-    adata = ad.AnnData(sparse.csr_matrix(counts), obs=obs)
-    for n_fits in (1, 2, 3):
-        with pytest.warns(UserWarning, match="not replicates"):
-            dbx.tl.de(adata, "~ half", size_factors="one", dispersion="exact", fit_type="mean")
-        assert len(fits) == n_fits
-        adata.X.data[n_fits] += 1  # in the first rows
-
-
 def no_fit(*arguments):
     msg = "it was fitted again"
     raise AssertionError(msg)
