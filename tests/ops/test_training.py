@@ -1,3 +1,8 @@
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +11,7 @@ import pytest
 from flax import nnx
 
 from dbx.data import RowBlocks
-from dbx.data.minibatches import Minibatches
+from dbx.data.minibatches import Minibatches, plan_epoch
 from dbx.ops.training import Training, train
 
 
@@ -151,5 +156,51 @@ def test_divergence_says_what_to_try(data):
 def test_progress_is_told_each_epoch(data):
     told = []
     train(Line(4), squares, Minibatches(data), Training(epochs=3), progress=lambda *now: told.append(now))
-    assert [now[:2] for now in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [now[:2] for now in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert told[0][2] == "on the device"
     assert all(now[2].startswith("loss ") for now in told)
+
+
+ON_DEVICES = """
+import json
+
+import jax
+import numpy as np
+
+from dbx.data import RowBlocks
+from dbx.ops.vae import VAENormalize
+
+counts = np.random.default_rng(0).poisson(2.0, (96, 30)).astype(np.float32)
+operator = VAENormalize(likelihood="nb", n_latent=3, n_hidden=8, max_epochs=4, batch_size=BATCH)
+operator.fit(x=RowBlocks(counts), seed=0)
+z = operator(counts)["z"]
+print(json.dumps([len(jax.devices()), np.asarray(z).tolist(), operator.history["loss"].tolist()]))
+"""
+
+
+def on_devices(n_devices: int, batch_size: int):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}"}
+    script = ON_DEVICES.replace("BATCH", str(batch_size))
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    n_found, z, losses = json.loads(run.stdout.splitlines()[-1])
+    assert n_found == n_devices
+    return np.array(z), np.array(losses)
+
+
+@pytest.mark.slow
+def test_several_devices_give_what_one_gives():
+    """Sums over devices are added in another order, which four epochs of Adam carry along: float32, not bits."""
+    z, losses = on_devices(1, 32)
+    for n_devices in (2, 4):
+        other, followed = on_devices(n_devices, 32)
+        np.testing.assert_allclose(followed, losses, rtol=1e-5)
+        np.testing.assert_allclose(other, z, atol=2e-3)
+
+
+def test_rows_that_only_fill_count_for_nothing(data):
+    """With five slots more for each minibatch the epoch's means are those of the 203 rows."""
+    plans = [plan_epoch(np.arange(203), 16, np.random.default_rng(0), multiple=multiple) for multiple in (1, 7)]
+    assert [plan.rows.shape for plan in plans] == [(13, 16), (13, 21)]
+    for plan in plans:
+        assert sorted(plan.rows[plan.weights == 1]) == list(range(203))
+        assert np.ptp(plan.weights.sum(axis=1)) <= 1

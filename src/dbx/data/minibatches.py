@@ -44,21 +44,23 @@ def split_rows(n_rows: int, fraction: float, rng: np.random.Generator) -> tuple[
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def plan_epoch(rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> Plan:
+def plan_epoch(
+    rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple: int = 1
+) -> Plan:
     """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled where ``rng`` is given.
 
-    Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells. A
-    minibatch may have one slot more than rows: it holds a row of another minibatch, with weight 0.
+    Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells, and
+    then brought to a ``multiple``. What a minibatch has more slots than rows holds rows of others, with weight 0.
     """
     n_steps = max(-(-len(rows) // batch_size), 1)
-    size = -(-len(rows) // n_steps)
+    size = -(-len(rows) // (n_steps * multiple)) * multiple
     order = rows if rng is None else rng.permutation(rows)
-    weights = np.ones((n_steps, size), np.float32)
     n_fill = n_steps * size - len(rows)
-    weights[n_steps - n_fill :, -1] = 0
+    fill = n_fill // n_steps + (np.arange(n_steps) >= n_steps - n_fill % n_steps)
+    weights = (np.arange(size) < size - fill[:, None]).astype(np.float32)
     plan = np.empty((n_steps, size), np.int32)
     plan[weights == 1] = order
-    plan[weights == 0] = order[:n_fill]
+    plan[weights == 0] = np.resize(order, n_fill)
     return Plan(plan, weights)
 
 

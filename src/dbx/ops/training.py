@@ -1,4 +1,9 @@
-"""The training engine: one compiled scan over each epoch, shared by every trained operator."""
+"""The training engine: one compiled scan over each epoch, shared by every trained operator.
+
+Where JAX has several devices each takes its share of every minibatch; the parameters are on all of them, and XLA adds up
+what they find. The result is that of one device to rounding where the devices divide a minibatch evenly; otherwise it has
+a few slots more, which have no weight.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dbx.data.minibatches import Minibatches, plan_epoch, split_rows
 from dbx.ops.operator import Progress, silent
@@ -91,14 +97,16 @@ def train(
     rows, held_out = split_rows(data.n_rows, how.validation, rng) if how.validation else (np.arange(data.n_rows), [])
     graphdef, parameters, rest = nnx.split(model, trainable, ...)
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
-    carry = _start(on, parameters, rest)
+    everywhere, divided = _shardings()
+    carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
     history, best = [], Best(how.patience)
+    progress(0, how.epochs, "on the device" if data.resident else "streamed")
     for epoch in range(how.epochs):
-        plan = plan_epoch(rows, how.batch_size, rng)
+        plan = plan_epoch(rows, how.batch_size, rng, multiple=n_devices)
         scalars = _scalars(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
-            steps = (part.rows, part.weights, numbers[part.steps])
+            steps = (*jax.device_put((part.rows, part.weights), divided), numbers[part.steps])
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
@@ -109,7 +117,7 @@ def train(
             if best.update(history[-1]["validation_loss"], carry[:2]):
                 break
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
-    nnx.update(model, *(best.values or carry[:2]))
+    nnx.update(model, *(best.values or (carry[:2] if everywhere is None else jax.device_get(carry[:2]))))
     return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
 
 
@@ -143,6 +151,14 @@ class Compiled(NamedTuple):
     loss: Loss
     optimiser: optax.GradientTransformation
     trainable: Any
+
+
+def _shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
+    """How parameters lie on the devices, and rows of minibatches; None for one device."""
+    if len(jax.devices()) == 1:
+        return None, None
+    mesh = Mesh(np.array(jax.devices()), ("rows",))
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "rows"))
 
 
 @partial(jax.jit, static_argnums=0)
