@@ -158,7 +158,7 @@ def test_progress_is_told_each_epoch(data):
     train(Line(4), squares, Minibatches(data), Training(epochs=3), progress=lambda *now: told.append(now))
     assert [now[:2] for now in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert told[0][2] == "on the device"
-    assert all(now[2].startswith("loss ") for now in told)
+    assert all(now[2].startswith("loss ") for now in told[1:])
 
 
 ON_DEVICES = """
