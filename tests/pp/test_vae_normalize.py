@@ -51,6 +51,7 @@ def test_every_setting_reaches_the_operator(fitted):
         "learning_rate": 0.02,
         "target_sum": 500.0,
         "transform_batch": "batch_2",
+        "adapt_epochs": 7,
     }
     again = vae_normalize(fitted, batch_key="batch", normalized_layer="smooth", copy=True, **config)
     recorded = load(again).steps[-1].config
@@ -86,6 +87,25 @@ def test_query_of_another_batch_is_mapped(fitted):
     np.testing.assert_array_equal(query.obsm["X_vae"], known.obsm["X_vae"])
     assert np.abs(query.layers["vae_normalized"] - known.layers["vae_normalized"]).max() > 1
     np.testing.assert_allclose(query.layers["vae_normalized"].sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_covariates_and_going_on(fitted):
+    adata = fitted.copy()
+    adata.obs["depth"] = np.log(np.asarray(adata.X.sum(axis=1)).ravel())
+    given = {"categorical_covariate_keys": ["group"], "continuous_covariate_keys": ["depth"]}
+    vae_normalize(adata, batch_key="batch", likelihood="nb", **given, **QUICK)
+    assert np.abs(adata.layers["vae_normalized"] - fitted.layers["vae_normalized"]).max() > 1e-2
+    stored = adata.layers["vae_normalized"].copy()
+    dbx.rerun(adata)
+    np.testing.assert_array_equal(adata.layers["vae_normalized"], stored)
+    dbx.rerun(adata, refit="continue")
+    assert len(adata.uns["vae_normalize"]["history"]["loss"]) == 4
+    assert np.abs(adata.layers["vae_normalized"] - stored).max() > 1e-3
+    stored = adata.layers["vae_normalized"].copy()
+    dbx.rerun(adata)  # what went on is what is recorded
+    np.testing.assert_array_equal(adata.layers["vae_normalized"], stored)
+    with pytest.raises(ValueError, match='refit must be True, False or "continue"'):
+        dbx.rerun(adata, refit="anew")
 
 
 def test_modality(fitted):

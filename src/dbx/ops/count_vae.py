@@ -34,7 +34,7 @@ class CountEncoder(nnx.Module):
 class CountDecoder(nnx.Module):
     """Latent coordinates to the distribution of a cell's counts, given its total.
 
-    The covariates (indicators of the batch) enter every layer, the last one too: it has an intercept for each gene in
+    The covariates (indicators of the batch, then what else is known of a cell) enter every layer, the last one too: it has an intercept for each gene in
     each batch, which scVI's has not. That starts at the logarithm of the gene's frequency there, and the dispersion at
     its estimate by moments, so that training starts near the gene-mean model and has only the rest to learn.
     """
@@ -45,17 +45,28 @@ class CountDecoder(nnx.Module):
         if likelihood == "zinb":
             self.inflation = Linear()
 
-    def reset(self, rng: np.random.Generator, start: Profile, n_latent: int, n_hidden: int, *, by_batch: bool) -> None:
+    def reset(
+        self,
+        rng: np.random.Generator,
+        start: Profile,
+        n_latent: int,
+        n_hidden: int,
+        *,
+        by_batch: bool,
+        n_extra: int = 0,
+    ) -> None:
         """Draw the parameters; ``by_batch`` gives each batch dispersions of its own."""
         n_batches, n_genes = start.frequency.shape
-        n_covariates = n_batches if n_batches > 1 else 0
+        n_told = n_batches if n_batches > 1 else 0
+        n_covariates = n_told + n_extra
         self.hidden.reset(rng, n_latent, n_hidden, n_covariates)
         self.scale.reset(rng, n_hidden + n_covariates, n_genes)
         level = np.log(start.frequency)
         self.scale.bias[...] = as_float(level.mean(axis=0))
         if n_covariates:
             kernel = np.array(self.scale.kernel[...])
-            kernel[n_hidden:] = level - level.mean(axis=0)
+            kernel[n_hidden:] = 0
+            kernel[n_hidden : n_hidden + n_told] = (level - level.mean(axis=0))[:n_told]
             self.scale.kernel[...] = as_float(kernel)
         if self.likelihood == "zinb":
             self.inflation.reset(rng, n_hidden + n_covariates, n_genes)
@@ -72,7 +83,7 @@ class CountDecoder(nnx.Module):
         if self.likelihood != "poisson":
             log_theta = self.log_theta[...]
             by_batch = covariates is not None and len(log_theta) > 1
-            decoded["theta"] = jnp.exp(covariates @ log_theta if by_batch else log_theta)
+            decoded["theta"] = jnp.exp(covariates[:, : len(log_theta)] @ log_theta if by_batch else log_theta)
         return decoded
 
     def log_likelihood(self, x, z, covariates=None, *, key=None):
@@ -98,35 +109,43 @@ class CountVAE(nnx.Module):
         self.encoder = CountEncoder(n_latent=n_latent, n_layers=n_layers, dropout=dropout)
         self.decoder = CountDecoder(likelihood=likelihood, n_layers=n_layers)
 
-    def reset(self, rng: np.random.Generator, start: Profile, n_hidden: int, *, by_batch: bool) -> None:
-        """Draw the parameters; see :meth:`CountDecoder.reset`."""
+    def reset(
+        self, rng: np.random.Generator, start: Profile, n_hidden: int, *, by_batch: bool, n_extra: int = 0
+    ) -> None:
+        """Draw the parameters; see :meth:`CountDecoder.reset`. ``n_extra`` covariates come after the batches."""
         self.n_batches, n_genes = start.frequency.shape
-        told = self.encode_batch and self.n_batches > 1
-        self.encoder.reset(rng, n_genes, n_hidden, self.n_batches if told else 0)
-        self.decoder.reset(rng, start, self.encoder.n_latent, n_hidden, by_batch=by_batch)
+        n_told = (self.n_batches if self.n_batches > 1 else 0) + n_extra
+        self.encoder.reset(rng, n_genes, n_hidden, n_told if self.encode_batch else 0)
+        self.decoder.reset(rng, start, self.encoder.n_latent, n_hidden, by_batch=by_batch, n_extra=n_extra)
 
-    def posterior(self, x, codes, *, key=None) -> tuple[jax.Array, jax.Array]:
+    def posterior(self, x, codes, *, key=None, extra=None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance of the latent coordinates, arrays of shape (n_cells, n_latent)."""
-        return self.encoder(x, self.covariates(codes, x.dtype) if self.encode_batch else None, key=key)
+        return self.encoder(x, self.covariates(codes, x.dtype, extra) if self.encode_batch else None, key=key)
 
-    def elbo_terms(self, x, codes, key=None) -> tuple[jax.Array, jax.Array]:
+    def elbo_terms(self, x, codes, key=None, *, extra=None) -> tuple[jax.Array, jax.Array]:
         """Reconstruction (but for ``log x!``) and divergence of each cell; at the posterior mean without a key."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
-        z, variance = self.posterior(x, codes, key=keys[0])
+        z, variance = self.posterior(x, codes, key=keys[0], extra=extra)
         divergence = normal_kl(z, variance)
         if key is not None:
             z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
-        return -self.decoder.log_likelihood(x, z, self.covariates(codes, z.dtype), key=keys[2]), divergence
+        covariates = self.covariates(codes, z.dtype, extra)
+        return -self.decoder.log_likelihood(x, z, covariates, key=keys[2]), divergence
 
-    def covariates(self, codes, dtype):
-        """One column for each batch; a code of -1 is an equal share of all. None where there is but one batch."""
+    def covariates(self, codes, dtype, extra=None):
+        """One column for each batch, then the ``extra`` ones; None where there is but one batch and nothing else.
+
+        A code that is no known batch is an equal share of all.
+        """
+        extra = None if extra is None else extra.astype(dtype)
         if self.n_batches == 1:
-            return None
+            return extra
         known = jax.nn.one_hot(codes, self.n_batches, dtype=dtype)
-        return jnp.where((codes < 0)[:, None], 1 / self.n_batches, known)
+        of_batch = jnp.where(((codes < 0) | (codes >= self.n_batches))[:, None], 1 / self.n_batches, known)
+        return joined(of_batch, extra)
 
 
 def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):
     """The objective of each cell, for :func:`dbx.ops.training.train`."""
-    reconstruction, divergence = model.elbo_terms(batch["x"], batch["batch"], key)
+    reconstruction, divergence = model.elbo_terms(batch["x"], batch["batch"], key, extra=batch.get("extra"))
     return reconstruction + kl_weight * divergence, {"reconstruction": reconstruction, "kl": divergence}

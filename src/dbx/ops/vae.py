@@ -13,6 +13,8 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial
 from dbx.losses.latent import normal_kl
+from dbx.ops.count_batches import add_batches
+from dbx.ops.count_covariates import design, standards
 from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
@@ -31,14 +33,16 @@ class VAENormalize(Operator):
     """The scVI model: log1p counts to a normal posterior, its mean decoded to proportions of the cell's total.
 
     ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
-    ``transform_batch``: no randomness, and each cell alone. A cell of a batch that was not trained on (code -1) is
-    decoded with the mean of the known batches' columns.
+    ``transform_batch``: no randomness, and each cell alone. A batch that was not trained on gets columns of its own in
+    the frozen networks (:meth:`extend`) or, with ``adapt_epochs=0``, an equal share of the known batches'.
     """
 
     name = "vae_normalize"
     inputs: ClassVar = {
         "x": Input(genes=True, content=("counts",)),
-        "batch": Input(kind="codes", unseen="missing", optional=True),
+        "batch": Input(kind="codes", unseen="extend", optional=True),
+        "categories": Input(kind="columns", discrete=True, unseen="missing", optional=True),
+        "numbers": Input(kind="columns", optional=True),
     }
     outputs: ClassVar = {
         "z": Output(content="embedding"),
@@ -62,6 +66,7 @@ class VAENormalize(Operator):
         target_sum: float = 1e4,
         transform_batch: str | None = None,
         decode: bool = True,
+        adapt_epochs: int = 100,
         n_genes: int | None = None,
         n_batches: int | None = None,
     ):
@@ -74,6 +79,7 @@ class VAENormalize(Operator):
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
         self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
+        self.adapt_epochs = adapt_epochs
         self.n_genes, self.n_batches = n_genes, n_batches
         self.vae = CountVAE(
             likelihood=likelihood,
@@ -84,14 +90,29 @@ class VAENormalize(Operator):
             n_batches=n_batches or 1,
         )
 
-    def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Draw the parameters and train them; ``n_genes`` and ``n_batches`` are taken from the data."""
+    def fit(
+        self,
+        *,
+        x: RowBlocks,
+        batch: Codes | None = None,
+        categories: Mapping[str, Codes] | None = None,
+        numbers: Mapping[str, np.ndarray] | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Train the networks, from the parameters that are there or else from a random start."""
         self._check_batch(batch)
-        self.n_genes, self.n_batches = x.n_columns, 1 if batch is None else batch.n_levels
+        n_batches = 1 if batch is None else batch.n_levels
         codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
-        start = count_profile(x, codes, self.n_batches)
-        by_batch = self.dispersion == "gene-batch"
-        self.vae.reset(np.random.default_rng(seed), start, self.n_hidden, by_batch=by_batch)
+        start, goes_on = count_profile(x, codes, n_batches), hasattr(self, "trace")
+        if goes_on:
+            self._check_same(x.n_columns, n_batches)
+        self.n_genes, self.n_batches = x.n_columns, n_batches
+        self.scale = self.scale if goes_on else Constant(as_float(standards(numbers)))
+        extra = design(categories, numbers, self.scale[...])
+        if not goes_on:
+            by_batch, n_extra = self.dispersion == "gene-batch", 0 if extra is None else extra.shape[1]
+            self.vae.reset(np.random.default_rng(seed), start, self.n_hidden, by_batch=by_batch, n_extra=n_extra)
         how = Training(
             epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
             batch_size=self.batch_size,
@@ -100,18 +121,33 @@ class VAENormalize(Operator):
             weight_decay=1e-6,
             schedules={"kl_weight": warm_up},
         )
-        data = Minibatches({"x": x, "batch": codes})
+        data = Minibatches({"x": x, "batch": codes} | ({} if extra is None else {"extra": np.asarray(extra)}))
         history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
         for name in ("loss", "reconstruction"):
             history[name] = history[name] + np.float32(start.log_factorial)
-        self.trace = Constant(as_float([history[name] for name in HISTORY]))
+        epochs = np.array([history[name] for name in HISTORY])
+        before = [np.asarray(self.trace[...])] if goes_on else []
+        self.trace = Constant(as_float(np.concatenate([*before, epochs], axis=1)))
 
-    def __call__(self, x, batch: Codes | None = None):
+    def extend(self, *, x: RowBlocks, batch: Codes, categories=None, numbers=None, seed: int = 0, progress=silent):
+        """Give batches that were not there at the fit columns of their own, trained with all else frozen.
+
+        Only these columns learn, from the cells of the new batches (scArches: Lotfollahi et al., Nature Biotechnology,
+        2022). ``batch`` lists the fitted batches first, then the new ones.
+        """
+        n_new = batch.n_levels - self.vae.n_batches
+        if n_new > 0 and self.adapt_epochs > 0 and self.vae.n_batches > 1:
+            extra = design(categories, numbers, self.scale[...])
+            add_batches(self.vae, x, np.asarray(batch.codes), n_new, extra, epochs=self.adapt_epochs, seed=seed)
+            self.n_batches = self.vae.n_batches
+
+    def __call__(self, x, batch: Codes | None = None, categories=None, numbers=None):
         """Posterior means and, unless ``decode=False``, expression that sums to ``target_sum`` in each cell."""
-        z, _ = self.vae.posterior(x, as_codes(batch, x))
+        extra = design(categories, numbers, self.scale[...], x.dtype)
+        z, _ = self.vae.posterior(x, as_codes(batch, x), extra=extra)
         if not self.decode:
             return {"z": z}
-        decoded = self.vae.decoder(z, self.vae.covariates(as_codes(self._target(batch), x), z.dtype))
+        decoded = self.vae.decoder(z, self.vae.covariates(as_codes(self._target(batch), x), z.dtype, extra))
         return {"z": z, "normalized": self.target_sum * jnp.exp(decoded["log_proportion"])}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
@@ -122,9 +158,10 @@ class VAENormalize(Operator):
         """
         x, z = inputs["x"], outputs["z"]
         codes = as_codes(inputs.get("batch"), x)
-        _, variance = self.vae.posterior(x, codes)
+        extra = design(inputs.get("categories"), inputs.get("numbers"), self.scale[...], x.dtype)
+        _, variance = self.vae.posterior(x, codes, extra=extra)
         noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
-        covariates, decoder = self.vae.covariates(codes, z.dtype), self.vae.decoder
+        covariates, decoder = self.vae.covariates(codes, z.dtype, extra), self.vae.decoder
         likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
         return jnp.mean(normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1))
 
@@ -141,6 +178,14 @@ class VAENormalize(Operator):
         if self.transform_batch is None or batch is None:
             return batch
         return Codes(jnp.full_like(batch.codes, batch.levels.index(self.transform_batch)), batch.levels)
+
+    def _check_same(self, n_genes: int, n_batches: int) -> None:
+        if (n_genes, n_batches) != (self.n_genes, self.n_batches):
+            msg = (
+                f"The model was trained on {self.n_genes} genes and {self.n_batches} batches and cannot go on with "
+                f"{n_genes} and {n_batches}: fit it anew."
+            )
+            raise ValueError(msg)
 
     def _check_batch(self, batch: Codes | None) -> None:
         if batch is None:

@@ -8,6 +8,8 @@ from dbx.ops.vae import VAENormalize
 from dbx.program import matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from anndata import AnnData
     from mudata import MuData
@@ -18,6 +20,8 @@ def vae_normalize(
     *,
     layer: str | None = None,
     batch_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
     likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
     n_latent: int = 10,
     n_hidden: int = 128,
@@ -31,6 +35,7 @@ def vae_normalize(
     normalized_layer: str | None = "vae_normalized",
     target_sum: float = 1e4,
     transform_batch: str | None = None,
+    adapt_epochs: int = 100,
     random_state: int | np.random.RandomState | None = 0,
     rng: int | np.random.Generator | None = None,
     copy: bool = False,
@@ -45,8 +50,9 @@ def vae_normalize(
     last layer. All cells are trained on. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and
     Harmony for batches.
 
-    New cells (``dbx.rerun``) pass through the frozen networks. Cells of a batch that was not trained on are decoded
-    with the mean of the known batches' columns.
+    New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets columns of its own,
+    which are trained with all else frozen (scArches: Lotfollahi et al., Nature Biotechnology, 2022); with
+    ``adapt_epochs=0`` its cells are decoded with the mean of the known batches' columns.
 
     Parameters
     ----------
@@ -56,6 +62,8 @@ def vae_normalize(
         Layer with the counts instead of ``X``.
     batch_key
         Column of ``adata.obs`` with the batch, which the decoder is told, so that the latent coordinates need not be.
+    categorical_covariate_keys, continuous_covariate_keys
+        Further columns of ``adata.obs`` that the decoder is told: indicators of categories, standardised numbers.
     likelihood
         Distribution of the counts: zero-inflated negative binomial, negative binomial or Poisson.
     n_latent
@@ -80,6 +88,8 @@ def vae_normalize(
         What the denoised expression of a cell sums to, in counts.
     transform_batch
         Decode every cell as if it were of this batch; by default of its own.
+    adapt_epochs
+        Passes over the cells of a new batch in ``dbx.rerun``.
     random_state, rng
         Seed of the start, the minibatches and the sampling.
     copy
@@ -119,16 +129,20 @@ def vae_normalize(
         target_sum=target_sum,
         transform_batch=transform_batch,
         decode=normalized_layer is not None,
+        adapt_epochs=adapt_epochs,
     )
     key = "vae_normalize" if key_added == "X_vae" else key_added
     writes = {"z": f"obsm/{key_added}", "history": f"uns/{key}/history"}
     if normalized_layer is not None:
         writes["normalized"] = f"layers/{normalized_layer}"
     params = {"likelihood": likelihood, "dispersion": dispersion, "layer": layer, "batch_key": batch_key}
+    keys = {"categories": categorical_covariate_keys, "numbers": continuous_covariate_keys}
+    reads = {"x": matrix_slot(layer)} | ({"batch": f"obs/{batch_key}"} if batch_key is not None else {})
+    reads |= {name: [f"obs/{key}" for key in named] for name, named in keys.items() if named}
     return run_step(
         adata,
         operator,
-        reads={"x": matrix_slot(layer)} | ({"batch": f"obs/{batch_key}"} if batch_key is not None else {}),
+        reads=reads,
         writes=writes,
         constants={f"uns/{key}/params": {k: v for k, v in params.items() if v is not None}},
         seed=resolve_seed(random_state, rng),

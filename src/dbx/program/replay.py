@@ -140,8 +140,8 @@ class Replay:
         for name, port in operator.inputs.items():
             if port.kind not in ("codes", "columns") or name not in call:
                 continue
-            columns = call[name] if port.kind == "columns" else {None: call[name]}
             known = step.reads[name].levels
+            columns = call[name] if port.kind == "columns" else {next(iter(known), None): call[name]}
             grown = any(
                 isinstance(column, Codes) and column.levels != tuple(known.get(key, column.levels))
                 for key, column in columns.items()

@@ -34,7 +34,7 @@ def rerun(
     reference: AnnData | MuData | None = None,
     *,
     steps: Iterable[str] | None = None,
-    refit: bool = False,
+    refit: bool | Literal["continue"] = False,
     missing_genes: Literal["raise", "zero"] = "raise",
     inputs: Mapping[str, str] | None = None,
     config: Mapping[str, Mapping[str, Any]] | None = None,
@@ -55,7 +55,8 @@ def rerun(
     steps
         Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
     refit
-        Fit every step anew on ``adata`` instead of applying what was learnt.
+        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` trained steps go on from
+        the parameters they have.
     missing_genes
         What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
         ``"zero"``.
@@ -80,6 +81,9 @@ def rerun(
         There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
         a category is unknown; the cells are not in the state the program starts from; there is no such setting.
     """
+    if refit not in (True, False, "continue"):
+        msg = f'refit must be True, False or "continue", not {refit!r}.'
+        raise ValueError(msg)
     if missing_genes not in ("raise", "zero"):
         msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
         raise ValueError(msg)
@@ -107,7 +111,8 @@ def rerun(
     for step in plan.steps:
         if refit or step.name in changed:
             written = {slot: value for result in results for slot, value in result.values.items()}
-            results.append(_refitted(data, replay, step, written, changed.get(step.name)))
+            keeps = refit == "continue"
+            results.append(_refitted(data, replay, step, written, changed.get(step.name), keeps=keeps))
         else:
             results.append(_mapped(data, data if own else reference, replay, step, own=own))
     if not own and not refit:
@@ -193,6 +198,7 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
     step = replace(
         step,
         writes=writes,
+        config=operator.config,
         arrays=state_arrays(operator),
         fingerprints={**(step.fingerprints if own else {}), **prints(data, {}, values)},
         mapped=step.mapped or not own,
@@ -206,9 +212,11 @@ def replay_outputs(outputs: Mapping[str, Any], operator: Operator) -> list[str]:
     return [name for name in outputs if not operator.outputs[name].view]
 
 
-def _refitted(data, replay: Replay, step: Step, written: Mapping[Slot, Any], changed: Step | None = None) -> Result:
-    """A step fitted anew, or with other settings and the state it has, if these leave the fit as it is."""
-    keeps = changed is not None and changed.build().fit_config == step.build().fit_config
+def _refitted(
+    data, replay: Replay, step: Step, written: Mapping[Slot, Any], changed: Step | None = None, *, keeps: bool = False
+) -> Result:
+    """A step fitted anew; going on from its state if that is wanted, or if its new settings leave the fit as it is."""
+    keeps = keeps or (changed is not None and changed.build().fit_config == step.build().fit_config)
     step = changed or step
     operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
     step = replace(step, genes=genes)

@@ -1,0 +1,47 @@
+"""What models of counts are told of a cell besides its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.values import Codes
+
+
+def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
+    """Mean and standard deviation of each covariate, in the order of names: an array of shape (2, n_numbers).
+
+    Raises
+    ------
+    ValueError
+        A covariate is not a number, or the same for all cells.
+    """
+    found = np.zeros((2, len(numbers or {})))
+    for i, name in enumerate(sorted(numbers or {})):
+        if isinstance(numbers[name], Codes):
+            msg = f"{name!r} is not a number: name it in categorical_covariate_keys."
+            raise ValueError(msg)
+        found[:, i] = np.mean(numbers[name]), np.std(numbers[name])
+        if found[1, i] == 0:
+            msg = f"{name!r} is the same for all cells and explains nothing: leave it out."
+            raise ValueError(msg)
+    return found
+
+
+def design(categories: Mapping[str, Codes] | None, numbers: Mapping[str, jax.Array] | None, scale, dtype=jnp.float32):
+    """Indicators of the categories and standardised numbers, of shape (n_cells, n_extra); None where there are none.
+
+    A category that was not there at the fit (code -1) is an equal share of all.
+    """
+    columns = [_shares(categories[name], dtype) for name in sorted(categories or {})]
+    for i, name in enumerate(sorted(numbers or {})):
+        columns.append(((jnp.asarray(numbers[name]) - scale[0, i]) / scale[1, i]).astype(dtype)[:, None])
+    return jnp.concatenate(columns, axis=1) if columns else None
+
+
+def _shares(codes: Codes, dtype):
+    known = jax.nn.one_hot(codes.codes, codes.n_levels, dtype=dtype)
+    return jnp.where((jnp.asarray(codes.codes) < 0)[:, None], 1 / codes.n_levels, known)
