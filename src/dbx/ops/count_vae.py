@@ -34,9 +34,10 @@ class CountEncoder(nnx.Module):
 class CountDecoder(nnx.Module):
     """Latent coordinates to the distribution of a cell's counts, given its total.
 
-    The covariates (indicators of the batch, then what else is known of a cell) enter every layer, the last one too: it has an intercept for each gene in
-    each batch, which scVI's has not. That starts at the logarithm of the gene's frequency there, and the dispersion at
-    its estimate by moments, so that training starts near the gene-mean model and has only the rest to learn.
+    The covariates (indicators of the batch, then what else is known of a cell) enter every layer, the last one too: it
+    has an intercept for each gene in each batch, which scVI's has not. That starts at the logarithm of the gene's
+    frequency there, and the dispersion at its estimate by moments, so that training starts near the gene-mean model and
+    has only the rest to learn.
     """
 
     def __init__(self, *, likelihood: str, n_layers: int):
