@@ -200,7 +200,7 @@ def test_coefficients_that_run_away_go_to_the_optimiser(runaway):
 
 
 def test_moments_by_their_definition(data, fitted):
-    y, design, size, dispersion = data
+    _, design, size, dispersion = data
     model = regression(design, size, 2.0)
     found = moments(model, dispersion, fitted.beta)
     mu = size * np.exp(fitted.beta @ design.T)
@@ -216,7 +216,7 @@ def test_moments_by_their_definition(data, fitted):
 
 def test_leverages_are_taken_from_where_iterations_ended(data, fitted):
     """And means and errors from where the optimiser did."""
-    y, design, size, dispersion = data
+    _, design, size, dispersion = data
     model, ended = regression(design, size), fitted.beta.copy()
     ended[3] += 0.5
     ended[4, 3] = 2000.0
