@@ -1,8 +1,8 @@
 """The training engine: one compiled scan over each epoch, shared by every trained operator.
 
-Where JAX has several devices each takes its share of every minibatch; the parameters are on all of them, and XLA adds up
-what they find. The result is that of one device to rounding where the devices divide a minibatch evenly; otherwise it has
-a few slots more, which have no weight.
+Where JAX has several devices each takes its share of every minibatch; the parameters are on all of them, and XLA adds
+up what they find. The result is that of one device to rounding where the devices divide a minibatch evenly; otherwise
+it has a few slots more, which have no weight.
 """
 
 from __future__ import annotations

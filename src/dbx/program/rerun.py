@@ -55,8 +55,8 @@ def rerun(
     steps
         Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
     refit
-        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` trained steps go on from
-        the parameters they have.
+        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` trained steps go on
+        from the parameters they have.
     missing_genes
         What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
         ``"zero"``.
