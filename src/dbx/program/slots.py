@@ -210,9 +210,9 @@ def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: np.ndarray | None
         table = pd.DataFrame(columns, index=genes)
         if slot.axis != "genes" or table.index.equals(owner.var_names):
             return table
-        missing = ~owner.var_names.isin(table.index)
         table = table.reindex(owner.var_names)
-        return table.astype({name: bool for name in table if columns[name].dtype == bool}) if missing.any() else table
+        flags = [name for name in table if columns[name].dtype == bool]
+        return table.assign(**{name: table[name].eq(True) for name in flags})  # False for genes it is not about
     table = pd.DataFrame(columns)
     if frame.gene is not None:
         table.insert(int("group" in table), "gene", genes[frame.gene])

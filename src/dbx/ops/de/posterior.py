@@ -79,4 +79,3 @@ def posterior(x, y, values, times, mu, repeats, design, prior_mean, precision):
         height - log_determinant / 2 - precision * off**2 / 2,
         dispersion[:, 0] * trace / 2 - size[:, 0] * slope - precision * off,
     )
-
