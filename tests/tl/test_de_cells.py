@@ -1,5 +1,7 @@
 """Cells summed per sample and group, and cells tested as they are."""
 
+import subprocess
+import sys
 import warnings
 
 import anndata as ad
@@ -240,3 +242,42 @@ def test_many_cells_have_no_floor_and_no_replacement(many, monkeypatch):
         np.testing.assert_allclose(fit[name], by_cell.varm["de_fit"][name], rtol=1e-6, err_msg=name)
     beta = fit.filter(like="beta:")
     np.testing.assert_allclose(beta, by_cell.varm["de_fit"][beta.columns], atol=2e-4)
+
+
+MEMORY = """
+import warnings
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+import dbx
+
+def cells(n_cells, n_genes):
+    rng = np.random.default_rng(0)
+    mean, parts = rng.gamma(0.4, 0.6, n_genes), []
+    for _ in range(n_cells // 1000):
+        size = rng.lognormal(0, 0.3, (1000, 1))
+        parts.append(sparse.csr_matrix(rng.negative_binomial(1, 1 / (1 + mean * size)).astype(np.float32)))
+    obs = {key: rng.choice(["a", "b"], n_cells) for key in ("line", "batch")}
+    return ad.AnnData(sparse.vstack(parts, format="csr"), obs=pd.DataFrame(obs, index=list(map(str, range(n_cells)))))
+
+def peak():
+    # of this program alone: ru_maxrss starts at what the parent held when it started the process
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+warnings.simplefilter("ignore")
+dbx.tl.de(cells(1000, 200), "~ batch + line", size_factors="poscounts")  # what is compiled is not the data's
+adata = cells(60_000, 1000)
+before = peak()
+dbx.tl.de(adata, "~ batch + line", size_factors="poscounts")
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_cells():
+    """60,000 cells x 1,000 genes, a seventh not zero: 480 MB as one dense copy, which would not fit."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 420e6
