@@ -1,5 +1,7 @@
 """The whole fit by its parts: starts, priors, outliers and what is fitted anew."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -170,3 +172,17 @@ def test_stages_are_told(counts, one_way):
 def test_compiled_functions_leave_the_precision_alone(model):
     assert not jax.config.jax_enable_x64
     assert model.coefficients.beta.dtype == np.float64
+
+
+def test_many_samples_take_no_square_of_their_number():
+    """A covariate for each of 5,000 cells: 200 MB if each had a value for each."""
+    n = 5000
+    settings = Settings(np.column_stack([np.ones(n), np.linspace(0, 1, n)]), np.ones(n), 1e-6, fit_type="mean")
+    counts = genes.GeneCounts.of(np.random.default_rng(0).poisson(3.0, (4, n)).astype(float))
+    tracemalloc.start()
+    mu = prepare_samples(counts, settings).linear_means(np.arange(4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    expected = np.linalg.lstsq(settings.design, counts.take(np.arange(4)).T, rcond=None)[0]
+    np.testing.assert_allclose(mu, (settings.design @ expected).T, rtol=1e-9)

@@ -76,10 +76,12 @@ def prepare_samples(counts: GeneCounts, settings: Settings) -> Prepared:
     guess = np.empty(len(counts))
     for at, y in counts.parts():
         guess[at] = first_guess(y, design, factors)
-    hat = projection(design) @ design.T
-    return Prepared(
-        counts, settings.regression, mean, variance, guess, lambda at: factors * ((counts.take(at) / factors) @ hat)
-    )
+    project = projection(design)
+
+    def linear_means(at: np.ndarray) -> np.ndarray:
+        return factors * ((counts.take(at) / factors) @ project @ design.T)
+
+    return Prepared(counts, settings.regression, mean, variance, guess, linear_means)
 
 
 def _prepared_cells(counts: CollapsedCounts, settings: Settings) -> Prepared:
