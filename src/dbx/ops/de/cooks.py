@@ -6,7 +6,7 @@ Love, Huber and Anders, Genome Biology, 2014; the distance is Cook's (Technometr
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 REPLICATES = 3
 """A cell of the design needs so many samples for one of them to be called an outlier."""
@@ -82,7 +82,7 @@ def max_cooks(
 def cutoff(n_samples: int, n_coefficients: int) -> float:
     """Distance above which a count is an outlier: the 99% quantile of F(p, m - p); infinite if m is p."""
     degrees = n_samples - n_coefficients
-    return float(stats.f.ppf(QUANTILE, n_coefficients, degrees)) if degrees > 0 else np.inf
+    return float(special.fdtri(n_coefficients, degrees, QUANTILE)) if degrees > 0 else np.inf
 
 
 def outlier_flags(
