@@ -150,6 +150,30 @@ def test_the_iterations_end_where_the_deviance_stands_still(data):
         np.testing.assert_allclose(fit.beta[g], beta, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("n_iter", "change", "steps"),
+    # settled after a step that changes the deviance by less than 1e-8 of itself and a tenth, but not by the first one
+    [(1, 0.9e-8, 1), (1, 1.1e-8, 2), (0, 0.9e-8, 2), (98, 1.1e-8, 2), (99, 1.1e-8, 1)],
+)
+def test_the_rule_to_stop(data, n_iter, change, steps):
+    y, design, size, dispersion = data
+    model = regression(design, size, SMOOTH)
+    beta = np.linalg.lstsq(design, np.log(y / size + 0.1).T, rcond=None)[0].T
+    for _ in range(60):
+        mu = model.means(beta)
+        weight = mu / (1 + dispersion[:, None] * mu)
+        target = (weight * (np.log(mu / size) + (y - mu) / mu)) @ design
+        beta = np.linalg.solve(gram(weight, design) + RIDGE * np.eye(5), target[..., None])[..., 0]
+    deviance = 0.05
+    constant = deviance - deviance_of_means(y, model.log_means(beta), dispersion[:, None], np.ones(N_SAMPLES))
+    before, ones = np.full(N_GENES, deviance + change * (deviance + 0.1)), np.ones(N_GENES, np.int32)
+    with jax.enable_x64(True):
+        state = coefficients.State(constant, beta, before, n_iter * ones, ones > 0)
+        found = coefficients._advance(model, y, dispersion, state)
+    np.testing.assert_array_equal(found.n_iter, n_iter + steps)
+    assert not np.asarray(found.active).any()
+
+
 def test_blocks_of_genes_change_nothing(data, fitted, monkeypatch):
     y, design, size, dispersion = data
     monkeypatch.setattr(genes, "BLOCK_VALUES", 0)

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -10,7 +11,7 @@ from scipy import optimize, stats
 from dbx.ops.de import search
 from dbx.ops.de.genes import GeneCounts
 from dbx.ops.de.moments import base_moments, first_guess
-from dbx.ops.de.optimal_dispersion import fit_dispersion, optimal_dispersions
+from dbx.ops.de.optimal_dispersion import _zero, fit_dispersion, optimal_dispersions
 from dbx.ops.de.posterior import SMALLEST, Posterior, Prior, largest
 from dbx.ops.de.regression import regression
 from dbx.ops.de.search import search_dispersions
@@ -139,6 +140,17 @@ def test_exact_dispersions_are_the_maxima_scipy_finds(genes, has_prior):
             np.testing.assert_allclose(ours[g], np.exp(theirs.x), rtol=1e-4)
     if not has_prior:
         np.testing.assert_allclose(ours[5:8], SMALLEST, rtol=1e-6)
+
+
+def test_zeros_of_steep_and_flat_slopes():
+    """Where false position creeps a bisection every third time helps; without a zero inside it is an end."""
+    with jax.enable_x64(True):
+        low, high = jnp.full(4, -18.0, jnp.float64), jnp.full(4, 2.5, jnp.float64)
+        root = jnp.array([0.3, -17.9, -30.0, 9.0])
+        found = np.asarray(
+            _zero(lambda x: -jnp.sign(x - root) * jnp.abs(x - root) ** jnp.array([21, 0.1, 1, 1]), low, high)
+        )
+    np.testing.assert_allclose(found, [0.3, -17.9, -18, 2.5], atol=1e-5)
 
 
 def test_bounds(genes):
