@@ -32,11 +32,16 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
     if all(output.view for output in operator.outputs.values()):
         return {}
     lazy = next((x for x in inputs.values() if isinstance(x, RowBlocks) and is_dask(x.source)), None)
-    if lazy is not None and operator.rowwise and len(inputs) == 1:
+    if lazy is not None and operator.rowwise and len(inputs) == 1 and _may_stay_lazy(operator):
         return _apply_lazily(operator, next(iter(inputs)), lazy)
     if operator.host or (operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values())):
         return _collect(_host_parts(operator, inputs, n_rows), n_rows)
     return _collect(_dense_parts(operator, inputs, n_rows), n_rows)
+
+
+def _may_stay_lazy(operator: Operator) -> bool:
+    """Labels have no dtype of their own: they are computed, block by block."""
+    return all(output.view or output.dtype is not None for output in operator.outputs.values())
 
 
 def _host_parts(operator, inputs, n_rows):

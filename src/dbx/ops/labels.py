@@ -1,0 +1,62 @@
+"""What annotators share: which cells have a label, and what is concluded from probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.values import Codes
+
+UNASSIGNED = "Unassigned"
+"""The label of a cell that no label is sure enough of."""
+
+
+def known_labels(labels: Codes, unlabeled: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(codes against the labels there are, -1 for a cell without one; those labels).
+
+    Raises
+    ------
+    ValueError
+        No cell has a label, all have the same, or one is called "Unassigned".
+    """
+    levels, codes = np.array(labels.levels, dtype=object), np.asarray(labels.codes)
+    counts = np.bincount(codes[codes >= 0], minlength=len(levels))
+    kept = np.flatnonzero((levels != unlabeled) & (counts > 0))
+    classes = tuple(levels[kept])
+    if not classes:
+        msg = f"No cell has a label, all are {unlabeled!r} or missing: label some cells of each type first."
+        raise ValueError(msg)
+    if len(classes) == 1:
+        msg = (
+            f"All labelled cells are {classes[0]!r}: there is nothing to tell apart. Label cells of another type, too, "
+            f"and say how cells without a label are named: unlabeled={unlabeled!r} now."
+        )
+        raise ValueError(msg)
+    if UNASSIGNED in classes:
+        msg = f"A label is {UNASSIGNED!r}, the word for what is unsure: rename it, or pass unlabeled={UNASSIGNED!r}."
+        raise ValueError(msg)
+    number = np.full(len(levels) + 1, -1, np.int32)
+    number[kept] = np.arange(len(kept))
+    return number[codes], classes
+
+
+def sample_labelled(codes: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of labelled cells, at most so many of each label, in their order."""
+    of_each = [rng.permutation(np.flatnonzero(codes == code))[:most] for code in range(codes.max() + 1)]
+    return np.sort(np.concatenate(of_each))
+
+
+def conclusion(shares, classes: tuple[str, ...], min_confidence: float) -> dict[str, Any]:
+    """Labels, "Unassigned" where the largest share is too small, and that share as the confidence."""
+    confidence = shares.max(axis=1)
+    best = jnp.where(confidence >= min_confidence, shares.argmax(axis=1), len(classes))
+    return {"labels": Codes(best.astype(jnp.int32), (*classes, UNASSIGNED)), "confidence": confidence}
+
+
+def check_share(value: float, name: str) -> None:
+    """A setting that is a share."""
+    if not 0 <= value <= 1:
+        msg = f"{name}={value} is no share: it must lie between 0 and 1."
+        raise ValueError(msg)
