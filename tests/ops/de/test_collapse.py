@@ -183,6 +183,25 @@ def test_three_larger_counts_make_an_outlier_none_where_two_kinds_are_compared()
     assert outliers_of_cells(counts, size, model, np.full(3, 0.05), beta, limit)[1].tolist() == [True, False, False]
 
 
+def test_kinds_without_replicates_have_no_outliers():
+    size = SIZES["different"]
+    rare = np.zeros(N)
+    rare[[10, 400]] = 1
+    design = np.column_stack([np.ones(N), LINE, rare])
+    x = counts_of(size).toarray()[:, 8:12]
+    x[10, 2] = 50_000
+    counts = CollapsedCounts(RowBlocks(sparse.csr_matrix(x)), Nodes(design, size))
+    model = regression(design, size, 1e-6)
+    alpha = np.full(4, 0.5)
+    beta = fit_coefficients(GeneCounts.of(x.T.astype(float)), model, alpha).beta
+    found, cells = moments(model, alpha, beta), design_cells(design)
+    cooks = cooks_distance(x.T, found.mu, found.hat, robust_dispersion(x.T / size, cells), 3)
+    assert cooks[2].argmax() in (10, 400)
+    ours = outliers_of_cells(counts, size, counts.regression(model), alpha, beta, 0.01)
+    np.testing.assert_allclose(ours[0], max_cooks(cooks, cells, 3), rtol=1e-9)
+    assert ours[0][2] < cooks[2].max() / 2
+
+
 def test_which_designs_collapse():
     size = SIZES["different"]
     for design in DESIGNS.values():

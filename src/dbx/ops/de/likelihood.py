@@ -51,16 +51,3 @@ def _digamma_series(z: jax.Array) -> jax.Array:
     """What digamma has besides log(z)."""
     slopes = tuple(-(2 * i + 1) * coefficient for i, coefficient in enumerate(STIRLING))
     return (_series(z, slopes) - 0.5) / z
-
-
-def dispersion_likelihood(y: jax.Array, mu: jax.Array, dispersion: jax.Array) -> jax.Array:
-    """Log likelihood of counts with means ``mu``, without the terms that do not depend on the dispersion."""
-    size = 1 / dispersion
-    return log_rising(y, size) - (size + y) * jnp.log1p(mu * dispersion)
-
-
-def dispersion_slope(y: jax.Array, mu: jax.Array, dispersion: jax.Array) -> jax.Array:
-    """Derivative of :func:`dispersion_likelihood` in log dispersion."""
-    size = 1 / dispersion
-    slope = log_rising_slope(y, size) - jnp.log1p(mu * dispersion) + (size + y) * mu / (size * (size + mu))
-    return -size * slope
