@@ -170,6 +170,24 @@ def test_likelihood_ratios_are_kept(counts, monkeypatch):
     np.testing.assert_array_equal(table["stat"], frame_of(operator.table)["stat"])
 
 
+@pytest.mark.parametrize("design", ["~ batch + arm", "~ batch"])
+def test_outliers_stand_in_other_answers(counts, design):
+    """Flagged where four samples share a row of the design, replaced where twelve do."""
+    x = counts.copy()
+    x[2, 9] = 50_000
+    x[:, 11] = 0
+    x[3, 11] = 500  # nothing is left of it when it is replaced
+    operator = fitted(x, design=design, contrast=None)
+    again = asked(operator, x, alpha=0.3)
+    assert_same_table(again.table, fitted(x, design=design, contrast=None, alpha=0.3).table)
+    pvalue = frame_of(again.table)["pvalue"]
+    assert np.isnan(pvalue[9]) == (design == "~ batch + arm")
+    assert (pvalue[11] == 1) == (design == "~ batch")
+    if design == "~ batch + arm":
+        left = asked(fitted(x, design=design, contrast=None, cooks=False), x, alpha=0.3)
+        assert np.isfinite(frame_of(left.table)["pvalue"][9])
+
+
 # --- sums of cells ---------------------------------------------------------------------------------------------------
 
 

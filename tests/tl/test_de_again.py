@@ -149,6 +149,15 @@ def test_changed_size_factors_are_fitted_anew(samples, fits):
     np.testing.assert_array_equal(adata.obs["size_factors"], adata.obs["depth"])
 
 
+def test_size_factors_in_a_column_of_that_name_stay(samples, fits):
+    adata = samples.copy()
+    adata.obs["size_factors"] = adata.obs["depth"]
+    for contrast in ("batch[T.q]", ("treatment", "C", "A")):
+        dbx.tl.de(adata, DESIGN, size_factors="size_factors", contrast=contrast)
+    assert len(fits) == 1
+    assert list(dbx.steps(adata).index) == ["de"]
+
+
 def test_shrunken_changes_and_deges_are_of_one_contrast(samples, fits):
     """Their fit depends on what is asked."""
     for settings in ({"shrink": "apeglm"}, {"size_factors": "deges"}):
