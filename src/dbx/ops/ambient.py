@@ -10,7 +10,8 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.ambient_mixture import MOST, TINY, contamination, native_share, rounded_rows
-from dbx.ops.ambient_profile import first_clusters, gene_totals, group_totals, shared_rate
+from dbx.ops.ambient_profile import first_clusters, gene_totals, group_totals
+from dbx.ops.ambient_rate import shared_rate
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.rows import floating, row_sums, with_values
 from dbx.ops.values import Codes
@@ -60,6 +61,7 @@ class RemoveAmbient(Operator):
     def given_profile(self, total: np.ndarray) -> RemoveAmbient:
         """Take the ambient profile from counts in empty droplets, an array of shape (n_genes,), before the fit."""
         self.profile = Constant(jnp.asarray(total / total.sum(), jnp.float32))
+        self.support = Constant(jnp.asarray(total.sum(), jnp.float32))
         return self
 
     def fit(self, *, x: RowBlocks, cluster: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
@@ -76,7 +78,9 @@ class RemoveAmbient(Operator):
             observed = sum(group_totals(part, codes[a:b], cluster.n_levels) for a, b, part in x.parts())
         self._set(observed, 0.0, np.zeros(len(observed)))
         observed = sum(group_totals(part, labels, len(observed)) for part, labels in self._labelled(x, codes))
-        rate = shared_rate(observed, np.asarray(self.profile[...], np.float64)) if self.rate is None else self.rate
+        rate = self.rate
+        if rate is None:
+            rate = shared_rate(observed, np.asarray(self.profile[...], np.float64), float(self.support[...]))
         liquid = rate * observed.sum(axis=1)
         for i in range(ROUNDS):
             self._set(observed, rate, liquid)
@@ -145,9 +149,10 @@ class RemoveAmbient(Operator):
         return contamination(lambda rho: ((lift * found(rho) + shape) / (expected + scale)).clip(0, MOST), start)
 
     def _evidence(self, x, labels):
-        """Of the genes that a row's cluster hardly expresses: the ambient counts found in them given the row's
+        """What the genes that a row's cluster hardly expresses tell of its contamination.
 
-        contamination, how many there would be if all of its counts were ambient, and the mean contamination.
+        The ambient counts found in them, as a function of the row's contamination; how many there would be if all of
+        its counts were ambient; and the mean contamination.
         """
         rate, profile, hardly, native = (v[...] for v in (self.mean_rate, self.profile, self.hardly, self.native))
         expected = hardly @ profile

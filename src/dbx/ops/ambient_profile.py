@@ -1,4 +1,4 @@
-"""What ambient RNA removal learns from all cells: the profile, groups of alike cells, and how much there is of it."""
+"""What ambient RNA removal learns from all cells: the profile and groups of alike cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from dbx.ops.rows import row_sums
 SAMPLE = 10_000
 """Cells that the clusters are found on; the others join them by likelihood."""
 N_VARIABLE, N_AXES = 1_000, 10
-CELLS_PER_CLUSTER, MOST_CLUSTERS = 16, 20
-RATES = np.arange(1, 101) * 0.005
-"""Contaminations that are tried."""
-LEAST_EXPECTED = 60
-"""Counts that the ambient profile alone would give a gene in a cluster, for it to tell anything of the rate."""
+CELLS_PER_CLUSTER, MOST_CLUSTERS = 16, 12
 
 
 def gene_totals(x: RowBlocks) -> np.ndarray:
@@ -67,33 +63,3 @@ def group_totals(counts, labels: np.ndarray, n_groups: int) -> np.ndarray:
     member = sparse.csr_matrix((np.ones(n_rows), (labels, np.arange(n_rows))), (n_groups, n_rows))
     sums = member @ counts
     return np.asarray(sums.todense() if sparse.issparse(sums) else sums, np.float64)
-
-
-def shared_rate(observed: np.ndarray, ambient: np.ndarray) -> float:
-    """The share of ambient counts that all clusters have in common, from genes that some of them do not express.
-
-    Where a cluster lacks a gene, its counts are ambient alone: their ratio to what the profile would give is the rate,
-    and no gene can lie below it but by chance. The rate is the largest at which those that do lie below it lie no
-    further than Poisson counts of that mean would: the mean of their squared deviance residuals is at most 1.
-
-    Parameters
-    ----------
-    observed
-        Counts of each gene in each cluster, array of shape (n_clusters, n_genes).
-    ambient
-        Profile, array of shape (n_genes,), which sums to 1.
-    """
-    expected = observed.sum(axis=1, keepdims=True) * ambient
-    told = expected >= LEAST_EXPECTED
-    observed, expected = observed[told], expected[told]
-    fitting = [rate for rate in RATES if _no_lower(observed, rate * expected)]
-    return float(max(fitting, default=0.0))
-
-
-def _no_lower(observed: np.ndarray, mean: np.ndarray) -> bool:
-    below = (observed < mean) & (mean >= 1)
-    if not below.any():
-        return False
-    count, mean = observed[below], mean[below]
-    deviance = 2 * (count * np.log(np.maximum(count, 1) / mean) - count + mean)
-    return bool(deviance.mean() < 1)
