@@ -1,5 +1,6 @@
 """``CellTypist``: its regression beside scikit-learn, its scores and votes by hand, planted kinds at lower depth."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from annotators import KINDS, N_GENES, accuracy, annotated, inputs, planted
@@ -218,3 +219,13 @@ def test_wrong_labels_are_told_in_words(data):
         CellTypist(min_confidence=2)
     with pytest.raises(ValueError, match=r"C above 0, not 300, 200, 1000, 4 and 0"):
         CellTypist(C=0)
+
+
+def test_votes_of_lazy_counts_are_those_of_counts_in_memory(data, rng):
+    graph, codes = graph_of(data, rng), np.arange(300, dtype=np.int32)
+    found = []
+    for x in (data["counts"].toarray(), da.from_array(data["counts"].toarray(), chunks=(70, N_GENES))):
+        operator = CellTypist(vote="neighbors", n_copies=0)
+        operator.fit(x=RowBlocks(x), labels=data["labels"], graph=graph)
+        found.append(apply(operator, {"x": RowBlocks(x), "graph": Edges(graph, codes)}, 300)["confidence"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)

@@ -91,7 +91,7 @@ class CellTypist(Operator):
         self._regress(x, codes, np.random.default_rng(seed), progress)
         if self.vote is None:
             return
-        own = apply(_Regression(self), {"x": x}, x.n_rows)["probabilities"]
+        own = np.asarray(apply(_Regression(self), {"x": x}, x.n_rows)["probabilities"])  # dask gives a lazy one
         if self.vote == "neighbors":
             self.fitted = Reference(own)
         else:
