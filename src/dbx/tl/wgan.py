@@ -1,0 +1,127 @@
+"""Batch correction against a Wasserstein critic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from dbx.ops.wgan import WGAN
+from dbx.program import matrix_slot, resolve_seed, run_step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def wgan(
+    adata: AnnData | MuData,
+    *,
+    batch_key: str,
+    layer: str | None = None,
+    likelihood: Literal["nb", "zinb", "poisson"] = "nb",
+    n_latent: int = 10,
+    n_hidden: int = 128,
+    n_layers: int = 1,
+    strength: float = 100.0,
+    weighted: bool = True,
+    critic_steps: int = 5,
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    key_added: str = "X_wgan",
+    random_state: int | np.random.RandomState | None = 0,
+    copy: bool = False,
+    rng: int | np.random.Generator | None = None,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Encode raw counts so that a Wasserstein critic finds no difference between batches.
+
+    A network encodes a cell's log1p counts, without its batch, as latent coordinates of fixed spread; another decodes
+    them, with the batch, to the mean of the raw counts given their total. A critic with a penalty on its
+    slope (Gulrajani et al., NeurIPS, 2017) estimates the Wasserstein distance of each batch to the others; before each
+    step of the encoder, which makes that distance small, it takes several.
+
+    Batches need not hold the same kinds of cells: with ``weighted`` a cell counts, when its batch is compared with
+    another, by how common its kind is in both. Kinds are clusters of log expression after mutual nearest neighbours
+    moved the batches onto each other. The hard counterparts are Harmony and mutual nearest neighbours.
+
+    New cells (``dbx.rerun``) pass through the frozen encoder, which needs no batch: those of a batch that was not
+    trained on are encoded like all others, with nothing learnt of that batch.
+
+    Parameters
+    ----------
+    adata
+        Raw counts of cells by genes, best of a few thousand variable genes; dense, sparse, backed or dask.
+    batch_key
+        Column of ``adata.obs`` with the batch.
+    layer
+        Layer with the counts instead of ``X``.
+    likelihood
+        Distribution of the counts: negative binomial, with or without zero inflation, or Poisson.
+    n_latent
+        Latent dimensions.
+    n_hidden, n_layers
+        Units of each hidden layer, and hidden layers of each network.
+    strength
+        What a distance of 1 costs, in nats per cell; it rises to this over the first tenth of the epochs.
+    weighted
+        Weigh cells by how their kind is shared between batches; otherwise the whole batches are made alike.
+    critic_steps
+        Steps of the critic before each step of the encoder.
+    max_epochs
+        Passes over the cells; by default 200 up to 20,000 cells and fewer in proportion beyond.
+    batch_size
+        Most cells in a minibatch, in which batches are compared.
+    learning_rate
+        Step size of Adam.
+    key_added
+        Key of ``obsm`` for the latent coordinates.
+    random_state, rng
+        Seed of the start, the minibatches and the noise.
+    copy
+        Work on a copy and return it.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obsm["X_wgan" | key_added]``
+        Latent coordinates, array of shape (n_cells, n_latent), float32; their variance is 1 on average.
+    ``uns["wgan" | key_added]``
+        ``params``, and ``history``: arrays of shape (n_epochs,): ``loss``, ``reconstruction`` (nats per
+        cell), ``distance`` and ``critic_loss``.
+
+    Raises
+    ------
+    ValueError
+        The matrix does not hold counts; a cell has none, or no batch; there is one batch only; a setting is out of
+        range.
+    FloatingPointError
+        Training diverged; the message says what to try.
+    """
+    operator = WGAN(
+        likelihood=likelihood,
+        n_latent=n_latent,
+        n_hidden=n_hidden,
+        n_layers=n_layers,
+        strength=strength,
+        weighted=weighted,
+        critic_steps=critic_steps,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    key = "wgan" if key_added == "X_wgan" else key_added
+    params = {"batch_key": batch_key, "layer": layer, "likelihood": likelihood, "strength": strength}
+    return run_step(
+        adata,
+        operator,
+        reads={"x": matrix_slot(layer), "batch": f"obs/{batch_key}"},
+        writes={"z": f"obsm/{key_added}", "history": f"uns/{key}/history"},
+        constants={f"uns/{key}/params": {k: v for k, v in params.items() if v is not None}},
+        seed=resolve_seed(random_state, rng),
+        copy=copy,
+        mod=mod,
+    )
