@@ -8,8 +8,11 @@ RATES = np.arange(1, 101) * 0.005
 """Contaminations that are tried."""
 LEAST_EXPECTED = 60
 """Counts that the ambient profile alone would give a gene in a cluster, for it to tell anything of the rate."""
-PILE, LEAST_NEAR = 0.125, 10
-"""Least number of genes near the rate, for each between 1.5 and 3 times as high (the rate, if larger), and at all."""
+PILE, LEAST_NEAR = 0.55, 10
+"""Least number of genes below 1.5 times the rate, for each from there to twice the rate, and at all.
+
+Log-normal expression alone, of a spread of 0.3 to 0.6, has 0.36 to 0.46 of them; contaminated cell lines 0.68 and more.
+"""
 
 
 def shared_rate(observed: np.ndarray, ambient: np.ndarray, support: float = np.inf) -> float:
@@ -38,8 +41,8 @@ def shared_rate(observed: np.ndarray, ambient: np.ndarray, support: float = np.i
     if rate == 0:
         return rate
     ratio = observed / (rate * expected)
-    near, above = np.count_nonzero(ratio < 1.5), np.count_nonzero((ratio >= 1.5) & (ratio < 3))
-    return rate if near >= LEAST_NEAR and near > max(PILE, rate) * above else 0.0
+    near, above = np.count_nonzero(ratio < 1.5), np.count_nonzero((ratio >= 1.5) & (ratio < 2))
+    return rate if near >= LEAST_NEAR and near > PILE * above else 0.0
 
 
 def _no_lower(observed: np.ndarray, mean: np.ndarray, seen: np.ndarray) -> bool:

@@ -1,0 +1,122 @@
+"""Doublets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from dbx.ops.solo import Solo
+from dbx.program import matrix_slot, resolve_seed, run_step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def solo(
+    adata: AnnData | MuData,
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    expected_doublet_rate: float = 0.05,
+    sim_doublet_ratio: float = 2.0,
+    likelihood: Literal["nb", "zinb", "poisson"] = "nb",
+    n_latent: int = 10,
+    n_hidden: int = 128,
+    max_epochs: int | None = None,
+    classifier_epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    key_added: str = "solo",
+    random_state: int | np.random.RandomState | None = 0,
+    rng: int | np.random.Generator | None = None,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Find doublets: droplets with two cells, by what sums of two cells of the same data look like.
+
+    SOLO (Bernstein et al., Cell Systems, 2020): a variational autoencoder is trained on the observed cells, doublets
+    are simulated as sums of two random cells' counts, and a network learns to tell their latent coordinates from those
+    of observed cells. Beside these it is told a cell's total, the leading components of its log-normalised counts, and
+    the share of simulated doublets among its neighbours in both spaces, as Scrublet looks at it (Wolock et al., Cell
+    Systems, 2019). Its odds, learnt on classes of equal weight, are then shifted so that the probabilities average to
+    ``expected_doublet_rate``, and as many cells are called as are expected. Doublets of two cells of one kind differ in
+    their total alone and are mostly missed. The hard counterparts are scvi-tools' SOLO and Scrublet.
+
+    New cells (``dbx.rerun``) pass through the frozen networks and are held against the stored threshold.
+
+    Parameters
+    ----------
+    adata
+        Raw counts of cells by genes, best of a few thousand variable genes; dense, sparse, backed or dask.
+    layer
+        Layer with the counts instead of ``X``.
+    batch_key
+        Column of ``adata.obs`` with the sample: both cells of a simulated doublet are of one.
+    expected_doublet_rate
+        Share of doublets among the cells; about 0.008 for each 1,000 cells loaded in a lane of 10x Genomics' droplets.
+    sim_doublet_ratio
+        Simulated doublets for each cell (at most 50,000 in all).
+    likelihood
+        Distribution of the counts in the autoencoder.
+    n_latent, n_hidden
+        Latent dimensions, and units of its hidden layers; the classifier's has half of them.
+    max_epochs
+        Passes over the cells in training the autoencoder; by default a quarter of those of ``vae_normalize``.
+    classifier_epochs
+        Passes over cells and doublets in training the classifier.
+    batch_size, learning_rate
+        Most cells in a minibatch, and step size of Adam, of both.
+    key_added
+        The first part of the names of the score and of the entry of ``uns``.
+    random_state, rng
+        Seed of the networks and of the doublets.
+    copy
+        Work on a copy and return it.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obs["solo_score" | key_added + "_score"]``
+        Probability of being a doublet, float32.
+    ``obs["predicted_doublet"]``
+        Whether a cell is among the expected number of likeliest doublets, bool.
+    ``uns["solo" | key_added]``
+        ``params``, and ``summary``: the ``threshold`` of the score, ``vae_loss`` and ``classifier_loss`` by epoch.
+
+    Raises
+    ------
+    ValueError
+        The matrix does not hold counts; a cell has none; a setting is out of range.
+    FloatingPointError
+        Training diverged; the message says what to try.
+    """
+    operator = Solo(
+        expected_doublet_rate=expected_doublet_rate,
+        sim_doublet_ratio=sim_doublet_ratio,
+        likelihood=likelihood,
+        n_latent=n_latent,
+        n_hidden=n_hidden,
+        max_epochs=max_epochs,
+        classifier_epochs=classifier_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    params = {"expected_doublet_rate": expected_doublet_rate, "layer": layer, "batch_key": batch_key}
+    return run_step(
+        adata,
+        operator,
+        reads={"x": matrix_slot(layer)} | ({} if batch_key is None else {"batch": f"obs/{batch_key}"}),
+        writes={
+            "score": f"obs/{key_added}_score",
+            "doublet": "obs/predicted_doublet",
+            "summary": f"uns/{key_added}/summary",
+        },
+        constants={f"uns/{key_added}/params": {k: v for k, v in params.items() if v is not None}},
+        seed=resolve_seed(random_state, rng),
+        copy=copy,
+        mod=mod,
+    )
