@@ -33,12 +33,12 @@ def weighed(run, adata) -> dict[str, float]:
     # memory that was freed but kept by the process would hide what the call takes
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _peak()
+    before = peak()
     run(adata)
-    return {"memory": _peak() - before}
+    return {"memory": peak() - before}
 
 
-def _peak() -> float:
+def peak() -> float:
     """Peak resident memory since the last reset, in MB."""
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
