@@ -30,11 +30,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "vae_normalize": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "nb_glm": {"design": "~ batch", "size_factors": "poscounts"},
     "vst": {"size_factors": "poscounts"},
+    "celltypist": {"vote": "neighbors", "top_genes": 20, "n_copies": 1},
+    "scanvi": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "label_epochs": 2},
+    "cellassign": {"classes": ("a", "b"), "markers": ((0, 1, 2), (3, 4, 5)), "max_epochs": 3},
+    "solo": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "classifier_epochs": 2},
+    "remove_ambient": {"rate": 0.1, "n_clusters": 3},
 }
 """Settings that an operator needs, or that keep its example quick; most need none."""
 
 
-GIVEN = {"nb_glm": {"frame"}}
+GIVEN = {"nb_glm": {"frame"}, "celltypist": {"graph"}, "cellassign": {"batch"}}
 """Optional inputs that an example has all the same."""
 
 LACKS = {"nb_glm": {"own_size_factors", "long_table", "samples"}}

@@ -4,14 +4,7 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.ops.ambient import RemoveAmbient
-from dbx.ops.catalogue import CATALOGUE
 from dbx.pp.remove_ambient import remove_ambient
-
-
-@pytest.fixture(autouse=True)
-def listed(monkeypatch):
-    monkeypatch.setitem(CATALOGUE, "remove_ambient", RemoveAmbient)
 
 
 def droplets(seed=0):

@@ -2,16 +2,9 @@ import numpy as np
 import pytest
 
 import dbx
-from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.solo import Solo
 from dbx.pp.solo import solo
 
 QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2, "classifier_epochs": 2}
-
-
-@pytest.fixture(autouse=True)
-def listed(monkeypatch):
-    monkeypatch.setitem(CATALOGUE, "solo", Solo)
 
 
 @pytest.fixture(scope="module")

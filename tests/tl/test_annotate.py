@@ -9,23 +9,11 @@ from mudata import MuData
 
 import dbx
 from dbx.datasets import mixology
-from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.cellassign import CellAssign
-from dbx.ops.celltypist import CellTypist
-from dbx.ops.scanvi import ScANVI
 from dbx.program import SlotError
 from dbx.program.registry import load
 from dbx.tl.annotate import annotate
 
 QUICK = {"method": "scanvi", "max_epochs": 15, "label_epochs": 15, "n_hidden": 32, "learning_rate": 5e-3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _in_catalogue():
-    with pytest.MonkeyPatch.context() as patch:
-        for operator in (CellTypist, ScANVI, CellAssign):
-            patch.setitem(CATALOGUE, operator.name, operator)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,7 @@ def split_rows(n_rows: int, fraction: float, rng: np.random.Generator) -> tuple[
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def plan_epoch(
-    rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple: int = 1
-) -> Plan:
+def plan_epoch(rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple: int = 1) -> Plan:
     """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled where ``rng`` is given.
 
     Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells, and

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dbx.ops.ambient import RemoveAmbient
+from dbx.ops.cellassign import CellAssign
+from dbx.ops.celltypist import CellTypist
 from dbx.ops.harmony import Harmony
 from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
@@ -14,6 +17,8 @@ from dbx.ops.operator import Operator
 from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
+from dbx.ops.scanvi import ScANVI
+from dbx.ops.solo import Solo
 from dbx.ops.umap import UMAP
 from dbx.ops.vae import VAENormalize
 from dbx.ops.vst import VST
@@ -33,6 +38,11 @@ OPERATORS: tuple[type[Operator], ...] = (
     RankGenesGroups,
     NBGLM,
     VST,
+    CellTypist,
+    ScANVI,
+    CellAssign,
+    Solo,
+    RemoveAmbient,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

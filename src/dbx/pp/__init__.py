@@ -6,7 +6,9 @@ from dbx.pp.log1p import log1p
 from dbx.pp.neighbors import neighbors
 from dbx.pp.normalize_total import normalize_total
 from dbx.pp.pca import pca
+from dbx.pp.remove_ambient import remove_ambient
 from dbx.pp.scale import scale
+from dbx.pp.solo import solo
 from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "neighbors",
     "normalize_total",
     "pca",
+    "remove_ambient",
     "scale",
+    "solo",
     "vae_normalize",
 ]

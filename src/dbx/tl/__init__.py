@@ -1,5 +1,6 @@
 """Tools: batch correction, layouts, clusters, tests, variance stabilisation."""
 
+from dbx.tl.annotate import annotate
 from dbx.tl.de import de
 from dbx.tl.harmony import harmony
 from dbx.tl.leiden import leiden
@@ -10,6 +11,7 @@ from dbx.tl.umap import umap
 from dbx.tl.vst import vst
 
 __all__ = [
+    "annotate",
     "de",
     "harmony",
     "leiden",
