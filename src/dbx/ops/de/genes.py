@@ -154,8 +154,7 @@ def tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
 def _entries(rows) -> tuple[np.ndarray, np.ndarray]:
     """(gene, count) of every count above zero."""
     if sparse.issparse(rows):
-        kept = rows.data > 0
-        return np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[kept], rows.data[kept]
+        return np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.data
     at = np.nonzero(rows)
     return at[0], rows[at]
 
