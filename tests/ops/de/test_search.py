@@ -95,6 +95,18 @@ def test_the_search_takes_deseq2_s_steps(genes, has_prior):
             np.testing.assert_allclose(ours[g], np.clip(best, 1e-8, 12), rtol=1e-9)
 
 
+def test_no_step_leaves_the_bounds(genes):
+    """A narrow prior far away makes for steps of hundreds, which end at the bound."""
+    y, mu, start = genes
+    prior = Prior(np.full(40, -18.0), 0.05)
+    ours = search_dispersions(GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)), start, prior)
+    for g in range(len(y)):
+        theirs, lost = line_search(start[g], 12.0, y[g], mu[g], -18.0, 1 / 0.05, has_prior=True)
+        assert not lost
+        np.testing.assert_allclose(ours[g], theirs, rtol=1e-5)
+    assert (ours == 1e-8).sum() > 20
+
+
 def test_a_gene_that_starts_at_the_floor_stays_there(genes):
     """The trap: in the logarithm the likelihood is flat there, whatever it says elsewhere."""
     y, mu, _ = genes
