@@ -209,6 +209,15 @@ def test_a_file_answers_other_questions(samples, tested, monkeypatch, tmp_path, 
     assert_same(back, tested)
 
 
+def test_a_rerun_with_other_settings_fits_where_it_must(samples, tested, fits):
+    adata = tested.copy()
+    dbx.rerun(adata, config={"de": {"alpha": 0.2}})
+    assert not fits
+    dbx.rerun(adata, config={"de": {"fit_type": "mean"}})
+    assert len(fits) == 1
+    assert_same(adata, fresh(samples, contrast=("treatment", "B", "A"), alpha=0.2, fit_type="mean"))
+
+
 def test_new_samples_get_size_factors_and_no_test(samples, tested):
     query = samples[:6].copy()
     query.obs = query.obs[[]]  # they need no columns of the design

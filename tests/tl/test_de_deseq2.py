@@ -226,6 +226,7 @@ def test_thresholds(alternative, expected):
     names = {"two-sided": "greaterAbs", "less-abs": "lessAbs"}
     dbx.tl.de(adata, "~ batch + age + condition", lfc_threshold=1.0, alternative=names.get(alternative, alternative))
     pd.testing.assert_frame_equal(adata.varm["de"], table)
+    assert adata.uns["de"]["params"]["alternative"] == alternative
 
 
 def test_exact_dispersions_are_the_optimum():
