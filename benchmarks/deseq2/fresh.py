@@ -49,7 +49,8 @@ def sets(seed: int) -> Iterator[tuple[str, str, pd.DataFrame, np.ndarray]]:
         samples = pd.DataFrame(samples)
         samples.index = [f"s{i}" for i in range(len(samples))]
         last = samples.columns[-1]
-        code = pd.factorize(samples[last])[0] if samples[last].dtype == object else samples[last].to_numpy()
+        numeric = pd.api.types.is_numeric_dtype(samples[last])
+        code = samples[last].to_numpy() if numeric else pd.factorize(samples[last])[0]
         changes = rng.normal(0, 1, (N_GENES, 1)) * code
         return name, design, samples, counts(rng, len(samples), changes, **settings)
 
