@@ -48,6 +48,7 @@ unit: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.deseq2 speed
 
 $(VENV)/.created:
 	@echo "== virtual environment $(VENV) of $$($(PYTHON) --version)"

@@ -40,8 +40,8 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
 
 
 def _may_stay_lazy(operator: Operator) -> bool:
-    """Labels are no array: they are computed, block by block. An output with a dtype or a content is one."""
-    return all(output.view or output.dtype or output.content for output in operator.outputs.values())
+    """Labels are no array: they are computed, block by block."""
+    return all(output.dtype != "category" for output in operator.outputs.values())
 
 
 def _host_parts(operator, inputs, n_rows):

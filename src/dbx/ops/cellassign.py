@@ -36,7 +36,7 @@ class CellAssign(Operator):
         "batch": Input(kind="codes", unseen="missing", optional=True),
     }
     outputs: ClassVar = {
-        "labels": Output(dtype=None),
+        "labels": Output(dtype="category"),
         "confidence": Output(),
         "probabilities": Output(),
         "history": Output(axis="none", dtype=None, view=True),

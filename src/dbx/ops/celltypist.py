@@ -44,7 +44,7 @@ class CellTypist(Operator):
         "graph": Input(kind="graph", optional=True),
         "clusters": Input(kind="codes", unseen="missing", missing=True, optional=True),
     }
-    outputs: ClassVar = {"labels": Output(dtype=None), "confidence": Output(), "probabilities": Output()}
+    outputs: ClassVar = {"labels": Output(dtype="category"), "confidence": Output(), "probabilities": Output()}
     rowwise = True
 
     def __init__(

@@ -66,6 +66,7 @@ class Output:
 
     axis: Literal["cells", "genes", "none"] = "cells"
     dtype: str | None = "float32"
+    """``"category"`` for Codes; None where it follows the input."""
     view: bool = False
     content: Content | None = None
     """What the slot holds afterwards, where that is worth knowing."""

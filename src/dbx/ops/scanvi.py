@@ -42,7 +42,7 @@ class ScANVI(Operator):
         "batch": Input(kind="codes", unseen="missing", optional=True, of_fitted_cells=True),
     }
     outputs: ClassVar = {
-        "labels": Output(dtype=None),
+        "labels": Output(dtype="category"),
         "confidence": Output(),
         "probabilities": Output(),
         "z": Output(content="embedding"),
