@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, sparse, special
+from scipy import sparse, special
 
 HIGHEST = 10.0
 """Standardised features are cut here, as scanpy's ``scale(max_value=10)`` does."""
@@ -42,6 +42,8 @@ def fit_multinomial(
     The objective is the mean of the negative log-likelihood plus ``penalty / 2`` times the squared kernel: strictly
     convex, and L-BFGS finds its one minimum. The bias sums to zero.
     """
+    from scipy import optimize
+
     (n, width), n_classes = features.shape, int(codes.max()) + 1
     transposed, truth = features.T.tocsr(), np.zeros((n, n_classes))
     truth[np.arange(n), codes] = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from dbx.pl.figure import axes, finish
 from dbx.pl.palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
@@ -141,6 +140,8 @@ def pvalue_qq(
     ValueError
         There are several groups and none was chosen; there is no such group; no gene has a p-value.
     """
+    from scipy import stats
+
     found = read_results(adata, key, group=group)
     pvalue, tested = _pvalues(found)
     height = log_evidence(found)
@@ -176,6 +177,8 @@ def null_share(pvalue: np.ndarray) -> float:
 
 def inflation(pvalue: np.ndarray) -> float:
     """Median chi-squared statistic (one degree of freedom) of the p-values over that of uniform ones."""
+    from scipy import stats
+
     return float(stats.chi2.isf(np.median(pvalue), 1) / stats.chi2.isf(0.5, 1))
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from dbx.ops.de.genes import GeneCounts, iterate
 from dbx.ops.de.linear import gram, inverse
@@ -71,6 +71,8 @@ def prior_scale(change: np.ndarray, error: np.ndarray) -> float:
     The standard deviation of a normal distribution of true changes that best explains the spread of the estimates
     around zero beyond their errors (an empirical Bayes estimate as Efron and Morris's), at most 1.
     """
+    from scipy import optimize
+
     usable = np.isfinite(change) & np.isfinite(error)
     square, noise = change[usable] ** 2, error[usable] ** 2
 

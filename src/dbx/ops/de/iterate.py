@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.fit import gene_wise_dispersions, share, shrink
@@ -34,6 +34,8 @@ def iterate_size_factors(counts: RowBlocks, progress: Progress = silent) -> np.n
     ValueError
         A sample has no counts, or genes vary no more than Poisson counts.
     """
+    from scipy import optimize
+
     genes = GeneCounts(counts)
     _check(genes)
     logs = np.zeros(genes.n_samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from dbx.ops.de.regression import Regression
 
@@ -24,6 +24,8 @@ def optimise(
     1995) on the log2 scale with difference quotients for slopes, from where the iterations ``ended`` or else from
     ``start``. It stops some 1e-4 before the optimum, so its bounds and tolerances are R's too.
     """
+    from scipy import optimize
+
     precision = model.ridge * np.log(2) ** 2
     constant = np.log(precision / (2 * np.pi)).sum() / 2
     if (model.repeats == 1).all():
