@@ -13,7 +13,7 @@ from flax import nnx
 
 from dbx.data.minibatches import Minibatches, plan_epoch
 from dbx.ops.operator import Progress, silent
-from dbx.ops.training import Loss, Training, _check_finite, _mean, _scalars, _take, adam
+from dbx.ops.training import Loss, Training, adam, check_finite, epoch_mean, schedule_values, take_rows
 
 CRITIC_OPTIMISER = optax.scale_by_adam(b1=0.5, b2=0.9)
 """With little momentum, as Gulrajani et al. train critics: what they minimise moves."""
@@ -66,15 +66,15 @@ def train_against(
     carry, history = _start(on, player, judge, rest), []
     for epoch in range(how.epochs):
         plan = plan_epoch(np.arange(data.n_rows), how.batch_size, rng)
-        scalars = _scalars(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
+        scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
             steps = (part.rows, part.weights, numbers[part.steps])
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
-        history.append(_mean(sums, plan.weights.sum()))
-        _check_finite(history[-1]["loss"] + history[-1]["critic_loss"], epoch, how)
+        history.append(epoch_mean(sums, plan.weights.sum()))
+        check_finite(history[-1]["loss"] + history[-1]["critic_loss"], epoch, how)
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
     nnx.update(model, *carry[:3])
     return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
@@ -103,7 +103,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
         def value(loss, player, judge, at, step_key):
             rows, weights = at
             model = nnx.merge(on.graphdef, player, judge, rest, copy=True)
-            losses, followed = loss(model, _take(data, rows), step_key, **scalars)
+            losses, followed = loss(model, take_rows(data, rows), step_key, **scalars)
             sums = {name: jnp.vdot(x, weights) for name, x in {"loss": losses, **followed}.items()}
             return sums["loss"] / weights.sum(), (sums, nnx.split(model, nnx.Param, ...)[2])
 

@@ -16,8 +16,9 @@ from dbx.ops.count_autoencoder import CountAutoencoder
 from dbx.ops.count_profile import count_profile
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.settings_checks import check_at_least, check_known
 from dbx.ops.training import Training
-from dbx.ops.vae import LIKELIHOODS, _check_at_least, _check_known
+from dbx.ops.vae import LIKELIHOODS
 from dbx.ops.values import Codes
 
 DROPOUT = 0.1
@@ -47,10 +48,10 @@ class BatchCorrection(Operator):
 
     def _set_up(self) -> None:
         """Check the settings and make the networks, once every setting is an attribute."""
-        _check_known(self.likelihood, LIKELIHOODS, "likelihood")
+        check_known(self.likelihood, LIKELIHOODS, "likelihood")
         for name, least in (("n_latent", 1), ("n_layers", 1), ("batch_size", 8)):
-            _check_at_least(getattr(self, name), least, name)
-        _check_at_least(1 if self.max_epochs is None else self.max_epochs, 1, "max_epochs")
+            check_at_least(getattr(self, name), least, name)
+        check_at_least(1 if self.max_epochs is None else self.max_epochs, 1, "max_epochs")
         if not self.strength >= 0:
             msg = f"strength={self.strength} must not be negative."
             raise ValueError(msg)

@@ -19,6 +19,7 @@ from dbx.ops.mlp import Linear, as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.principal_axes import principal_axes
 from dbx.ops.set_transformer import N_HEADS, SetEncoder
+from dbx.ops.settings_checks import check_at_least
 from dbx.ops.training import Training, train
 
 SAMPLE, N_AXES = 5_000, 30
@@ -101,9 +102,9 @@ class Denoise(Operator):
             ("n_latents", n_latents, 1),
             ("patience", patience, 1),
         ):
-            _check_at_least(value, least, name)
+            check_at_least(value, least, name)
         for name, value in (("n_blocks", n_blocks), ("max_epochs", max_epochs), ("batch_size", batch_size)):
-            _check_at_least(1 if value is None else value, 1, name)
+            check_at_least(1 if value is None else value, 1, name)
         if n_units % N_HEADS:
             msg = f"n_units={n_units} must be a multiple of {N_HEADS}, the number of heads."
             raise ValueError(msg)
@@ -172,9 +173,3 @@ def rise_and_fall(epochs_done: np.ndarray, epochs: int) -> np.ndarray:
     """Factor of the learning rate: up in the first two epochs (or tenth of them all), then a cosine down to zero."""
     rise = np.minimum(epochs_done / min(2, epochs / 10) + 0.02, 1)
     return rise * (0.5 * (1 + np.cos(np.pi * epochs_done / epochs)) + 1e-3)
-
-
-def _check_at_least(value: int, least: int, name: str) -> None:
-    if value < least:
-        msg = f"{name}={value} is too small: at least {least}."
-        raise ValueError(msg)

@@ -17,6 +17,7 @@ from dbx.ops.labels import check_share, conclusion, known_labels, sample_labelle
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.semi_supervised import LabelledVAE, semi_supervised
+from dbx.ops.settings_checks import check_known
 from dbx.ops.thinning import thinned
 from dbx.ops.training import Training, train
 from dbx.ops.vae import DROPOUT, LIKELIHOODS, default_epochs
@@ -68,9 +69,7 @@ class ScANVI(Operator):
         classes: tuple[str, ...] = (),
         n_batches: int = 1,
     ):
-        if likelihood not in LIKELIHOODS:
-            msg = f"likelihood={likelihood!r} is not known: choose one of {', '.join(map(repr, LIKELIHOODS))}."
-            raise ValueError(msg)
+        check_known(likelihood, LIKELIHOODS, "likelihood")
         check_share(min_confidence, "min_confidence")
         self.unlabeled, self.likelihood, self.n_latent = unlabeled, likelihood, n_latent
         self.n_hidden, self.n_layers, self.max_epochs, self.label_epochs = n_hidden, n_layers, max_epochs, label_epochs

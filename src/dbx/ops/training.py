@@ -103,15 +103,15 @@ def train(
     progress(0, how.epochs, "on the device" if data.resident else "streamed")
     for epoch in range(how.epochs):
         plan = plan_epoch(rows, how.batch_size, rng, multiple=n_devices)
-        scalars = _scalars(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
+        scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
             steps = (*jax.device_put((part.rows, part.weights), divided), numbers[part.steps])
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
-        history.append(_mean(sums, plan.weights.sum()))
-        _check_finite(history[-1]["loss"], epoch, how)
+        history.append(epoch_mean(sums, plan.weights.sum()))
+        check_finite(history[-1]["loss"], epoch, how)
         if len(held_out):
             history[-1]["validation_loss"] = _validate(on, carry[:2], data, held_out, how)
             if best.update(history[-1]["validation_loss"], carry[:2]):
@@ -179,7 +179,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
 
         def objective(parameters):
             model = nnx.merge(on.graphdef, parameters, rest, copy=True)
-            losses, followed = on.loss(model, _take(data, rows), jax.random.fold_in(key, number), **scalars)
+            losses, followed = on.loss(model, take_rows(data, rows), jax.random.fold_in(key, number), **scalars)
             followed = {name: jnp.vdot(x, weights) for name, x in {"loss": losses, **followed}.items()}
             return followed["loss"] / weights.sum(), (nnx.split(model, on.trainable, ...)[2], followed)
 
@@ -198,13 +198,13 @@ def _evaluate(on: Compiled, variables, data, steps, scalars):
 
     def step(total, now):
         rows, weights = now
-        losses, _ = on.loss(nnx.merge(on.graphdef, *variables, copy=True), _take(data, rows), None, **scalars)
+        losses, _ = on.loss(nnx.merge(on.graphdef, *variables, copy=True), take_rows(data, rows), None, **scalars)
         return total + jnp.vdot(losses, weights), None
 
     return jax.lax.scan(step, 0.0, steps)[0]
 
 
-def _take(data, rows):
+def take_rows(data, rows):
     """A minibatch; counts come in narrow integers and leave as floats."""
     batch = {name: x[rows] for name, x in data.items()}
     return {name: x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.uint16) else x for name, x in batch.items()}
@@ -212,24 +212,26 @@ def _take(data, rows):
 
 def _validate(on: Compiled, variables, data: Minibatches, rows: np.ndarray, how: Training) -> float:
     plan, end = plan_epoch(rows, how.batch_size), np.array([float(how.epochs)])
-    scalars = {name: x[0] for name, x in _scalars(how, end).items() if name != "learning_rate"}
+    scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
     sums = [_evaluate(on, variables, part.data, (part.rows, part.weights), scalars) for part in data.epoch(plan)]
     return float(sum(sums)) / len(rows)
 
 
-def _scalars(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:
+def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:
     """The value of each schedule at each step."""
     schedules = {"learning_rate": np.ones_like, **how.schedules}
     scalars = {name: np.broadcast_to(np.float32(f(epochs_done)), epochs_done.shape) for name, f in schedules.items()}
     return {**scalars, "learning_rate": scalars["learning_rate"] * np.float32(how.learning_rate)}
 
 
-def _mean(sums: list[dict], n_rows: int) -> dict[str, float]:
+def epoch_mean(sums: list[dict], n_rows: int) -> dict[str, float]:
+    """Means over an epoch's rows of what was summed in parts of it."""
     sums = jax.device_get(sums)
     return {name: float(sum(part[name] for part in sums)) / n_rows for name in sums[0]}
 
 
-def _check_finite(loss: float, epoch: int, how: Training) -> None:
+def check_finite(loss: float, epoch: int, how: Training) -> None:
+    """Stop a training that has diverged, and say what to try."""
     if not np.isfinite(loss):
         msg = (
             f"Training diverged: the loss is {loss} in epoch {epoch + 1} of {how.epochs}. Try a smaller learning rate "

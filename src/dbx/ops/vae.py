@@ -19,6 +19,7 @@ from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.settings_checks import check_at_least, check_known
 from dbx.ops.training import Training, train
 from dbx.ops.values import Codes
 
@@ -70,11 +71,11 @@ class VAENormalize(Operator):
         n_genes: int | None = None,
         n_batches: int | None = None,
     ):
-        _check_known(likelihood, LIKELIHOODS, "likelihood")
-        _check_known(dispersion, DISPERSIONS, "dispersion")
+        check_known(likelihood, LIKELIHOODS, "likelihood")
+        check_known(dispersion, DISPERSIONS, "dispersion")
         for name, value, least in (("n_latent", n_latent, 1), ("n_layers", n_layers, 1), ("batch_size", batch_size, 2)):
-            _check_at_least(value, least, name)
-        _check_at_least(1 if max_epochs is None else max_epochs, 1, "max_epochs")
+            check_at_least(value, least, name)
+        check_at_least(1 if max_epochs is None else max_epochs, 1, "max_epochs")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
@@ -215,15 +216,3 @@ def default_epochs(n_cells: int) -> int:
 def warm_up(epochs_done: np.ndarray) -> np.ndarray:
     """Weight of the divergence: it rises to 1 over the first ``WARM_UP_EPOCHS``, epoch by epoch."""
     return np.minimum(np.floor(epochs_done) / WARM_UP_EPOCHS, 1)
-
-
-def _check_at_least(value: int, least: int, name: str) -> None:
-    if value < least:
-        msg = f"{name}={value} is too small: at least {least}."
-        raise ValueError(msg)
-
-
-def _check_known(value: str, known: tuple[str, ...], name: str) -> None:
-    if value not in known:
-        msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
-        raise ValueError(msg)

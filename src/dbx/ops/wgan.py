@@ -13,6 +13,7 @@ from dbx.ops.adversarial import train_against
 from dbx.ops.batch_correction import BatchCorrection
 from dbx.ops.count_autoencoder import CountAutoencoder
 from dbx.ops.mlp import Linear
+from dbx.ops.settings_checks import check_at_least
 
 CRITIC_UNITS = 64
 PENALTY = 10.0
@@ -75,9 +76,7 @@ class WGAN(BatchCorrection):
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
         self.n_genes, self.n_batches = n_genes, n_batches
         self._set_up()
-        if critic_steps < 1:
-            msg = f"critic_steps={critic_steps} is too small: at least 1."
-            raise ValueError(msg)
+        check_at_least(critic_steps, 1, "critic_steps")
 
     def _train(self, data, how, rng, seed, progress):
         """The critic is trained along and not kept."""

@@ -11,15 +11,13 @@ from dbx.ops.de.conclude import Fitted, Results, Test, conclude, log_likelihood_
 from dbx.ops.de.cooks import cutoff
 from dbx.ops.de.fit import Model, fit_model
 from dbx.ops.de.iterate import iterate_size_factors
-from dbx.ops.de.prepare import Settings
+from dbx.ops.de.prepare import MANY_CELLS, Settings
 from dbx.ops.de.regression import regression
 from dbx.ops.de.size_factors import references_and_factors, size_factors
 from dbx.ops.de.tables import Columns, Table
 from dbx.ops.operator import Progress, silent
 from dbx.ops.values import Codes
 
-MANY_SAMPLES = 500
-"""From so many rows on they are taken to be cells: means have hardly a floor, and outliers are not replaced."""
 FLOOR, FLOOR_OF_CELLS = 0.5, 1e-6
 KINDS = ("ratio", "poscounts", "iterate", "deges")
 """Size factors that are computed."""
@@ -47,7 +45,7 @@ class Recipe:
         """The smallest mean that weights are computed with."""
         if self.min_mu is not None:
             return self.min_mu
-        return FLOOR if n_samples < MANY_SAMPLES else FLOOR_OF_CELLS
+        return FLOOR if n_samples < MANY_CELLS else FLOOR_OF_CELLS
 
     def settings(self, table: Table, factors: np.ndarray) -> Settings:
         """Settings of the fit."""
@@ -58,7 +56,7 @@ class Recipe:
             min_mu=self.floor(n_samples),
             fit_type=self.fit_type,
             dispersion=self.dispersion,
-            replace_outliers=self.cooks and n_samples < MANY_SAMPLES,
+            replace_outliers=self.cooks and n_samples < MANY_CELLS,
         )
 
 

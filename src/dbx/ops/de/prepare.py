@@ -18,6 +18,7 @@ from dbx.ops.de.regression import Regression, regression
 from dbx.ops.de.trend import TrendKind
 
 MANY_CELLS = 500
+"""From so many rows on they are taken to be cells: means have hardly a floor, and outliers are not replaced."""
 HARDLY_A_FLOOR = 1e-3
 """Smallest means below this many counts leave the likelihood smooth, so that cells can be collapsed."""
 

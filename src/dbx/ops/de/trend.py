@@ -10,11 +10,10 @@ import numpy as np
 
 from dbx.ops.de.hermite import interpolate
 from dbx.ops.de.local_trend import local_quadratic
+from dbx.ops.de.posterior import SMALLEST
 
 TrendKind = Literal["parametric", "local", "mean"]
 
-SMALLEST = 1e-8
-"""Lower bound of gene-wise dispersions."""
 USABLE = 100 * SMALLEST
 """Genes above this enter a trend: the others were stopped by the bound."""
 TRIMMED = 0.001

@@ -1,0 +1,17 @@
+"""Checks of an operator's settings, in words."""
+
+from __future__ import annotations
+
+
+def check_at_least(value: int, least: int, name: str) -> None:
+    """Refuse a number that is too small."""
+    if value < least:
+        msg = f"{name}={value} is too small: at least {least}."
+        raise ValueError(msg)
+
+
+def check_known(value: str, known: tuple[str, ...], name: str) -> None:
+    """Refuse a choice that there is not."""
+    if value not in known:
+        msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
+        raise ValueError(msg)
