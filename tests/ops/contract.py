@@ -34,12 +34,21 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "scanvi": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "label_epochs": 2},
     "cellassign": {"classes": ("a", "b"), "markers": ((0, 1, 2), (3, 4, 5)), "max_epochs": 3},
     "solo": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "classifier_epochs": 2},
+    "mmd": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
+    "wgan": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
+    "denoise": {"n_units": 8, "n_latents": 2, "max_epochs": 3},
     "remove_ambient": {"rate": 0.1, "n_clusters": 3},
 }
 """Settings that an operator needs, or that keep its example quick; most need none."""
 
 
-GIVEN = {"nb_glm": {"frame"}, "celltypist": {"graph"}, "cellassign": {"batch"}}
+GIVEN = {
+    "nb_glm": {"frame"},
+    "celltypist": {"graph"},
+    "cellassign": {"batch"},
+    "mmd": {"batch"},
+    "wgan": {"batch"},
+}
 """Optional inputs that an example has all the same."""
 
 LACKS = {"nb_glm": {"own_size_factors", "long_table", "samples"}}

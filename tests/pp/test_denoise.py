@@ -4,20 +4,10 @@ import numpy as np
 import pytest
 
 import dbx
-from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.denoise import Denoise
-from dbx.pp.denoise import denoise
+from dbx.pp import denoise
 from dbx.program.registry import load
 
 QUICK = {"n_units": 8, "n_latents": 2, "max_epochs": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _known():
-    """In the catalogue, whether or not it has its line there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CATALOGUE, "denoise", Denoise)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,10 @@ import numpy as np
 import pytest
 
 import dbx
-from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.mmd import MMD
-from dbx.ops.wgan import WGAN
 from dbx.program.registry import load
-from dbx.tl.mmd import mmd
-from dbx.tl.wgan import wgan
+from dbx.tl import mmd, wgan
 
 QUICK = {"batch_key": "batch", "n_hidden": 8, "n_latent": 3, "max_epochs": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _known():
-    """In the catalogue, whether or not they have their lines there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(CATALOGUE, "mmd", MMD)
-        patch.setitem(CATALOGUE, "wgan", WGAN)
-        yield
 
 
 @pytest.fixture(scope="module")

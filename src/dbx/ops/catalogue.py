@@ -5,11 +5,13 @@ from __future__ import annotations
 from dbx.ops.ambient import RemoveAmbient
 from dbx.ops.cellassign import CellAssign
 from dbx.ops.celltypist import CellTypist
+from dbx.ops.denoise import Denoise
 from dbx.ops.harmony import Harmony
 from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
 from dbx.ops.leiden import Leiden
 from dbx.ops.log1p import Log1p
+from dbx.ops.mmd import MMD
 from dbx.ops.nb_glm import NBGLM
 from dbx.ops.neighbors import Neighbors
 from dbx.ops.normalize_total import NormalizeTotal
@@ -22,6 +24,7 @@ from dbx.ops.solo import Solo
 from dbx.ops.umap import UMAP
 from dbx.ops.vae import VAENormalize
 from dbx.ops.vst import VST
+from dbx.ops.wgan import WGAN
 
 OPERATORS: tuple[type[Operator], ...] = (
     NormalizeTotal,
@@ -43,6 +46,9 @@ OPERATORS: tuple[type[Operator], ...] = (
     CellAssign,
     Solo,
     RemoveAmbient,
+    MMD,
+    WGAN,
+    Denoise,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

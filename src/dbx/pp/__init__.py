@@ -1,5 +1,6 @@
 """Preprocessing: counts to embeddings and neighbours."""
 
+from dbx.pp.denoise import denoise
 from dbx.pp.harmony_integrate import harmony_integrate
 from dbx.pp.highly_variable_genes import highly_variable_genes
 from dbx.pp.log1p import log1p
@@ -12,6 +13,7 @@ from dbx.pp.solo import solo
 from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
+    "denoise",
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",

@@ -5,10 +5,12 @@ from dbx.tl.de import de
 from dbx.tl.harmony import harmony
 from dbx.tl.leiden import leiden
 from dbx.tl.lisi import lisi
+from dbx.tl.mmd import mmd
 from dbx.tl.rank_genes_groups import rank_genes_groups
 from dbx.tl.transfer_labels import transfer_labels
 from dbx.tl.umap import umap
 from dbx.tl.vst import vst
+from dbx.tl.wgan import wgan
 
 __all__ = [
     "annotate",
@@ -16,8 +18,10 @@ __all__ = [
     "harmony",
     "leiden",
     "lisi",
+    "mmd",
     "rank_genes_groups",
     "transfer_labels",
     "umap",
     "vst",
+    "wgan",
 ]
