@@ -63,7 +63,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_streamed_and_resident_serve_the_same_minibatches(counts, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 32 * 30 * 4 * 3)
+    monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 32 * 30 * 3)
     x, codes = KINDS[kind](counts, tmp_path), np.arange(211, dtype=np.int32)
     plan = plan_epoch(np.arange(211), 32, np.random.default_rng(0))
     whole = Minibatches({"x": RowBlocks(x), "codes": codes})

@@ -157,7 +157,7 @@ def test_progress_is_told_each_epoch(data):
     told = []
     train(Line(4), squares, Minibatches(data), Training(epochs=3), progress=lambda *now: told.append(now))
     assert [now[:2] for now in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    assert told[0][2] == "on the device"
+    assert told[0][2] == "data on the device (0 MB)"
     assert all(now[2].startswith("loss ") for now in told[1:])
 
 

@@ -132,7 +132,7 @@ def _pieces(reader, n_rows: int, size: int, edges: np.ndarray | None):
         if stop > held_stop:
             upto = int(edges[np.searchsorted(edges, stop)])
             fresh = reader(slice(held_stop, upto))
-            held = fresh if start == held_stop else stack(held[start - held_start :], fresh)
+            held = fresh if start == held_stop else stack([held[start - held_start :], fresh])
             held_start, held_stop = start, upto
         yield start, stop, held[start - held_start : stop - held_start]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+READ_BYTES = 2**17
+"""What a disk delivers in about the time it takes to begin."""
+
 
 def is_dask(x) -> bool:
     """A dask array."""
@@ -71,3 +74,16 @@ def chunk_edges(x, most_bytes: int) -> np.ndarray | None:
     if not chunks or not is_backed(x) or chunks[0] * x.shape[1] * x.dtype.itemsize > most_bytes:
         return None
     return np.minimum(np.arange(chunks[0], x.shape[0] + chunks[0], chunks[0]), x.shape[0])
+
+
+def rows_read_at_once(x, most_bytes: int) -> tuple[int, int]:
+    """Of an array on disk, how many rows cost about what one read costs anyway, and how many fit ``most_bytes``."""
+    n_rows, n_columns = x.shape
+    stored = x.group["data"] if is_sparse_on_disk(x) else x
+    per_row = max(stored.shape[0] / max(n_rows, 1) if is_sparse_on_disk(x) else n_columns, 1)
+    most = max(int(most_bytes / (per_row * (stored.dtype.itemsize + 4))), 1)
+    if stored.chunks:  # a chunk is read and decompressed whole
+        at_once = stored.chunks[0] / (per_row if is_sparse_on_disk(x) else 1)
+    else:
+        at_once = READ_BYTES / (per_row * stored.dtype.itemsize)
+    return min(int(at_once), most), most

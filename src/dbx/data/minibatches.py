@@ -10,11 +10,14 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.reading import write
 
 RESIDENT_BYTES = 2**30
 """Data up to this size lie on the device as a whole; larger data are streamed."""
 CHUNK_BYTES = 128 * 2**20
 """Memory of one streamed chunk of minibatches."""
+RUN_ROWS = 256
+"""Consecutive rows that larger data keep together until they lie in memory: what a disk reads about as fast as all."""
 
 
 class Plan(NamedTuple):
@@ -24,6 +27,8 @@ class Plan(NamedTuple):
     """Array of shape (n_steps, size), int32: row numbers."""
     weights: np.ndarray
     """Array of shape (n_steps, size), float32: 1, or 0 in a slot that only fills the shape."""
+    n_parts: int = 1
+    """Into how many parts, each of as many steps, the rows were dealt before they were shuffled."""
 
 
 class Chunk(NamedTuple):
@@ -44,52 +49,79 @@ def split_rows(n_rows: int, fraction: float, rng: np.random.Generator) -> tuple[
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def plan_epoch(rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple: int = 1) -> Plan:
+def plan_epoch(
+    rows: np.ndarray,
+    batch_size: int,
+    rng: np.random.Generator | None = None,
+    *,
+    multiple: int = 1,
+    n_parts: int = 1,
+) -> Plan:
     """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled where ``rng`` is given.
 
     Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells, and
     then brought to a ``multiple``. What a minibatch has more slots than rows holds rows of others, with weight 0.
+
+    With several parts, runs of ``RUN_ROWS`` consecutive rows are dealt to them at random, and rows are shuffled within
+    each: a part is a random sample of runs, and reading it takes as many reads as it has runs.
     """
-    n_steps = max(-(-len(rows) // batch_size), 1)
-    size = -(-len(rows) // (n_steps * multiple)) * multiple
-    order = rows if rng is None else rng.permutation(rows)
-    n_fill = n_steps * size - len(rows)
+    n_steps = max(-(-len(rows) // (batch_size * n_parts)), 1)
+    size = -(-len(rows) // (n_steps * n_parts * multiple)) * multiple
+    if rng is not None and n_parts > 1:
+        runs = np.split(rows, np.arange(RUN_ROWS, len(rows), RUN_ROWS))
+        rows = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
+    parts = [
+        _filled(part if rng is None else rng.permutation(part), n_steps, size) for part in np.array_split(rows, n_parts)
+    ]
+    return Plan(*map(np.concatenate, zip(*parts, strict=True)), n_parts)
+
+
+def _filled(order: np.ndarray, n_steps: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and weights of the minibatches that hold these rows, in this order."""
+    n_fill = n_steps * size - len(order)
     fill = n_fill // n_steps + (np.arange(n_steps) >= n_steps - n_fill % n_steps)
     weights = (np.arange(size) < size - fill[:, None]).astype(np.float32)
     plan = np.empty((n_steps, size), np.int32)
     plan[weights == 1] = order
     plan[weights == 0] = np.resize(order, n_fill)
-    return Plan(plan, weights)
+    return plan, weights
 
 
 class Minibatches:
     """Matrices and columns that share their rows, handed to a training loop as minibatches.
 
     Up to ``budget`` bytes the data lie on the device, counts in the narrowest integer type that holds them; beyond that
-    the rows of a few minibatches at a time are read from wherever they lie. Both serve the same minibatches.
+    the rows of a few minibatches at a time are read from wherever they lie. Which rows share a minibatch depends on the
+    size of the data alone (:meth:`plan`), so that every kind of array trains the same parameters.
     """
 
     def __init__(self, columns: Mapping[str, RowBlocks | np.ndarray], *, budget: int = RESIDENT_BYTES):
-        self.columns = dict(columns)
+        # counts are read in the type they travel in
+        self.columns = {
+            name: RowBlocks(x, dtype=narrowest(x)) if isinstance(x, RowBlocks) else x for name, x in columns.items()
+        }
         first = next(iter(self.columns.values()))
         self.n_rows = first.n_rows if isinstance(first, RowBlocks) else len(first)
-        dtypes = {name: narrowest(x) for name, x in self.columns.items() if isinstance(x, RowBlocks)}
-        sizes = [self.columns[name].n_columns * dtype.itemsize for name, dtype in dtypes.items()]
-        self.resident = sum(sizes) * self.n_rows <= budget
-        self._data = {name: self._load(name, dtypes.get(name)) for name in self.columns} if self.resident else {}
-        self._row_bytes = max(sum(x.n_columns * x.dtype.itemsize for x in self._matrices()), 1)
+        matrices = [x for x in self.columns.values() if isinstance(x, RowBlocks)]
+        self._row_bytes = sum(x.n_columns * x.dtype.itemsize for x in matrices)
+        self.resident = self._row_bytes * self.n_rows <= budget
+        self._data = {name: jax.device_put(_whole(x)) for name, x in self.columns.items()} if self.resident else {}
 
-    def _matrices(self) -> list[RowBlocks]:
-        return [x for x in self.columns.values() if isinstance(x, RowBlocks)]
+    @property
+    def placement(self) -> str:
+        """Where the data lie during training, for people."""
+        size = f"{self._row_bytes * self.n_rows / 1e6:,.0f} MB"
+        return f"data on the device ({size})" if self.resident else f"data streamed to the device ({size} each epoch)"
 
-    def _load(self, name: str, dtype):
-        x = self.columns[name]
-        if not isinstance(x, RowBlocks):
-            return jax.device_put(x)
-        whole = np.empty(x.shape, dtype)
-        for start, stop, part in x.parts():
-            whole[start:stop] = part.toarray() if sparse.issparse(part) else part
-        return jax.device_put(whole)
+    def plan(self, rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple=1) -> Plan:
+        """The minibatches of an epoch over some rows; see :func:`plan_epoch`.
+
+        All rows are shuffled at once up to ``RESIDENT_BYTES``, by parts of about ``CHUNK_BYTES`` beyond, whatever the
+        kind of array and wherever it lies.
+        """
+        large = self._row_bytes * self.n_rows > RESIDENT_BYTES
+        n_parts = -(-len(rows) * self._row_bytes // CHUNK_BYTES) if large else 1
+        return plan_epoch(rows, batch_size, rng, multiple=multiple, n_parts=n_parts)
 
     def epoch(self, plan: Plan) -> Iterator[Chunk]:
         """The minibatches of a plan, in its order: all at once where resident, by chunks of a few steps where not."""
@@ -97,7 +129,9 @@ class Minibatches:
         if self.resident:
             yield Chunk(self._data, plan.rows, plan.weights, slice(0, n_steps))
             return
-        at_once = max(CHUNK_BYTES // (size * self._row_bytes), 1)
+        at_once = n_steps // plan.n_parts
+        if plan.n_parts == 1:
+            at_once = max(CHUNK_BYTES // max(size * self._row_bytes, 1), 1)
         for start in range(0, n_steps, at_once):
             steps = slice(start, min(start + at_once, n_steps))
             rows = plan.rows[steps].ravel()
@@ -107,6 +141,15 @@ class Minibatches:
 
 def _read(x, rows: np.ndarray) -> np.ndarray:
     return x.dense(rows) if isinstance(x, RowBlocks) else x[rows]
+
+
+def _whole(x) -> np.ndarray:
+    if not isinstance(x, RowBlocks):
+        return x
+    whole = np.empty(x.shape, x.dtype)
+    for start, stop, part in x.parts():
+        write(part, whole[start:stop])
+    return whole
 
 
 def narrowest(x: RowBlocks) -> np.dtype:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from dbx.data.kinds import canonical, is_backed, is_dask
+from dbx.data.kinds import canonical, is_backed, is_dask, rows_read_at_once
+
+SPAN_BYTES = 32 * 2**20
+"""Memory of what one read from disk brings."""
 
 
 def read(x, index):
@@ -19,8 +22,20 @@ def read(x, index):
         return in_memory(x[index])
     # what lies on disk is read in order and each row once
     ordered, back = np.unique(index, return_inverse=True)
-    part = in_memory(x[ordered])
+    part = in_memory(x[ordered]) if is_dask(x) or len(ordered) == 0 else _spans(x, ordered)
     return part if np.array_equal(ordered, index) else part[back]
+
+
+def _spans(x, rows: np.ndarray):
+    """Rows in rising order from disk: neighbours in one read, with what lies between them where that costs less."""
+    at_once, most = rows_read_at_once(x, SPAN_BYTES)
+    apart = (np.diff(rows) > at_once) | (np.diff(rows // most) > 0)
+    spans = np.split(rows, np.flatnonzero(apart) + 1)
+    return stack([_within(in_memory(x[span[0] : span[-1] + 1]), span - span[0]) for span in spans])
+
+
+def _within(part, rows: np.ndarray):
+    return part if len(rows) == part.shape[0] else part[rows]
 
 
 def read_only(x, index):
@@ -66,6 +81,8 @@ def take_columns(part, columns: np.ndarray):
     return rows
 
 
-def stack(above, below):
+def stack(parts):
     """Rows under rows."""
-    return sparse.vstack([above, below], format="csr") if sparse.issparse(above) else np.concatenate([above, below])
+    if len(parts) == 1:
+        return parts[0]
+    return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)

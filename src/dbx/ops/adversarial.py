@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from dbx.data.minibatches import Minibatches, plan_epoch
+from dbx.data.minibatches import Minibatches
 from dbx.ops.operator import Progress, silent
 from dbx.ops.training import Loss, Training, adam, check_finite, epoch_mean, schedule_values, take_rows
 
@@ -65,7 +65,7 @@ def train_against(
     on = Compiled(graphdef, loss, critic_loss, adam(how.epsilon, how.weight_decay, how.clip_norm), critic_steps)
     carry, history = _start(on, player, judge, rest), []
     for epoch in range(how.epochs):
-        plan = plan_epoch(np.arange(data.n_rows), how.batch_size, rng)
+        plan = data.plan(np.arange(data.n_rows), how.batch_size, rng)
         scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
@@ -73,6 +73,7 @@ def train_against(
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
+            jax.block_until_ready(sums[-2:-1])  # the host reads one chunk ahead, no more
         history.append(epoch_mean(sums, plan.weights.sum()))
         check_finite(history[-1]["loss"] + history[-1]["critic_loss"], epoch, how)
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dbx.data.minibatches import Minibatches, plan_epoch, split_rows
+from dbx.data.minibatches import Minibatches, split_rows
 from dbx.ops.operator import Progress, silent
 
 
@@ -100,9 +100,9 @@ def train(
     everywhere, divided = _shardings()
     carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
     history, best = [], Best(how.patience)
-    progress(0, how.epochs, "on the device" if data.resident else "streamed")
+    progress(0, how.epochs, data.placement)
     for epoch in range(how.epochs):
-        plan = plan_epoch(rows, how.batch_size, rng, multiple=n_devices)
+        plan = data.plan(rows, how.batch_size, rng, multiple=n_devices)
         scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
@@ -110,6 +110,7 @@ def train(
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
+            jax.block_until_ready(sums[-2:-1])  # the host reads one chunk ahead, no more
         history.append(epoch_mean(sums, plan.weights.sum()))
         check_finite(history[-1]["loss"], epoch, how)
         if len(held_out):
@@ -211,9 +212,12 @@ def take_rows(data, rows):
 
 
 def _validate(on: Compiled, variables, data: Minibatches, rows: np.ndarray, how: Training) -> float:
-    plan, end = plan_epoch(rows, how.batch_size), np.array([float(how.epochs)])
+    plan, end = data.plan(rows, how.batch_size), np.array([float(how.epochs)])
     scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
-    sums = [_evaluate(on, variables, part.data, (part.rows, part.weights), scalars) for part in data.epoch(plan)]
+    sums = []
+    for part in data.epoch(plan):
+        sums.append(_evaluate(on, variables, part.data, (part.rows, part.weights), scalars))
+        jax.block_until_ready(sums[-2:-1])
     return float(sum(sums)) / len(rows)
 
 

@@ -41,9 +41,12 @@ def warn(text: str) -> None:
 
 @contextlib.contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """A progress callback for ``fit``: one tqdm line while there is something to show, and only if wanted."""
+    """A progress callback for ``fit``: one tqdm line while there is something to show, and only if wanted.
+
+    What an operator says before it begins is a line of its own at ``info``.
+    """
     wanted = settings.verbosity >= Verbosity.info if settings.progress is None else settings.progress
-    if not wanted:
+    if not wanted and settings.verbosity < Verbosity.info:
         yield silent
         return
     from tqdm.auto import tqdm
@@ -51,6 +54,10 @@ def progress(title: str) -> Iterator[Progress]:
     bar: list[tqdm] = []
 
     def show(done: int, total: int, note: str = "") -> None:
+        if done == 0 and note:
+            info(f"    {note}")
+        if not wanted:
+            return
         if not bar:
             bar.append(tqdm(total=total, desc=title, leave=False))
         bar[0].total = total
