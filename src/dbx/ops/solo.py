@@ -67,6 +67,7 @@ class Solo(Operator):
         "score": Output(),
         "doublet": Output(dtype="bool"),
         "summary": Output(axis="none", dtype=None, view=True),
+        "history": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
 
@@ -126,9 +127,13 @@ class Solo(Operator):
 
     @property
     def summary(self) -> dict[str, np.ndarray]:
-        """Threshold of the calls and the losses of both trainings, arrays of shape (n_epochs,)."""
-        arrays = {"threshold": self.threshold, "vae_loss": self.trace, "classifier_loss": self.classifier_trace}
-        return {name: np.asarray(v[...]) for name, v in arrays.items()}
+        """Threshold of the calls."""
+        return {"threshold": np.asarray(self.threshold[...])}
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Losses of both trainings in each epoch, arrays of shape (max_epochs,) and (classifier_epochs,)."""
+        return {"vae_loss": np.asarray(self.trace[...]), "classifier_loss": np.asarray(self.classifier_trace[...])}
 
     def _train_encoder(self, x, codes, rng, seed, progress) -> np.ndarray:
         n_batches = int(codes.max()) + 1
@@ -140,7 +145,8 @@ class Solo(Operator):
             encode_batch=False,
             n_batches=n_batches,
         )
-        vae.reset(rng, count_profile(x, codes, n_batches), self.n_hidden, by_batch=False)
+        start = count_profile(x, codes, n_batches)
+        vae.reset(rng, start, self.n_hidden, by_batch=False)
         how = Training(
             epochs=self.max_epochs or max(default_epochs(x.n_rows) // 4, 1),
             batch_size=self.batch_size,
@@ -152,7 +158,7 @@ class Solo(Operator):
         data = Minibatches({"x": x, "batch": codes})
         history = train(vae, negative_elbo, data, how, seed=seed, progress=progress)
         self.encoder = vae.encoder
-        return history["loss"]
+        return history["loss"] + np.float32(start.log_factorial)
 
     def _train_classifier(self, features, n_observed, rng, seed, progress) -> np.ndarray:
         simulated = (np.arange(len(features)) >= n_observed).astype(np.float32)

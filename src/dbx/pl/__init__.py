@@ -2,6 +2,7 @@
 
 from dbx.pl.counts import counts
 from dbx.pl.dispersions import dispersions
+from dbx.pl.history import history
 from dbx.pl.ma import ma
 from dbx.pl.program import program
 from dbx.pl.pvalues import pvalue_hist, pvalue_qq
@@ -11,6 +12,7 @@ from dbx.pl.volcano import volcano
 __all__ = [
     "counts",
     "dispersions",
+    "history",
     "ma",
     "program",
     "pvalue_hist",

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dbx.pl.figure import finish
+from dbx.pl.figure import finish, panels
 from dbx.pl.palette import DOWN, INK, looks, tidy
 from dbx.pl.results import Results, read_results
 from dbx.pl.samples import Samples, read_samples
@@ -99,10 +98,14 @@ def counts(
     found = read_results(adata, key, group=group, gene_symbols=gene_symbols)
     samples = read_samples(adata, key, group, layer)
     genes = [gene] if isinstance(gene, str) else list(gene)
+    if not genes:
+        msg = "No gene was named."
+        raise ValueError(msg)
     rows = [_row(adata, name, gene_symbols) for name in genes]
     x = _factor(found.params, samples) if x is None else x
     places, shades = samples.column(x), None if hue is None or hue == x else samples.column(hue)
-    drawn = _axes(ax, len(genes), ncols, 3.4 if _is_number(places) else max(1.2 + 0.75 * places.nunique(), 2.8))
+    width = 3.4 if _is_number(places) else max(1.2 + 0.75 * places.nunique(), 2.8)
+    drawn = panels(ax, len(genes), ncols, (width, 3.2), "gene")
     for i, (place, row) in enumerate(zip(drawn, rows, strict=True)):
         values = _checked(samples.count(row), adata.var_names[row], samples.slot)
         values = values / samples.size_factors if normalized else values
@@ -114,23 +117,6 @@ def counts(
         _legend(drawn[0], hue, outside=ax is None)
     result = finish(drawn[0], "counts", show=show, save=save, return_fig=return_fig)
     return drawn if result is drawn[0] and not isinstance(gene, str) else result
-
-
-def _axes(ax: Axes | None, n: int, ncols: int, width: float) -> list[Axes]:
-    if ax is not None:
-        if n != 1:
-            msg = f"ax is for one gene; there are {n}."
-            raise ValueError(msg)
-        return [ax]
-    if not n:
-        msg = "No gene was named."
-        raise ValueError(msg)
-    columns = min(n, ncols)
-    size = (width * columns + 0.3, 3.2 * -(-n // columns))
-    _, grid = plt.subplots(-(-n // columns), columns, figsize=size, layout="constrained", squeeze=False)
-    for spare in grid.flat[n:]:
-        spare.remove()
-    return list(grid.flat[:n])
 
 
 def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | None) -> None:

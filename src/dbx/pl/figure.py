@@ -14,6 +14,21 @@ def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
+def panels(ax: Axes | None, n: int, ncols: int, size: tuple[float, float], what: str) -> list[Axes]:
+    """The axes given, which must be for one ``what``, or those of a new figure with n of them in rows."""
+    if ax is not None:
+        if n != 1:
+            msg = f"ax is for one {what}; there are {n}."
+            raise ValueError(msg)
+        return [ax]
+    columns, rows = min(n, ncols), -(-n // ncols)
+    figsize = (size[0] * columns + 0.3, size[1] * rows)
+    _, grid = plt.subplots(rows, columns, figsize=figsize, layout="constrained", squeeze=False)
+    for spare in grid.flat[n:]:
+        spare.remove()
+    return list(grid.flat[:n])
+
+
 def finish(
     ax: Axes, name: str, *, show: bool | None, save: bool | str | None, return_fig: bool | None
 ) -> Axes | Figure | None:
@@ -33,9 +48,7 @@ def finish(
         figure.savefig(path, bbox_inches="tight", dpi=150)
     if return_fig:
         return figure
-    if show is None:
-        show = sc.settings.autoshow and not save
-    if show:
+    if sc.settings.autoshow and not save if show is None else show:
         plt.show()
         return None
     return None if save and show is None else ax

@@ -85,7 +85,8 @@ def solo(
     ``obs["predicted_doublet"]``
         Whether a cell is among the expected number of likeliest doublets, bool.
     ``uns["solo" | key_added]``
-        ``params``, and ``summary``: the ``threshold`` of the score, ``vae_loss`` and ``classifier_loss`` by epoch.
+        ``params``; ``summary``, with the ``threshold`` of the score; and ``history``, in nats per cell: ``vae_loss``,
+        array of shape (max_epochs,), and ``classifier_loss``, of shape (classifier_epochs,).
 
     Raises
     ------
@@ -114,6 +115,7 @@ def solo(
             "score": f"obs/{key_added}_score",
             "doublet": "obs/predicted_doublet",
             "summary": f"uns/{key_added}/summary",
+            "history": f"uns/{key_added}/history",
         },
         constants={f"uns/{key_added}/params": {k: v for k, v in params.items() if v is not None}},
         seed=resolve_seed(random_state, rng),

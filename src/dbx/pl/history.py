@@ -1,0 +1,151 @@
+"""How training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dbx.ops.catalogue import CATALOGUE
+from dbx.pl.figure import finish, panels
+from dbx.pl.palette import DOWN, LINE, UP, tidy
+from dbx.program.registry import Registry, load
+from dbx.program.step import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mudata import MuData
+
+HELD_OUT = "validation_"
+"""What the names of curves of held-out cells begin with."""
+WORDS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder's loss"}
+UNITLESS = ("mmd", "distance", "critic_loss")
+
+
+def history(
+    adata: AnnData | MuData,
+    step: str | None = None,
+    *,
+    keys: str | Sequence[str] | None = None,
+    skip: int = 0,
+    title: str | None = None,
+    ncols: int = 4,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the training history of a step that was trained: each term against the epochs.
+
+    Terms are means over the cells in an epoch, in nats per cell where they are likelihoods or divergences. Where cells
+    were held out, their curve is drawn with that of the cells trained on, and the epoch is marked whose parameters were
+    kept, the best on the held-out cells; otherwise those of the last epoch were.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with a program in ``uns["dbx"]``.
+    step
+        Name of the step, as in :func:`dbx.steps`; by default the trained step that ran last.
+    keys
+        One term or several, such as ``"elbo"``; by default all that were followed. Each gets axes of its own.
+    skip
+        First epochs to leave out: their values can be so far off that nothing is seen of the others.
+    title
+        Title of the figure, by default the name of the step.
+    ncols
+        Axes in a row.
+    ax
+        Axes to draw one term on; new ones by default.
+    show
+        Show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``, the axes with ``show=False`` (a list unless ``keys`` is one name), otherwise
+    None.
+
+    Raises
+    ------
+    ValueError
+        No recorded step was trained; there is no such step or term; ``ax`` was given with several terms; ``skip``
+        leaves nothing.
+    """
+    found = _trained_step(load(adata), step)
+    curves = {name: np.asarray(values) for name, values in found.build().history.items()}
+    terms = _terms(curves, keys, found.name)
+    _check_skip(skip, max(map(len, curves.values())))
+    drawn = panels(ax, len(terms), ncols, (3.3, 2.9), "term")
+    for place, term in zip(drawn, terms, strict=True):
+        _draw(place, curves, term, skip)
+    title = found.name if title is None else title
+    if len(drawn) == 1:
+        drawn[0].set_title(title, fontsize=10, pad=6)
+    else:
+        drawn[0].figure.suptitle(title, fontsize=10)
+    result = finish(drawn[0], "history", show=show, save=save, return_fig=return_fig)
+    return drawn if result is drawn[0] and not isinstance(keys, str) else result
+
+
+def _trained_step(registry: Registry, name: str | None) -> Step:
+    """The step of this name, or the one trained last."""
+    trained = [s for s in registry if s.operator in CATALOGUE and "history" in CATALOGUE[s.operator].outputs]
+    if not trained:
+        msg = (
+            "No recorded step was trained: run one first (dbx.pp.vae_normalize, solo or denoise; dbx.tl.mmd, wgan or "
+            "annotate with scanvi or cellassign)."
+        )
+        raise ValueError(msg)
+    if name is None:
+        return max(trained, key=lambda step: step.at)
+    if name not in (step.name for step in trained):
+        what = "was not trained" if name in (step.name for step in registry) else "is not recorded"
+        msg = f"Step {name!r} {what}. Trained steps are: {', '.join(repr(step.name) for step in trained)}."
+        raise ValueError(msg)
+    return registry[name]
+
+
+def _terms(curves: Mapping[str, np.ndarray], keys: str | Sequence[str] | None, step: str) -> list[str]:
+    known = [name for name in curves if not (name.startswith(HELD_OUT) and name.removeprefix(HELD_OUT) in curves)]
+    wanted = known if keys is None else [keys] if isinstance(keys, str) else list(keys)
+    wrong = [name for name in wanted if name not in known]
+    if wrong or not wanted:
+        what = f"There is no {wrong[0]!r} in the history of" if wrong else "No term was named of"
+        msg = f"{what} step {step!r}; it has {', '.join(map(repr, known))}."
+        raise ValueError(msg)
+    return wanted
+
+
+def _check_skip(skip: int, n_epochs: int) -> None:
+    if not 0 <= skip < n_epochs:
+        msg = f"skip={skip} must be a number of epochs from 0 to {n_epochs - 1}: there are {n_epochs}."
+        raise ValueError(msg)
+
+
+def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int) -> None:
+    held_out = curves.get(HELD_OUT + term)
+    for values, colour, label in ((curves[term], DOWN, "training"), (held_out, UP, "held-out cells")):
+        if values is not None:
+            epochs = np.arange(1, len(values) + 1)[skip:]
+            look = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
+            ax.plot(epochs, values[skip:], color=colour, linewidth=1.3, label=label, zorder=2, **look)
+    unit = "" if term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
+    tidy(ax, "epoch", WORDS.get(term, term.replace("_", " ")) + unit, "")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if (kept := _kept_epoch(curves)) is not None and kept > skip:
+        ax.axvline(kept, **LINE, label=f"kept: epoch {kept}")
+    if held_out is not None:
+        ax.legend(frameon=False, fontsize=8)
+
+
+def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
+    """The epoch whose parameters were kept, counted from 1; None where no cells were held out."""
+    judged = curves.get(f"{HELD_OUT}loss")
+    return None if judged is None else int(np.argmin(judged)) + 1

@@ -1,0 +1,157 @@
+"""The plot of training: curves are the recorded histories, whatever step wrote them."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+import dbx
+from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.operator import config_names
+from dbx.pl.history import _draw, history
+
+QUICK = {"max_epochs": 6, "n_hidden": 8}
+NETWORK = {"n_units": 16, "n_latents": 2, "n_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def _trained():
+    adata = dbx.datasets.simulate(120, 40, 2, 2, seed=0, library_size=200)
+    adata.layers["counts"] = adata.X.copy()
+    # a learning rate far too large: the held-out loss is best before the last epoch, whose parameters come back
+    dbx.pp.denoise(adata, max_epochs=8, learning_rate=0.2, patience=8, **NETWORK)
+    dbx.pp.vae_normalize(adata, batch_key="batch", **QUICK)
+    dbx.pp.normalize_total(adata)
+    return adata
+
+
+@pytest.fixture
+def trained(_trained):
+    return _trained.copy()
+
+
+def curves(ax):
+    return {line.get_label(): line.get_data() for line in ax.lines}
+
+
+def test_each_term_is_a_curve_over_the_epochs(trained):
+    drawn = history(trained, show=False)  # the newest trained step, though another step ran since
+    written = trained.uns["vae_normalize"]["history"]
+    assert [ax.get_ylabel() for ax in drawn] == [
+        "ELBO (nats per cell)",
+        "loss (nats per cell)",
+        "reconstruction (nats per cell)",
+        "KL divergence (nats per cell)",
+    ]
+    for ax, term in zip(drawn, ("elbo", "loss", "reconstruction", "kl"), strict=True):
+        assert list(curves(ax)) == ["training"]
+        epochs, values = curves(ax)["training"]
+        np.testing.assert_array_equal(epochs, np.arange(1, 7))
+        np.testing.assert_array_equal(values, written[term])
+        assert ax.get_xlabel() == "epoch"
+    assert drawn[0].figure.get_suptitle() == "vae_normalize"
+
+
+def test_held_out_cells_are_drawn_beside_and_the_kept_epoch_is_marked(trained):
+    written = trained.uns["denoise"]["history"]
+    written["validation_loss"] = written["validation_loss"] - 100  # the program is drawn, not what uns says since
+    (ax,) = history(trained, "denoise", show=False)
+    found = curves(ax)
+    np.testing.assert_array_equal(found["training"][1], written["loss"])
+    held_out = found["held-out cells"][1]
+    np.testing.assert_allclose(held_out, written["validation_loss"] + 100, rtol=1e-5)
+    best = int(np.argmin(held_out)) + 1
+    assert best < len(held_out) == 8
+    np.testing.assert_array_equal(found[f"kept: epoch {best}"][0], [best, best])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "training",
+        "held-out cells",
+        f"kept: epoch {best}",
+    ]
+    assert ax.get_title() == "denoise"
+
+
+def test_training_that_went_on_is_one_curve(trained):
+    before = trained.uns["vae_normalize"]["history"]["elbo"]
+    dbx.rerun(trained, steps=["vae_normalize"], refit="continue", inputs={"X": "layers/counts"})
+    ax = history(trained, keys="elbo", show=False)
+    epochs, values = curves(ax)["training"]
+    np.testing.assert_array_equal(epochs, np.arange(1, 13))
+    np.testing.assert_array_equal(values[:6], before)
+
+
+def test_a_mapped_program_shows_how_its_reference_was_trained(trained):
+    query = trained[:20].copy()
+    query.X, query.uns = query.layers["counts"].copy(), {}
+    dbx.rerun(query, reference=trained, steps=["vae_normalize"])
+    ax, expected = (history(data, keys="kl", show=False) for data in (query, trained))
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), expected.lines[0].get_ydata())
+
+
+def test_two_trainings_of_one_step_have_epochs_of_their_own():
+    adata = dbx.datasets.simulate(90, 30, 2, 2, seed=0, library_size=200)
+    dbx.pp.solo(adata, n_hidden=8, max_epochs=2, classifier_epochs=3)
+    drawn, written = history(adata, show=False), adata.uns["solo"]["history"]
+    for ax, (term, n_epochs) in zip(drawn, {"vae_loss": 2, "classifier_loss": 3}.items(), strict=True):
+        np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(1, n_epochs + 1))
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), written[term])
+    # the whole likelihood of the counts, log x! included, which is never below zero
+    assert (written["vae_loss"] > 0).all()
+    assert adata.uns["solo"]["summary"].keys() == {"threshold"}
+
+
+def test_every_trained_operator_has_a_history():
+    trained = {name for name, operator in CATALOGUE.items() if "max_epochs" in config_names(operator)}
+    assert {"vae_normalize", "solo", "scanvi", "cellassign", "mmd", "wgan", "denoise"} <= trained
+    assert trained == {name for name, operator in CATALOGUE.items() if "history" in operator.outputs}
+
+
+def test_what_is_no_likelihood_has_no_nats():
+    curve = np.ones(2)
+    labels = {}
+    for term in ("distance", "critic_loss", "mmd", "classification"):
+        _draw(ax := plt.subplots()[1], {term: curve}, term, 0)
+        labels[term] = ax.get_ylabel()
+    assert labels == {
+        "distance": "distance",
+        "critic_loss": "critic loss",
+        "mmd": "maximum mean discrepancy",
+        "classification": "classification (nats per cell)",
+    }
+
+
+def test_first_epochs_can_be_left_out_and_terms_chosen(trained):
+    drawn = history(trained, keys=["kl", "elbo"], skip=4, ncols=1, title="mine", show=False)
+    assert [ax.get_ylabel().split()[0] for ax in drawn] == ["KL", "ELBO"]
+    np.testing.assert_array_equal(drawn[1].lines[0].get_xdata(), [5, 6])
+    np.testing.assert_array_equal(drawn[1].lines[0].get_ydata(), trained.uns["vae_normalize"]["history"]["elbo"][4:])
+    assert drawn[0].figure.get_suptitle() == "mine"
+    figure, ax = plt.subplots()
+    assert history(trained, keys="elbo", ax=ax, return_fig=True) is figure
+    assert len(ax.lines) == 1
+
+
+def test_saves(trained, tmp_path):
+    assert history(trained, save=str(tmp_path / "training.png")) is None
+    assert (tmp_path / "training.png").stat().st_size > 1000
+
+
+def test_what_is_not_there_is_said(trained):
+    with pytest.raises(
+        ValueError, match=r"'normalize_total' was not trained\. Trained steps are: 'denoise', 'vae_norm"
+    ):
+        history(trained, "normalize_total")
+    with pytest.raises(ValueError, match=r"'solo' is not recorded\. Trained steps are: 'denoise'"):
+        history(trained, "solo")
+    with pytest.raises(
+        ValueError, match="no 'validation_loss' in the history of step 'vae_normalize'; it has 'elbo', "
+    ):
+        history(trained, keys=["elbo", "validation_loss"])
+    with pytest.raises(ValueError, match="No term was named of step 'vae_normalize'"):
+        history(trained, keys=[])
+    with pytest.raises(ValueError, match="skip=6 must be a number of epochs from 0 to 5"):
+        history(trained, skip=6)
+    with pytest.raises(ValueError, match="ax is for one term; there are 4"):
+        history(trained, ax=plt.subplots()[1])
+    untrained = dbx.datasets.simulate(20, 10, 2, 1, seed=0)
+    with pytest.raises(ValueError, match=r"No recorded step was trained.*vae_normalize"):
+        history(untrained)
