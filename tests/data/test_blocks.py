@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from dbx.data import RowBlocks, blocks, is_backed
+from dbx.data import RowBlocks, blocks, is_backed, reading
 from dbx.data.blocks import block_rows
+from dbx.data.kinds import rows_read_at_once
 
 IN_MEMORY = {
     "numpy": np.asarray,
@@ -261,3 +262,29 @@ def test_wrong_input_is_refused_in_words():
         x.select([-2])
     with pytest.raises(IndexError, match="3 values for 2 columns"):
         x.select(np.array([True, False, True]))
+
+
+def test_scattered_rows_are_read_by_spans(on_disk, monkeypatch):
+    """Rows with short gaps come in one read, far ones apart, and no read takes more rows than memory allows."""
+    seen = []
+    real = reading.in_memory
+    monkeypatch.setattr(reading, "in_memory", lambda part: seen.append(part.shape[0]) or real(part))
+    monkeypatch.setattr(reading, "rows_read_at_once", lambda x, most: (4, 30))
+    x, rows = RowBlocks(on_disk), [44, 0, 1, 5, 20, 28, 31, 31, 43, 10]
+    seen.clear()
+    np.testing.assert_array_equal(x.dense(rows), matrix()[rows])
+    # 0 to 5, 10, 20, 28 and, past the limit of 30, 31, then 43 and 44; a matrix by columns lies in memory
+    assert seen == ([10] if isinstance(x.source, sparse.csr_matrix) else [6, 1, 1, 1, 1, 2])
+
+
+def test_one_read_is_worth_a_chunk_or_so_many_bytes(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        plain = file.create_dataset("plain", (1000, 64), np.float32)
+        chunked = file.create_dataset("chunked", (1000, 64), np.float32, chunks=(50, 64))
+        assert rows_read_at_once(plain, 2**25) == (2**17 // 256, 2**25 // 512)
+        assert rows_read_at_once(chunked, 2**25) == (50, 2**25 // 512)
+        assert rows_read_at_once(chunked, 2**9 * 20) == (20, 20)
+    group = zarr.open_group(tmp_path / "x.zarr", mode="w")
+    ad.io.write_elem(group, "x", sparse.csr_matrix(matrix()), dataset_kwargs={"chunks": (60,)})
+    per_row = np.count_nonzero(matrix()) / 45
+    assert rows_read_at_once(ad.io.sparse_dataset(group["x"]), 2**25)[0] == int(60 / per_row)

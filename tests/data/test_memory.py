@@ -95,3 +95,44 @@ def test_counts_to_components():
         print(peak() - size(adata.X) - size(adata.obsm["X_pca"]))
     """)
     assert extra < ALLOWED
+
+
+def test_training_on_streamed_rows():
+    """Fractions, as float32 larger than what lies on the device as a whole: 1.6 GB dense, streamed by chunks."""
+    extra = extra_memory("""
+        from flax import nnx
+        import jax.numpy as jnp
+        from dbx.data import RowBlocks
+        from dbx.data.minibatches import Minibatches
+        from dbx.ops.training import Training, train
+
+        class Line(nnx.Module):
+            def __init__(self, n_in):
+                self.slope = nnx.Param(jnp.zeros(n_in))
+
+        def squares(model, batch, key):
+            return (batch["x"] @ model.slope[...] - 1) ** 2, {}
+
+        x = counts()
+        x.data *= 0.1
+        data = Minibatches({"x": RowBlocks(x)})
+        assert not data.resident
+        loss = train(Line(x.shape[1]), squares, data, Training(epochs=2, validation=0.1))["validation_loss"]
+        assert loss[1] < 0.5
+        print(peak() - size(x))
+    """)
+    assert extra < ALLOWED
+
+
+def test_a_model_of_counts():
+    """As users call it, on 200,000 x 2,000 counts: they lie on the device as bytes, 400 MB."""
+    extra = extra_memory("""
+        import anndata as ad
+        import dbx
+
+        adata = ad.AnnData(counts())
+        dbx.pp.vae_normalize(adata, likelihood="nb", n_hidden=32, max_epochs=1, normalized_layer=None)
+        assert adata.obsm["X_vae"].shape == (200_000, 10)
+        print(peak() - size(adata.X) - size(adata.obsm["X_vae"]))
+    """)
+    assert extra < ALLOWED

@@ -3,12 +3,16 @@ import os
 import subprocess
 import sys
 
+import anndata as ad
+import dask.array as da
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import zarr
 from flax import nnx
+from scipy import sparse
 
 from dbx.data import RowBlocks
 from dbx.data.minibatches import Minibatches, plan_epoch
@@ -89,6 +93,55 @@ def test_same_seed_same_bits_streamed_or_not(data, monkeypatch):
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, streamed, rtol=1e-5)  # the scan is compiled for another length
     assert np.abs(first - other).max() > 1e-5
+
+
+KINDS = {
+    "csr": lambda x, _: sparse.csr_matrix(x),
+    "csc": lambda x, _: sparse.csc_matrix(x),
+    "int": lambda x, _: x.astype(np.int64),
+    "dask": lambda x, _: da.from_array(x, chunks=(50, 4)),
+    "sparse dask": lambda x, _: da.from_array(x, chunks=(50, 4)).map_blocks(sparse.csr_matrix),
+    "h5ad": lambda x, path: backed(sparse.csr_matrix(x), path),
+    "h5ad csc": lambda x, path: backed(sparse.csc_matrix(x), path),
+    "h5ad dense": lambda x, path: backed(x, path),
+    "zarr": lambda x, path: in_zarr(sparse.csr_matrix(x), path),
+    "zarr dense": lambda x, path: in_zarr(x, path),
+}
+
+
+def backed(x, path):
+    ad.AnnData(x).write(path / "x.h5ad")
+    return ad.read_h5ad(path / "x.h5ad", backed="r").X
+
+
+def in_zarr(x, path):
+    group = zarr.open_group(path / "x.zarr", mode="w")
+    ad.io.write_elem(group, "x", x)
+    return ad.io.sparse_dataset(group["x"]) if sparse.issparse(x) else group["x"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("resident", [True, False])
+def test_every_kind_of_array_trains_the_same_bits(resident, large, tmp_path, monkeypatch):
+    """On the device, streamed, and shuffled by runs as large data are, with rows held out."""
+    monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 16 * 4 * 3)
+    monkeypatch.setattr("dbx.data.minibatches.RUN_ROWS", 8)
+    if large:
+        monkeypatch.setattr("dbx.data.minibatches.RESIDENT_BYTES", 0)
+    rng = np.random.default_rng(0)
+    x = rng.poisson(1.0, (203, 4)).astype(np.float32)
+    y = (x @ [1.0, -2.0, 0.5, 0.0] + rng.normal(size=203)).astype(np.float32)
+    how = Training(epochs=3, batch_size=16, validation=0.1)
+
+    def trained(x):
+        model, data = Line(4), Minibatches({"x": RowBlocks(x), "y": y}, budget=2**30 if resident else 0)
+        history = train(model, noisy, data, how)
+        return np.concatenate([model.slope[...], history["loss"], history["validation_loss"]])
+
+    expected = trained(x)
+    assert np.abs(expected[:4]).min() > 0
+    for kind, wrap in KINDS.items():
+        np.testing.assert_array_equal(trained(wrap(x, tmp_path)), expected, err_msg=kind)
 
 
 def drawn(model, batch, key):
