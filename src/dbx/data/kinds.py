@@ -78,12 +78,14 @@ def chunk_edges(x, most_bytes: int) -> np.ndarray | None:
 
 def rows_read_at_once(x, most_bytes: int) -> tuple[int, int]:
     """Of an array on disk, how many rows cost about what one read costs anyway, and how many fit ``most_bytes``."""
-    n_rows, n_columns = x.shape
-    stored = x.group["data"] if is_sparse_on_disk(x) else x
-    per_row = max(stored.shape[0] / max(n_rows, 1) if is_sparse_on_disk(x) else n_columns, 1)
-    most = max(int(most_bytes / (per_row * (stored.dtype.itemsize + 4))), 1)
-    if stored.chunks:  # a chunk is read and decompressed whole
-        at_once = stored.chunks[0] / (per_row if is_sparse_on_disk(x) else 1)
-    else:
-        at_once = READ_BYTES / (per_row * stored.dtype.itemsize)
+    stored, row_length = x, x.shape[1]
+    if is_sparse_on_disk(x):
+        stored = x.group["data"]
+        row_length = stored.shape[0] / max(x.shape[0], 1)
+    itemsize, row_length = stored.dtype.itemsize, max(row_length, 1)
+    most = max(int(most_bytes / (row_length * (itemsize + 4))), 1)
+    if not stored.chunks:
+        at_once = READ_BYTES / (row_length * itemsize)
+    else:  # a chunk is read and decompressed whole
+        at_once = stored.chunks[0] / (row_length if is_sparse_on_disk(x) else 1)
     return min(int(at_once), most), most

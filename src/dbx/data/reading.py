@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from dbx.data.kinds import canonical, is_backed, is_dask, rows_read_at_once
+from dbx.data.kinds import canonical, is_backed, is_dask, is_sparse_on_disk, rows_read_at_once
 
 SPAN_BYTES = 32 * 2**20
 """Memory of what one read from disk brings."""
@@ -31,7 +31,22 @@ def _spans(x, rows: np.ndarray):
     at_once, most = rows_read_at_once(x, SPAN_BYTES)
     apart = (np.diff(rows) > at_once) | (np.diff(rows // most) > 0)
     spans = np.split(rows, np.flatnonzero(apart) + 1)
-    return stack([_within(in_memory(x[span[0] : span[-1] + 1]), span - span[0]) for span in spans])
+    take = _slices(x)
+    return stack([_within(in_memory(take(span[0], span[-1] + 1)), span - span[0]) for span in spans])
+
+
+def _slices(x):
+    """What reads rows from a start to a stop; anndata looks up versions of packages, for milliseconds, at each."""
+    if not is_sparse_on_disk(x):
+        return lambda start, stop: x[start:stop]
+    data, indices, indptr, n_columns = x.group["data"], x.group["indices"], x.group["indptr"][...], x.shape[1]
+
+    def take(start: int, stop: int) -> sparse.csr_matrix:
+        first, last = indptr[start], indptr[stop]
+        values = (data[first:last], indices[first:last], indptr[start : stop + 1] - first)
+        return sparse.csr_matrix(values, shape=(stop - start, n_columns))
+
+    return take
 
 
 def _within(part, rows: np.ndarray):
