@@ -6,7 +6,7 @@ import zarr
 from scipy import sparse
 
 from dbx.data import RowBlocks
-from dbx.data.minibatches import RUN_ROWS, Minibatches, narrowest, plan_epoch, split_rows
+from dbx.data.minibatches import RUNS, Minibatches, narrowest, plan_epoch, split_rows
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_split_is_a_partition():
     np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(100))
 
 
-@pytest.mark.parametrize(("n", "n_parts"), [(10_000, 4), (10_001, 4), (1027, 3), (300, 2), (40, 5)])
+@pytest.mark.parametrize(("n", "n_parts"), [(100_000, 4), (10_001, 4), (1027, 3), (300, 2), (40, 5)])
 def test_parts_hold_every_row_once_and_whole_runs(n, n_parts):
     rows = np.arange(n) * 3
     plan = plan_epoch(rows, 32, np.random.default_rng(0), n_parts=n_parts, multiple=2)
@@ -60,34 +60,36 @@ def test_parts_hold_every_row_once_and_whole_runs(n, n_parts):
         here = np.sort(rows_of[weights == 1]) // 3
         assert np.isin(rows_of, here * 3).all()  # what only fills needs no further read
         # cut by the ends of the part, a run is in two pieces at most
-        assert np.sum(np.diff(here) > 1) <= len(here) / RUN_ROWS + 2
+        assert np.sum(np.diff(here) > 1) <= len(here) / max(n // (n_parts * RUNS), 1) + 2
 
 
-def test_runs_mix_nearly_as_well_as_rows():
-    """Rows sorted by eight labels, 256 of 1024 runs in a part.
+@pytest.mark.parametrize("n", [2**15, 2**18])
+def test_runs_mix_nearly_as_well_as_rows(n):
+    """Rows sorted by eight labels, 256 of 1024 runs in a part, however many rows a part has.
 
     A label's share in a minibatch of 128 scatters as that of 128 random rows, 1, and of the runs besides, drawn without
     replacement: 128 / 256 x 3 / 4.
     """
-    n, rng = 2**18, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.arange(n) * 8 // n
     shares = []
-    for _ in range(20):
+    for _ in range(2**22 // n):
         plan = plan_epoch(np.arange(n), 128, rng, n_parts=4)
         shares.append((labels[plan.rows][..., None] == np.arange(8)).mean(axis=1))
     assert np.var(np.concatenate(shares), axis=0).mean() / (1 / 8 * 7 / 8 / 128) == pytest.approx(1.375, rel=0.05)
 
 
 def test_rows_of_a_part_are_in_random_order():
-    """Neighbours of a run of 256 are in one minibatch of a part's 16 no more often than chance; epochs differ."""
+    """Neighbours of a run of 8 are in one minibatch of a part's 16 no more often than chance; epochs differ."""
     rng = np.random.default_rng(0)
     plan, other = (plan_epoch(np.arange(8192), 128, rng, n_parts=4) for _ in range(2))
     step = np.empty(8192)
     step[plan.rows] = np.arange(64)[:, None]
-    together = [np.mean(np.diff(step[run : run + 256]) == 0) for run in range(0, 8192, 256)]
-    assert abs(np.mean(together) - 1 / 16) < 0.01
-    assert len({int(plan.rows[i : i + 16].min()) // 256 for i in range(0, 64, 16)}) > 1
-    assert np.mean(plan.rows // 2048 == other.rows // 2048) < 0.6
+    together = np.diff(step.reshape(-1, 8), axis=1) == 0
+    assert abs(together.mean() - 1 / 16) < 0.01
+    moved = np.empty(8192)
+    moved[other.rows] = np.arange(64)[:, None]
+    assert np.mean(step // 16 == moved // 16) == pytest.approx(1 / 4, abs=0.06)
 
 
 def backed(x, tmp_path, kind=sparse.csr_matrix, **how):
@@ -137,7 +139,7 @@ def test_large_data_are_planned_alike_wherever_they_lie(counts, kind, tmp_path, 
     """Beyond ``RESIDENT_BYTES`` by parts, whatever the kind of array and also where a larger budget holds it whole."""
     monkeypatch.setattr("dbx.data.minibatches.RESIDENT_BYTES", 211 * 30 - 1)
     monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 1600)
-    monkeypatch.setattr("dbx.data.minibatches.RUN_ROWS", 5)
+    monkeypatch.setattr("dbx.data.minibatches.RUNS", 10)
     monkeypatch.setattr("dbx.data.kinds.READ_BYTES", 0)
     x = RowBlocks(KINDS[kind](counts, tmp_path))
     plan = Minibatches({"x": RowBlocks(counts)}, budget=0).plan(np.arange(211), 16, np.random.default_rng(0))

@@ -125,7 +125,7 @@ def in_zarr(x, path):
 def test_every_kind_of_array_trains_the_same_bits(resident, large, tmp_path, monkeypatch):
     """On the device, streamed, and shuffled by runs as large data are, with rows held out."""
     monkeypatch.setattr("dbx.data.minibatches.CHUNK_BYTES", 16 * 4 * 3)
-    monkeypatch.setattr("dbx.data.minibatches.RUN_ROWS", 8)
+    monkeypatch.setattr("dbx.data.minibatches.RUNS", 6)
     if large:
         monkeypatch.setattr("dbx.data.minibatches.RESIDENT_BYTES", 0)
     rng = np.random.default_rng(0)

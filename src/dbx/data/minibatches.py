@@ -16,8 +16,8 @@ RESIDENT_BYTES = 2**30
 """Data up to this size lie on the device as a whole; larger data are streamed."""
 CHUNK_BYTES = 128 * 2**20
 """Memory of one streamed chunk of minibatches."""
-RUN_ROWS = 256
-"""Consecutive rows that larger data keep together until they lie in memory: what a disk reads about as fast as all."""
+RUNS = 256
+"""Runs of consecutive rows in a chunk of larger data: few enough for a disk, and enough to be a fair sample."""
 
 
 class Plan(NamedTuple):
@@ -62,13 +62,14 @@ def plan_epoch(
     Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells, and
     then brought to a ``multiple``. What a minibatch has more slots than rows holds rows of others, with weight 0.
 
-    With several parts, runs of ``RUN_ROWS`` consecutive rows are dealt to them at random, and rows are shuffled within
-    each: a part is a random sample of runs, and reading it takes as many reads as it has runs.
+    With several parts, ``RUNS`` runs of consecutive rows are dealt to each at random, and rows are shuffled within it:
+    reading a part takes as many reads as it has runs.
     """
     n_steps = max(-(-len(rows) // (batch_size * n_parts)), 1)
     size = -(-len(rows) // (n_steps * n_parts * multiple)) * multiple
     if rng is not None and n_parts > 1:
-        runs = np.split(rows, np.arange(RUN_ROWS, len(rows), RUN_ROWS))
+        length = max(len(rows) // (n_parts * RUNS), 1)
+        runs = np.split(rows, np.arange(length, len(rows), length))
         rows = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
     parts = [
         _filled(part if rng is None else rng.permutation(part), n_steps, size) for part in np.array_split(rows, n_parts)
