@@ -25,7 +25,7 @@ class Dbx:
             self.fitted, batch_key="batch", likelihood=likelihood, max_epochs=epochs, random_state=seed,
             normalized_layer=None, **sizes,
         )  # fmt: skip
-        self.vae = load(self.fitted)["vae_normalize"].rebuilt().vae
+        self.vae = load(self.fitted)["vae_normalize"].build().vae
 
     def _inputs(self, adata):
         import jax.numpy as jnp

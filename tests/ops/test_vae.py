@@ -16,7 +16,7 @@ from dbx.ops.vae import VAENormalize, default_epochs, warm_up
 from dbx.ops.values import Codes
 
 N_TRAIN, N_GENES, LEVELS = 320, 90, ("x", "y")
-SMALL = {"n_latent": 4, "n_hidden": 32, "batch_size": 64, "max_epochs": 60, "learning_rate": 4e-3}
+SMALL = {"n_latent": 4, "n_hidden": 32, "batch_size": 64, "max_epochs": 60, "validation": 0, "learning_rate": 4e-3}
 
 
 def simulated():
@@ -234,6 +234,25 @@ def test_history_is_the_elbo(data, nb):
     }
     # the last epoch ran with dropout and moving parameters
     assert -history["elbo"][-1] == pytest.approx(negative_elbo(nb, train), rel=0.02)
+
+
+def test_cells_held_out_stop_it_in_time(data):
+    """Without them it learns the cells by heart; with them what is kept is the best epoch's, by the same cells."""
+    config = {"likelihood": "nb", "max_epochs": 200, "n_hidden": 64}
+    to_the_end, stopped = fitted(data, **config), fitted(data, **config, validation=0.15, patience=15)
+    judged = stopped.history["validation_elbo"]
+    assert len(judged) < 150
+    assert len(judged) == np.argmax(judged) + 1 + 15
+    apart = held_out(data)
+    assert negative_elbo(stopped, apart) < negative_elbo(to_the_end, apart) - 2
+    # a further training starts from the best and cannot end worse
+    kept, more = negative_elbo(stopped, apart), rebuild(VAENormalize, stopped.config, state_arrays(stopped))
+    more.fit(**inputs(data, slice(N_TRAIN)), seed=0)
+    history = more.history["validation_elbo"]
+    assert len(history) > len(judged)
+    assert history.max() >= judged.max()
+    if history.max() == judged.max():
+        assert negative_elbo(more, apart) == pytest.approx(kept)
 
 
 def test_gradients_of_the_loss_are_finite_differences(data, rich):

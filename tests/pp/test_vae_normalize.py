@@ -23,7 +23,7 @@ def test_writes_what_it_says(fitted):
     np.testing.assert_allclose(fitted.layers["vae_normalized"].sum(axis=1), 1e4, rtol=1e-4)
     history = fitted.uns["vae_normalize"]["history"]
     assert {name: x.shape for name, x in history.items()} == dict.fromkeys(
-        ("elbo", "loss", "reconstruction", "kl"), (2,)
+        ("elbo", "validation_elbo", "loss", "reconstruction", "kl"), (2,)
     )
     assert fitted.uns["vae_normalize"]["params"] == {"likelihood": "nb", "dispersion": "gene", "batch_key": "batch"}
 
@@ -47,6 +47,8 @@ def test_every_setting_reaches_the_operator(fitted):
         "dispersion": "gene-batch",
         "encode_batch": True,
         "max_epochs": 1,
+        "validation": 0.2,
+        "patience": 3,
         "batch_size": 60,
         "learning_rate": 0.02,
         "target_sum": 500.0,
@@ -93,7 +95,7 @@ def test_covariates_and_going_on(fitted):
     adata = fitted.copy()
     adata.obs["depth"] = np.log(np.asarray(adata.X.sum(axis=1)).ravel())
     given = {"categorical_covariate_keys": ["group"], "continuous_covariate_keys": ["depth"]}
-    vae_normalize(adata, batch_key="batch", likelihood="nb", **given, **QUICK)
+    vae_normalize(adata, batch_key="batch", likelihood="nb", validation=0, **given, **QUICK)
     assert np.abs(adata.layers["vae_normalized"] - fitted.layers["vae_normalized"]).max() > 1e-2
     stored = adata.layers["vae_normalized"].copy()
     dbx.rerun(adata)

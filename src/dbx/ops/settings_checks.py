@@ -10,6 +10,13 @@ def check_at_least(value: int, least: int, name: str) -> None:
         raise ValueError(msg)
 
 
+def check_share(value: float, name: str) -> None:
+    """Refuse what is no share of the cells that may be held out."""
+    if not 0 <= value < 1:
+        msg = f"{name}={value} is the share of the cells that are held out: at least 0 and below 1."
+        raise ValueError(msg)
+
+
 def check_known(value: str, known: tuple[str, ...], name: str) -> None:
     """Refuse a choice that there is not."""
     if value not in known:

@@ -100,6 +100,8 @@ def train(
     everywhere, divided = _shardings()
     carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
     history, best = [], Best(how.patience)
+    if len(held_out):  # what is trained further may have been better than it becomes
+        best.update(_validate(on, carry[:2], data, held_out, how), carry[:2])
     progress(0, how.epochs, data.placement)
     for epoch in range(how.epochs):
         plan = data.plan(rows, how.batch_size, rng, multiple=n_devices)

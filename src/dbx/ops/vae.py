@@ -19,7 +19,7 @@ from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.settings_checks import check_at_least, check_known
+from dbx.ops.settings_checks import check_at_least, check_known, check_share
 from dbx.ops.training import Training, train
 from dbx.ops.values import Codes
 
@@ -62,6 +62,8 @@ class VAENormalize(Operator):
         dispersion: str = "gene",
         encode_batch: bool = False,
         max_epochs: int | None = None,
+        validation: float = 0.1,
+        patience: int | None = 30,
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         target_sum: float = 1e4,
@@ -75,10 +77,13 @@ class VAENormalize(Operator):
         check_known(dispersion, DISPERSIONS, "dispersion")
         for name, value, least in (("n_latent", n_latent, 1), ("n_layers", n_layers, 1), ("batch_size", batch_size, 2)):
             check_at_least(value, least, name)
-        check_at_least(1 if max_epochs is None else max_epochs, 1, "max_epochs")
+        for name, value in (("max_epochs", max_epochs), ("patience", patience)):
+            check_at_least(1 if value is None else value, 1, name)
+        check_share(validation, "validation")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
-        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        self.max_epochs, self.validation, self.patience = max_epochs, validation, patience
+        self.batch_size, self.learning_rate = batch_size, learning_rate
         self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
         self.adapt_epochs = adapt_epochs
         self.n_genes, self.n_batches = n_genes, n_batches
@@ -121,12 +126,14 @@ class VAENormalize(Operator):
             epsilon=0.01,  # this and the weight decay as scVI trains
             weight_decay=1e-6,
             schedules={"kl_weight": warm_up},
+            validation=self.validation,
+            patience=self.patience if self.validation else None,
         )
         data = Minibatches({"x": x, "batch": codes} | ({} if extra is None else {"extra": np.asarray(extra)}))
         history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
-        for name in ("loss", "reconstruction"):
+        for name in {"loss", "reconstruction", "validation_loss"} & history.keys():
             history[name] = history[name] + np.float32(start.log_factorial)
-        epochs = np.array([history[name] for name in HISTORY])
+        epochs = np.array([history[name] for name in self._followed()])
         before = [np.asarray(self.trace[...])] if goes_on else []
         self.trace = Constant(as_float(np.concatenate([*before, epochs], axis=1)))
 
@@ -170,10 +177,16 @@ class VAENormalize(Operator):
     def history(self) -> dict[str, np.ndarray]:
         """Means over the cells in each epoch, arrays of shape (n_epochs,), in nats: ``elbo`` and its terms.
 
-        ``loss`` is what was minimised: reconstruction + weight x divergence, the weight rising with the epochs.
+        ``loss`` is what was minimised: reconstruction + weight x divergence, the weight rising with the epochs. The
+        ``validation_elbo`` is that of the cells that were held out, at their posterior means.
         """
-        trace = dict(zip(HISTORY, np.asarray(self.trace[...]), strict=True))
-        return {"elbo": -trace["reconstruction"] - trace["kl"], **trace}
+        trace = dict(zip(self._followed(), np.asarray(self.trace[...]), strict=True))
+        held_out = {"validation_elbo": -trace.pop("validation_loss")} if self.validation else {}
+        return {"elbo": -trace["reconstruction"] - trace["kl"], **held_out, **trace}
+
+    def _followed(self) -> tuple[str, ...]:
+        """What the engine tells of each epoch, in the order of the rows of ``trace``."""
+        return (*HISTORY, "validation_loss") if self.validation else HISTORY
 
     def _target(self, batch: Codes | None) -> Codes | None:
         if self.transform_batch is None or batch is None:

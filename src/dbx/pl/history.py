@@ -147,5 +147,6 @@ def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int) -> N
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
     """The epoch whose parameters were kept, counted from 1; None where no cells were held out."""
-    judged = curves.get(f"{HELD_OUT}loss")
-    return None if judged is None else int(np.argmin(judged)) + 1
+    losses = {"loss": 1, "elbo": -1}
+    judged = [sign * curves[HELD_OUT + name] for name, sign in losses.items() if HELD_OUT + name in curves]
+    return int(np.argmin(judged[0])) + 1 if judged else None

@@ -29,6 +29,8 @@ def vae_normalize(
     dispersion: Literal["gene", "gene-batch"] = "gene",
     encode_batch: bool = False,
     max_epochs: int | None = None,
+    validation: float = 0.1,
+    patience: int | None = 30,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     key_added: str = "X_vae",
@@ -46,8 +48,9 @@ def vae_normalize(
     The model of Lopez et al. (Nature Methods, 2018): a network encodes a cell's log1p counts as a normal distribution
     of latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
     binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
-    frequencies of each batch, and dispersions by moments), and in that each gene has an intercept for each batch in the
-    last layer. All cells are trained on. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and
+    frequencies of each batch, and dispersions by moments), in that each gene has an intercept for each batch in the
+    last layer, and in that training stops in time: a tenth of the cells is held out, and the parameters of the epoch
+    that was best for them are kept. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and
     Harmony for batches.
 
     New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets columns of its own,
@@ -76,6 +79,10 @@ def vae_normalize(
         Tell the batch to the encoder, too.
     max_epochs
         Passes over the cells; by default 400 up to 20,000 cells and ``400 * 20000 / n_cells`` beyond, as scvi-tools.
+    validation
+        Share of the cells that is held out; with 0 all are trained on, to the last epoch.
+    patience
+        Stop after so many epochs that were not better for the cells held out; None goes through all.
     batch_size
         Most cells in a minibatch.
     learning_rate
@@ -107,7 +114,8 @@ def vae_normalize(
         Denoised expression at the posterior mean, dense array of shape (n_cells, n_genes), float32, not logarithmic.
     ``uns["vae_normalize" | key_added]``
         ``params``, and ``history``: arrays of shape (n_epochs,), in nats per cell: ``elbo``, its terms
-        ``reconstruction`` and ``kl``, and the ``loss``, in which the weight of ``kl`` rises over 400 epochs.
+        ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 400 epochs, and the
+        ``validation_elbo`` of the cells held out.
 
     Raises
     ------
@@ -124,6 +132,8 @@ def vae_normalize(
         dispersion=dispersion,
         encode_batch=encode_batch,
         max_epochs=max_epochs,
+        validation=validation,
+        patience=patience,
         batch_size=batch_size,
         learning_rate=learning_rate,
         target_sum=target_sum,
