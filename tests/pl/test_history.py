@@ -19,7 +19,7 @@ def _trained():
     adata.layers["counts"] = adata.X.copy()
     # a learning rate far too large: the held-out loss is best before the last epoch, whose parameters come back
     dbx.pp.denoise(adata, max_epochs=8, learning_rate=0.2, patience=8, **NETWORK)
-    dbx.pp.vae_normalize(adata, batch_key="batch", **QUICK)
+    dbx.pp.vae_normalize(adata, batch_key="batch", validation=0, **QUICK)
     dbx.pp.normalize_total(adata)
     return adata
 
@@ -155,3 +155,14 @@ def test_what_is_not_there_is_said(trained):
     untrained = dbx.datasets.simulate(20, 10, 2, 1, seed=0)
     with pytest.raises(ValueError, match=r"No recorded step was trained.*vae_normalize"):
         history(untrained)
+
+
+def test_elbo_of_held_out_cells_is_best_where_it_is_highest():
+    adata = dbx.datasets.simulate(120, 40, 2, 2, seed=0, library_size=200)
+    dbx.pp.vae_normalize(adata, batch_key="batch", learning_rate=0.3, n_hidden=8, max_epochs=8, patience=None)
+    ax = history(adata, keys="elbo", show=False)
+    values = adata.uns["vae_normalize"]["history"]["validation_elbo"]
+    np.testing.assert_array_equal(curves(ax)["held-out cells"][1], values)
+    best = int(np.argmax(values)) + 1
+    assert best < len(values)
+    assert f"kept: epoch {best}" in curves(ax)
