@@ -19,16 +19,31 @@ HOW = {
     "highly_variable_genes_v3": "flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept",
     "scale": "the reference's means and standard deviations",
     "pca": "the reference's means and loadings",
-    "vae_normalize": "the trained networks, at the posterior mean",
+    "vae_normalize": "the trained networks, at the posterior mean; a new batch is fitted and recorded so",
     "harmony": "the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so",
     "neighbors": "its nearest reference cells, with weights of the same kernel",
     "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
     "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
     "rank_genes_groups": "a test of the reference's cells",
+    "celltypist": "`method='celltypist'`: the coefficients; fitted cells around it, or in its cluster, vote",
+    "scanvi": "`method='scanvi'`: the trained networks, at the posterior mean; labels it has are not used",
+    "cellassign": "`method='cellassign'`: the rates of the markers and the shares of the types",
+    "solo": "the trained networks, the simulated doublets of the fit, and the stored threshold",
+    "remove_ambient": "the profiles and the common share; its own share is fitted from its own counts",
+    "mmd": "the trained encoder, which needs no batch",
+    "wgan": "the trained encoder, which needs no batch",
+    "denoise": "the trained network",
     "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
+    "vst": "its size factor, from the reference's genes; the reference's transformation",
 }
 
-CALLS = {"highly_variable_genes_v3": "pp.highly_variable_genes", "nb_glm": "tl.de"}
+CALLS = {
+    "highly_variable_genes_v3": "pp.highly_variable_genes",
+    "nb_glm": "tl.de",
+    "celltypist": "tl.annotate",
+    "scanvi": "tl.annotate",
+    "cellassign": "tl.annotate",
+}
 SPARSE = {"scale": "with `zero_center=False`"}
 
 
