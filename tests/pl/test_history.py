@@ -159,7 +159,8 @@ def test_what_is_not_there_is_said(trained):
 
 def test_elbo_of_held_out_cells_is_best_where_it_is_highest():
     adata = dbx.datasets.simulate(120, 40, 2, 2, seed=0, library_size=200)
-    dbx.pp.vae_normalize(adata, batch_key="batch", learning_rate=0.3, n_hidden=8, max_epochs=8, patience=None)
+    settings = {"learning_rate": 0.03, "n_hidden": 32, "max_epochs": 40, "patience": None}
+    dbx.pp.vae_normalize(adata, batch_key="batch", **settings)
     ax = history(adata, keys="elbo", show=False)
     values = adata.uns["vae_normalize"]["history"]["validation_elbo"]
     np.testing.assert_array_equal(curves(ax)["held-out cells"][1], values)
