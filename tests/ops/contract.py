@@ -33,7 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "celltypist": {"vote": "neighbors", "top_genes": 20, "n_copies": 1},
     "scanvi": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "label_epochs": 2},
     "cellassign": {"classes": ("a", "b"), "markers": ((0, 1, 2), (3, 4, 5)), "max_epochs": 3},
-    "solo": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "classifier_epochs": 2},
+    "solo": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "classifier_epochs": 2, "n_draws": 1},
     "mmd": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "wgan": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "denoise": {"n_units": 8, "n_latents": 2, "max_epochs": 3},

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.doublet_features import neighbour_shares, simulate_doublets
-from dbx.ops.solo import Solo, prior_shift
+from dbx.ops.solo import Solo, draw_sizes, prior_shift
 from dbx.ops.state import rebuild, state_arrays
 from dbx.ops.values import Codes
 
@@ -70,6 +70,32 @@ def test_prior_shift_gives_the_mean():
         assert expit(logit + prior_shift(logit, rate)).mean() == pytest.approx(rate, rel=1e-6)
 
 
+def test_odds_are_the_mean_over_draws_and_heads_by_hand(data, fitted):
+    a = {name: np.asarray(array, np.float64) for name, (_, array) in state_arrays(fitted).items()}
+    assert a["draws.anchors"].shape[:2] == (5, 1500)
+    assert len({row.tobytes() for row in a["draws.anchors"][:, 500:].reshape(-1, a["draws.anchors"].shape[2])}) > 4500
+    places = np.asarray(fitted.places(jnp.asarray(data["counts"])))
+    found = []
+    for i in range(5):
+        anchors, label = (jnp.asarray(a[f"draws.{name}"][i], jnp.float32) for name in ("anchors", "simulated"))
+        shares = [neighbour_shares(places[:, at], anchors[:, at], label) for at in (slice(0, 4), slice(4, -1))]
+        x = (np.concatenate([places, *shares], axis=1) - a["draws.centre"][i]) / a["draws.spread"][i]
+        of = {name.removeprefix("draws.heads."): array[i] for name, array in a.items() if "draws.heads." in name}
+        hidden = x @ of["hidden.layers.0.linear.kernel"] - of["hidden.layers.0.norm.mean"]
+        hidden = hidden / np.sqrt(of["hidden.layers.0.norm.variance"] + 1e-3) * of["hidden.layers.0.norm.scale"]
+        hidden = np.maximum(hidden + of["hidden.layers.0.norm.offset"], 0)
+        found += [hidden @ of["out.kernel"] + of["out.bias"], x @ of["linear.kernel"] + of["linear.bias"]]
+    expected = expit(np.mean(found, axis=0)[:, 0] + a["shift"])
+    np.testing.assert_allclose(outputs(fitted, data["counts"])["score"], expected, rtol=2e-3, atol=1e-5)
+
+
+def test_draws_of_a_bounded_number_of_doublets():
+    assert draw_sizes(5, 3_834) == [3_834] * 5
+    assert draw_sizes(5, 20_000) == [20_000] * 2
+    assert draw_sizes(5, 400_000) == [50_000]
+    assert draw_sizes(3, 2) == [20] * 3
+
+
 def test_doublets_are_sums_within_a_batch():
     marks = np.diag(np.ones(12, np.float32))
     codes = np.array([0, 1, 2] * 4)
@@ -104,7 +130,7 @@ def test_batches_are_taken_and_seeds_repeat(data):
     given = {"x": RowBlocks(data["counts"]), "batch": Codes(data["batch"].astype(np.int32), ("a", "b"))}
     runs = []
     for seed in (3, 3, 4):
-        operator = Solo(**{**SMALL, "max_epochs": 2, "classifier_epochs": 2})
+        operator = Solo(**{**SMALL, "max_epochs": 2, "classifier_epochs": 2, "n_draws": 1})
         operator.fit(**given, seed=seed)
         runs.append(outputs(operator, data["counts"])["score"])
     np.testing.assert_array_equal(runs[0], runs[1])
@@ -116,5 +142,7 @@ def test_wrong_settings_are_told_in_words():
         Solo(expected_doublet_rate=1.5)
     with pytest.raises(ValueError, match="sim_doublet_ratio=0 must be above 0"):
         Solo(sim_doublet_ratio=0)
+    with pytest.raises(ValueError, match="n_draws=0 must be at least 1"):
+        Solo(n_draws=0)
     with pytest.raises(ValueError, match="have no counts"):
         Solo().fit(x=RowBlocks(np.zeros((10, 4), np.float32)))

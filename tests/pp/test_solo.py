@@ -4,7 +4,7 @@ import pytest
 import dbx
 from dbx.pp.solo import solo
 
-QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2, "classifier_epochs": 2}
+QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2, "classifier_epochs": 2, "n_draws": 1}
 
 
 @pytest.fixture(scope="module")

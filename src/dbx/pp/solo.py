@@ -20,11 +20,12 @@ def solo(
     batch_key: str | None = None,
     expected_doublet_rate: float = 0.05,
     sim_doublet_ratio: float = 2.0,
+    n_draws: int = 5,
     likelihood: Literal["nb", "zinb", "poisson"] = "nb",
     n_latent: int = 10,
     n_hidden: int = 128,
     max_epochs: int | None = None,
-    classifier_epochs: int = 10,
+    classifier_epochs: int = 20,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     key_added: str = "solo",
@@ -39,9 +40,11 @@ def solo(
     are simulated as sums of two random cells' counts, and a network learns to tell their latent coordinates from those
     of observed cells. Beside these it is told a cell's total, the leading components of its log-normalised counts, and
     the share of simulated doublets among its neighbours in both spaces, as Scrublet looks at it (Wolock et al., Cell
-    Systems, 2019). Its odds, learnt on classes of equal weight, are then shifted so that the probabilities average to
-    ``expected_doublet_rate``, and as many cells are called as are expected. Doublets of two cells of one kind differ in
-    their total alone and are mostly missed. The hard counterparts are scvi-tools' SOLO and Scrublet.
+    Systems, 2019). One draw's luck moves the ranks of a few thousand cells: there are several draws of doublets, each
+    with a network and a linear model of its own, and their log-odds are averaged. Learnt on classes of equal weight,
+    these are then shifted so that the probabilities average to ``expected_doublet_rate``, and as many cells are called
+    as are expected. Doublets of two cells of one kind differ in their total alone and are mostly missed. The hard
+    counterparts are scvi-tools' SOLO and Scrublet.
 
     New cells (``dbx.rerun``) pass through the frozen networks and are held against the stored threshold.
 
@@ -56,7 +59,9 @@ def solo(
     expected_doublet_rate
         Share of doublets among the cells; about 0.008 for each 1,000 cells loaded in a lane of 10x Genomics' droplets.
     sim_doublet_ratio
-        Simulated doublets for each cell (at most 50,000 in all).
+        Simulated doublets for each cell in a draw.
+    n_draws
+        Draws of doublets, each with a classifier of its own; fewer where all would be more than 50,000 doublets.
     likelihood
         Distribution of the counts in the autoencoder.
     n_latent, n_hidden
@@ -64,7 +69,7 @@ def solo(
     max_epochs
         Passes over the cells in training the autoencoder; by default a quarter of those of ``vae_normalize``.
     classifier_epochs
-        Passes over cells and doublets in training the classifier.
+        Passes over cells and doublets in training each classifier.
     batch_size, learning_rate
         Most cells in a minibatch, and step size of Adam, of both.
     key_added
@@ -98,6 +103,7 @@ def solo(
     operator = Solo(
         expected_doublet_rate=expected_doublet_rate,
         sim_doublet_ratio=sim_doublet_ratio,
+        n_draws=n_draws,
         likelihood=likelihood,
         n_latent=n_latent,
         n_hidden=n_hidden,
