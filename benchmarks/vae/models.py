@@ -15,12 +15,12 @@ Decoded = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 class Dbx:
     """``dbx.pp.vae_normalize``, trained on some cells and applied to all."""
 
-    def __init__(self, adata, *, likelihood: str, epochs: int, seed: int):
+    def __init__(self, adata, *, likelihood: str, epochs: int, seed: int, validation: float = 0.1):
         import dbx
         from dbx.program.registry import load
 
         self.fitted = adata.copy()
-        sizes = {"n_hidden": N_HIDDEN, "n_latent": N_LATENT, "batch_size": BATCH_SIZE}
+        sizes = {"n_hidden": N_HIDDEN, "n_latent": N_LATENT, "batch_size": BATCH_SIZE, "validation": validation}
         dbx.pp.vae_normalize(
             self.fitted, batch_key="batch", likelihood=likelihood, max_epochs=epochs, random_state=seed,
             normalized_layer=None, **sizes,
@@ -58,7 +58,7 @@ class Dbx:
 class Scvi:
     """``scvi.model.SCVI`` with the library size observed, as it is by default."""
 
-    def __init__(self, adata, *, likelihood: str, epochs: int, seed: int):
+    def __init__(self, adata, *, likelihood: str, epochs: int, seed: int, validation: float = 0.0):
         import scvi
 
         scvi.settings.seed, scvi.settings.verbosity = seed, 40
@@ -68,7 +68,11 @@ class Scvi:
             self.fitted, n_hidden=N_HIDDEN, n_latent=N_LATENT, n_layers=1, gene_likelihood=likelihood
         )
         self.model.train(
-            max_epochs=epochs, batch_size=BATCH_SIZE, train_size=1.0, accelerator="cpu", enable_progress_bar=False
+            max_epochs=epochs,
+            batch_size=BATCH_SIZE,
+            train_size=1 - validation,
+            accelerator="cpu",
+            enable_progress_bar=False,
         )
 
     def latent(self, adata) -> np.ndarray:

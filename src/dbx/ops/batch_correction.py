@@ -86,7 +86,7 @@ class BatchCorrection(Operator):
         history = self._train(Minibatches(columns), how, rng, seed, progress)
         self.autoencoder.settle(x)
         for name in ("loss", "reconstruction"):
-            history[name] = history[name] + np.float32(start.log_factorial)
+            history[name] = history[name] + start.log_factorial.mean()
         self.trace = Constant(as_float([history[name] for name in self.followed]))
 
     def _train(self, data: Minibatches, how: Training, rng: np.random.Generator, seed: int, progress: Progress):

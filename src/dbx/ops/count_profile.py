@@ -19,8 +19,8 @@ class Profile(NamedTuple):
     """Array of shape (n_batches, n_genes), float64: share of each gene in the counts of a batch, never zero."""
     theta: np.ndarray
     """Array of shape (n_genes,), float64: inverse dispersion by moments, within ``THETA_RANGE``."""
-    log_factorial: float
-    """Mean over cells of the sum of ``log x!``: what the likelihood of every model has in common."""
+    log_factorial: np.ndarray
+    """Array of shape (n_cells,), float32: the sum of ``log x!``, what the likelihood of every model has in common."""
 
 
 def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocount: float = 0.1) -> Profile:
@@ -32,7 +32,8 @@ def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocoun
         There are cells without counts: no model of proportions can say anything about them.
     """
     sums = squares = products = np.zeros((n_batches, x.n_columns))
-    total, total_squared, log_factorial = np.zeros(n_batches), np.zeros(n_batches), 0.0
+    total, total_squared = np.zeros(n_batches), np.zeros(n_batches)
+    log_factorial = np.empty(x.n_rows, np.float32)
     for start, stop, part in x.parts():
         part = sparse.csr_matrix(part, dtype=np.float64)
         size = np.asarray(part.sum(axis=1)).ravel()
@@ -44,20 +45,22 @@ def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocoun
         squares = squares + (in_batch @ part.power(2)).toarray()
         products = products + (in_batch @ sparse.diags(size) @ part).toarray()
         total, total_squared = total + in_batch @ size, total_squared + in_batch @ size**2
-        log_factorial += _log_factorials(part.data)
+        log_factorial[start:stop] = _log_factorials(part)
     frequency = sums + pseudocount
     frequency /= frequency.sum(axis=1, keepdims=True)
     expected = (frequency**2 * total_squared[:, None]).sum(axis=0)
     residual = (squares - 2 * frequency * products).sum(axis=0) + expected
     excess = residual - (frequency * total[:, None]).sum(axis=0)
     theta = np.clip(expected / np.maximum(excess, expected / THETA_RANGE[1]), *THETA_RANGE)
-    return Profile(frequency, theta, log_factorial / x.n_rows)
+    return Profile(frequency, theta, log_factorial)
 
 
-def _log_factorials(values: np.ndarray) -> float:
+def _log_factorials(counts: sparse.csr_matrix) -> np.ndarray:
     from scipy.special import gammaln
 
-    return float(gammaln(values[values > 1] + 1).sum())
+    of_entries = counts.copy()
+    of_entries.data = np.where(counts.data > 1, gammaln(counts.data + 1), 0)
+    return np.asarray(of_entries.sum(axis=1)).ravel()
 
 
 def _check_sizes(size: np.ndarray, start: int) -> None:

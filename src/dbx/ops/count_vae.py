@@ -147,6 +147,10 @@ class CountVAE(nnx.Module):
 
 
 def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):
-    """The objective of each cell, for :func:`dbx.ops.training.train`."""
+    """The objective of each cell, for :func:`dbx.ops.training.train`; in validation the evidence lower bound itself."""
     reconstruction, divergence = model.elbo_terms(batch["x"], batch["batch"], key, extra=batch.get("extra"))
-    return reconstruction + kl_weight * divergence, {"reconstruction": reconstruction, "kl": divergence}
+    reconstruction = reconstruction + batch.get("log_factorial", 0)
+    return reconstruction + (1 if key is None else kl_weight) * divergence, {
+        "reconstruction": reconstruction,
+        "kl": divergence,
+    }

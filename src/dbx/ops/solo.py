@@ -131,7 +131,7 @@ class Solo(Operator):
         data = Minibatches({"x": x, "batch": codes})
         history = train(vae, negative_elbo, data, how, seed=seed, progress=progress)
         self.encoder = vae.encoder
-        return history["loss"] + np.float32(start.log_factorial)
+        return history["loss"] + start.log_factorial.mean()
 
     def _train_classifiers(self, observed, x, codes, rng, seed, progress) -> np.ndarray:
         how = Training(

@@ -26,7 +26,8 @@ from dbx.ops.values import Codes
 LIKELIHOODS = ("zinb", "nb", "poisson")
 DISPERSIONS = ("gene", "gene-batch")
 DROPOUT = 0.1
-WARM_UP_EPOCHS = 400
+WARM_UP_EPOCHS = 1000
+"""Longer than scVI's 400: with more weight cells of few counts, whatever they are, are drawn together to the middle."""
 HISTORY = ("loss", "reconstruction", "kl")
 
 
@@ -119,20 +120,20 @@ class VAENormalize(Operator):
         if not goes_on:
             by_batch, n_extra = self.dispersion == "gene-batch", 0 if extra is None else extra.shape[1]
             self.vae.reset(np.random.default_rng(seed), start, self.n_hidden, by_batch=by_batch, n_extra=n_extra)
+        n_done = self.trace.shape[1] if goes_on else 0
         how = Training(
             epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             epsilon=0.01,  # this and the weight decay as scVI trains
             weight_decay=1e-6,
-            schedules={"kl_weight": warm_up},
+            schedules={"kl_weight": lambda now: warm_up(n_done + now)},
             validation=self.validation,
             patience=self.patience if self.validation else None,
         )
-        data = Minibatches({"x": x, "batch": codes} | ({} if extra is None else {"extra": np.asarray(extra)}))
+        columns = {"x": x, "batch": codes, "log_factorial": start.log_factorial}
+        data = Minibatches(columns | ({} if extra is None else {"extra": np.asarray(extra)}))
         history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
-        for name in {"loss", "reconstruction", "validation_loss"} & history.keys():
-            history[name] = history[name] + np.float32(start.log_factorial)
         epochs = np.array([history[name] for name in self._followed()])
         before = [np.asarray(self.trace[...])] if goes_on else []
         self.trace = Constant(as_float(np.concatenate([*before, epochs], axis=1)))

@@ -49,9 +49,9 @@ def vae_normalize(
     of latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
     binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
     frequencies of each batch, and dispersions by moments), in that each gene has an intercept for each batch in the
-    last layer, and in that training stops in time: a tenth of the cells is held out, and the parameters of the epoch
-    that was best for them are kept. The hard counterparts are ``normalize_total``, ``log1p`` and ``pca``, and
-    Harmony for batches.
+    last layer, that the divergence from the prior gains weight more slowly, and that training stops in time: a tenth of
+    the cells is held out, and the parameters of the epoch that was best for them are kept. The hard counterparts are
+    ``normalize_total``, ``log1p`` and ``pca``, and Harmony for batches.
 
     New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets columns of its own,
     which are trained with all else frozen (scArches: Lotfollahi et al., Nature Biotechnology, 2022); with
@@ -114,7 +114,7 @@ def vae_normalize(
         Denoised expression at the posterior mean, dense array of shape (n_cells, n_genes), float32, not logarithmic.
     ``uns["vae_normalize" | key_added]``
         ``params``, and ``history``: arrays of shape (n_epochs,), in nats per cell: ``elbo``, its terms
-        ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 400 epochs, and the
+        ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 1000 epochs, and the
         ``validation_elbo`` of the cells held out.
 
     Raises
