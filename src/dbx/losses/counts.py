@@ -92,10 +92,35 @@ def _negative_binomial_jvp(primals, tangents):
 negative_binomial_kernel.defjvp(_negative_binomial_jvp, symbolic_zeros=True)
 
 
+@jax.custom_jvp
 def zero_inflated_kernel(x, log_mean, theta, logits):
     """:func:`zero_inflated_negative_binomial` without ``-log x!``."""
     counts = negative_binomial_kernel(x, log_mean, theta)
-    return jnp.where(x == 0, jnp.logaddexp(logits, counts), counts) - jax.nn.softplus(logits)
+    either, _ = _log_add(logits, counts)
+    return jnp.where(x == 0, either, counts) - _log_add(logits, 0)[0]
+
+
+def _zero_inflated_jvp(primals, tangents):
+    x, log_mean, theta, logits = primals
+    *of_counts, dlogits = tangents
+    counts, slope = _negative_binomial_jvp((x, log_mean, theta), of_counts)
+    (either, inflated), (total, chance) = _log_add(logits, counts), _log_add(logits, 0)
+    value = jnp.where(x == 0, either, counts) - total
+    slope = jnp.where(x == 0, 1 - inflated, 1) * slope
+    if not _is_zero(dlogits):
+        slope = slope + (jnp.where(x == 0, inflated, 0) - chance) * dlogits
+    return value, slope
+
+
+zero_inflated_kernel.defjvp(_zero_inflated_jvp, symbolic_zeros=True)
+
+
+def _log_add(a, b):
+    """``log(exp a + exp b)``, and the share of ``exp a`` in that sum: a single exponential for both."""
+    is_more = a >= b
+    smaller = jnp.exp(jnp.where(is_more, b - a, a - b))
+    share = jnp.where(is_more, 1, smaller) / (1 + smaller)
+    return jnp.where(is_more, a, b) + jnp.log1p(smaller), share
 
 
 def _normalised(kernel, x):
