@@ -33,6 +33,10 @@ class Dbx:
         codes = self.fitted.obs["batch"].cat.categories.get_indexer(adata.obs["batch"])
         return jnp.asarray(adata.X.toarray()), jnp.asarray(codes)
 
+    def result(self) -> np.ndarray:
+        """Latent coordinates of the cells trained on."""
+        return self.fitted.obsm["X_vae"]
+
     def latent(self, adata) -> np.ndarray:
         return np.asarray(self.vae.posterior(*self._inputs(adata))[0])
 
@@ -74,6 +78,10 @@ class Scvi:
             accelerator="cpu",
             enable_progress_bar=False,
         )
+
+    def result(self) -> np.ndarray:
+        """Latent coordinates of the cells trained on."""
+        return self.model.get_latent_representation()
 
     def latent(self, adata) -> np.ndarray:
         return self.model.get_latent_representation(adata.copy())

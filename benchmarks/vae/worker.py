@@ -25,7 +25,7 @@ warnings.simplefilter("ignore")
 def speed(train, adata, epochs: int) -> dict[str, float]:
     """From the start of the process to latent coordinates, then an epoch when everything is compiled."""
     before = peak()
-    train(adata, epochs=epochs, validation=0.0).latent(adata)
+    train(adata, epochs=epochs, validation=0.0).result()
     first, memory = time.perf_counter() - STARTED, peak()
     seconds, few = {}, max(epochs // 10, 2)
     for n in (few, 3 * few):
