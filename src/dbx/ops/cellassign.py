@@ -12,10 +12,11 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
-from dbx.ops.labels import UNASSIGNED, check_share, conclusion
+from dbx.ops.labels import UNASSIGNED, conclusion
 from dbx.ops.marker_model import MarkerModel, negative_log_marginal
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.settings_checks import check_share
 from dbx.ops.training import Training, train
 from dbx.ops.vae import default_epochs
 from dbx.ops.values import Codes

@@ -12,11 +12,12 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.labels import check_share, conclusion, known_labels, sample_labelled
+from dbx.ops.labels import conclusion, known_labels, sample_labelled
 from dbx.ops.mlp import as_float
 from dbx.ops.multinomial import fit_multinomial, standardise
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.profile_scores import Profiles
+from dbx.ops.settings_checks import check_share
 from dbx.ops.thinning import thinned
 from dbx.ops.values import Codes, Graph
 from dbx.ops.vote import neighbours_vote

@@ -53,10 +53,3 @@ def conclusion(shares, classes: tuple[str, ...], min_confidence: float) -> dict[
     confidence = shares.max(axis=1)
     best = jnp.where(confidence >= min_confidence, shares.argmax(axis=1), len(classes))
     return {"labels": Codes(best.astype(jnp.int32), (*classes, UNASSIGNED)), "confidence": confidence}
-
-
-def check_share(value: float, name: str) -> None:
-    """A setting that is a share."""
-    if not 0 <= value <= 1:
-        msg = f"{name}={value} is no share: it must lie between 0 and 1."
-        raise ValueError(msg)

@@ -13,11 +13,11 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
-from dbx.ops.labels import check_share, conclusion, known_labels, sample_labelled
+from dbx.ops.labels import conclusion, known_labels, sample_labelled
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.semi_supervised import LabelledVAE, semi_supervised
-from dbx.ops.settings_checks import check_known
+from dbx.ops.settings_checks import check_known, check_share
 from dbx.ops.thinning import thinned
 from dbx.ops.training import Training, train
 from dbx.ops.vae import DROPOUT, LIKELIHOODS, default_epochs

@@ -10,7 +10,7 @@ def check_at_least(value: int, least: int, name: str) -> None:
         raise ValueError(msg)
 
 
-def check_share(value: float, name: str) -> None:
+def check_held_out(value: float, name: str) -> None:
     """Refuse what is no share of the cells that may be held out."""
     if not 0 <= value < 1:
         msg = f"{name}={value} is the share of the cells that are held out: at least 0 and below 1."
@@ -21,4 +21,11 @@ def check_known(value: str, known: tuple[str, ...], name: str) -> None:
     """Refuse a choice that there is not."""
     if value not in known:
         msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
+        raise ValueError(msg)
+
+
+def check_share(value: float, name: str) -> None:
+    """A setting that is a share."""
+    if not 0 <= value <= 1:
+        msg = f"{name}={value} is no share: it must lie between 0 and 1."
         raise ValueError(msg)

@@ -19,7 +19,7 @@ from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.settings_checks import check_at_least, check_known, check_share
+from dbx.ops.settings_checks import check_at_least, check_held_out, check_known
 from dbx.ops.training import Training, train
 from dbx.ops.values import Codes
 
@@ -80,7 +80,7 @@ class VAENormalize(Operator):
             check_at_least(value, least, name)
         for name, value in (("max_epochs", max_epochs), ("patience", patience)):
             check_at_least(1 if value is None else value, 1, name)
-        check_share(validation, "validation")
+        check_held_out(validation, "validation")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
         self.max_epochs, self.validation, self.patience = max_epochs, validation, patience
