@@ -1,0 +1,178 @@
+"""The model behind `simulate`: what counts are drawn from, and the draws."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit
+
+CELLS_PER_DRAW = 256
+"""Cells that share a random stream; fixed, so that the counts depend on the seed alone."""
+
+GENES, CELLS, COUNTS, OUTLIERS, LEVELS = range(5)
+"""Streams of a seed. What is switched on draws from a stream of its own and leaves the rest of the truth as it is."""
+
+
+class Variation:
+    """The biological coefficient of variation of every gene, at any expected count."""
+
+    def __init__(self, dispersion: float, trend: float, scatter: np.ndarray):
+        self.dispersion = dispersion * scatter
+        """Array of shape (n_genes,): its square at high counts."""
+        self.trend = trend * np.sqrt(scatter)
+        """Array of shape (n_genes,): what is added at an expected count of 1."""
+
+    def scatter(self, rate: np.ndarray, rng: np.random.Generator) -> None:
+        """Draw the cells' own means around the expected counts, an array of shape (n_cells, n_genes), in place."""
+        trended = self.trend.any()
+        varies = slice(None) if trended else self.dispersion > 0
+        shape = 1 / (self._at(rate) ** 2 if trended else self.dispersion[varies])
+        rate[:, varies] *= rng.standard_gamma(shape, (len(rate), shape.shape[-1])) / shape
+
+    def _at(self, rate: np.ndarray) -> np.ndarray:
+        root = np.sqrt(np.maximum(rate, 1e-300))  # a gene without any expression stays finite, and zero
+        return np.sqrt(self.dispersion) + self.trend / root
+
+
+@dataclass(frozen=True)
+class Level:
+    """Groups of one level of the nesting, and what they differ in."""
+
+    name: str
+    member: np.ndarray
+    """Array of shape (n_groups,), int: to which of this level's groups each of the finest groups belongs."""
+    factors: np.ndarray
+    """Array of shape (n, n_genes): what this level alone multiplies a gene's mean with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What the counts are drawn from; all genes are relative to each other until a cell's library size scales them."""
+
+    group: np.ndarray
+    """Array of shape (n_cells,), int."""
+    batch: np.ndarray
+    """Array of shape (n_cells,), int."""
+    library_size: np.ndarray
+    """Array of shape (n_cells,): expected total count."""
+    mean: np.ndarray
+    """Array of shape (n_genes,): relative expression in a cell of no group and no batch."""
+    outlier: np.ndarray
+    """Array of shape (n_genes,): factor over the median of the means, 1 where the gene is none."""
+    bcv: Variation
+    levels: list[Level]
+    """Coarsest first; the groups themselves last."""
+    batch_factors: np.ndarray
+    """Array of shape (n_batches, n_genes)."""
+    dropout: tuple[float, float] | None
+    """Midpoint and shape of the logistic curve over the logarithm of the mean."""
+
+    @cached_property
+    def group_factors(self) -> np.ndarray:
+        """Array of shape (n_groups, n_genes): the factors of all levels together."""
+        return np.prod([level.factors[level.member] for level in self.levels], axis=0)
+
+    def expected(self, cells: slice) -> np.ndarray:
+        """Expected counts before dropout, an array of shape (n_cells, n_genes)."""
+        relative = self.mean * self.group_factors[self.group[cells]] * self.batch_factors[self.batch[cells]]
+        return self.library_size[cells, None] * relative / relative.sum(axis=1, keepdims=True)
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """A random stream of the seed that is independent of its others."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def draw_codes(rng: np.random.Generator, n: int, size: int, shares: np.ndarray | None) -> np.ndarray:
+    """Codes from 0 to n - 1 at random, by their shares or all as likely."""
+    return rng.integers(n, size=size) if shares is None else rng.choice(n, size, p=shares / np.sum(shares))
+
+
+def draw_outliers(rng: np.random.Generator, n_genes: int, probability: float, location: float, scale: float):
+    """Array of shape (n_genes,): factors over the median of the means, 1 for the genes that are no outliers."""
+    is_outlier = rng.random(n_genes) < probability
+    return np.where(is_outlier, np.exp(np.abs(rng.normal(location, scale, n_genes))), 1.0)
+
+
+def with_outliers(mean: np.ndarray, outlier: np.ndarray) -> np.ndarray:
+    """Means in which those of the outliers are their factor times the median."""
+    return np.where(outlier == 1, mean, outlier * np.median(mean))
+
+
+def draw_scatter(rng: np.random.Generator, df: float, n_genes: int) -> np.ndarray:
+    """Array of shape (n_genes,): what multiplies a gene's squared coefficient of variation."""
+    return np.ones(n_genes) if np.isinf(df) else df / rng.chisquare(df, n_genes)
+
+
+def draw_group_factors(rng: np.random.Generator, shape, probability: float, location: float, scale: float, down: float):
+    """Array of the shape given: 1, or where a gene differs a log-normal factor; a share of them, down, is below 1."""
+    differs, coin = rng.random(shape) < probability, rng.random(shape)
+    size = rng.normal(location, scale, shape)
+    # the coin of a negative size is read from its other end: the share is that asked for, and at a half a factor
+    # is its size or that upside down, as the coin says, so that it moves smoothly with the location
+    is_down = np.where(size < 0, coin >= 1 - down, coin < down)
+    return np.exp(np.where(differs, np.where(is_down, -np.abs(size), np.abs(size)), 0))
+
+
+def draw_batch_factors(rng: np.random.Generator, shape, location: float, scale: float) -> np.ndarray:
+    """Array of shape (n_batches, n_genes); 1 where there is one batch only."""
+    return np.ones(shape) if shape[0] == 1 else rng.lognormal(location, scale, shape)
+
+
+def draw_levels(genes: np.random.Generator, seed: int, sizes: list[int], n_genes: int, settings) -> list[Level]:
+    """The levels of the nesting, coarsest first; each setting is one number, or one per level."""
+    members = memberships(sizes)
+    by_level = zip(*(np.broadcast_to(setting, len(sizes)) for setting in settings), strict=True)
+    levels = []
+    for number, (size, member, setting) in enumerate(zip(sizes, members, by_level, strict=True), start=1):
+        finest = number == len(sizes)
+        rng = genes if finest else stream(seed, LEVELS, number)
+        factors = draw_group_factors(rng, (size, n_genes), *setting)
+        levels.append(Level("group" if finest else f"level_{number}", member, factors))
+    return levels
+
+
+def memberships(sizes: list[int]) -> list[np.ndarray]:
+    """To which group of each level, coarsest first, each of the finest belongs.
+
+    Neighbours fall together, as evenly as it goes; level by level upwards, so that what is together at one level is
+    so at all coarser ones.
+    """
+    member = [np.arange(sizes[-1])]
+    for i in range(len(sizes) - 1, 0, -1):
+        parents = np.arange(sizes[i]) * sizes[i - 1] // sizes[i]
+        member.insert(0, parents[member[0]])
+    return member
+
+
+def draw_counts(truth: Truth, seed: int) -> dict[str, sparse.csr_matrix]:
+    """Counts of all cells as X; where there is dropout, the counts before it as true_counts."""
+
+    def draw(start: int) -> dict[str, sparse.csr_matrix]:
+        rng = stream(seed, COUNTS, start // CELLS_PER_DRAW)
+        rate = truth.expected(slice(start, start + CELLS_PER_DRAW))
+        truth.bcv.scatter(rate, rng)
+        counts = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
+        return {"X": counts} if truth.dropout is None else dropped(counts, rate, truth.dropout, rng)
+
+    # the generators release the interpreter while they draw; results keep the order of the cells
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        blocks = list(pool.map(draw, range(0, len(truth.group), CELLS_PER_DRAW)))
+    # what is joined is let go before the next is
+    return {name: sparse.vstack([block.pop(name) for block in blocks], format="csr") for name in list(blocks[0])}
+
+
+def dropped(counts: sparse.csr_matrix, rate: np.ndarray, dropout: tuple[float, float], rng) -> dict:
+    """Counts less those that are lost, the likelier the fewer of a gene a cell means to have; and all, as they were."""
+    mid, shape = dropout
+    found = counts.tocoo()
+    lost = rng.random(counts.nnz) < expit(shape * (np.log(rate[found.row, found.col]) - mid))
+    kept = counts.copy()
+    kept.data[lost] = 0
+    kept.eliminate_zeros()
+    return {"X": kept, "true_counts": counts}
