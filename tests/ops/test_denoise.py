@@ -179,6 +179,7 @@ def test_schedules():
         ({"n_latents": 0}, "n_latents=0 is too small: at least 1"),
         ({"patience": 0}, "patience=0 is too small: at least 1"),
         ({"max_epochs": 0}, "max_epochs=0 is too small: at least 1"),
+        ({"target_sum": -1.0}, "target_sum=-1.0 must be above 0"),
         ({"validation": 0.0}, "validation=0.0 is the share of the cells kept apart"),
     ],
 )

@@ -140,6 +140,9 @@ def test_same_seed_same_bits(data):
 def test_wrong_input_is_told_in_words(data):
     with pytest.raises(ValueError, match="likelihood='gauss' is not known"):
         ScANVI(likelihood="gauss")
+    for name, least in (("max_epochs", 1), ("label_epochs", 1), ("n_latent", 1), ("n_layers", 1), ("n_copies", 0)):
+        with pytest.raises(ValueError, match=f"{name}={least - 1} is too small: at least {least}"):
+            ScANVI(**{name: least - 1})
     with pytest.raises(ValueError, match="No cell has a label"):
         ScANVI().fit(**inputs(data), labels=Codes(np.full(300, -1, np.int32), ()))
     with pytest.raises(ValueError, match="All labelled cells are 'a'"):

@@ -306,6 +306,11 @@ def test_epochs_follow_scvis_rule():
 def test_wrong_input_is_told_in_words(data):
     with pytest.raises(ValueError, match="likelihood='gauss' is not known: choose one of 'zinb', 'nb', 'poisson'"):
         VAENormalize(likelihood="gauss")
+    for name, least in (("n_latent", 1), ("n_hidden", 1), ("n_layers", 1), ("batch_size", 2), ("adapt_epochs", 0)):
+        with pytest.raises(ValueError, match=f"{name}={least - 1} is too small: at least {least}"):
+            VAENormalize(**{name: least - 1})
+    with pytest.raises(ValueError, match="target_sum=0 must be above 0"):
+        VAENormalize(target_sum=0)
     with pytest.raises(ValueError, match=r"All cells are of one batch \('x'\).*leave batch_key out"):
         VAENormalize().fit(x=RowBlocks(data["counts"]), batch=Codes(np.zeros(400, np.int32), ("x",)))
     with pytest.raises(ValueError, match="transform_batch='z' is none of the batches: 'x', 'y'"):

@@ -130,7 +130,8 @@ def test_cellassign_with_markers_of_the_other_protocol(lines):
     )
     names = sorted({gene for genes in table.values() for gene in genes})
     wide = pd.DataFrame({name: [g in genes for g in names] for name, genes in table.items()}, index=names)
-    for other in (long, wide):
+    gaps = pd.concat([long, pd.DataFrame({"cell_type": [None], "gene": [names[0]]})])
+    for other in (long, wide, gaps):
         annotate(adata, method="cellassign", markers=other, max_epochs=2, key_added="other")
         assert load(adata)["cellassign"].config["classes"] == list(table)
         assert [sorted(m) for m in load(adata)["cellassign"].config["markers"]] == [
@@ -202,6 +203,8 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
 def test_markers_that_are_not_there_are_named(lines):
     adata = lines[:60, :200].copy()
     adata.X = np.asarray(adata.X) + 1
+    with pytest.raises(ValueError, match="'b' has no marker: `other` stands for what nothing marks"):
+        annotate(adata, method="cellassign", markers={"a": list(adata.var_names[:5]), "b": []}, max_epochs=1)
     table = {"a": ["nope", *adata.var_names[:5]], "b": list(adata.var_names[5:10])}
     with pytest.warns(UserWarning, match="1 markers are not among adata.var_names and are left out: 'nope'"):
         annotate(adata, method="cellassign", markers=table, max_epochs=1)

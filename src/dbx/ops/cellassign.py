@@ -16,7 +16,7 @@ from dbx.ops.labels import UNASSIGNED, conclusion
 from dbx.ops.marker_model import MarkerModel, negative_log_marginal
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.settings_checks import check_share
+from dbx.ops.settings_checks import check_at_least, check_share
 from dbx.ops.training import Training, train
 from dbx.ops.vae import default_epochs
 from dbx.ops.values import Codes
@@ -59,6 +59,8 @@ class CellAssign(Operator):
     ):
         _check_markers(classes, markers)
         check_share(min_confidence, "min_confidence")
+        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+            check_at_least(1 if value is None else value, 1, name)
         if not min_fold >= 1:
             msg = f"min_fold={min_fold}: a marker is raised, by a factor of at least 1."
             raise ValueError(msg)

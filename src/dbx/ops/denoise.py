@@ -19,7 +19,7 @@ from dbx.ops.mlp import Linear, as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.principal_axes import principal_axes
 from dbx.ops.set_transformer import N_HEADS, SetEncoder
-from dbx.ops.settings_checks import check_at_least
+from dbx.ops.settings_checks import check_above_zero, check_at_least
 from dbx.ops.training import Training, train
 
 SAMPLE, N_AXES = 5_000, 30
@@ -105,6 +105,7 @@ class Denoise(Operator):
             check_at_least(value, least, name)
         for name, value in (("n_blocks", n_blocks), ("max_epochs", max_epochs), ("batch_size", batch_size)):
             check_at_least(1 if value is None else value, 1, name)
+        check_above_zero(1 if target_sum is None else target_sum, "target_sum")
         if n_units % N_HEADS:
             msg = f"n_units={n_units} must be a multiple of {N_HEADS}, the number of heads."
             raise ValueError(msg)

@@ -17,7 +17,7 @@ from dbx.ops.labels import conclusion, known_labels, sample_labelled
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.semi_supervised import LabelledVAE, semi_supervised
-from dbx.ops.settings_checks import check_known, check_share
+from dbx.ops.settings_checks import check_at_least, check_known, check_share
 from dbx.ops.thinning import thinned
 from dbx.ops.training import Training, train
 from dbx.ops.vae import DROPOUT, LIKELIHOODS, default_epochs
@@ -71,6 +71,16 @@ class ScANVI(Operator):
     ):
         check_known(likelihood, LIKELIHOODS, "likelihood")
         check_share(min_confidence, "min_confidence")
+        for name, value, least in (
+            ("n_latent", n_latent, 1),
+            ("n_hidden", n_hidden, 1),
+            ("n_layers", n_layers, 1),
+            ("max_epochs", max_epochs, 1),
+            ("label_epochs", label_epochs, 1),
+            ("batch_size", batch_size, 2),
+            ("n_copies", n_copies, 0),
+        ):
+            check_at_least(least if value is None else value, least, name)
         self.unlabeled, self.likelihood, self.n_latent = unlabeled, likelihood, n_latent
         self.n_hidden, self.n_layers, self.max_epochs, self.label_epochs = n_hidden, n_layers, max_epochs, label_epochs
         self.batch_size, self.learning_rate, self.n_copies = batch_size, learning_rate, n_copies

@@ -17,6 +17,13 @@ def check_held_out(value: float, name: str) -> None:
         raise ValueError(msg)
 
 
+def check_above_zero(value: float, name: str) -> None:
+    """Refuse zero, negative numbers and NaN."""
+    if not value > 0:
+        msg = f"{name}={value} must be above 0."
+        raise ValueError(msg)
+
+
 def check_known(value: str, known: tuple[str, ...], name: str) -> None:
     """Refuse a choice that there is not."""
     if value not in known:

@@ -19,7 +19,7 @@ from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountVAE, negative_elbo
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.settings_checks import check_at_least, check_held_out, check_known
+from dbx.ops.settings_checks import check_above_zero, check_at_least, check_held_out, check_known
 from dbx.ops.training import Training, train
 from dbx.ops.values import Codes
 
@@ -76,10 +76,17 @@ class VAENormalize(Operator):
     ):
         check_known(likelihood, LIKELIHOODS, "likelihood")
         check_known(dispersion, DISPERSIONS, "dispersion")
-        for name, value, least in (("n_latent", n_latent, 1), ("n_layers", n_layers, 1), ("batch_size", batch_size, 2)):
+        for name, value, least in (
+            ("n_latent", n_latent, 1),
+            ("n_hidden", n_hidden, 1),
+            ("n_layers", n_layers, 1),
+            ("batch_size", batch_size, 2),
+            ("adapt_epochs", adapt_epochs, 0),
+        ):
             check_at_least(value, least, name)
         for name, value in (("max_epochs", max_epochs), ("patience", patience)):
             check_at_least(1 if value is None else value, 1, name)
+        check_above_zero(target_sum, "target_sum")
         check_held_out(validation, "validation")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
         self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers

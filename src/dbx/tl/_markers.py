@@ -22,7 +22,7 @@ def marker_columns(
     listed = _listed(markers)
     number = {str(gene): i for i, gene in reversed(list(enumerate(genes)))}
     missing = {name: [g for g in of_type if g not in number] for name, of_type in listed.items()}
-    lost = [name for name, of_type in listed.items() if len(missing[name]) == len(of_type)]
+    lost = [name for name, of_type in listed.items() if of_type and len(missing[name]) == len(of_type)]
     if lost:
         msg = (
             f"No marker of {_some(lost)} is among adata.var_names ({_some(genes)}): they name "
@@ -47,7 +47,7 @@ def _listed(markers) -> dict[str, list[str]]:
         msg = f"markers must be a dict of lists or a DataFrame, not {type(markers).__name__}."
         raise TypeError(msg)
     if {"cell_type", "gene"} <= set(markers.columns):
-        pairs = markers[["cell_type", "gene"]].astype(str)
+        pairs = markers[["cell_type", "gene"]].dropna().astype(str)
         return {name: list(part) for name, part in pairs.groupby("cell_type", sort=False)["gene"]}
     if all(pd.api.types.is_numeric_dtype(t) or pd.api.types.is_bool_dtype(t) for t in markers.dtypes):
         return {str(name): list(markers.index[markers[name] > 0].astype(str)) for name in markers}
