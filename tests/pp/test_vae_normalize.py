@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dbx
+from dbx.ops.vae import VAENormalize
 from dbx.pp.vae_normalize import vae_normalize
 from dbx.program.registry import load
 
@@ -94,7 +95,7 @@ def test_query_of_another_batch_is_mapped(fitted):
 def test_covariates_and_going_on(fitted):
     adata = fitted.copy()
     adata.obs["depth"] = np.log(np.asarray(adata.X.sum(axis=1)).ravel())
-    given = {"categorical_covariate_keys": ["group"], "continuous_covariate_keys": ["depth"]}
+    given = {"categorical_covariate_keys": ["group"], "continuous_covariate_keys": "depth"}  # one name is a list of one
     vae_normalize(adata, batch_key="batch", likelihood="nb", validation=0, **given, **QUICK)
     assert np.abs(adata.layers["vae_normalized"] - fitted.layers["vae_normalized"]).max() > 1e-2
     stored = adata.layers["vae_normalized"].copy()
@@ -108,6 +109,16 @@ def test_covariates_and_going_on(fitted):
     np.testing.assert_array_equal(adata.layers["vae_normalized"], stored)
     with pytest.raises(ValueError, match='refit must be True, False or "continue"'):
         dbx.rerun(adata, refit="anew")
+
+
+def test_backed_data_are_refused_before_training(fitted, tmp_path, monkeypatch):
+    ad.AnnData(fitted.X, obs=fitted.obs[["batch"]], var=fitted.var).write_h5ad(tmp_path / "cells.h5ad")
+    adata = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    vae_normalize(adata, batch_key="batch", likelihood="nb", normalized_layer=None, **QUICK)
+    np.testing.assert_allclose(adata.obsm["X_vae"], fitted.obsm["X_vae"], atol=1e-6)
+    monkeypatch.setattr(VAENormalize, "fit", None)
+    with pytest.raises(NotImplementedError, match=r"adata.layers\['vae_normalized'\] lies on disk .* adata.to_memory"):
+        vae_normalize(adata, batch_key="batch", **QUICK)
 
 
 def test_modality(fitted):

@@ -48,7 +48,7 @@ def denoise(
     Parameters
     ----------
     adata
-        Raw counts of cells by genes; dense, sparse, backed or dask.
+        Raw counts of cells by genes; dense, sparse or dask.
     layer
         Layer with the counts instead of ``X``.
     n_units

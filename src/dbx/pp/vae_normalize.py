@@ -20,8 +20,8 @@ def vae_normalize(
     *,
     layer: str | None = None,
     batch_key: str | None = None,
-    categorical_covariate_keys: Sequence[str] | None = None,
-    continuous_covariate_keys: Sequence[str] | None = None,
+    categorical_covariate_keys: Sequence[str] | str | None = None,
+    continuous_covariate_keys: Sequence[str] | str | None = None,
     likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
     n_latent: int = 10,
     n_hidden: int = 128,
@@ -60,7 +60,8 @@ def vae_normalize(
     Parameters
     ----------
     adata
-        Raw counts of cells by genes, best of a few thousand variable genes; dense, sparse, backed or dask.
+        Raw counts of cells by genes, best of a few thousand variable genes; dense, sparse or dask, or backed with
+        ``normalized_layer=None``: a layer cannot be written to a file.
     layer
         Layer with the counts instead of ``X``.
     batch_key
@@ -148,7 +149,8 @@ def vae_normalize(
     params = {"likelihood": likelihood, "dispersion": dispersion, "layer": layer, "batch_key": batch_key}
     keys = {"categories": categorical_covariate_keys, "numbers": continuous_covariate_keys}
     reads = {"x": matrix_slot(layer)} | ({"batch": f"obs/{batch_key}"} if batch_key is not None else {})
-    reads |= {name: [f"obs/{key}" for key in named] for name, named in keys.items() if named}
+    keys = {name: [named] if isinstance(named, str) else named for name, named in keys.items() if named}
+    reads |= {name: [f"obs/{column}" for column in named] for name, named in keys.items()}
     return run_step(
         adata,
         operator,

@@ -21,7 +21,7 @@ from dbx.program.fingerprint import same, slot_fingerprint
 from dbx.program.gather import Gathered, axis_names, gather, original
 from dbx.program.names import name_hashes, row_digests
 from dbx.program.registry import KEY, Registry, load
-from dbx.program.slots import Slot, as_stored, assign, holder, read, row_names
+from dbx.program.slots import Slot, as_stored, assign, check_writable, holder, read, row_names
 from dbx.program.step import Read, Step
 
 if TYPE_CHECKING:
@@ -126,13 +126,14 @@ def compute(
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     title = name or operator.name
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
+    check_writable(data, slots.values())  # before a long training, not after
     if resume:
         operator = resumed(registry, operator, given, seed)
     with log.timed(f"computing {title}"), log.progress(title) as show:
         operator.fit(**given.fit, seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
-    slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
     step = Step(
         name=title,

@@ -12,6 +12,8 @@ from scipy import sparse
 from dbx.ops.values import Codes, Frame, Graph, GroupTable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -219,10 +221,9 @@ def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: np.ndarray | None
     return table
 
 
-def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
-    """Write all slots or none: whatever fails, the slots are as they were."""
-    values = _whole_frames(data, values)
-    for slot in values:
+def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
+    """Refuse slots of backed data that lie on disk."""
+    for slot in slots:
         owner = holder(data, slot)
         if getattr(owner, "isbacked", False) and slot.container in ("X", "layers"):
             msg = (
@@ -230,6 +231,12 @@ def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
                 "Load it first: adata = adata.to_memory()."
             )
             raise NotImplementedError(msg)
+
+
+def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
+    """Write all slots or none: whatever fails, the slots are as they were."""
+    values = _whole_frames(data, values)
+    check_writable(data, values)
     undo: list[tuple[Slot, Any, bool]] = []
     try:
         for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before what lies in it
