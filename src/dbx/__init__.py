@@ -11,7 +11,7 @@ from dbx.settings import settings
 
 if TYPE_CHECKING:
     from dbx import datasets, get, losses, ops, pl, pp, tl
-    from dbx.program import Pipeline, adopt, rerun, steps
+    from dbx.program import Pipeline, adopt, optimize, rerun, steps
 
 __all__ = [
     "Pipeline",
@@ -21,6 +21,7 @@ __all__ = [
     "get",
     "losses",
     "ops",
+    "optimize",
     "pl",
     "pp",
     "rerun",
@@ -34,7 +35,7 @@ def __getattr__(name: str):
     if name not in __all__:
         msg = f"module 'dbx' has no attribute {name!r}"
         raise AttributeError(msg)
-    if name in ("Pipeline", "adopt", "rerun", "steps"):
+    if name in ("Pipeline", "adopt", "optimize", "rerun", "steps"):
         return getattr(import_module("dbx.program"), name)
     return import_module(f"dbx.{name}")
 

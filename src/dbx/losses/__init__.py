@@ -2,5 +2,13 @@
 
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
 from dbx.losses.latent import normal_kl
+from dbx.losses.objectives import CrossEntropy, cross_entropy
 
-__all__ = ["negative_binomial", "normal_kl", "poisson", "zero_inflated_negative_binomial"]
+__all__ = [
+    "CrossEntropy",
+    "cross_entropy",
+    "negative_binomial",
+    "normal_kl",
+    "poisson",
+    "zero_inflated_negative_binomial",
+]

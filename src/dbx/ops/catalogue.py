@@ -9,6 +9,7 @@ from dbx.ops.denoise import Denoise
 from dbx.ops.harmony import Harmony
 from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
+from dbx.ops.label_head import LabelHead
 from dbx.ops.leiden import Leiden
 from dbx.ops.log1p import Log1p
 from dbx.ops.mmd import MMD
@@ -49,6 +50,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     MMD,
     WGAN,
     Denoise,
+    LabelHead,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

@@ -119,6 +119,11 @@ class Operator(nnx.Module):
         return self.config
 
     @property
+    def training_scale(self) -> dict[str, Any]:
+        """Parameter -> the unit its training goes by, broadcast against it; 1 for those not named."""
+        return {}
+
+    @property
     def config(self) -> dict[str, Any]:
         """The keyword arguments that build this operator again, as plain JSON values."""
         return {name: plain(getattr(self, name)) for name in config_names(type(self))}

@@ -74,6 +74,11 @@ class PCA(Operator):
         rest = x - self._mean(x) - outputs["z"] @ self._projection(x).T
         return (rest**2).sum(axis=1).mean()
 
+    @property
+    def training_scale(self) -> dict[str, np.ndarray]:
+        """The residual of a component goes by the spread of its scores."""
+        return {"residual": np.sqrt(np.maximum(np.asarray(self.explained[...]), 1e-12))}
+
     def _mean(self, x):
         return jnp.asarray(self.mean[...], x.dtype)
 

@@ -61,6 +61,7 @@ def train(
     how: Training,
     *,
     trainable=nnx.Param,
+    held_out: np.ndarray | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
@@ -78,6 +79,8 @@ def train(
         Optimiser, schedules and stopping.
     trainable
         Filter of the variables that are moved.
+    held_out
+        Rows that are held out, in place of a share drawn at random.
     seed
         Of shuffling, dropout and sampling; the same seed gives the same bits on a CPU.
     progress
@@ -94,10 +97,15 @@ def train(
         If the loss stops being finite.
     """
     rng = np.random.default_rng(seed)
-    rows, held_out = split_rows(data.n_rows, how.validation, rng) if how.validation else (np.arange(data.n_rows), [])
+    if held_out is not None:
+        rows = np.setdiff1d(np.arange(data.n_rows), held_out)
+    else:
+        rows, held_out = (
+            split_rows(data.n_rows, how.validation, rng) if how.validation else (np.arange(data.n_rows), [])
+        )
     graphdef, parameters, rest = nnx.split(model, trainable, ...)
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
-    everywhere, divided = _shardings()
+    everywhere, divided = shardings()
     carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
     history, best = [], Best(how.patience)
     if len(held_out):  # what is trained further may have been better than it becomes
@@ -120,7 +128,7 @@ def train(
             if best.update(history[-1]["validation_loss"], carry[:2]):
                 break
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
-    nnx.update(model, *(best.values or (carry[:2] if everywhere is None else jax.device_get(carry[:2]))))
+    nnx.update(model, *(best.values or (carry[:2] if everywhere is None else at_home(carry[:2]))))
     return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
 
 
@@ -133,7 +141,7 @@ class Best:
     def update(self, value: float, values) -> bool:
         """Take note of an epoch; True where patience has run out."""
         if value < self.value:
-            self.value, self.values, self.waited = value, jax.device_get(values), 0
+            self.value, self.values, self.waited = value, at_home(values), 0
         else:
             self.waited += 1
         return self.patience is not None and self.waited >= self.patience
@@ -156,12 +164,17 @@ class Compiled(NamedTuple):
     trainable: Any
 
 
-def _shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
+def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
     """How parameters lie on the devices, and rows of minibatches; None for one device."""
     if len(jax.devices()) == 1:
         return None, None
     mesh = Mesh(np.array(jax.devices()), ("rows",))
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "rows"))
+
+
+def at_home(values):
+    """Copies on the first device, which outlive the steps and can be changed in place."""
+    return jax.tree.map(jnp.asarray, jax.device_get(values))
 
 
 @partial(jax.jit, static_argnums=0)

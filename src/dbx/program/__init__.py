@@ -2,6 +2,7 @@
 
 from dbx.program.adopt import adopt
 from dbx.program.compat import resolve_seed
+from dbx.program.optimize import optimize
 from dbx.program.pipeline import Pipeline
 from dbx.program.reference import ReferenceChangedError
 from dbx.program.registry import RegistryError
@@ -20,6 +21,7 @@ __all__ = [
     "compute_step",
     "graph_slot",
     "matrix_slot",
+    "optimize",
     "rerun",
     "resolve_seed",
     "run_step",

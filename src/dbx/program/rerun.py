@@ -188,7 +188,7 @@ def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result
     attach_references(operator, load_references(reference, step))
     rows = _rows(data, reference, replay, step, operator, own=own)
     outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
-    values, writes = _placed(data, step, operator, outputs, own=own)
+    values, writes = placed(data, step, operator, outputs, own=own)
     moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
     constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
     if any(name in step.writes and name not in writes for name in replay_outputs(outputs, operator)):
@@ -220,7 +220,7 @@ def _refitted(
     step = changed or step
     operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
     step = replace(step, genes=genes)
-    values, writes = _placed(data, step, operator, outputs, own=True)
+    values, writes = placed(data, step, operator, outputs, own=True)
     slots = {name: Slot.parse(slot) for name, slot in writes.items()}
     facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, {**written, **values})
     step = replace(
@@ -239,7 +239,7 @@ def _kept(data, step: Step) -> Result:
     """A selection made on the reference, written for the query's genes as it is."""
     operator = step.build()
     outputs = _kept_views(operator)
-    values, writes = _placed(data, step, operator, outputs, own=False)
+    values, writes = placed(data, step, operator, outputs, own=False)
     constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
     step = replace(step, writes=writes, fingerprints=prints(data, {}, values), mapped=True)
     return Result(operator, outputs, {**values, **constants}, step)
@@ -257,7 +257,7 @@ def _kept_views(operator: Operator) -> dict[str, Any]:
     return {name: value for name, value in views(operator).items() if not operator.outputs[name].inference}
 
 
-def _placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
+def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
     """(slot -> value as stored, output -> slot) of what can be written into this data."""
     values, writes = {}, {}
     for name, address in step.writes.items():

@@ -1,0 +1,119 @@
+"""The part of a program that training moves: from the trained steps to the slot that is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.catalogue import CATALOGUE
+from dbx.program.location import Location
+from dbx.program.pipeline import Pipeline
+from dbx.program.plan import Plan, Version, make_plan, read_versions
+from dbx.program.registry import Registry
+from dbx.program.replay import Replay, gene_columns
+from dbx.program.slots import Slot
+from dbx.program.step import Step
+
+
+@dataclass
+class Chain:
+    """Row-wise steps, one differentiable function of their parameters, and where it starts."""
+
+    trained: list[Step]
+    pipeline: Pipeline
+    replay: Replay
+    """Has the values that the chain starts from."""
+    slot: str
+
+    @property
+    def steps(self) -> list[Step]:
+        """In their order."""
+        return self.pipeline.plan.steps
+
+    def roots(self) -> dict[str, RowBlocks]:
+        """Slot -> rows that the chain starts from, with the genes that the pipeline wants."""
+        found = {}
+        for version in self.pipeline.plan.roots:
+            value = self.replay.env[version]
+            blocks, genes = RowBlocks(value.value, dtype=np.float32), self.pipeline.inputs[version.slot]
+            columns = None if genes is None else gene_columns(value.genes, genes, self.trained[0].name, "raise")
+            found[version.slot] = blocks if columns is None else blocks.select(columns)
+        return found
+
+
+def make_chain(registry: Registry, location: Location, n_cells: int, train: Iterable[str], slot: str | None) -> Chain:
+    """The chain from the steps named ``train`` to ``slot``.
+
+    Raises
+    ------
+    ValueError
+        A step has nothing to train; the slot does not depend on it; a step between them does not work row by row.
+    """
+    trained = [registry[name] for name in train]
+    for step in trained:
+        if not any(kind == "parameter" for kind, _ in step.arrays.values()):
+            able = [s.name for s in registry if any(kind == "parameter" for kind, _ in s.arrays.values())]
+            msg = f"Step {step.name!r} has no parameters to train; those that have: {', '.join(able) or 'none'}."
+            raise ValueError(msg)
+    last = trained[-1]
+    slot = _cell_slot(last) if slot is None else str(Slot.parse(slot, last.mod))
+    end = registry.writer(slot)
+    steps = [s for s in registry if end is not None and _between(registry, s, trained, end)]
+    if not all(step in steps for step in trained):
+        msg = (
+            f"{Slot.parse(slot).written()} is not computed from what {', '.join(repr(s.name) for s in trained)} write."
+        )
+        raise ValueError(msg)
+    _check_rowwise(steps)
+    made = {step.id for step in steps}
+    roots: dict[Version, None] = {}
+    for step in steps:
+        for read in step.reads.values():
+            roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
+    replay = _replayed(registry, location, n_cells, roots)
+    operators = {step.name: step.build() for step in steps}
+    return Chain(trained, Pipeline(registry, Plan(steps, list(roots)), operators), replay, slot)
+
+
+def _cell_slot(step: Step) -> str:
+    outputs = CATALOGUE[step.operator].outputs
+    return next(slot for name, slot in step.writes.items() if not outputs[name].view)
+
+
+def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> bool:
+    after = any(step.id == t.id or registry.depends(step, t.id) for t in trained)
+    return after and (step.id == end.id or registry.depends(end, step.id))
+
+
+def _check_rowwise(steps: list[Step]) -> None:
+    for step in steps:
+        operator = CATALOGUE[step.operator]
+        if not operator.rowwise or any(port.kind != "matrix" for port in operator.inputs.values()):
+            msg = (
+                f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
+                "judge a slot before it."
+            )
+            raise ValueError(msg)
+
+
+def _replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
+    """The versions the chain starts from: as they lie in the data, or computed again from what does."""
+    replay = Replay(registry, n_cells)
+    lacking = [version for version in roots if not location.available(version)]
+    if lacking:
+        names = [registry.by_id(v.writer).name for v in lacking if registry.by_id(v.writer) is not None]
+        plan = make_plan(registry, location.available, names=names)
+        if plan.excluded or len(names) < len(lacking):
+            msg = "The program cannot be trained here: " + (
+                "; ".join(f"{name!r}: {reason}" for name, reason in plan.excluded.items())
+                or f"{lacking[0].slot} was changed since it was read."
+            )
+            raise ValueError(msg)
+        replay.env.update({version: location.value(version) for version in plan.roots})
+        for step in plan.steps:
+            replay.run(step, step.build(), np.arange(n_cells, dtype=np.int32))
+    replay.env.update({version: location.value(version) for version in roots if version not in lacking})
+    return replay

@@ -1,0 +1,68 @@
+"""Parameters of recorded steps, freed for training: what they started from, and how far they may go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.losses.objectives import cross_entropy
+from dbx.ops.label_head import Head
+from dbx.ops.mlp import as_float
+from dbx.ops.operator import Constant, Operator
+from dbx.program.pipeline import Pipeline
+
+
+class Moved(nnx.Variable):
+    """How far a parameter has moved, in units of its own."""
+
+
+class Freed(nnx.Module):
+    """Start + scale x moved, for each parameter of the trained steps; the head that judges what comes of them."""
+
+    def __init__(self, pipeline: Pipeline, trained: dict[str, Operator], head: Head, centres: dict[str, np.ndarray]):
+        self.names = tuple((step, name) for step in trained for name in pipeline.parameters[step])
+        starts = [np.asarray(pipeline.parameters[step][name]) for step, name in self.names]
+        scales = [trained[step].training_scale.get(name, 1.0) for step, name in self.names]
+        self.start = nnx.List([Constant(as_float(x)) for x in starts])
+        wide = [np.broadcast_to(scale, x.shape) for scale, x in zip(scales, starts, strict=True)]
+        self.scale = nnx.List([Constant(as_float(x)) for x in wide])
+        self.moved = nnx.List([Moved(as_float(np.zeros(x.shape))) for x in starts])
+        self.centre = nnx.Dict({f"root{i}": Constant(as_float(c)) for i, c in enumerate(centres.values())})
+        self.head = head
+
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """As :attr:`Pipeline.parameters`."""
+        found: dict[str, dict[str, Any]] = {}
+        for (step, name), start, scale, moved in zip(self.names, self.start, self.scale, self.moved, strict=True):
+            found.setdefault(step, {})[name] = start[...] + scale[...] * moved[...]
+        return found
+
+    def distance(self):
+        """Sum of squares of how far the parameters have moved."""
+        return sum(jnp.sum(moved[...] ** 2) for moved in self.moved)
+
+
+class Judged:
+    """Cross-entropy of the labels after the pipeline, for :func:`dbx.ops.training.train`."""
+
+    def __init__(self, pipeline: Pipeline, slots: tuple[str, ...], target: str, dropout: float):
+        self.pipeline, self.slots, self.target, self.dropout = pipeline, slots, target, dropout
+
+    def __call__(self, model: Freed, batch: dict[str, jax.Array], key, *, anchor):
+        """The objective of each cell; see :class:`dbx.ops.training.Loss`."""
+        inputs = {}
+        for i, slot in enumerate(self.slots):
+            x = batch[f"root{i}"]
+            if key is not None:  # what is dropped is set to the gene's mean, so that the mean stays
+                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - self.dropout, x.shape)
+                centre = model.centre[f"root{i}"][...]
+                x = jnp.where(kept, centre + (x - centre) / (1 - self.dropout), centre)
+            inputs[slot] = x
+        z = self.pipeline(model.parameters(), inputs)[self.target]
+        loss = cross_entropy(model.head(z), batch["label"])
+        penalty = 0 if key is None else anchor * model.distance()
+        return loss + penalty, {"cross_entropy": loss}

@@ -1,0 +1,186 @@
+"""dbx.optimize: what it gains where the components miss the labels, and that it leaves alone what it cannot improve."""
+
+import anndata as ad
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import dbx
+from dbx.losses import CrossEntropy, cross_entropy
+from dbx.program.optimize import _held_out
+from dbx.program.registry import load
+
+N_CELLS, N_GENES, N_LABELS = 420, 60, 5
+QUICK = {"max_epochs": 60, "patience": 10, "learning_rate": 3e-3}
+
+
+def cells(seed=0, n_cells=N_CELLS):
+    """Log values in which a few strong factors say nothing of the label, and ten genes with little variance do."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, N_LABELS, n_cells)
+    nuisance = np.random.default_rng(7).normal(0, 1, (3, N_GENES))
+    x = rng.normal(0, 1, (n_cells, 3)) @ nuisance + rng.normal(0, 0.5, (n_cells, N_GENES))
+    x[:, :10] += np.random.default_rng(8).normal(0, 0.8, (N_LABELS, 10))[label]
+    adata = ad.AnnData(x.astype(np.float32))
+    adata.obs_names = [f"cell{seed}_{i}" for i in range(n_cells)]
+    adata.obs["label"] = np.array(list("abcde"), dtype=object)[label]
+    adata.obs["donor"] = np.array(["d0", "d1", "d2", "d3"], dtype=object)[rng.integers(0, 4, n_cells)]
+    return adata
+
+
+def with_pca(seed=0):
+    adata = cells(seed)
+    dbx.pp.scale(adata)
+    dbx.pp.pca(adata, n_comps=3)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def before():
+    return with_pca()
+
+
+@pytest.fixture(scope="module")
+def after(before):
+    return dbx.optimize(before, CrossEntropy("label"), copy=True, **QUICK)
+
+
+def accuracy(train, test):
+    model = LogisticRegression(max_iter=1000).fit(train.obsm["X_pca"], train.obs["label"])
+    return model.score(test.obsm["X_pca"], test.obs["label"])
+
+
+def query(reference, seed=1):
+    new = cells(seed)
+    dbx.rerun(new, reference=reference)
+    return new
+
+
+def test_new_cells_are_told_apart_that_the_components_confound(before, after):
+    assert after.uns["optimize"]["kept"]
+    assert after.uns["optimize"]["gain"] > 3 * after.uns["optimize"]["standard_error"]
+    # cells that nothing was trained on; the components see little more than the factors
+    frozen, trained = accuracy(before, query(before)), accuracy(after, query(after))
+    assert frozen < 0.45
+    assert trained > frozen + 0.25
+    told = query(after)
+    assert np.mean(told.obs["label_predicted"].astype(str) == told.obs["label"]) > frozen + 0.25
+
+
+def test_what_the_steps_wrote_is_what_they_compute_now(after):
+    (step,) = [step for step in load(after) if step.operator == "pca"]
+    pca = step.build()
+    z = (after.X - np.asarray(pca.mean[...])) @ (np.asarray(pca.components[...]) + np.asarray(pca.residual[...]))
+    np.testing.assert_allclose(after.obsm["X_pca"], z, atol=1e-4)
+    assert np.abs(after.uns["optimize"]["before"]["pca"]["residual"]).max() == 0
+    assert np.abs(np.asarray(pca.residual[...])).max() > 0
+    np.testing.assert_allclose(after.obsm["label_probabilities"].sum(axis=1), 1, rtol=1e-5)
+    best = after.obsm["label_probabilities"].argmax(axis=1)
+    assert (np.array(list("abcde"))[best] == after.obs["label_predicted"].astype(str)).all()
+    assert len(set(map(len, after.uns["optimize"]["history"].values()))) == 1
+
+
+def test_labels_that_nothing_tells_leave_everything_as_it_was(before):
+    adata = before.copy()
+    adata.obs["label"] = np.random.default_rng(5).permutation(adata.obs["label"].to_numpy())
+    dbx.optimize(adata, CrossEntropy("label"), **QUICK)
+    assert not adata.uns["optimize"]["kept"]
+    np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
+    assert np.abs(load(adata)["pca"].arrays["residual"][1]).max() == 0
+    assert load(adata)["pca"].id == load(before)["pca"].id
+
+
+def test_saved_program_tells_the_same_of_new_cells(after, tmp_path):
+    after.write_h5ad(tmp_path / "a.h5ad")
+    told, again = query(after), query(ad.read_h5ad(tmp_path / "a.h5ad"))
+    np.testing.assert_array_equal(told.obsm["label_probabilities"], again.obsm["label_probabilities"])
+    here = after.copy()
+    dbx.rerun(here, steps=["label_head"])
+    np.testing.assert_allclose(here.obsm["label_probabilities"], after.obsm["label_probabilities"], atol=1e-6)
+
+
+def test_later_steps_are_stale(before):
+    adata = before.copy()
+    dbx.pp.neighbors(adata, n_neighbors=10)
+    dbx.optimize(adata, CrossEntropy("label"), **QUICK)
+    assert load(adata).stale(load(adata)["neighbors"])
+    assert load(adata).stale(load(adata)["label_head"]) is None
+
+
+def test_cells_without_a_label_take_no_part(before):
+    adata = before.copy()
+    adata.obs.loc[adata.obs_names[:100], "label"] = "Unknown"
+    first = dbx.optimize(adata, CrossEntropy("label"), copy=True, **QUICK)
+    missing = adata.copy()
+    missing.obs["label"] = missing.obs["label"].replace("Unknown", None)
+    again = dbx.optimize(missing, CrossEntropy("label"), copy=True, **QUICK)
+    np.testing.assert_array_equal(first.obsm["X_pca"], again.obsm["X_pca"])
+    told = first.obs["label_predicted"].astype(str)
+    assert set(told) <= set("abcde")
+    assert np.mean(told[:100] == before.obs["label"][:100]) > 0.6
+
+
+def test_groups_are_held_out_as_a_whole():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(list("abcdefghij"), 20)
+    rows = np.flatnonzero(np.arange(200) % 3 > 0)
+    apart = _held_out(rows, groups, 0.15, rng)
+    assert set(groups[apart]).isdisjoint(groups[np.setdiff1d(rows, apart)])
+    assert 0.1 < len(apart) / len(rows) < 0.3
+    assert np.isin(apart, rows).all()
+    apart = _held_out(rows, None, 0.15, rng)
+    assert len(apart) == round(0.15 * len(rows))
+    with pytest.raises(ValueError, match=r"one group only \('a'\)"):
+        _held_out(np.arange(20), groups, 0.15, rng)
+
+
+def test_same_seed_same_bits(before, after):
+    again = dbx.optimize(before, CrossEntropy("label"), copy=True, **QUICK)
+    np.testing.assert_array_equal(again.obsm["X_pca"], after.obsm["X_pca"])
+    other = dbx.optimize(before, CrossEntropy("label"), copy=True, random_state=1, **QUICK)
+    assert np.abs(other.obsm["X_pca"] - after.obsm["X_pca"]).max() > 1e-3
+
+
+def test_cross_entropy_is_sklearns():
+    from sklearn.metrics import log_loss
+
+    rng = np.random.default_rng(0)
+    logits, codes = rng.normal(0, 2, (30, 4)), np.arange(30) % 4
+    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert float(cross_entropy(logits, codes).mean()) == pytest.approx(
+        log_loss(codes, share, labels=range(4)), rel=1e-5
+    )
+    assert float(cross_entropy(logits, np.full(30, -1)).sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "match"),
+    [
+        (lambda a: a.uns.pop("dbx"), {}, "No program is recorded here"),
+        (None, {"train": "scale"}, "Step 'scale' has no parameters to train; those that have: pca"),
+        (None, {"train": "umap"}, "There is no step 'umap'"),
+        (None, {"split_key": "one"}, "one group only"),
+        (None, {"validation": 1.5}, "validation=1.5 is the share"),
+        (lambda a: a.obs.insert(0, "label", a.obs.pop("label").map(lambda _: "a")), {}, "nothing to tell apart"),
+    ],
+)
+def test_wrong_input_is_told_and_leaves_the_data_alone(before, change, settings, match):
+    adata = before.copy()
+    adata.obs["one"] = "same"
+    if change is not None:
+        change(adata)
+    keys = set(adata.uns), set(adata.obs), set(adata.obsm)
+    with pytest.raises((ValueError, KeyError), match=match):
+        dbx.optimize(adata, CrossEntropy("label"), **QUICK, **settings)
+    assert keys == (set(adata.uns), set(adata.obs), set(adata.obsm))
+    np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
+
+
+def test_a_slot_that_does_not_follow_from_the_steps_is_refused(before):
+    adata = before.copy()
+    dbx.pp.neighbors(adata, n_neighbors=10)
+    dbx.tl.umap(adata)
+    with pytest.raises(ValueError, match="does not work on each cell by itself"):
+        dbx.optimize(adata, CrossEntropy("label", slot="obsm/X_umap"), **QUICK)
+    with pytest.raises(ValueError, match=r"is not computed from what 'pca' write"):
+        dbx.optimize(adata, CrossEntropy("label", slot="X"), **QUICK)
