@@ -33,6 +33,7 @@ HOW = {
     "mmd": "the trained encoder, which needs no batch",
     "wgan": "the trained encoder, which needs no batch",
     "denoise": "the trained network",
+    "label_head": "the trained network",
     "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
     "vst": "its size factor, from the reference's genes; the reference's transformation",
 }
