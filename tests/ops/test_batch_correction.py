@@ -176,11 +176,21 @@ def test_critic_reaches_the_wasserstein_distance():
 
 
 @BOTH
+def test_says_where_the_data_lie(cls, skewed):
+    told, operator = [], cls(**{**SMALL, "max_epochs": 1})
+    batch = Codes(skewed["batch"], LEVELS)
+    operator.fit(x=RowBlocks(skewed["counts"]), batch=batch, progress=lambda *now: told.append(now))
+    assert told[0] == (0, 1, "data on the device (0 MB)")
+    assert told[1][:2] == (1, 1)
+
+
+@BOTH
 def test_wrong_input_is_told_in_words(cls, skewed):
     for config, words in (
         ({"likelihood": "gauss"}, "likelihood='gauss' is not known"),
         ({"strength": -1.0}, "strength=-1.0 must not be negative"),
         ({"n_latent": 0}, "n_latent=0 is too small: at least 1"),
+        ({"n_hidden": 0}, "n_hidden=0 is too small: at least 1"),
         ({"batch_size": 2}, "batch_size=2 is too small: at least 8"),
         ({"max_epochs": 0}, "max_epochs=0 is too small: at least 1"),
     ):

@@ -221,19 +221,22 @@ import jax
 import numpy as np
 
 from dbx.data import RowBlocks
+from dbx.ops import Codes
+from dbx.ops.mmd import MMD
 from dbx.ops.vae import VAENormalize
+from dbx.ops.wgan import WGAN
 
 counts = np.random.default_rng(0).poisson(2.0, (96, 30)).astype(np.float32)
-operator = VAENormalize(likelihood="nb", n_latent=3, n_hidden=8, max_epochs=4, batch_size=BATCH)
-operator.fit(x=RowBlocks(counts), seed=0)
+operator = OPERATOR, likelihood="nb", n_latent=3, n_hidden=8, max_epochs=4, batch_size=32)
+operator.fit(x=RowBlocks(counts), batch=Codes(np.arange(96) % 2, ("a", "b")), seed=0)
 z = operator(counts)["z"]
 print(json.dumps([len(jax.devices()), np.asarray(z).tolist(), operator.history["loss"].tolist()]))
 """
 
 
-def on_devices(n_devices: int, batch_size: int):
+def on_devices(n_devices: int, operator: str):
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}"}
-    script = ON_DEVICES.replace("BATCH", str(batch_size))
+    script = ON_DEVICES.replace("OPERATOR", operator)
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     n_found, z, losses = json.loads(run.stdout.splitlines()[-1])
     assert n_found == n_devices
@@ -241,11 +244,15 @@ def on_devices(n_devices: int, batch_size: int):
 
 
 @pytest.mark.slow
-def test_several_devices_give_what_one_gives():
+@pytest.mark.parametrize(
+    ("operator", "numbers"),
+    [("VAENormalize(validation=0", (2, 4)), ("WGAN(critic_steps=2", (2,)), ("MMD(strength=1.0", (2,))],
+)
+def test_several_devices_give_what_one_gives(operator, numbers):
     """Sums over devices are added in another order, which four epochs of Adam carry along: float32, not bits."""
-    z, losses = on_devices(1, 32)
-    for n_devices in (2, 4):
-        other, followed = on_devices(n_devices, 32)
+    z, losses = on_devices(1, operator)
+    for n_devices in numbers:
+        other, followed = on_devices(n_devices, operator)
         np.testing.assert_allclose(followed, losses, rtol=1e-5)
         np.testing.assert_allclose(other, z, atol=2e-3)
 

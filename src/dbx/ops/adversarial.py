@@ -13,7 +13,17 @@ from flax import nnx
 
 from dbx.data.minibatches import Minibatches
 from dbx.ops.operator import Progress, silent
-from dbx.ops.training import Loss, Training, adam, check_finite, epoch_mean, schedule_values, take_rows
+from dbx.ops.training import (
+    Loss,
+    Training,
+    adam,
+    at_home,
+    check_finite,
+    epoch_mean,
+    schedule_values,
+    shardings,
+    take_rows,
+)
 
 CRITIC_OPTIMISER = optax.scale_by_adam(b1=0.5, b2=0.9)
 """With little momentum, as Gulrajani et al. train critics: what they minimise moves."""
@@ -63,13 +73,15 @@ def train_against(
     rng = np.random.default_rng(seed)
     graphdef, judge, player, rest = nnx.split(model, critic, nnx.Param, ...)
     on = Compiled(graphdef, loss, critic_loss, adam(how.epsilon, how.weight_decay, how.clip_norm), critic_steps)
-    carry, history = _start(on, player, judge, rest), []
+    everywhere, divided = shardings()
+    carry, history = jax.device_put(_start(on, player, judge, rest), everywhere), []
+    progress(0, how.epochs, data.placement)
     for epoch in range(how.epochs):
-        plan = data.plan(np.arange(data.n_rows), how.batch_size, rng)
+        plan = data.plan(np.arange(data.n_rows), how.batch_size, rng, multiple=len(jax.devices()))
         scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
-            steps = (part.rows, part.weights, numbers[part.steps])
+            steps = (*jax.device_put((part.rows, part.weights), divided), numbers[part.steps])
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
@@ -77,7 +89,7 @@ def train_against(
         history.append(epoch_mean(sums, plan.weights.sum()))
         check_finite(history[-1]["loss"] + history[-1]["critic_loss"], epoch, how)
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
-    nnx.update(model, *carry[:3])
+    nnx.update(model, *(carry[:3] if everywhere is None else at_home(carry[:3])))
     return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
 
 

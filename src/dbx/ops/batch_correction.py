@@ -49,7 +49,7 @@ class BatchCorrection(Operator):
     def _set_up(self) -> None:
         """Check the settings and make the networks, once every setting is an attribute."""
         check_known(self.likelihood, LIKELIHOODS, "likelihood")
-        for name, least in (("n_latent", 1), ("n_layers", 1), ("batch_size", 8)):
+        for name, least in (("n_latent", 1), ("n_hidden", 1), ("n_layers", 1), ("batch_size", 8)):
             check_at_least(getattr(self, name), least, name)
         check_at_least(1 if self.max_epochs is None else self.max_epochs, 1, "max_epochs")
         if not self.strength >= 0:
