@@ -30,6 +30,16 @@ def simulate_doublets(x: RowBlocks, codes: np.ndarray, n_doublets: int, rng: np.
         yield x.dense(first[rows]) + x.dense(second[rows])
 
 
+def with_losses(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sums of two cells, of which every other one has lost up to half of its counts, of the same shape.
+
+    A droplet does not always yield twice a cell's counts. Told so, a classifier knows doublets by their expression at
+    any total, and those of two like cells by their total.
+    """
+    kept = np.where(rng.random(len(counts)) < 0.5, 1.0, rng.uniform(0.5, 1, len(counts)))
+    return rng.binomial(counts.astype(np.int64), kept[:, None]).astype(np.float32)
+
+
 def components(x: RowBlocks, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
     """Directions of the log-normalised counts of a sample of cells, their offset, and the depth they are scaled to.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import ClassVar
 
 import jax
@@ -13,7 +14,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.ops.count_profile import count_profile
 from dbx.ops.count_vae import CountEncoder, CountVAE, negative_elbo
 from dbx.ops.doublet_classifier import DROPOUT, DrawClassifier, in_parts, mean_logit, stack
-from dbx.ops.doublet_features import batch_codes, components, simulate_doublets
+from dbx.ops.doublet_features import batch_codes, components, simulate_doublets, with_losses
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.rows import row_sums
@@ -22,6 +23,9 @@ from dbx.ops.vae import default_epochs, warm_up
 from dbx.ops.values import Codes
 
 MOST_SIMULATED = 50_000
+LEAST_EPOCHS, LEAST_STEPS = 20, 900
+"""Of training a classifier. A few hundred cells make few minibatches: after 20 epochs of those, the weight of the total
+is still near where it started, and doublets of two like cells, which have nothing else, are ranked below it."""
 
 
 class Solo(Operator):
@@ -55,7 +59,7 @@ class Solo(Operator):
         n_latent: int = 10,
         n_hidden: int = 128,
         max_epochs: int | None = None,
-        classifier_epochs: int = 20,
+        classifier_epochs: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 1e-3,
     ):
@@ -105,7 +109,7 @@ class Solo(Operator):
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """Losses of both trainings in each epoch, arrays of shape (max_epochs,) and (classifier_epochs,)."""
+        """Losses of both trainings in each epoch, arrays of shape (n_epochs,)."""
         return {"vae_loss": np.asarray(self.trace[...]), "classifier_loss": np.asarray(self.classifier_trace[...])}
 
     def _train_encoder(self, x, codes, rng, seed, progress) -> np.ndarray:
@@ -134,17 +138,19 @@ class Solo(Operator):
         return history["loss"] + start.log_factorial.mean()
 
     def _train_classifiers(self, observed, x, codes, rng, seed, progress) -> np.ndarray:
+        sizes = draw_sizes(self.n_draws, self.sim_doublet_ratio * x.n_rows)
+        n_epochs = self.classifier_epochs or enough_epochs(len(observed) + sizes[0], self.batch_size)
         how = Training(
-            epochs=self.classifier_epochs,
+            epochs=n_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=1e-2,
-            schedules={"learning_rate": lambda epochs: 1 - epochs / self.classifier_epochs},
+            schedules={"learning_rate": lambda epochs: 1 - epochs / n_epochs},
         )
         history, draws = [], []
-        for number, size in enumerate(draw_sizes(self.n_draws, self.sim_doublet_ratio * x.n_rows), 1):
+        for number, size in enumerate(sizes, 1):
             doublets = simulate_doublets(x, codes, size, rng)
-            simulated = np.concatenate([in_parts(self, "places", part) for part in doublets])
+            simulated = np.concatenate([in_parts(self, "places", with_losses(part, rng)) for part in doublets])
             draw = DrawClassifier(self.n_latent)
             given = {"n_hidden": self.n_hidden // 2, "rng": rng, "seed": seed + number, "progress": progress}
             history.append(draw.fit(observed, simulated, how, **given))
@@ -168,6 +174,11 @@ def draw_sizes(n_draws: int, n_simulated: float) -> list[int]:
     """Doublets in each draw: no more draws than make ``MOST_SIMULATED`` doublets, but one."""
     size = int(np.clip(round(n_simulated), 20, MOST_SIMULATED))
     return [size] * min(n_draws, MOST_SIMULATED // size)
+
+
+def enough_epochs(n_rows: int, batch_size: int) -> int:
+    """Passes over the rows that a classifier is trained for: a number of them, and of steps at least."""
+    return max(LEAST_EPOCHS, ceil(LEAST_STEPS / ceil(n_rows / batch_size)))
 
 
 def prior_shift(logit: np.ndarray, rate: float) -> float:

@@ -25,7 +25,7 @@ def solo(
     n_latent: int = 10,
     n_hidden: int = 128,
     max_epochs: int | None = None,
-    classifier_epochs: int = 20,
+    classifier_epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     key_added: str = "solo",
@@ -40,11 +40,13 @@ def solo(
     are simulated as sums of two random cells' counts, and a network learns to tell their latent coordinates from those
     of observed cells. Beside these it is told a cell's total, the leading components of its log-normalised counts, and
     the share of simulated doublets among its neighbours in both spaces, as Scrublet looks at it (Wolock et al., Cell
-    Systems, 2019). One draw's luck moves the ranks of a few thousand cells: there are several draws of doublets, each
-    with a network and a linear model of its own, and their log-odds are averaged. Learnt on classes of equal weight,
-    these are then shifted so that the probabilities average to ``expected_doublet_rate``, and as many cells are called
-    as are expected. Doublets of two cells of one kind differ in their total alone and are mostly missed. The hard
-    counterparts are scvi-tools' SOLO and Scrublet.
+    Systems, 2019). Every other simulated doublet loses up to half of its counts, as droplets seldom yield twice a
+    cell's: doublets of unlike cells are then known at any total. One draw's luck moves the ranks of a few thousand
+    cells: there are several draws of doublets, each with a network and a linear model of its own, and their log-odds
+    are averaged. Learnt on classes of equal weight, these are then shifted so that the probabilities average to
+    ``expected_doublet_rate``, and as many cells are called as are expected. Doublets of two cells of one kind differ in
+    their total alone: they are found as far as they have more counts than singlets. The hard counterparts are
+    scvi-tools' SOLO and Scrublet.
 
     New cells (``dbx.rerun``) pass through the frozen networks and are held against the stored threshold.
 
@@ -69,7 +71,7 @@ def solo(
     max_epochs
         Passes over the cells in training the autoencoder; by default a quarter of those of ``vae_normalize``.
     classifier_epochs
-        Passes over cells and doublets in training each classifier.
+        Passes over cells and doublets in training each classifier; by default 20, or as many as make 900 steps.
     batch_size, learning_rate
         Most cells in a minibatch, and step size of Adam, of both.
     key_added
@@ -91,7 +93,7 @@ def solo(
         Whether a cell is among the expected number of likeliest doublets, bool.
     ``uns["solo" | key_added]``
         ``params``; ``summary``, with the ``threshold`` of the score; and ``history``, in nats per cell: ``vae_loss``,
-        array of shape (max_epochs,), and ``classifier_loss``, of shape (classifier_epochs,).
+        array of shape (max_epochs,), and ``classifier_loss``, one of each epoch, too.
 
     Raises
     ------
