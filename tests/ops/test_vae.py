@@ -301,6 +301,7 @@ def test_poisson_without_batches(data):
 def test_epochs_follow_scvis_rule():
     assert [default_epochs(n) for n in (100, 20_000, 40_000, 200_000, 10**8)] == [400, 400, 200, 40, 1]
     np.testing.assert_allclose(warm_up(np.array([0.0, 0.9, 100.0, 1000.0, 1500.5])), [0, 0, 0.1, 1, 1])
+    np.testing.assert_allclose(warm_up(np.array([0.0, 40.0]), 200_000), [0, 0.4])  # as 400 epochs of 20,000 cells
 
 
 def test_wrong_input_is_told_in_words(data):

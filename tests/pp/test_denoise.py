@@ -66,6 +66,11 @@ def test_program_runs_again_from_a_file_and_on_new_cells(fitted, tmp_path, kind)
     np.testing.assert_allclose(query.layers["denoised"], kept[:20], rtol=1e-4)
 
 
+def test_what_cannot_go_on_says_that_it_starts_anew(fitted):
+    with pytest.warns(UserWarning, match="Trained anew, not further, since they cannot go on: denoise"):
+        dbx.rerun(fitted.copy(), refit="continue")
+
+
 def test_modality(fitted):
     mdata = md.MuData({"rna": ad.AnnData(fitted.X, obs=fitted.obs, var=fitted.var)})
     denoise(mdata, mod="rna", **QUICK)

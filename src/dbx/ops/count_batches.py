@@ -9,6 +9,7 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
+from dbx.losses.latent import normal_kl
 from dbx.ops.count_vae import CountVAE
 from dbx.ops.mlp import Linear, as_float
 from dbx.ops.training import Training, train
@@ -67,11 +68,11 @@ def negative_elbo_of_new(model: NewBatches, batch: dict[str, jax.Array], key):
     """The objective of each cell with the new columns; normalisation and dropout as at inference."""
     model.put()
     vae, extra = model.vae, batch.get("extra")
-    z, variance = vae.posterior(batch["x"], batch["batch"], extra=extra)
+    z, variance = posterior = vae.posterior(batch["x"], batch["batch"], extra=extra)
     if key is not None:
         z = z + jnp.sqrt(variance) * jax.random.normal(key, z.shape)
     covariates = vae.covariates(batch["batch"], z.dtype, extra)
-    return -vae.decoder.log_likelihood(batch["x"], z, covariates), {}
+    return normal_kl(*posterior) - vae.decoder.log_likelihood(batch["x"], z, covariates), {}
 
 
 def row_of(layer: Linear, vae: CountVAE) -> int:

@@ -92,6 +92,8 @@ class Operator(nnx.Module):
     """``__call__`` keeps zeros and also takes a SciPy CSR block, which it returns as CSR."""
     host: ClassVar[bool] = False
     """``__call__`` also takes NumPy blocks: arithmetic at memory speed, which compiling would only slow down."""
+    resumes: ClassVar[bool] = False
+    """``fit`` goes on from the parameters that are there."""
     references: ClassVar[Mapping[str, str]] = {}
     """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
     precision: ClassVar[Literal["float32", "float64"]] = "float32"

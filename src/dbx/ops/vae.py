@@ -26,6 +26,8 @@ from dbx.ops.values import Codes
 LIKELIHOODS = ("zinb", "nb", "poisson")
 DISPERSIONS = ("gene", "gene-batch")
 DROPOUT = 0.1
+MANY_CELLS = 20_000
+"""From here on there are fewer epochs, in proportion."""
 WARM_UP_EPOCHS = 1000
 """Longer than scVI's 400: with more weight cells of few counts, whatever they are, are drawn together to the middle."""
 HISTORY = ("loss", "reconstruction", "kl")
@@ -52,6 +54,7 @@ class VAENormalize(Operator):
         "history": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    resumes = True
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class VAENormalize(Operator):
             learning_rate=self.learning_rate,
             epsilon=0.01,  # this and the weight decay as scVI trains
             weight_decay=1e-6,
-            schedules={"kl_weight": lambda now: warm_up(n_done + now)},
+            schedules={"kl_weight": lambda now: warm_up(n_done + now, x.n_rows)},
             validation=self.validation,
             patience=self.patience if self.validation else None,
         )
@@ -231,9 +234,9 @@ def as_codes(batch: Codes | None, x):
 
 def default_epochs(n_cells: int) -> int:
     """The rule of scVI: 400 epochs up to 20,000 cells, fewer in proportion beyond."""
-    return max(min(round(20000 / n_cells * 400), 400), 1)
+    return max(min(round(MANY_CELLS / n_cells * 400), 400), 1)
 
 
-def warm_up(epochs_done: np.ndarray) -> np.ndarray:
-    """Weight of the divergence: it rises to 1 over the first ``WARM_UP_EPOCHS``, epoch by epoch."""
-    return np.minimum(np.floor(epochs_done) / WARM_UP_EPOCHS, 1)
+def warm_up(epochs_done: np.ndarray, n_cells: int = 1) -> np.ndarray:
+    """Weight of the divergence: it rises to 1 over ``WARM_UP_EPOCHS``, over fewer where the default epochs are fewer."""
+    return np.minimum(np.floor(epochs_done) * max(n_cells / MANY_CELLS, 1) / WARM_UP_EPOCHS, 1)

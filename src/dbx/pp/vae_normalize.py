@@ -115,8 +115,8 @@ def vae_normalize(
         Denoised expression at the posterior mean, dense array of shape (n_cells, n_genes), float32, not logarithmic.
     ``uns["vae_normalize" | key_added]``
         ``params``, and ``history``: arrays of shape (n_epochs,), in nats per cell: ``elbo``, its terms
-        ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 1000 epochs, and the
-        ``validation_elbo`` of the cells held out.
+        ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 1000 epochs
+        (fewer beyond 20,000 cells), and the ``validation_elbo`` of the cells held out.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def vae_normalize(
         batch_size=batch_size,
         learning_rate=learning_rate,
         target_sum=target_sum,
-        transform_batch=transform_batch,
+        transform_batch=None if transform_batch is None else str(transform_batch),
         decode=normalized_layer is not None,
         adapt_epochs=adapt_epochs,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 from dbx.ops.state import attach_references, reference_values, state_arrays
 from dbx.ops.values import Graph
@@ -55,8 +56,8 @@ def rerun(
     steps
         Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
     refit
-        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` trained steps go on
-        from the parameters they have.
+        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` steps that can
+        (``vae_normalize``) go on from the parameters they have, and a warning names the trained ones that start anew.
     missing_genes
         What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
         ``"zero"``.
@@ -105,6 +106,8 @@ def rerun(
         _check_nothing_is_missing(plan)
         _warn_of_own_program(data, registry)
     _say_what_is_left_out(registry, plan, named=steps is not None)
+    if refit == "continue":
+        _warn_of_new_starts(plan)
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
     results = []
@@ -168,6 +171,13 @@ def _warn_of_own_program(data, registry: Registry) -> None:
     lost = [step.name for step in load(data) if not step.mapped]
     if lost:
         log.warn(f"The new cells had a program of their own ({', '.join(lost)}), which the mapped one replaces.")
+
+
+def _warn_of_new_starts(plan: Plan) -> None:
+    operators = {step.name: CATALOGUE[step.operator] for step in plan.steps}
+    anew = [name for name, operator in operators.items() if "history" in operator.outputs and not operator.resumes]
+    if anew:
+        log.warn(f"Trained anew, not further, since they cannot go on: {', '.join(anew)}.")
 
 
 def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:
