@@ -238,5 +238,5 @@ def default_epochs(n_cells: int) -> int:
 
 
 def warm_up(epochs_done: np.ndarray, n_cells: int = 1) -> np.ndarray:
-    """Weight of the divergence: it rises to 1 over ``WARM_UP_EPOCHS``, over fewer where the default epochs are fewer."""
+    """Weight of the divergence: it rises to 1 over ``WARM_UP_EPOCHS``, fewer where the default epochs are fewer."""
     return np.minimum(np.floor(epochs_done) * max(n_cells / MANY_CELLS, 1) / WARM_UP_EPOCHS, 1)
