@@ -10,7 +10,7 @@ from dbx.losses import CrossEntropy, cross_entropy
 from dbx.program.optimize import _held_out
 from dbx.program.registry import load
 
-N_CELLS, N_GENES, N_LABELS = 420, 60, 5
+N_CELLS, N_GENES, N_LABELS = 700, 60, 5
 QUICK = {"max_epochs": 60, "patience": 10, "learning_rate": 3e-3}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -21,30 +22,35 @@ from dbx.ops.values import Codes
 
 
 class Head(nnx.Module):
-    """A linear classifier of standardised coordinates, and what a hidden layer adds to it."""
+    """Multinomial logistic regression on standardised coordinates.
+
+    Linear, so that what is gained by training the steps before it is in the coordinates themselves. Labels weigh as the
+    inverse square root of their cells, between counting cells and counting labels.
+    """
 
     def __init__(self):
-        self.linear, self.hidden, self.more = Linear(), Linear(), Linear()
+        self.linear = Linear()
 
-    def reset(self, rng: np.random.Generator, centre, spread, n_hidden: int, n_labels: int) -> None:
-        """Draw the parameters; ``centre`` and ``spread`` are those of the coordinates, arrays of shape (n_dims,)."""
-        n_dims = len(centre)
-        self.centre, self.spread = Constant(as_float(centre)), Constant(as_float(spread))
-        for layer, n_in, n_out in (
-            (self.linear, n_dims, n_labels),
-            (self.hidden, n_dims, n_hidden),
-            (self.more, n_hidden, n_labels),
-        ):
-            layer.reset(rng, n_in, n_out)
+    def reset(self, rng: np.random.Generator, z: np.ndarray, codes: np.ndarray, n_labels: int) -> None:
+        """Draw the parameters for coordinates of shape (n_cells, n_dims) and the codes of their labels."""
+        spread = z.std(axis=0)
+        self.centre, self.spread = Constant(as_float(z.mean(axis=0))), Constant(as_float(np.where(spread, spread, 1)))
+        counts = np.maximum(np.bincount(codes, minlength=n_labels), 1)
+        weight = counts**-0.5
+        self.weight = Constant(as_float(weight / weight[codes].mean()))
+        self.linear.reset(rng, z.shape[1], n_labels)
 
     def __call__(self, z):
         """Unnormalised log-probabilities, an array of shape (n_cells, n_labels)."""
-        z = (z - self.centre[...]) / self.spread[...]
-        return self.linear(z) + self.more(jax.nn.gelu(self.hidden(z)))
+        return self.linear((z - self.centre[...]) / self.spread[...])
+
+    def loss(self, z, codes):
+        """Weighted cross-entropy of each cell."""
+        return self.weight[...][jnp.maximum(codes, 0)] * cross_entropy(self(z), codes)
 
 
 class LabelHead(Operator):
-    """Probabilities of labels from an embedding, by a small network."""
+    """Probabilities of labels from an embedding: multinomial logistic regression, trained in minibatches."""
 
     name = "label_head"
     inputs: ClassVar = {
@@ -62,19 +68,18 @@ class LabelHead(Operator):
     def __init__(
         self,
         *,
-        n_hidden: int = 64,
         unlabeled: str = "Unknown",
-        max_epochs: int = 150,
+        max_epochs: int = 200,
         patience: int = 15,
-        batch_size: int = 64,
-        learning_rate: float = 3e-3,
+        batch_size: int | None = None,
+        learning_rate: float = 1e-2,
         min_confidence: float = 0.0,
         classes: tuple[str, ...] = (),
     ):
-        for name, value in (("n_hidden", n_hidden), ("max_epochs", max_epochs), ("batch_size", batch_size)):
-            check_at_least(value, 1, name)
+        for name, value in (("max_epochs", max_epochs), ("patience", patience), ("batch_size", batch_size)):
+            check_at_least(1 if value is None else value, 1, name)
         check_share(min_confidence, "min_confidence")
-        self.n_hidden, self.unlabeled, self.max_epochs, self.patience = n_hidden, unlabeled, max_epochs, patience
+        self.unlabeled, self.max_epochs, self.patience = unlabeled, max_epochs, patience
         self.batch_size, self.learning_rate, self.min_confidence = batch_size, learning_rate, min_confidence
         self.classes = classes
         self.head = Head()
@@ -90,12 +95,10 @@ class LabelHead(Operator):
         """Train on the rows with a label; ``held_out`` are rows in place of a share drawn at random."""
         rows = np.flatnonzero(known >= 0)
         x = np.ascontiguousarray(z[rows], np.float32)
-        spread = x.std(axis=0)
-        rng = np.random.default_rng(seed)
-        self.head.reset(rng, x.mean(axis=0), np.where(spread > 0, spread, 1), self.n_hidden, len(self.classes))
+        self.head.reset(np.random.default_rng(seed), x, known[rows], len(self.classes))
         how = Training(
             epochs=self.max_epochs,
-            batch_size=self.batch_size,
+            batch_size=default_batch_size(len(rows)) if self.batch_size is None else self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=1e-4,
             validation=0.15,
@@ -114,11 +117,16 @@ class LabelHead(Operator):
 
     @property
     def history(self) -> Mapping[str, np.ndarray]:
-        """Mean cross-entropy in each epoch, arrays of shape (n_epochs,), in nats per cell."""
+        """Mean weighted cross-entropy in each epoch, arrays of shape (n_epochs,), in nats per cell."""
         return dict(zip(("loss", "validation_loss"), np.asarray(self.trace[...]), strict=True))
 
 
 def objective(head: Head, batch: dict[str, jax.Array], key):
     """Of each cell, for :func:`dbx.ops.training.train`."""
     del key
-    return cross_entropy(head(batch["z"]), batch["label"]), {}
+    return head.loss(batch["z"], batch["label"]), {}
+
+
+def default_batch_size(n_cells: int) -> int:
+    """A sixteenth of the cells, from 32 to 128."""
+    return int(np.clip(n_cells // 16, 32, 128))

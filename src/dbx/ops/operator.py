@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -74,6 +74,15 @@ class Output:
     """A conclusion about the fitted cells (a test, a DE table): skipped on a query, where a selection is kept."""
 
 
+class Unit(NamedTuple):
+    """What a parameter is measured in where training moves it."""
+
+    of_distance: Any
+    """A move by 1 of these weighs the same for every entry; broadcast against the parameter."""
+    of_step: float
+    """A step of training, in units of the distance, where the learning rate is 1."""
+
+
 class Operator(nnx.Module):
     """One step of an analysis: ``fit`` finds its state, ``__call__`` is a pure function of state and inputs.
 
@@ -121,8 +130,8 @@ class Operator(nnx.Module):
         return self.config
 
     @property
-    def training_scale(self) -> dict[str, Any]:
-        """Parameter -> the unit its training goes by, broadcast against it; 1 for those not named."""
+    def units(self) -> dict[str, Unit]:
+        """Parameter -> what its training goes by; those not named go by 1."""
         return {}
 
     @property

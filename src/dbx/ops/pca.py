@@ -9,10 +9,12 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
 from dbx.ops.principal_axes import principal_axes
 
 N_COMPS = 50
+STEP = 10.0
+"""Ten times the size of the loadings: a hundredth of it in a step at the usual learning rate of .001."""
 
 
 class PCA(Operator):
@@ -75,9 +77,11 @@ class PCA(Operator):
         return (rest**2).sum(axis=1).mean()
 
     @property
-    def training_scale(self) -> dict[str, np.ndarray]:
-        """The residual of a component goes by the spread of its scores."""
-        return {"residual": np.sqrt(np.maximum(np.asarray(self.explained[...]), 1e-12))}
+    def units(self) -> dict[str, Unit]:
+        """The residual of a component goes by the spread of its scores, in steps relative to the loadings."""
+        spread = np.sqrt(np.maximum(np.asarray(self.explained[...]), 1e-12))
+        loadings = np.asarray(self.components[...]) / spread
+        return {"residual": Unit(spread, STEP * float(np.sqrt(np.mean(loadings**2))))}
 
     def _mean(self, x):
         return jnp.asarray(self.mean[...], x.dtype)

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx.losses.objectives import cross_entropy
 from dbx.ops.label_head import Head
 from dbx.ops.mlp import as_float
-from dbx.ops.operator import Constant, Operator
+from dbx.ops.operator import Constant, Operator, Unit
 from dbx.program.pipeline import Pipeline
 
 
 class Moved(nnx.Variable):
-    """How far a parameter has moved, in units of its own."""
+    """How far a parameter has moved, in steps of its own."""
 
 
 class Freed(nnx.Module):
@@ -26,10 +25,12 @@ class Freed(nnx.Module):
     def __init__(self, pipeline: Pipeline, trained: dict[str, Operator], head: Head, centres: dict[str, np.ndarray]):
         self.names = tuple((step, name) for step in trained for name in pipeline.parameters[step])
         starts = [np.asarray(pipeline.parameters[step][name]) for step, name in self.names]
-        scales = [trained[step].training_scale.get(name, 1.0) for step, name in self.names]
+        units = [trained[step].units.get(name, Unit(1.0, 1.0)) for step, name in self.names]
         self.start = nnx.List([Constant(as_float(x)) for x in starts])
-        wide = [np.broadcast_to(scale, x.shape) for scale, x in zip(scales, starts, strict=True)]
-        self.scale = nnx.List([Constant(as_float(x)) for x in wide])
+        wide = [
+            np.broadcast_to(unit.of_distance, x.shape) * unit.of_step for unit, x in zip(units, starts, strict=True)
+        ]
+        self.scale, self.steps = nnx.List([Constant(as_float(x)) for x in wide]), tuple(unit.of_step for unit in units)
         self.moved = nnx.List([Moved(as_float(np.zeros(x.shape))) for x in starts])
         self.centre = nnx.Dict({f"root{i}": Constant(as_float(c)) for i, c in enumerate(centres.values())})
         self.head = head
@@ -42,8 +43,8 @@ class Freed(nnx.Module):
         return found
 
     def distance(self):
-        """Sum of squares of how far the parameters have moved."""
-        return sum(jnp.sum(moved[...] ** 2) for moved in self.moved)
+        """Sum of squares of how far the parameters have moved, in their units."""
+        return sum(step**2 * jnp.sum(moved[...] ** 2) for step, moved in zip(self.steps, self.moved, strict=True))
 
 
 class Judged:
@@ -63,6 +64,6 @@ class Judged:
                 x = jnp.where(kept, centre + (x - centre) / (1 - self.dropout), centre)
             inputs[slot] = x
         z = self.pipeline(model.parameters(), inputs)[self.target]
-        loss = cross_entropy(model.head(z), batch["label"])
+        logits, loss = model.head(z), model.head.loss(z, batch["label"])
         penalty = 0 if key is None else anchor * model.distance()
-        return loss + penalty, {"cross_entropy": loss}
+        return loss + penalty, {"cross_entropy": loss, "errors": 1.0 * (logits.argmax(axis=1) != batch["label"])}
