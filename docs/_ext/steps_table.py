@@ -33,12 +33,13 @@ HOW = {
     "mmd": "the trained encoder, which needs no batch",
     "wgan": "the trained encoder, which needs no batch",
     "denoise": "the trained network",
-    "label_head": "the trained network",
+    "label_head": "its coefficients",
     "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
     "vst": "its size factor, from the reference's genes; the reference's transformation",
 }
 
 CALLS = {
+    "label_head": "optimize",
     "highly_variable_genes_v3": "pp.highly_variable_genes",
     "nb_glm": "tl.de",
     "celltypist": "tl.annotate",

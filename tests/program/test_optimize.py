@@ -107,6 +107,28 @@ def test_later_steps_are_stale(before):
     assert load(adata).stale(load(adata)["label_head"]) is None
 
 
+def test_it_trains_through_frozen_steps_that_are_told_the_batch():
+    adata = cells()
+    adata.obs["batch"] = np.array(["x", "y"], dtype=object)[np.arange(N_CELLS) % 2]
+    adata.X[1::2] += 0.5
+    dbx.pp.scale(adata)
+    dbx.pp.pca(adata, n_comps=3)
+    dbx.tl.harmony(adata, key="batch")
+    before = adata.copy()
+    dbx.optimize(adata, CrossEntropy("label", slot="obsm/X_pca_harmony"), train="pca", **QUICK)
+    assert adata.uns["optimize"]["kept"]
+    registry = load(adata)
+    assert all(registry.stale(step) is None for step in registry)
+    for name in ("X_pca", "X_pca_harmony"):
+        assert np.abs(adata.obsm[name] - before.obsm[name]).max() > 0.1
+    # Harmony's own state is as it was
+    for name, (_, array) in load(before)["harmony"].arrays.items():
+        np.testing.assert_array_equal(registry["harmony"].arrays[name][1], array)
+    again = adata.copy()
+    dbx.rerun(again, steps=["label_head"])
+    np.testing.assert_allclose(again.obsm["X_pca_harmony"], adata.obsm["X_pca_harmony"], atol=1e-4)
+
+
 def test_cells_without_a_label_take_no_part(before):
     adata = before.copy()
     adata.obs.loc[adata.obs_names[:100], "label"] = "Unknown"

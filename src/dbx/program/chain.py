@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.values import Codes
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Plan, Version, make_plan, read_versions
 from dbx.program.registry import Registry
 from dbx.program.replay import Replay, gene_columns
-from dbx.program.slots import Slot
+from dbx.program.slots import Slot, as_codes
 from dbx.program.step import Step
 
 
@@ -33,15 +34,27 @@ class Chain:
         """In their order."""
         return self.pipeline.plan.steps
 
-    def roots(self) -> dict[str, RowBlocks]:
-        """Slot -> rows that the chain starts from, with the genes that the pipeline wants."""
+    def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
+        """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
         found = {}
         for version in self.pipeline.plan.roots:
-            value = self.replay.env[version]
-            blocks, genes = RowBlocks(value.value, dtype=np.float32), self.pipeline.inputs[version.slot]
-            columns = None if genes is None else gene_columns(value.genes, genes, self.trained[0].name, "raise")
+            value, slot = self.replay.env[version].value, Slot.parse(version.slot)
+            if slot.container == "obs":
+                levels = self._levels(version).get(slot.keys[-1])
+                found[version.slot] = (
+                    np.asarray(value, np.float32) if levels is None else as_codes(value, tuple(levels))
+                )
+                continue
+            blocks, genes = RowBlocks(value, dtype=np.float32), self.pipeline.inputs[version.slot]
+            known = self.replay.env[version].genes
+            columns = None if genes is None else gene_columns(known, genes, self.trained[0].name, "raise")
             found[version.slot] = blocks if columns is None else blocks.select(columns)
         return found
+
+    def _levels(self, version: Version) -> Mapping[str, tuple[str, ...]]:
+        """Levels of categorical columns at the fit of the step that reads this one."""
+        reads = (read for step in self.steps for read in step.reads.values() if version.slot in read.slots)
+        return next(reads).levels
 
 
 def make_chain(registry: Registry, location: Location, n_cells: int, train: Iterable[str], slot: str | None) -> Chain:
@@ -91,7 +104,9 @@ def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> 
 def _check_rowwise(steps: list[Step]) -> None:
     for step in steps:
         operator = CATALOGUE[step.operator]
-        if not operator.rowwise or any(port.kind != "matrix" for port in operator.inputs.values()):
+        if not operator.rowwise or any(
+            port.kind not in ("matrix", "codes", "columns") for port in operator.inputs.values()
+        ):
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
                 "judge a slot before it."

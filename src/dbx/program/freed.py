@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 from dbx.ops.label_head import Head
 from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Operator, Unit
+from dbx.ops.values import Codes
 from dbx.program.pipeline import Pipeline
 
 
@@ -32,7 +34,7 @@ class Freed(nnx.Module):
         ]
         self.scale, self.steps = nnx.List([Constant(as_float(x)) for x in wide]), tuple(unit.of_step for unit in units)
         self.moved = nnx.List([Moved(as_float(np.zeros(x.shape))) for x in starts])
-        self.centre = nnx.Dict({f"root{i}": Constant(as_float(c)) for i, c in enumerate(centres.values())})
+        self.centre = nnx.Dict({name: Constant(as_float(centre)) for name, centre in centres.items()})
         self.head = head
 
     def parameters(self) -> dict[str, dict[str, Any]]:
@@ -50,20 +52,25 @@ class Freed(nnx.Module):
 class Judged:
     """Cross-entropy of the labels after the pipeline, for :func:`dbx.ops.training.train`."""
 
-    def __init__(self, pipeline: Pipeline, slots: tuple[str, ...], target: str, dropout: float):
-        self.pipeline, self.slots, self.target, self.dropout = pipeline, slots, target, dropout
+    def __init__(self, pipeline: Pipeline, levels: Mapping[str, tuple[str, ...] | None], target: str, dropout: float):
+        """``levels`` has every slot that the pipeline starts from: levels of a column, None for numbers."""
+        self.pipeline, self.levels, self.target, self.dropout = pipeline, levels, target, dropout
 
     def __call__(self, model: Freed, batch: dict[str, jax.Array], key, *, anchor):
         """The objective of each cell; see :class:`dbx.ops.training.Loss`."""
         inputs = {}
-        for i, slot in enumerate(self.slots):
-            x = batch[f"root{i}"]
-            if key is not None:  # what is dropped is set to the gene's mean, so that the mean stays
-                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - self.dropout, x.shape)
-                centre = model.centre[f"root{i}"][...]
-                x = jnp.where(kept, centre + (x - centre) / (1 - self.dropout), centre)
+        for i, (slot, levels) in enumerate(self.levels.items()):
+            x = batch[f"root{i}"] if levels is None else Codes(batch[f"root{i}"], levels)
+            if key is not None and f"root{i}" in model.centre:
+                x = dropped(x, model.centre[f"root{i}"][...], self.dropout, jax.random.fold_in(key, i))
             inputs[slot] = x
         z = self.pipeline(model.parameters(), inputs)[self.target]
         logits, loss = model.head(z), model.head.loss(z, batch["label"])
         penalty = 0 if key is None else anchor * model.distance()
         return loss + penalty, {"cross_entropy": loss, "errors": 1.0 * (logits.argmax(axis=1) != batch["label"])}
+
+
+def dropped(x, centre, share: float, key):
+    """Values set to the mean of their column at random, the rest moved away from it: the expectation stays."""
+    kept = jax.random.bernoulli(key, 1 - share, x.shape)
+    return jnp.where(kept, centre + (x - centre) / (1 - share), centre)

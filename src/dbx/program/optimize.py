@@ -14,7 +14,7 @@ from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.losses.objectives import CrossEntropy
-from dbx.ops.apply import apply
+from dbx.ops.apply import apply, take
 from dbx.ops.label_head import LabelHead, default_batch_size
 from dbx.ops.labels import known_labels
 from dbx.ops.operator import Operator
@@ -194,11 +194,13 @@ def _trained(chain: Chain, head: LabelHead, known, held_out, how: Training, seed
     head.fit_rows(z, known, held_out, seed=seed, progress=show)
     before_head = state_arrays(head)
     roots = chain.roots()
-    centres = {slot: _means(blocks) for slot, blocks in roots.items()}
-    columns = {f"root{i}": RowBlocks(x.rows(rows), dtype=x.dtype) for i, x in enumerate(roots.values())}
+    columns = {f"root{i}": take(x, rows) for i, x in enumerate(roots.values())}
+    centres = {name: _means(x) for name, x in columns.items() if isinstance(x, RowBlocks)}
+    columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
+    levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     trained = {step.name: operators[step.name] for step in chain.trained}
     model = Freed(chain.pipeline, trained, head.head, centres)
-    judged = Judged(chain.pipeline, tuple(roots), chain.slot, DROPOUT)
+    judged = Judged(chain.pipeline, levels, chain.slot, DROPOUT)
     apart = np.flatnonzero(np.isin(rows, held_out))
     before, errors = _judged(model, judged, columns, known[rows], apart)
     history = minimise(
@@ -256,7 +258,9 @@ def _judged(
     found = []
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
-        batch = {name: x.dense(part) for name, x in columns.items()} | {"label": known[part]}
+        batch = {name: x.dense(part) if isinstance(x, RowBlocks) else x[part] for name, x in columns.items()} | {
+            "label": known[part]
+        }
         found.append([np.asarray(x, np.float64) for x in run(batch)])
     losses, errors = map(np.concatenate, zip(*found, strict=True))
     return losses, errors
