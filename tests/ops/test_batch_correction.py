@@ -10,7 +10,7 @@ from dbx.data import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.adversarial import train_against
 from dbx.ops.apply import apply
-from dbx.ops.batch_correction import default_epochs
+from dbx.ops.batch_correction import MOST_EPOCHS, default_epochs
 from dbx.ops.count_autoencoder import FixedScale
 from dbx.ops.mmd import MMD
 from dbx.ops.state import rebuild, state_arrays
@@ -203,4 +203,4 @@ def test_wrong_input_is_told_in_words(cls, skewed):
     if cls is WGAN:
         with pytest.raises(ValueError, match="critic_steps=0 is too small: at least 1"):
             WGAN(critic_steps=0)
-    assert [default_epochs(n) for n in (100, 20_000, 40_000, 10**8)] == [200, 200, 100, 1]
+    assert [default_epochs(n, MOST_EPOCHS) for n in (100, 20_000, 40_000, 10**8)] == [200, 200, 100, 1]

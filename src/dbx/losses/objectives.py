@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Objective:
-    """What every objective has."""
-
-    slot: str | None = None
-    """Slot it judges, such as ``"obsm/X_pca_harmony"``; by default what the last trained step writes for cells."""
-
-
 @dataclass(frozen=True)
-class CrossEntropy(_Objective):
-    """How well labels of cells are told from an embedding, by a small network that is trained with it.
+class CrossEntropy:
+    """How well labels of cells are told from an embedding, by a logistic regression that is trained with it.
 
     Parameters
     ----------
     label
         Column of ``obs`` with the labels; cells without one (missing) take no part.
     slot
-        Slot of the embedding.
+        Slot of the embedding, such as ``"obsm/X_pca_harmony"``; by default what the last trained step writes for cells.
     """
 
     label: str
+    slot: str | None = field(default=None, kw_only=True)
 
 
 def cross_entropy(logits, codes):

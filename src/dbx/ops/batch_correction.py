@@ -18,12 +18,12 @@ from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.settings_checks import check_at_least, check_known
 from dbx.ops.training import Training
-from dbx.ops.vae import LIKELIHOODS
+from dbx.ops.vae import LIKELIHOODS, default_epochs
 from dbx.ops.values import Codes
 
 DROPOUT = 0.1
 NOISE = 0.5
-MOST_EPOCHS, MANY_CELLS = 200, 20_000
+MOST_EPOCHS = 200
 RAMP = 0.1
 """Share of the epochs over which the weight of the discrepancy rises."""
 
@@ -74,7 +74,7 @@ class BatchCorrection(Operator):
         columns = {"x": x, "batch": codes}
         if self.weighted:
             columns["weights"] = shared_composition(x, codes, self.n_batches, seed=seed)
-        epochs = default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs
+        epochs = default_epochs(x.n_rows, MOST_EPOCHS) if self.max_epochs is None else self.max_epochs
         how = Training(
             epochs=epochs,
             batch_size=self.batch_size,
@@ -107,11 +107,6 @@ class BatchCorrection(Operator):
     def history(self) -> dict[str, np.ndarray]:
         """Means over the cells in each epoch, arrays of shape (n_epochs,)."""
         return dict(zip(self.followed, np.asarray(self.trace[...]), strict=True))
-
-
-def default_epochs(n_cells: int) -> int:
-    """200 epochs up to 20,000 cells, fewer in proportion beyond."""
-    return max(round(MOST_EPOCHS * min(MANY_CELLS / n_cells, 1)), 1)
 
 
 def _n_batches(batch: Codes | None) -> int:

@@ -92,20 +92,20 @@ class CountDecoder(nnx.Module):
         decoded = self(z, covariates, key=key)
         log_mean = decoded["log_proportion"] + jnp.log(x.sum(axis=-1, keepdims=True))
         if self.likelihood == "poisson":
-            return row_sums(poisson_kernel(x, log_mean))
+            return sum_by_product(poisson_kernel(x, log_mean))
         theta = for_rows(decoded["theta"], len(x))
         if self.likelihood == "nb":
-            return row_sums(negative_binomial_kernel(x, log_mean, theta))
-        return row_sums(zero_inflated_kernel(x, log_mean, theta, decoded["inflation"]))
+            return sum_by_product(negative_binomial_kernel(x, log_mean, theta))
+        return sum_by_product(zero_inflated_kernel(x, log_mean, theta, decoded["inflation"]))
 
 
-def row_sums(entries):
+def sum_by_product(entries):
     """Sums over genes as a product: from a plain sum XLA makes loops that each compute the entries anew."""
     return jnp.matmul(entries, jnp.ones(entries.shape[1], entries.dtype), precision="highest")
 
 
 def for_rows(theta, n_rows: int):
-    """One row for all, repeated by a product whose transpose sums over cells; see :func:`row_sums`."""
+    """One row for all, repeated by a product whose transpose sums over cells; see :func:`sum_by_product`."""
     if len(theta) == n_rows:
         return theta
     return jnp.matmul(jnp.ones((n_rows, 1), theta.dtype), theta, precision="highest")

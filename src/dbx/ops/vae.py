@@ -232,9 +232,9 @@ def as_codes(batch: Codes | None, x):
     return jnp.full(len(x), -1) if batch is None else batch.codes
 
 
-def default_epochs(n_cells: int) -> int:
+def default_epochs(n_cells: int, most: int = 400) -> int:
     """The rule of scVI: 400 epochs up to 20,000 cells, fewer in proportion beyond."""
-    return max(min(round(MANY_CELLS / n_cells * 400), 400), 1)
+    return max(round(most * min(MANY_CELLS / n_cells, 1)), 1)
 
 
 def warm_up(epochs_done: np.ndarray, n_cells: int = 1) -> np.ndarray:

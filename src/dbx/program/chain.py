@@ -27,7 +27,8 @@ class Chain:
     pipeline: Pipeline
     replay: Replay
     """Has the values that the chain starts from."""
-    slot: str
+    end: Version
+    """What is judged."""
 
     @property
     def steps(self) -> list[Step]:
@@ -75,20 +76,20 @@ def make_chain(registry: Registry, location: Location, n_cells: int, train: Iter
     slot = _cell_slot(last) if slot is None else str(Slot.parse(slot, last.mod))
     end = registry.writer(slot)
     steps = [s for s in registry if end is not None and _between(registry, s, trained, end)]
-    if not all(step in steps for step in trained):
+    made = {step.id for step in steps}
+    if not made.issuperset(step.id for step in trained):
         msg = (
             f"{Slot.parse(slot).written()} is not computed from what {', '.join(repr(s.name) for s in trained)} write."
         )
         raise ValueError(msg)
     _check_rowwise(steps)
-    made = {step.id for step in steps}
     roots: dict[Version, None] = {}
     for step in steps:
         for read in step.reads.values():
             roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
     replay = _replayed(registry, location, n_cells, roots)
     operators = {step.name: step.build() for step in steps}
-    return Chain(trained, Pipeline(registry, Plan(steps, list(roots)), operators), replay, slot)
+    return Chain(trained, Pipeline(registry, Plan(steps, list(roots)), operators), replay, Version(slot, end.id))
 
 
 def _cell_slot(step: Step) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +14,7 @@ from flax import nnx
 from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
+from dbx.data.moments import moments
 from dbx.losses.objectives import CrossEntropy
 from dbx.ops.apply import apply, take
 from dbx.ops.label_head import LabelHead, default_batch_size
@@ -195,12 +197,12 @@ def _trained(chain: Chain, head: LabelHead, known, held_out, how: Training, seed
     before_head = state_arrays(head)
     roots = chain.roots()
     columns = {f"root{i}": take(x, rows) for i, x in enumerate(roots.values())}
-    centres = {name: _means(x) for name, x in columns.items() if isinstance(x, RowBlocks)}
+    centres = {name: moments(x).mean[0] for name, x in columns.items() if isinstance(x, RowBlocks)}
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     trained = {step.name: operators[step.name] for step in chain.trained}
     model = Freed(chain.pipeline, trained, head.head, centres)
-    judged = Judged(chain.pipeline, levels, chain.slot, DROPOUT)
+    judged = Judged(chain.pipeline, levels, chain.end.slot, DROPOUT)
     apart = np.flatnonzero(np.isin(rows, held_out))
     before, errors = _judged(model, judged, columns, known[rows], apart)
     history = minimise(
@@ -236,12 +238,7 @@ def _coordinates(chain: Chain, operators: Mapping[str, Operator]) -> np.ndarray:
     rows = np.arange(chain.replay.n_cells, dtype=np.int32)
     for step in chain.steps:
         chain.replay.run(step, operators[step.name], rows)
-    end = next(step for step in reversed(chain.steps) if chain.slot in step.writes.values())
-    return np.asarray(chain.replay.env[Version(chain.slot, end.id)].value)
-
-
-def _means(blocks: RowBlocks) -> np.ndarray:
-    return sum(np.asarray(part.sum(axis=0), np.float64).ravel() for _, _, part in blocks.parts()) / blocks.n_rows
+    return np.asarray(chain.replay.env[chain.end].value)
 
 
 def _judged(
@@ -249,21 +246,20 @@ def _judged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Loss of each of these rows, and whether it is told wrongly."""
     graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def run(batch):
-        losses, followed = judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)
-        return losses, followed["errors"]
-
     found = []
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
-        batch = {name: x.dense(part) if isinstance(x, RowBlocks) else x[part] for name, x in columns.items()} | {
-            "label": known[part]
-        }
-        found.append([np.asarray(x, np.float64) for x in run(batch)])
+        batch = {name: x.dense(part) if isinstance(x, RowBlocks) else x[part] for name, x in columns.items()}
+        told = _told(judged, graphdef, state, {**batch, "label": known[part]})
+        found.append([np.asarray(x, np.float64) for x in told])
     losses, errors = map(np.concatenate, zip(*found, strict=True))
     return losses, errors
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _told(judged: Judged, graphdef, state, batch):
+    losses, followed = judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)
+    return losses, followed["errors"]
 
 
 def _with(operator: Operator, parameters: Mapping[str, np.ndarray]) -> Operator:
@@ -279,8 +275,8 @@ def _recorded(data, registry: Registry, chain: Chain, outcome: Outcome, labels: 
     if outcome.kept:
         for step in chain.steps:
             values |= _run_again(data, registry, chain, step, outcome.operators.get(step.name), ids)
-    end = ids[next(step.id for step in reversed(chain.steps) if chain.slot in step.writes.values())]
-    values |= _head_step(data, registry, chain, outcome.head, Version(chain.slot, end), labels, column, seed)
+    end = Version(chain.end.slot, ids[chain.end.writer])
+    values |= _head_step(data, registry, chain, outcome.head, end, labels, column, seed)
     values[Slot("uns", ("optimize",), column.mod)] = {
         "kept": outcome.kept,
         "gain": outcome.gain,
@@ -294,7 +290,7 @@ def _recorded(data, registry: Registry, chain: Chain, outcome: Outcome, labels: 
 
 def _run_again(data, registry: Registry, chain: Chain, step: Step, operator: Operator | None, ids: dict[int, int]):
     operator = step.build() if operator is None else operator
-    number = max(registry.next_id(), max(ids.values()) + 1)
+    number = registry.next_id()
     reads = {name: replace(r, source=ids.get(r.source, r.source)) for name, r in step.reads.items()}
     again = replace(step, id=number, reads=reads, arrays=state_arrays(operator))
     ids[step.id] = number

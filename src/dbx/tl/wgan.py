@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.wgan import WGAN
-from dbx.program import matrix_slot, resolve_seed, run_step
+from dbx.program import resolve_seed
+from dbx.tl._batch_correction import correct
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,14 +114,12 @@ def wgan(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    key = "wgan" if key_added == "X_wgan" else key_added
-    params = {"batch_key": batch_key, "layer": layer, "likelihood": likelihood, "strength": strength}
-    return run_step(
+    return correct(
         adata,
         operator,
-        reads={"x": matrix_slot(layer), "batch": f"obs/{batch_key}"},
-        writes={"z": f"obsm/{key_added}", "history": f"uns/{key}/history"},
-        constants={f"uns/{key}/params": {k: v for k, v in params.items() if v is not None}},
+        batch_key=batch_key,
+        layer=layer,
+        key_added=key_added,
         seed=resolve_seed(random_state, rng),
         copy=copy,
         mod=mod,
