@@ -129,6 +129,10 @@ class Operator(nnx.Module):
         """
         return self.config
 
+    def jitter(self, key) -> dict[str, Any]:
+        """Parameter -> noise that is added to it in each minibatch of a training: what makes gates stochastic."""
+        return {}
+
     @property
     def units(self) -> dict[str, Unit]:
         """Parameter -> what its training goes by; those not named go by 1."""
