@@ -77,7 +77,7 @@ def test_training_starts_at_the_classical_answer(x):
 
         def loss(params):
             moved = nnx.merge(graphdef, params, rest, copy=True)
-            return moved.loss({"x": cells}, moved(cells))
+            return moved.loss({"x": cells}, moved(cells)).mean()
 
         params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
         (start,) = jax.tree.leaves(params)

@@ -106,7 +106,7 @@ def test_gradients_in_weights_and_reference(cells, neighbors, operator):
             placing = nnx.merge(graphdef, jax.tree.map(lambda _: embedding, state), copy=True)
             edges = Graph(padded.indices, weights, padded.rows, 320)
             outputs = placing(graph=edges)
-            return (outputs["z"] * coefficient).sum() + placing.loss({"graph": edges}, outputs)
+            return (outputs["z"] * coefficient).sum() + placing.loss({"graph": edges}, outputs).mean()
 
         point = (jnp.asarray(padded.weights, jnp.float64), jnp.asarray(operator.embedding[...], jnp.float64))
         gradients = jax.jit(jax.grad(value, argnums=(0, 1)))(*point)
@@ -122,7 +122,7 @@ def test_gradients_in_weights_and_reference(cells, neighbors, operator):
 def test_the_objective_is_the_cross_entropy_the_layout_lowers(operator, graph):
     """Far lower at the layout than at its rows in another order, which has the same spread."""
     edges = Graph.from_csr(graph, rows=np.arange(320))
-    loss = jax.jit(lambda z: operator.loss({"graph": edges}, {"z": z}))
+    loss = jax.jit(lambda z: operator.loss({"graph": edges}, {"z": z}).mean())
     shuffled = operator.embedding[...][np.random.default_rng(0).permutation(320)]
     assert loss(operator.embedding[...]) < 0.5 * loss(shuffled)
 

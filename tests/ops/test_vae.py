@@ -71,7 +71,7 @@ def held_out(data):
 
 
 def negative_elbo(operator, given):
-    return float(jax.jit(lambda g: operator.loss(g, operator(**g)))(given))
+    return float(jax.jit(lambda g: operator.loss(g, operator(**g)).mean())(given))
 
 
 def test_profile_is_the_gene_mean_model(data):
@@ -277,7 +277,7 @@ def test_gradients_of_the_loss_are_finite_differences(data, rich):
             def loss(point):
                 parameters, x = unravel(point)
                 operator, inputs = nnx.merge(graphdef, parameters, rest, copy=True), {**given, "x": x}
-                return operator.loss(inputs, operator(**inputs))
+                return operator.loss(inputs, operator(**inputs)).mean()
 
             return jax.value_and_grad(loss)(point)
 

@@ -98,10 +98,10 @@ class BatchCorrection(Operator):
         return {"z": self.autoencoder.encode(x)}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
-        """Negative log-likelihood of the counts decoded from ``outputs["z"]``, in nats per cell."""
+        """Negative log-likelihood of each cell's counts, decoded from ``outputs["z"]``, in nats."""
         x, z = inputs["x"], outputs["z"]
         codes = jnp.full(len(x), -1) if inputs.get("batch") is None else inputs["batch"].codes
-        return jnp.mean(self.autoencoder.reconstruction(x, z, codes) + log_factorial(x).sum(axis=-1))
+        return self.autoencoder.reconstruction(x, z, codes) + log_factorial(x).sum(axis=-1)
 
     @property
     def history(self) -> dict[str, np.ndarray]:

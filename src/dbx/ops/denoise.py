@@ -142,11 +142,11 @@ class Denoise(Operator):
         return {"denoised": total * jnp.exp(self.network(x))}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
-        """Poisson negative log-likelihood of the counts around ``outputs["denoised"]``, in nats per cell."""
+        """Poisson negative log-likelihood of each cell's counts around ``outputs["denoised"]``, in nats."""
         x, denoised = inputs["x"], outputs["denoised"]
         share = denoised / denoised.sum(axis=1, keepdims=True)
         log_mean = jnp.log(share) + jnp.log(x.sum(axis=1, keepdims=True))
-        return jnp.mean((log_factorial(x) - poisson_kernel(x, log_mean)).sum(axis=1))
+        return (log_factorial(x) - poisson_kernel(x, log_mean)).sum(axis=1)
 
     @property
     def history(self) -> dict[str, np.ndarray]:

@@ -116,7 +116,7 @@ class Operator(nnx.Module):
         return {}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
-        """The operator's own objective, a scalar, lower is better."""
+        """The operator's own objective of each cell, an array of shape (n_cells,), lower is better."""
         msg = f"The operator {self.name!r} has no objective of its own."
         raise NotImplementedError(msg)
 

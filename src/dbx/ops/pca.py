@@ -71,10 +71,10 @@ class PCA(Operator):
         return {"z": (x - self._mean(x)) @ self._projection(x)}
 
     def loss(self, inputs, outputs):
-        """Squared distance of a cell to its reconstruction, mean over cells; least at the fit."""
+        """Squared distance of each cell to its reconstruction; its mean is least at the fit."""
         x = inputs["x"]
         rest = x - self._mean(x) - outputs["z"] @ self._projection(x).T
-        return (rest**2).sum(axis=1).mean()
+        return (rest**2).sum(axis=1)
 
     @property
     def units(self) -> dict[str, Unit]:

@@ -150,13 +150,13 @@ class UMAP(Operator):
         return (share[..., None] * pulls).sum(axis=1), self.negative_sample_rate * pushes.mean(axis=1)
 
     def loss(self, inputs, outputs):
-        """Cross-entropy of edges against the places of cells, its second term over a fixed sample; mean over cells."""
+        """Cross-entropy of edges against the places of cells, its second term over a fixed sample."""
         graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
         squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
         apart = ((z[:, None] - _sample(embedding, 0)) ** 2).sum(axis=-1)
         near = (graph.weights * jnp.log1p(self.a * _power(squared, self.b))).sum(axis=1)
         far = jnp.log1p(1 / (0.001 + self.a * _power(apart, self.b))).mean(axis=1)
-        return (near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far).mean()
+        return near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
 
 
 def _power(squared, b):

@@ -170,7 +170,7 @@ class VAENormalize(Operator):
         return {"z": z, "normalized": self.target_sum * jnp.exp(decoded["log_proportion"])}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
-        """Negative evidence lower bound, in nats per cell.
+        """Negative evidence lower bound of each cell, in nats.
 
         The expectation over the posterior is taken at two opposite draws around ``outputs["z"]`` that are always the
         same, so that the loss is a function of its arguments alone.
@@ -182,7 +182,7 @@ class VAENormalize(Operator):
         noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
         covariates, decoder = self.vae.covariates(codes, z.dtype, extra), self.vae.decoder
         likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
-        return jnp.mean(normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1))
+        return normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1)
 
     @property
     def history(self) -> dict[str, np.ndarray]:
