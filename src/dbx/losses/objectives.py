@@ -36,6 +36,8 @@ class Objective:
     """Something to improve: a value for each cell, less being better. ``a + 0.1 * b`` makes one of two."""
 
     slot: str | None
+    name: ClassVar[str]
+    """What its values are called in the history."""
     labelled: ClassVar[bool] = False
     """Cells without its column take no part."""
     of_sets: ClassVar[bool] = False
@@ -95,6 +97,7 @@ class CrossEntropy(Objective):
 
     label: str
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "cross_entropy"
     labelled: ClassVar[bool] = True
 
     def of_cells(self, cells: Cells):
@@ -119,6 +122,7 @@ class BatchMixing(Objective):
 
     batch: str
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "batch_mixing"
     of_sets: ClassVar[bool] = True
 
     @property
@@ -144,6 +148,7 @@ class Compactness(Objective):
 
     groups: str
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "compactness"
     of_sets: ClassVar[bool] = True
 
     @property
@@ -172,6 +177,7 @@ class Reconstruction(Objective):
 
     of: str | None = None
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "reconstruction"
 
     @property
     def reads(self) -> dict[str, str | None]:
@@ -198,6 +204,7 @@ class VelocityConsistency(Objective):
 
     velocity: str = "layers/velocity"
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "velocity_consistency"
     of_sets: ClassVar[bool] = True
 
     @property
@@ -222,6 +229,7 @@ class Elbo(Objective):
 
     step: str | None = None
     slot: ClassVar[str | None] = None
+    name: ClassVar[str] = "elbo"
 
     def of_cells(self, cells: Cells):
         """The step's own objective of each cell, in its units (nats)."""
@@ -241,6 +249,7 @@ class OpenGates(Objective):
 
     step: str | None = None
     slot: ClassVar[str | None] = None
+    name: ClassVar[str] = "open_gates"
 
     def of_cells(self, cells: Cells):
         """The same share for each cell."""
@@ -266,6 +275,7 @@ class Function(Objective):
     function: Callable
     slots: tuple[str, ...] = ()
     slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "function"
 
     @property
     def reads(self) -> dict[str, str | None]:

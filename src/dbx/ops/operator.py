@@ -42,6 +42,8 @@ class Input:
     columns   dict of Codes and float64 arrays  the same
     rows      int32 array                       int32 array: a cell's row among the fitted cells, -1 for others
     ========  ================================  =============================================================
+
+    A row of -2 - i is a cell that is placed anew, as others are, among all fitted cells but the i-th, which it is.
     """
 
     kind: Literal["matrix", "graph", "codes", "columns", "rows"] = "matrix"
@@ -132,6 +134,12 @@ class Operator(nnx.Module):
     def jitter(self, key) -> dict[str, Any]:
         """Parameter -> noise that is added to it in each minibatch of a training: what makes gates stochastic."""
         return {}
+
+    def settle(self, outputs: Mapping[str, Any]) -> None:
+        """Bring what is known of the fitted cells up to date after a training moved the parameters.
+
+        ``outputs`` are what it computes for them now.
+        """
 
     @property
     def units(self) -> dict[str, Unit]:

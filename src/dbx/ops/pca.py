@@ -76,6 +76,14 @@ class PCA(Operator):
         rest = x - self._mean(x) - outputs["z"] @ self._projection(x).T
         return (rest**2).sum(axis=1)
 
+    def settle(self, outputs):
+        """Variances of the components as they are after training."""
+        if np.any(self.residual[...]):
+            variance = np.var(np.asarray(outputs["z"], np.float64), axis=0, ddof=1)
+            total = np.asarray(self.explained[...]) / np.asarray(self.explained_share[...])
+            self.explained_share = Constant((variance / total).astype(self.explained_share.dtype))
+            self.explained = Constant(variance.astype(self.explained.dtype))
+
     @property
     def units(self) -> dict[str, Unit]:
         """The residual of a component goes by the spread of its scores, in steps relative to the loadings."""

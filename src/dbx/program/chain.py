@@ -1,4 +1,4 @@
-"""The part of a program that training moves: from the trained steps to the slot that is judged."""
+"""The part of a program that training moves: from the trained steps to the slots that are judged."""
 
 from __future__ import annotations
 
@@ -27,13 +27,23 @@ class Chain:
     pipeline: Pipeline
     replay: Replay
     """Has the values that the chain starts from."""
-    end: Version
-    """What is judged."""
+    slot: str
+    """What is judged where an objective names no slot."""
 
     @property
     def steps(self) -> list[Step]:
         """In their order."""
         return self.pipeline.plan.steps
+
+    def version(self, slot: str) -> Version:
+        """The version of a slot that the chain writes last."""
+        return Version(slot, next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
+
+    @property
+    def computed(self) -> set[str]:
+        """Slots that are computed for cells."""
+        outputs = {step.id: CATALOGUE[step.operator].outputs for step in self.steps}
+        return {slot for step in self.steps for name, slot in step.writes.items() if not outputs[step.id][name].view}
 
     def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
         """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
@@ -58,38 +68,69 @@ class Chain:
         return next(reads).levels
 
 
-def make_chain(registry: Registry, location: Location, n_cells: int, train: Iterable[str], slot: str | None) -> Chain:
-    """The chain from the steps named ``train`` to ``slot``.
+def make_chain(
+    registry: Registry,
+    location: Location,
+    n_cells: int,
+    train: Iterable[str],
+    slots: Iterable[str | None],
+    steps: Iterable[str] | None = None,
+) -> Chain:
+    """The chain from the steps named ``train`` to ``slots``, within the steps named ``steps``.
+
+    Without a slot it ends at what the last trained step writes for cells, or the last of ``steps``.
 
     Raises
     ------
     ValueError
-        A step has nothing to train; the slot does not depend on it; a step between them does not work row by row.
+        A step has nothing to train, or is not among ``steps``; a slot does not depend on it; a step between them does
+        not work row by row.
     """
-    trained = [registry[name] for name in train]
+    allowed = None if steps is None else {registry[name].name for name in steps}
+    trained = sorted((registry[name] for name in train), key=lambda step: step.at)
     for step in trained:
         if not any(kind == "parameter" for kind, _ in step.arrays.values()):
             able = [s.name for s in registry if any(kind == "parameter" for kind, _ in s.arrays.values())]
             msg = f"Step {step.name!r} has no parameters to train; those that have: {', '.join(able) or 'none'}."
             raise ValueError(msg)
-    last = trained[-1]
-    slot = _cell_slot(last) if slot is None else str(Slot.parse(slot, last.mod))
+    last = trained[-1] if allowed is None else max((registry[name] for name in allowed), key=lambda step: step.at)
+    usual = _cell_slot(last)
+    judged = dict.fromkeys(usual if slot is None else str(Slot.parse(slot, last.mod)) for slot in slots)
+    ends = [_writer(registry, slot, trained) for slot in judged]
+    between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
+    _check_allowed(between, trained, allowed)
+    _check_rowwise(between)
+    made = {step.id for step in between}
+    roots: dict[Version, None] = {}
+    for step in between:
+        for name, read in step.reads.items():
+            if not CATALOGUE[step.operator].inputs[name].of_fitted_cells:
+                roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
+    replay = _replayed(registry, location, n_cells, roots)
+    operators = {step.name: step.build() for step in between}
+    return Chain(trained, Pipeline(registry, Plan(between, list(roots)), operators), replay, usual)
+
+
+def _writer(registry: Registry, slot: str, trained: list[Step]) -> Step:
+    """The step that wrote a judged slot, which must follow from the trained ones."""
     end = registry.writer(slot)
-    steps = [s for s in registry if end is not None and _between(registry, s, trained, end)]
-    made = {step.id for step in steps}
-    if not made.issuperset(step.id for step in trained):
+    for step in trained:
+        if end is None or not (end.id == step.id or registry.depends(end, step.id)):
+            msg = f"{Slot.parse(slot).written()} is not computed from what {step.name!r} writes."
+            raise ValueError(msg)
+    return end
+
+
+def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] | None) -> None:
+    if allowed is None:
+        return
+    outside = [step.name for step in (*trained, *between) if step.name not in allowed]
+    if outside:
         msg = (
-            f"{Slot.parse(slot).written()} is not computed from what {', '.join(repr(s.name) for s in trained)} write."
+            f"steps={sorted(allowed)} leaves out {outside[0]!r}, which is trained or lies between a trained step and "
+            "what is judged: add it, or judge an earlier slot."
         )
         raise ValueError(msg)
-    _check_rowwise(steps)
-    roots: dict[Version, None] = {}
-    for step in steps:
-        for read in step.reads.values():
-            roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
-    replay = _replayed(registry, location, n_cells, roots)
-    operators = {step.name: step.build() for step in steps}
-    return Chain(trained, Pipeline(registry, Plan(steps, list(roots)), operators), replay, Version(slot, end.id))
 
 
 def _cell_slot(step: Step) -> str:
@@ -105,9 +146,8 @@ def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> 
 def _check_rowwise(steps: list[Step]) -> None:
     for step in steps:
         operator = CATALOGUE[step.operator]
-        if not operator.rowwise or any(
-            port.kind not in ("matrix", "codes", "columns") for port in operator.inputs.values()
-        ):
+        used = [port for name, port in operator.inputs.items() if name in step.reads or port.kind == "rows"]
+        if not operator.rowwise or any(port.kind not in ("matrix", "codes", "columns") for port in used):
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
                 "judge a slot before it."

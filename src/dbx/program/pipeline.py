@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 Parameters = dict[str, dict[str, Any]]
+
+
+class Run(NamedTuple):
+    """How a step ran within a pipeline."""
+
+    operator: Operator
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
 
 
 class Pipeline:
@@ -130,12 +138,23 @@ class Pipeline:
         -------
         Slot -> value after the last step that wrote it.
         """
+        return self.trace(parameters, slots, rows=rows, genes=genes)[0]
+
+    def trace(
+        self,
+        parameters: Parameters,
+        slots: Mapping[str, Any],
+        *,
+        rows: Any = None,
+        genes: Mapping[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Run]]:
+        """What a call gives, and besides how each step ran: step name -> :class:`Run`."""
         genes = {**self.inputs, **(genes or {})}
         _check_slots(slots, genes)
         env = {version: (slots[version.slot], genes[version.slot]) for version in self.plan.roots}
         n_cells = _n_cells(next(iter(env.values()))[0])
         rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
-        latest = {}
+        latest, runs = {}, {}
         for step in self.plan.steps:
             operator = self._merged(step.name, parameters.get(step.name, {}))
             inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
@@ -143,13 +162,14 @@ class Pipeline:
                 name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
             }
             outputs = operator(**inputs)
+            runs[step.name] = Run(operator, inputs, outputs)
             names = None if step.genes is None else list(step.genes)
             for name, value in outputs.items():
                 if name in step.writes:
                     slot = step.writes[name]
                     env[Version(slot, step.id)] = value, names if Slot.parse(slot).is_gene_matrix else None
                     latest[slot] = value
-        return latest
+        return latest, runs
 
     def describe(self) -> str:
         """The wiring in words: a line a step, what feeds it, what it writes, and what is left out and why."""

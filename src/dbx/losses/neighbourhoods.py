@@ -1,0 +1,99 @@
+"""Objectives of a set of cells by who is near whom; none changes when the coordinates are scaled."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from dbx.losses.mmd import squared_distances
+
+N_NEAREST = 15
+"""Cells whose mean squared distance is the bandwidth of a neighbourhood."""
+
+
+def neighbourhoods(z, rows=None, n_nearest: int = N_NEAREST):
+    """Share of each cell in the neighbourhood of each, an array of shape (n_cells, n_cells); rows sum to 1.
+
+    A Gaussian whose squared bandwidth is the mean squared distance to the nearest cells. The gradient passes through
+    the bandwidth, too, so that none of it goes into shrinking.
+
+    Parameters
+    ----------
+    z
+        Array of shape (n_cells, n_dims).
+    rows
+        Array of shape (n_cells,), int: what tells cells apart; a cell that is there twice is no neighbour of itself.
+    n_nearest
+        How many nearest cells set the bandwidth; at most half of those there are.
+    """
+    rows = jnp.arange(len(z)) if rows is None else rows
+    other = rows[:, None] != rows
+    square = squared_distances(z)
+    n_nearest = max(min(n_nearest, (len(z) - 1) // 2), 1)
+    nearest = -jax.lax.top_k(jnp.where(other, -square, -jnp.inf), n_nearest)[0]
+    width = jnp.where(jnp.isfinite(nearest), nearest, 0).mean(axis=1, keepdims=True)
+    return jax.nn.softmax(jnp.where(other, -square / (width + 1e-12), -jnp.inf), axis=1)
+
+
+def batch_mixing(z, codes, share, rows=None, n_nearest: int = N_NEAREST):
+    """How far the batches around each cell are from those of all cells, in nats: an array of shape (n_cells,).
+
+    The Kullback-Leibler divergence of the batches in a cell's neighbourhood from ``share``: 0 where batches are mixed,
+    and minus the logarithm of its share where a batch is by itself. A cell of no batch (-1) has 0 and is no neighbour.
+
+    Parameters
+    ----------
+    z
+        Array of shape (n_cells, n_dims).
+    codes
+        Batch of each cell, array of shape (n_cells,), int.
+    share
+        Share of each batch among all cells, array of shape (n_batches,).
+    rows, n_nearest
+        As for :func:`neighbourhoods`.
+    """
+    near = neighbourhoods(z, rows, n_nearest) @ jax.nn.one_hot(codes, len(share), dtype=z.dtype)
+    near = near / jnp.maximum(near.sum(axis=1, keepdims=True), 1e-6)
+    divergence = (near * jnp.log(near / share + 1e-6)).sum(axis=1)
+    return jnp.where(codes < 0, 0, divergence)
+
+
+def compactness(z, codes, rows=None):
+    """Squared distance of each cell to its group relative to that between any two cells: array of shape (n_cells,).
+
+    Its mean is the share of the variance within groups: 0 where each group is a point, 1 where groups are no closer
+    than cells at random, which is also what a cell without a group (-1) or alone in it has.
+
+    Parameters
+    ----------
+    z
+        Array of shape (n_cells, n_dims).
+    codes
+        Group of each cell, array of shape (n_cells,), int.
+    rows
+        As for :func:`neighbourhoods`.
+    """
+    rows = jnp.arange(len(z)) if rows is None else rows
+    square, other = squared_distances(z), rows[:, None] != rows
+    fellows = other & (codes[:, None] == codes) & (codes[:, None] >= 0)
+    overall = jnp.where(other, square, 0).sum() / jnp.maximum(other.sum(), 1)
+    own = jnp.where(fellows, square, 0).sum(axis=1) / jnp.maximum(fellows.sum(axis=1), 1)
+    return jnp.where(fellows.any(axis=1), own / (overall + 1e-12), 1)
+
+
+def velocity_consistency(z, velocity, rows=None, n_nearest: int = N_NEAREST):
+    """One minus the mean cosine of a cell's velocity with those around it, an array of shape (n_cells,).
+
+    The confidence of a velocity (Bergen et al., Nature Biotechnology 2020) with soft neighbours. A cell without
+    velocity has 1.
+
+    Parameters
+    ----------
+    z, velocity
+        Arrays of shape (n_cells, n_dims).
+    rows, n_nearest
+        As for :func:`neighbourhoods`.
+    """
+    square = jnp.sum(velocity**2, axis=1, keepdims=True)
+    direction = velocity * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
+    return 1 - (neighbourhoods(z, rows, n_nearest) * (direction @ direction.T)).sum(axis=1)

@@ -1,0 +1,224 @@
+"""What an optimisation works on: the cells, the columns of its minibatches, and the heads that judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from flax import nnx
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import moments
+from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
+from dbx.ops.apply import take
+from dbx.ops.label_head import LabelHead
+from dbx.ops.labels import known_labels
+from dbx.ops.linear_decoder import LinearDecoder
+from dbx.ops.operator import Input
+from dbx.ops.values import Codes
+from dbx.program.chain import Chain
+from dbx.program.gather import column_value
+from dbx.program.judged import Part
+from dbx.program.replay import gene_columns
+from dbx.program.slots import Slot, gene_names, read
+
+DISCRETE = Input(kind="codes", missing=True)
+ANY_COLUMN = Input(kind="columns", missing=True)
+
+
+@dataclass
+class Labels:
+    """A column of labels and the head that tells them."""
+
+    column: Slot
+    given: Codes
+    known: np.ndarray
+    """Codes against the head's classes, -1 for a cell without a label; array of shape (n_cells,)."""
+    head: LabelHead
+    slot: str
+    """What they are told from."""
+
+
+@dataclass
+class Material:
+    """Cells and columns; rows are numbered within the cells that take part."""
+
+    parts: tuple[Part, ...]
+    rows: np.ndarray
+    """The cells that take part."""
+    columns: dict[str, RowBlocks | np.ndarray]
+    levels: dict[str, tuple[str, ...] | None]
+    """Slot that the chain starts from -> levels of a column, None for numbers."""
+    centres: dict[str, np.ndarray]
+    """Column of the minibatch -> what a value that is not shown is set to."""
+    labels: dict[str, Labels]
+    """Name of a part -> its labels."""
+    heads: dict[str, nnx.Module]
+    """Name of a part -> what judges it; to be started by :func:`start_heads`."""
+
+
+def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
+    """Read what the objectives need of each cell."""
+    mod, n_cells = chain.trained[0].mod, chain.replay.n_cells
+    names = _names(loss.parts)
+    labels = {
+        name: _labels(data, chain, part, unlabeled, mod)
+        for name, part in zip(names, loss.parts, strict=True)
+        if isinstance(part, CrossEntropy)
+    }
+    rows = np.arange(n_cells)
+    if len(labels) == len(loss.parts):
+        rows = np.flatnonzero(np.all([x.known >= 0 for x in labels.values()], axis=0))
+    roots = chain.roots()
+    columns = {f"root{i}": take(x, rows) for i, x in enumerate(roots.values())}
+    centres = {} if any(isinstance(part, Elbo) for part in loss.parts) else _centres(chain, columns)
+    columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
+    columns["row"] = np.arange(len(rows), dtype=np.int32)
+    parts = tuple(_part(data, chain, name, part, labels, rows, columns) for name, part in zip(names, loss.parts))
+    levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
+    heads = {name: x.head.head for name, x in labels.items()}
+    heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
+    return Material(parts, rows, columns, levels, centres, labels, heads)
+
+
+def _names(parts: Iterable[Objective]) -> list[str]:
+    """What parts are called, numbered where there are several of a kind."""
+    names: list[str] = []
+    for part in parts:
+        again = sum(name.rsplit("-", 1)[0] == part.name for name in names)
+        names.append(f"{part.name}-{again + 1}" if again else part.name)
+    return names
+
+
+def _labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mod: str | None) -> Labels:
+    column = Slot("obs", (part.label,), mod)
+    given = column_value(read(data, column), column, "optimize", LabelHead.inputs["labels"])
+    known, classes = known_labels(given, unlabeled)
+    return Labels(column, given, known, LabelHead(unlabeled=unlabeled, classes=classes), _slot(chain, part))
+
+
+def _slot(chain: Chain, part: Objective) -> str:
+    return chain.slot if part.slot is None else str(Slot.parse(part.slot, chain.trained[0].mod))
+
+
+def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
+    """Means of what is dropped from, zero for counts: a count cannot be moved away from its mean."""
+    contents = {
+        slot: entry.content for step in chain.steps for entry in step.reads.values() for slot in entry.slots[:1]
+    }
+    centres = {}
+    for i, version in enumerate(chain.pipeline.plan.roots):
+        x = columns[f"root{i}"]
+        if isinstance(x, RowBlocks):
+            counts = contents.get(version.slot) in ("counts", "normalized")
+            centres[f"root{i}"] = np.zeros(x.n_columns) if counts else moments(x).mean[0]
+    return centres
+
+
+def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns) -> Part:
+    """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
+    mod = chain.trained[0].mod
+    reads, facts = {}, {}
+    if name in labels:
+        reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
+    for key, address in part.reads.items():
+        place = str(Slot.parse(address, mod)) if address else _first_matrix(chain)
+        if place not in chain.computed and place not in chain.pipeline.inputs:
+            value = _column(data, chain, part, Slot.parse(place))
+            place = f"{name}.{key}"
+            columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
+            if isinstance(part, BatchMixing):
+                facts[key] = _shares(value, rows, part.batch)
+        reads[key] = place
+    return Part(name, part, _slot(chain, part), reads, facts, _step(chain, part))
+
+
+def _first_matrix(chain: Chain) -> str:
+    return next(v.slot for v in chain.pipeline.plan.roots if Slot.parse(v.slot).container != "obs")
+
+
+def _column(data, chain: Chain, part: Objective, slot: Slot) -> RowBlocks | Codes | np.ndarray:
+    """A slot outside the chain, with the genes that the chain starts from."""
+    value = read(data, slot)
+    if slot.container == "obs":
+        return column_value(value, slot, "optimize", ANY_COLUMN if part.name == "function" else DISCRETE)
+    if part.name == "velocity_consistency":
+        value = np.nan_to_num(np.asarray(RowBlocks(value).dense()))
+    blocks = RowBlocks(value, dtype=np.float32)
+    genes = chain.pipeline.inputs.get(_first_matrix(chain))
+    if not slot.is_gene_matrix or genes is None:
+        return blocks
+    chosen = gene_columns(gene_names(data, slot), genes, chain.trained[0].name, "raise")
+    return blocks if chosen is None else blocks.select(chosen)
+
+
+def _shares(value: Codes, rows: np.ndarray, name: str) -> np.ndarray:
+    """Share of each level among the cells."""
+    codes = np.asarray(value.codes)[rows]
+    counts = np.bincount(codes[codes >= 0], minlength=value.n_levels)
+    if (counts > 0).sum() < 2:
+        msg = f"obs[{name!r}] has one batch only: there is nothing to mix."
+        raise ValueError(msg)
+    return np.maximum(counts / counts.sum(), 1e-6).astype(np.float32)
+
+
+def _step(chain: Chain, part: Objective) -> str:
+    """The trained step that an objective is about."""
+    if not isinstance(part, Elbo | OpenGates):
+        return ""
+    needed = "expected_open" if isinstance(part, OpenGates) else "loss"
+    operators = {step.name: chain.pipeline.operators[step.name] for step in chain.steps}
+    able = [name for name, operator in operators.items() if _has(operator, needed)]
+    trained = [step.name for step in chain.trained if step.name in able]
+    if part.step is None and trained:
+        return trained[0]
+    if part.step in able:
+        return part.step
+    what = "gates" if needed == "expected_open" else "an objective of its own"
+    asked = f"Step {part.step!r}" if part.step else "No trained step"
+    msg = f"{asked} has {what}; steps of the chain that have: {', '.join(able) or 'none'}."
+    raise ValueError(msg.replace(" has ", " does not have ", 1) if part.step else msg)
+
+
+def _has(operator, needed: str) -> bool:
+    from dbx.ops.operator import Operator
+
+    return getattr(type(operator), needed, None) not in (None, getattr(Operator, needed, None))
+
+
+def coordinates(chain: Chain) -> None:
+    """Run the steps of the chain as they are; the replay has what they compute."""
+    for step in chain.steps:
+        chain.replay.run(step, chain.pipeline.operators[step.name], np.arange(chain.replay.n_cells, dtype=np.int32))
+
+
+def embedding(chain: Chain, slot: str) -> np.ndarray:
+    """What the chain computes for a slot, an array of shape (n_cells, n_dims)."""
+    value = chain.replay.env[chain.version(slot)].value
+    return RowBlocks(value, dtype=np.float32).dense()
+
+
+def start_heads(chain: Chain, material: Material, apart: np.ndarray, seed: int, progress) -> None:
+    """Train the heads on the coordinates as they are; ``apart`` are held-out rows."""
+    for part in material.parts:
+        head = material.heads.get(part.name)
+        if part.name in material.labels:
+            labels = material.labels[part.name]
+            z, held_out = embedding(chain, part.slot), material.rows[apart]
+            labels.head.fit_rows(z, labels.known, held_out, seed=seed, progress=progress)
+        elif head is not None:
+            rows = np.setdiff1d(np.arange(len(material.rows)), apart)
+            target = _target(chain, material, part)
+            head.reset(embedding(chain, part.slot)[material.rows[rows]], take(target, rows))
+
+
+def _target(chain: Chain, material: Material, part: Part) -> RowBlocks:
+    """What a decoder is to give back."""
+    place = part.reads["of"]
+    if place in material.columns:
+        return material.columns[place]
+    roots = list(chain.pipeline.inputs)
+    if place in roots:
+        return material.columns[f"root{roots.index(place)}"]
+    return RowBlocks(embedding(chain, place)[material.rows])

@@ -1,0 +1,125 @@
+"""Free steps one after the other, each kept only if held-out cells say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dbx.data.minibatches import Minibatches
+from dbx.losses.objectives import Sum
+from dbx.ops.operator import Operator, Progress
+from dbx.ops.state import rebuild, state_arrays
+from dbx.ops.training import Training, train
+from dbx.program.chain import Chain
+from dbx.program.freed import Freed, Moved
+from dbx.program.judged import DROPOUT, Judged, judge
+from dbx.program.material import Material
+from dbx.program.pipeline import Pipeline
+
+LEAST_ERRORS = 0.02
+"""Share of held-out cells that must be told wrongly before: with fewer there is nothing to gain."""
+
+
+@dataclass
+class Stage:
+    """What freeing some steps led to, judged by the held-out cells."""
+
+    steps: tuple[str, ...]
+    kept: bool
+    gain: float
+    standard_error: float
+    before: Mapping[str, float]
+    """Name of an objective -> its mean before."""
+    after: Mapping[str, float]
+    history: Mapping[str, np.ndarray]
+
+
+@dataclass
+class Outcome:
+    """What training found."""
+
+    stages: list[Stage] = field(default_factory=list)
+    operators: dict[str, Operator] = field(default_factory=dict)
+    """Kept step -> its operator as trained."""
+    weights: tuple[float, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything was."""
+        return any(stage.kept for stage in self.stages)
+
+
+def run_stages(
+    chain: Chain,
+    material: Material,
+    loss: Sum,
+    stages: Sequence[tuple[str, ...]],
+    apart: np.ndarray,
+    how: Training,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Outcome:
+    """Train each stage's steps together with those kept before; ``apart`` are the held-out rows."""
+    outcome, data = Outcome(), Minibatches(material.columns)
+    for stage in stages:
+        operators = {**chain.pipeline.operators, **outcome.operators}
+        pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
+        freed = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
+        model = Freed(pipeline, freed, material.heads, material.centres)
+        judged = Judged(pipeline, material.levels, material.parts, (1.0,) * len(material.parts), DROPOUT)
+        before = judge(model, judged, material.columns, apart)
+        if not outcome.stages:
+            outcome.weights = _weights(loss, material, before)
+        judged.weights = outcome.weights
+        kept_heads = jax.tree.map(np.array, nnx.state(model.heads))
+        history = train(
+            model,
+            judged,
+            data,
+            how,
+            trainable=nnx.Any(nnx.Param, Moved),
+            held_out=apart,
+            seed=seed,
+            progress=progress,
+        )
+        after = judge(model, judged, material.columns, apart)
+        result = _verdict(stage, material, outcome.weights, before, after, history)
+        outcome.stages.append(result)
+        if result.kept:
+            moved = model.parameters()
+            outcome.operators = {name: with_parameters(operators[name], moved[name]) for name in freed}
+        else:
+            nnx.update(model.heads, kept_heads)
+    return outcome
+
+
+def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
+    """Those given; otherwise the inverse of each value before training."""
+    if not loss.balanced:
+        return tuple(1.0 if weight is None else float(weight) for weight in loss.weights)
+    means = [abs(float(before[part.name].mean())) for part in material.parts]
+    return tuple(1 / max(mean, 1e-6) for mean in means)
+
+
+def _verdict(stage, material: Material, weights, before, after, history) -> Stage:
+    """Kept where the cells improved by more than a standard error, and there was something to improve."""
+    names = [part.name for part in material.parts]
+    better = sum(w * (before[name] - after[name]) for w, name in zip(weights, names, strict=True))
+    gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
+    errors = [before[f"{name}_errors"].mean() for name in names if name in material.labels]
+    hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
+    kept = gain > error and not hardly_wrong
+    means = [{name: float(values[name].mean()) for name in names} for values in (before, after)]
+    return Stage(stage, kept, gain, error, *means, history)
+
+
+def with_parameters(operator: Operator, parameters: Mapping[str, np.ndarray]) -> Operator:
+    """The operator with other parameters."""
+    arrays = state_arrays(operator)
+    arrays |= {name: (arrays[name][0], np.asarray(x).astype(arrays[name][1].dtype)) for name, x in parameters.items()}
+    return rebuild(type(operator), operator.config, arrays)
