@@ -18,6 +18,7 @@ HOW = {
     "highly_variable_genes": "the reference's genes are kept",
     "highly_variable_genes_v3": "flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept",
     "scale": "the reference's means and standard deviations",
+    "gene_gate": "the genes chosen on the reference, the others zero",
     "pca": "the reference's means and loadings",
     "vae_normalize": "the trained networks, at the posterior mean; a new batch is fitted and recorded so",
     "harmony": "the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so",

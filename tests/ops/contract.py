@@ -23,6 +23,7 @@ N_CELLS, N_GENES, N_DIMS, N_NEIGHBORS = 120, 60, 6, 8
 CONFIGS: dict[str, dict[str, Any]] = {
     "normalize_total": {"target_sum": 100.0},
     "pca": {"n_comps": 4},
+    "gene_gate": {"n_genes": 20, "order": tuple(range(0, 60, 2)) + tuple(range(1, 60, 2))},
     "highly_variable_genes": {"n_top_genes": 20},
     "highly_variable_genes_v3": {"n_top_genes": 20, "span": 0.7},
     "umap": {"n_epochs": 20},
@@ -50,6 +51,9 @@ GIVEN = {
     "wgan": {"batch"},
 }
 """Optional inputs that an example has all the same."""
+
+SURROGATES = {"gene_gate": {"scores"}}
+"""Parameters whose gradient is not the derivative but a declared surrogate, which the operator's own test compares."""
 
 LACKS = {"nb_glm": {"own_size_factors", "long_table", "samples"}}
 """Views that an example of these settings does not have."""

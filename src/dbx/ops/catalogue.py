@@ -6,6 +6,7 @@ from dbx.ops.ambient import RemoveAmbient
 from dbx.ops.cellassign import CellAssign
 from dbx.ops.celltypist import CellTypist
 from dbx.ops.denoise import Denoise
+from dbx.ops.gene_gate import GeneGate
 from dbx.ops.harmony import Harmony
 from dbx.ops.highly_variable import HighlyVariable
 from dbx.ops.highly_variable_counts import HighlyVariableCounts
@@ -33,6 +34,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     HighlyVariable,
     HighlyVariableCounts,
     Scale,
+    GeneGate,
     PCA,
     VAENormalize,
     Harmony,

@@ -51,6 +51,19 @@ def divide_columns(x, divisor, lowest: float | None = None, highest: float | Non
     return with_values(x, values if highest is None else np.minimum(values, values.dtype.type(highest), out=values))
 
 
+def multiply_columns(x, factor):
+    """Each column times its own entry of ``factor``, an array of shape (n_columns,); CSR drops columns times zero."""
+    if not sparse.issparse(x):
+        x = floating(x)
+        return x * _like(factor, x)
+    values, factor = floating(x.data), np.asarray(factor)
+    values = values * factor.astype(values.dtype)[x.indices]
+    kept = np.append(0, np.cumsum(factor[x.indices] != 0))
+    changed = type(x)((values[np.diff(kept) > 0], x.indices[np.diff(kept) > 0], kept[x.indptr]), shape=x.shape)
+    changed.has_sorted_indices = x.has_sorted_indices
+    return changed
+
+
 def subtract_columns(x, offset):
     """Each column less its own entry of ``offset``, an array of shape (n_columns,); dense only."""
     x = floating(x)

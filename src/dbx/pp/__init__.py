@@ -1,6 +1,7 @@
 """Preprocessing: counts to embeddings and neighbours."""
 
 from dbx.pp.denoise import denoise
+from dbx.pp.gene_gate import gene_gate
 from dbx.pp.harmony_integrate import harmony_integrate
 from dbx.pp.highly_variable_genes import highly_variable_genes
 from dbx.pp.log1p import log1p
@@ -14,6 +15,7 @@ from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
     "denoise",
+    "gene_gate",
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",

@@ -29,6 +29,8 @@ MADE_BY = {
     "obsp/distances": "dbx.pp.neighbors(adata)",
     "uns/neighbors": "dbx.pp.neighbors(adata)",
     "var/highly_variable": "dbx.pp.highly_variable_genes(adata)",
+    "var/dispersions_norm": "dbx.pp.highly_variable_genes(adata)",
+    "var/variances_norm": 'dbx.pp.highly_variable_genes(adata, flavor="seurat_v3")',
     "obs/leiden": "dbx.tl.leiden(adata)",
 }
 

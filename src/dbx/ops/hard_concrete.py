@@ -1,0 +1,42 @@
+"""The hard concrete gate (Louizos, Welling and Kingma, ICLR 2018): a stretched logistic cut to [0, 1].
+
+Adding logistic noise to ``log_alpha`` makes the gate a random variable that is 0 and 1 with positive probability and
+differentiable between; without noise it is that variable's median. The paper's formulas are these, with the noise
+inside its sigmoid; at test time it leaves the temperature out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+LOW, HIGH = -0.1, 1.1
+"""What the logistic is stretched to before it is cut; symmetric about a half."""
+TEMPERATURE = 2 / 3
+
+
+def gate(log_alpha, temperature: float = TEMPERATURE):
+    """The gate in [0, 1], of the shape of ``log_alpha``."""
+    return jnp.clip(jax.nn.sigmoid(log_alpha / temperature) * (HIGH - LOW) + LOW, 0, 1)
+
+
+def noise(key, shape: tuple[int, ...]):
+    """Standard logistic noise, to be added to ``log_alpha``."""
+    return jax.random.logistic(key, shape)
+
+
+def probability_open(log_alpha, temperature: float = TEMPERATURE):
+    """Probability that the gate with noise is not zero; their sum is the expected L0 norm."""
+    return jax.nn.sigmoid(log_alpha + edge(temperature))
+
+
+def log_alpha_of(probability: float, temperature: float = TEMPERATURE) -> float:
+    """The ``log_alpha`` whose gate is open with this probability."""
+    return math.log(probability / (1 - probability)) - edge(temperature)
+
+
+def edge(temperature: float = TEMPERATURE) -> float:
+    """Without noise the gate is 1 from this ``log_alpha`` on, and 0 up to the negative of it."""
+    return temperature * math.log(-HIGH / LOW)

@@ -1,0 +1,100 @@
+"""A gate on every gene, which training can move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.gene_gate import GeneGate, best_first
+from dbx.program import matrix_slot, run_step
+from dbx.program.slots import Slot, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def gene_gate(
+    adata: AnnData | MuData,
+    n_genes: int = 200,
+    *,
+    method: Literal["top_k", "l0"] = "top_k",
+    by: str | None = "dispersions_norm",
+    layer: str | None = None,
+    temperature: float | None = None,
+    key_added: str = "gene_gate",
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Keep a few genes and set the others to zero, by gates that :func:`dbx.optimize` can move.
+
+    Before any training the open genes are the best ``n_genes`` of a ranking, as a mask would choose them (hard
+    counterpart: ``adata[:, genes]`` after :func:`scanpy.pp.highly_variable_genes`). Trained together with what reads
+    the layer, ``dbx.optimize(adata, loss, train=["gene_gate", "pca"])``, they are the genes that the loss wants.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes.
+    n_genes
+        Number of genes to open; with ``"l0"`` only at the start.
+    method
+        ``"top_k"``: always ``n_genes`` are open; training sees a sigmoid in place of the step (straight-through,
+        Bengio, Leonard and Courville, arXiv 1308.3432). ``"l0"``: hard concrete gates (Louizos, Welling and Kingma,
+        ICLR 2018), whose number is learnt under a price: ``loss + weight * dbx.losses.OpenGates("gene_gate")``.
+    by
+        Numeric column of ``adata.var`` that ranks the genes, larger values first; None for Seurat's normalised
+        dispersions of the values themselves, which must be logarithms. ``dbx.rerun(refit=True)`` keeps the order of a
+        column, and ranks anew with None.
+    layer
+        Layer to use instead of ``X``.
+    temperature
+        Softness of the gates in training: for ``"top_k"`` relative to the spread of the scores (.25 by default), for
+        ``"l0"`` that of the paper (2/3).
+    key_added
+        Key in ``layers`` and ``var``.
+    copy
+        Work on a copy and return it.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Sets:
+
+    ``adata.layers[key_added]``
+        Values of the open genes, zero for the others, array of shape (n_cells, n_genes); sparse where they were. For
+        ``dbx.pp.pca(adata, layer="gene_gate", mask_var=None)``, say; without ``mask_var=None`` it would use the genes
+        in ``var["highly_variable"]`` only.
+    ``adata.var[key_added]``
+        Whether the gate is open.
+    ``adata.var[key_added + "_score"]``
+        What opens it: normal quantiles of the ranks, of which the ``n_genes`` highest are open, or ``log_alpha``.
+
+    Raises
+    ------
+    ValueError
+        There are fewer genes than ``n_genes``; ``by`` is no numeric column; ``by=None`` and the values are no
+        logarithms.
+    KeyError
+        There is no such column or layer.
+    """
+    order = None if by is None else tuple(best_first(_numbers(adata, by, mod)).tolist())
+    return run_step(
+        adata,
+        GeneGate(n_genes=n_genes, method=method, temperature=temperature, order=order),
+        reads={"x": matrix_slot(layer)},
+        writes={"x": f"layers/{key_added}", "open": f"var/{key_added}", "score": f"var/{key_added}_score"},
+        copy=copy,
+        mod=mod,
+    )
+
+
+def _numbers(adata, by: str, mod: str | None) -> np.ndarray:
+    column = pd.Series(read(adata, Slot("var", (by,), mod)))
+    if not pd.api.types.is_numeric_dtype(column):
+        msg = f"by={by!r} is no numeric column of var: name one that ranks genes, larger values first."
+        raise ValueError(msg)
+    return column.to_numpy(np.float64)
