@@ -127,6 +127,7 @@ class BatchMixing(Objective):
 
     @property
     def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
         return {"batch": f"obs/{self.batch}"}
 
     def of_cells(self, cells: Cells):
@@ -153,6 +154,7 @@ class Compactness(Objective):
 
     @property
     def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
         return {"groups": f"obs/{self.groups}"}
 
     def of_cells(self, cells: Cells):
@@ -181,6 +183,7 @@ class Reconstruction(Objective):
 
     @property
     def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
         return {"of": self.of}
 
     def of_cells(self, cells: Cells):
@@ -209,6 +212,7 @@ class VelocityConsistency(Objective):
 
     @property
     def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
         return {"velocity": self.velocity}
 
     def of_cells(self, cells: Cells):
@@ -279,6 +283,7 @@ class Function(Objective):
 
     @property
     def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
         return {slot: slot for slot in self.slots}
 
     def of_cells(self, cells: Cells):

@@ -63,11 +63,10 @@ class Judged:
         shown = whole if key is None else self._hidden(model, whole, key)
         parameters = model.parameters() if key is None else model.jittered(self.pipeline.operators, key)
         latest, runs = self.pipeline.trace(parameters, shown)
-        values = {**{slot: codes(x) for slot, x in latest.items()}, **{slot: codes(x) for slot, x in whole.items()}}
-        values |= {slot: x for slot, x in latest.items() if slot not in whole} | batch
+        values = {slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch
         found, followed = [], {}
         for part in self.parts:
-            head = model.heads[part.name] if part.name in model.heads else None
+            head = model.heads.get(part.name)
             cells = Cells(
                 z=latest[part.slot],
                 read={name: values[place] for name, place in part.reads.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from dbx.ops.apply import take
 from dbx.ops.label_head import LabelHead
 from dbx.ops.labels import known_labels
 from dbx.ops.linear_decoder import LinearDecoder
-from dbx.ops.operator import Input
+from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes
 from dbx.program.chain import Chain
 from dbx.program.gather import column_value
@@ -75,7 +76,9 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
     centres = {} if any(isinstance(part, Elbo) for part in loss.parts) else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
-    parts = tuple(_part(data, chain, name, part, labels, rows, columns) for name, part in zip(names, loss.parts))
+    parts = tuple(
+        _part(data, chain, name, part, labels, rows, columns) for name, part in zip(names, loss.parts, strict=True)
+    )
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     heads = {name: x.head.head for name, x in labels.items()}
     heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
@@ -83,11 +86,12 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
 
 
 def _names(parts: Iterable[Objective]) -> list[str]:
-    """What parts are called, numbered where there are several of a kind."""
-    names: list[str] = []
+    """What parts are called, numbered from the second of a kind on."""
+    seen: Counter[str] = Counter()
+    names = []
     for part in parts:
-        again = sum(name.rsplit("-", 1)[0] == part.name for name in names)
-        names.append(f"{part.name}-{again + 1}" if again else part.name)
+        seen[part.name] += 1
+        names.append(part.name if seen[part.name] == 1 else f"{part.name}_{seen[part.name]}")
     return names
 
 
@@ -176,14 +180,12 @@ def _step(chain: Chain, part: Objective) -> str:
     if part.step in able:
         return part.step
     what = "gates" if needed == "expected_open" else "an objective of its own"
-    asked = f"Step {part.step!r}" if part.step else "No trained step"
-    msg = f"{asked} has {what}; steps of the chain that have: {', '.join(able) or 'none'}."
-    raise ValueError(msg.replace(" has ", " does not have ", 1) if part.step else msg)
+    asked = f"Step {part.step!r} of the chain" if part.step else "A trained step"
+    msg = f"{asked} with {what} is needed; steps that have: {', '.join(able) or 'none'}."
+    raise ValueError(msg)
 
 
-def _has(operator, needed: str) -> bool:
-    from dbx.ops.operator import Operator
-
+def _has(operator: Operator, needed: str) -> bool:
     return getattr(type(operator), needed, None) not in (None, getattr(Operator, needed, None))
 
 

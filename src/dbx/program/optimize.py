@@ -12,7 +12,7 @@ from dbx.ops.label_head import default_batch_size
 from dbx.ops.settings_checks import check_held_out
 from dbx.ops.training import Training
 from dbx.program import log
-from dbx.program.chain import Chain, make_chain
+from dbx.program.chain import make_chain
 from dbx.program.location import Location
 from dbx.program.material import Material, coordinates, make_material, start_heads
 from dbx.program.optimized import recorded
