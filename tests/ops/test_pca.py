@@ -10,6 +10,7 @@ from sklearn import decomposition
 from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.pca import PCA
+from dbx.ops.state import rebuild, state_arrays
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,71 @@ def test_a_trained_residual_moves_scores_and_loadings_alike(x):
     np.testing.assert_allclose(operator(jnp.asarray(x))["z"], expected, rtol=1e-4, atol=1e-4)
     rest = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(operator(jnp.asarray(x))["z"], rest @ operator.loadings, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("projection", ["orthonormal", "gated"])
+def test_every_projection_starts_at_the_components(x, projection):
+    free, other = fitted(x, n_comps=5), fitted(x, n_comps=5, projection=projection)
+    # QR of orthonormal columns: float32 rounding; a gate of 1 changes no bit
+    tolerance = 2e-6 if projection == "orthonormal" else 0
+    np.testing.assert_allclose(other.loadings, free.loadings, atol=tolerance)
+    z, expected = (operator(jnp.asarray(x))["z"] for operator in (other, free))
+    np.testing.assert_allclose(z, expected, atol=10 * tolerance)
+    again = rebuild(PCA, other.config, state_arrays(other))
+    np.testing.assert_array_equal(again(jnp.asarray(x))["z"], z)
+
+
+def test_a_step_stored_before_there_were_projections_is_a_free_one(x):
+    free = fitted(x, n_comps=5)
+    old = {name: value for name, value in free.config.items() if name != "projection"}
+    again = rebuild(PCA, old, state_arrays(free))
+    np.testing.assert_array_equal(again(jnp.asarray(x))["z"], free(jnp.asarray(x))["z"])
+    assert set(state_arrays(free)) == {"mean", "components", "residual", "explained", "explained_share"}
+
+
+def test_orthonormal_loadings_stay_so_and_span_what_the_free_ones_do(x):
+    operator = fitted(x, n_comps=5, projection="orthonormal", dtype="float64")
+    residual = np.random.default_rng(0).normal(0, 0.3, (40, 5))
+    with jax.enable_x64(True):
+        graphdef, params, rest = nnx.split(operator, nnx.Param, ...)
+        cells = jnp.asarray(x, jnp.float64)
+
+        def scores(residual):
+            moved = jax.tree.map(lambda p: jnp.asarray(residual, p.dtype), params)
+            return nnx.merge(graphdef, moved, rest, copy=True)(cells)["z"]
+
+        operator.residual = nnx.Param(jnp.asarray(residual))
+        loadings, free = operator.loadings, np.asarray(operator.components[...]) + residual
+        np.testing.assert_allclose(loadings.T @ loadings, np.eye(5), atol=1e-12)
+        np.testing.assert_allclose(loadings @ (loadings.T @ free), free, atol=1e-12)
+        assert (np.diagonal(loadings.T @ free) > 0).all()
+        z, weight = scores(residual), np.random.default_rng(1).normal(size=(len(x), 5))
+        np.testing.assert_allclose(z, (x - x.mean(axis=0, dtype=np.float64)) @ loadings, atol=1e-6)
+        params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+        gradient = jax.grad(lambda r: (scores(r) * weight).sum())(jnp.asarray(residual))
+        direction, step = np.random.default_rng(2).normal(size=residual.shape), 1e-6
+        up, down = ((scores(residual + s * step * direction) * weight).sum() for s in (1, -1))
+        np.testing.assert_allclose((gradient * direction).sum(), (up - down) / (2 * step), rtol=1e-6)
+
+
+def test_gates_shut_components_and_are_priced(x):
+    operator = fitted(x, n_comps=5, projection="gated")
+    assert float(operator.expected_open()) == pytest.approx(0.98, rel=1e-5)
+    noise = operator.jitter(jax.random.key(0))
+    assert {name: value.shape for name, value in noise.items()} == {"gates": (5,)}
+    before = np.asarray(operator(jnp.asarray(x))["z"])
+    operator.gates = nnx.Param(jnp.asarray([9.0, 9.0, -9.0, 0.0, 9.0]))
+    z = np.asarray(operator(jnp.asarray(x))["z"])
+    np.testing.assert_allclose(z, before * [1, 1, 0, 0.5, 1], atol=1e-5)
+    assert float(operator.expected_open()) == pytest.approx((3 + 0.8319) / 5, abs=1e-3)  # logistic of .667 log 11
+    operator.settle({"z": z})
+    np.testing.assert_allclose(operator.variance, z.var(axis=0, ddof=1), rtol=1e-4, atol=1e-8)
+    assert np.isfinite(operator.variance_ratio).all()
+    free = fitted(x, n_comps=5)
+    assert free.jitter(jax.random.key(0)) == {}
+    with pytest.raises(ValueError, match="projection='free' has no gates"):
+        free.expected_open()
+    with pytest.raises(ValueError, match="projection='gate' is not known: choose one of 'free', 'orthonormal'"):
+        PCA(projection="gate")
+    assert set(operator.units) == {"residual", "gates"}
+    assert set(free.units) == {"residual"}

@@ -218,3 +218,16 @@ def test_what_cannot_be_is_said_and_nothing_changes(logged, config, words):
     assert set(adata.obsm) == set(before.obsm)
     assert set(adata.varm) == set(before.varm)
     assert set(adata.uns) == set(before.uns)
+
+
+def test_projections_differ_in_training_only(logged):
+    plain = logged.copy()
+    dbx.pp.pca(plain, n_comps=5)
+    for projection in ("orthonormal", "gated"):
+        other = logged.copy()
+        dbx.pp.pca(other, n_comps=5, projection=projection)
+        np.testing.assert_allclose(other.obsm["X_pca"], plain.obsm["X_pca"], atol=2e-5)  # float32
+        np.testing.assert_allclose(other.varm["PCs"], plain.varm["PCs"], atol=2e-6)
+        assert set(other.uns["pca"]["params"]) == set(plain.uns["pca"]["params"])
+    with pytest.raises(ValueError, match="projection='free_' is not known"):
+        dbx.pp.pca(plain, projection="free_")

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops import hard_concrete
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
 from dbx.ops.principal_axes import principal_axes
+from dbx.ops.projections import PROJECTIONS, orthonormal
+from dbx.ops.settings_checks import check_known
 
 N_COMPS = 50
 STEP = 10.0
 """Ten times the size of the loadings: a hundredth of it in a step at the usual learning rate of .001."""
+OPEN_START = 0.98
+"""With noise, the probability that a component's gate is not zero at the start."""
 
 
 class PCA(Operator):
     """``z = (x - mean) @ (components + residual)``; the residual starts at zero and is what training moves.
 
     With ``zero_center=False`` nothing is taken off, and the components are the leading right singular vectors of x.
+    ``projection="orthonormal"`` keeps the columns of ``components + residual`` orthonormal; ``"gated"`` gives each
+    component a hard concrete gate, at 1 until training moves it, so that their number is learnt.
     """
 
     name = "pca"
@@ -39,10 +46,13 @@ class PCA(Operator):
         n_comps: int | None = None,
         zero_center: bool = True,
         dtype: Literal["float32", "float64"] = "float32",
+        projection: Literal["free", "orthonormal", "gated"] = "free",
     ):
+        check_known(projection, PROJECTIONS, "projection")
         self.n_comps = n_comps
         self.zero_center = zero_center
         self.dtype = self.precision = dtype
+        self.projection = projection
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
         """Find the leading axes exactly."""
@@ -52,6 +62,8 @@ class PCA(Operator):
         self.mean = Constant(axes.mean if self.zero_center else np.zeros_like(axes.mean))
         self.components = Constant(axes.directions)
         self.residual = nnx.Param(jnp.zeros(axes.directions.shape, jnp.float32))
+        if self.projection == "gated":
+            self.gates = nnx.Param(jnp.full(n_comps, hard_concrete.log_alpha_of(OPEN_START), jnp.float32))
         self.explained = Constant(axes.variance.astype(dtype))
         self.explained_share = Constant((axes.variance / axes.total_variance).astype(dtype))
 
@@ -78,9 +90,9 @@ class PCA(Operator):
 
     def settle(self, outputs):
         """Variances of the components as they are after training."""
-        if np.any(self.residual[...]):
+        if np.any(self.residual[...]) or self.projection == "gated":
             variance = np.var(np.asarray(outputs["z"], np.float64), axis=0, ddof=1)
-            total = np.asarray(self.explained[...]) / np.asarray(self.explained_share[...])
+            total = np.asarray(self.explained[...]).sum() / np.asarray(self.explained_share[...]).sum()
             self.explained_share = Constant((variance / total).astype(self.explained_share.dtype))
             self.explained = Constant(variance.astype(self.explained.dtype))
 
@@ -89,18 +101,45 @@ class PCA(Operator):
         """The residual of a component goes by the spread of its scores, in steps relative to the loadings."""
         spread = np.sqrt(np.maximum(np.asarray(self.explained[...]), 1e-12))
         loadings = np.asarray(self.components[...]) / spread
-        return {"residual": Unit(spread, STEP * float(np.sqrt(np.mean(loadings**2))))}
+        found = {"residual": Unit(spread, STEP * float(np.sqrt(np.mean(loadings**2))))}
+        if self.projection == "gated":  # to shut all of them is a distance of 1
+            root = len(spread) ** 0.5
+            found["gates"] = Unit(2 * hard_concrete.edge() * root, STEP / root)
+        return found
+
+    def jitter(self, key) -> dict[str, Any]:
+        """Logistic noise on the gates of components."""
+        if self.projection != "gated":
+            return {}
+        return {"gates": hard_concrete.noise(key, self.gates[...].shape)}
+
+    def expected_open(self):
+        """Share of components whose gate is open where noise is added."""
+        if self.projection != "gated":
+            msg = f'projection={self.projection!r} has no gates: pca(adata, projection="gated") gives components some.'
+            raise ValueError(msg)
+        return hard_concrete.probability_open(self.gates[...]).mean()
 
     def _mean(self, x):
         return jnp.asarray(self.mean[...], x.dtype)
 
     def _projection(self, x):
-        return jnp.asarray(self.components[...], x.dtype) + self.residual[...].astype(x.dtype)
+        projection = jnp.asarray(self.components[...], x.dtype) + self.residual[...].astype(x.dtype)
+        if self.projection == "orthonormal":
+            return orthonormal(projection)
+        if self.projection == "gated":
+            return projection * hard_concrete.gate(self.gates[...].astype(x.dtype))
+        return projection
 
     @property
     def loadings(self) -> np.ndarray:
         """Array of shape (n_genes, n_comps): what a cell's values are multiplied with."""
-        return np.asarray(self.components[...]) + np.asarray(self.residual[...])
+        free = np.asarray(self.components[...]) + np.asarray(self.residual[...])
+        if self.projection == "orthonormal":
+            return np.asarray(orthonormal(free), free.dtype)
+        if self.projection == "gated":
+            return free * np.asarray(hard_concrete.gate(self.gates[...]), free.dtype)
+        return free
 
     @property
     def variance(self) -> np.ndarray:

@@ -47,6 +47,7 @@ def pca(
     dtype: Any = "float32",
     key_added: str | None = None,
     copy: bool = False,
+    projection: Literal["free", "orthonormal", "gated"] = "free",
     mod: str | None = None,
 ) -> AnnData | MuData | np.ndarray | tuple[np.ndarray, ...] | None:
     """Principal component analysis (Pearson, Philosophical Magazine, 1901).
@@ -89,6 +90,11 @@ def pca(
         Key for ``obsm``, ``varm`` and ``uns`` instead of ``"X_pca"``, ``"PCs"`` and ``"pca"``.
     copy
         Return a copy instead of writing into ``data``.
+    projection
+        How :func:`dbx.optimize` may move the loadings; until then all three are the same. ``"free"``: each by itself.
+        ``"orthonormal"``: components stay orthonormal. ``"gated"``: each has a hard concrete gate (Louizos, Welling and
+        Kingma, ICLR 2018), which the price ``dbx.losses.OpenGates("pca")`` shuts where it is not worth it, so that the
+        number of components is learnt; scores and loadings of a shut one are zero.
     mod
         Modality of a MuData to work on.
 
@@ -111,12 +117,13 @@ def pca(
     Raises
     ------
     ValueError
-        ``n_comps`` is more than the data have; the mask is not boolean or selects no gene; values are NaN or infinite.
+        ``n_comps`` is more than the data have; the mask is not boolean or selects no gene; values are NaN or infinite;
+        the projection is none of these.
     """
     if svd_solver is not None and svd_solver not in SOLVERS:
         msg = f"svd_solver={svd_solver!r} is none of scanpy's: {', '.join(map(repr, SOLVERS))} or None."
         raise ValueError(msg)
-    operator = PCA(n_comps=n_comps, zero_center=zero_center, dtype=_float_name(dtype))
+    operator = PCA(n_comps=n_comps, zero_center=zero_center, dtype=_float_name(dtype), projection=projection)
     seed = resolve_seed(random_state, rng)
     if not hasattr(data, "obs_names"):
         return _of_array(operator, data, mask_var, seed=seed, return_info=return_info)
