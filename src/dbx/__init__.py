@@ -11,7 +11,7 @@ from dbx.settings import settings
 
 if TYPE_CHECKING:
     from dbx import datasets, get, losses, ops, pl, pp, tl
-    from dbx.program import Pipeline, adopt, optimize, rerun, steps
+    from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
 __all__ = [
     "Pipeline",
@@ -25,6 +25,7 @@ __all__ = [
     "pl",
     "pp",
     "rerun",
+    "sensitivity",
     "settings",
     "steps",
     "tl",
@@ -35,7 +36,7 @@ def __getattr__(name: str):
     if name not in __all__:
         msg = f"module 'dbx' has no attribute {name!r}"
         raise AttributeError(msg)
-    if name in ("Pipeline", "adopt", "optimize", "rerun", "steps"):
+    if name in ("Pipeline", "adopt", "optimize", "rerun", "sensitivity", "steps"):
         return getattr(import_module("dbx.program"), name)
     return import_module(f"dbx.{name}")
 

@@ -18,7 +18,7 @@ from dbx.ops.knn import nearest, pair_distances
 from dbx.ops.knn_host import find_neighbors, library_nearest
 from dbx.ops.metrics import find_metric
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
-from dbx.ops.values import Array, Graph
+from dbx.ops.values import Array, Graph, own_rows
 
 MOST_DENSE = 10_000
 """Cells up to which ``knn=False``, every cell a neighbour of every other, is held in memory."""
@@ -94,7 +94,10 @@ class Neighbors(Operator):
             raise ValueError(msg)
 
     def __call__(self, x: Array, rows: Array) -> dict[str, Graph]:
-        """Distances and weights of the edges of each cell, ``rows`` being its own row among the fitted cells or -1."""
+        """Distances and weights of the edges of each cell; ``rows``: its own row among the fitted cells, -1 for others.
+
+        A row of -2 - i is a cell that is placed anew among all fitted cells but the i-th, which it is.
+        """
         stored = self.reference_distances.get_value()
         n = stored.n_reference
         others = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, x.dtype)
@@ -112,23 +115,24 @@ class Neighbors(Operator):
 
     def _edges(self, x, rows, others: Edges) -> Edges:
         """Kept neighbours of fitted cells, found ones of the others."""
-        fitted, own = rows >= 0, jnp.maximum(rows, 0)
+        fitted, own = rows >= 0, own_rows(rows)
         reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
-        indices, distances = others.indices[own], others.distances[own]
+        stored = jnp.maximum(own, 0)
+        indices, distances = others.indices[stored], others.distances[stored]
         metric = find_metric(self.metric, dict(self.metric_kwds))
         if metric is None:
             kept = (indices, distances)
             indices, distances = _unless(fitted, kept, lambda: self._ask_library(x, reference, *kept))
         else:
             fixed = jax.lax.stop_gradient((x, reference))
-            indices = _unless(fitted, indices, lambda: self._nearest(*fixed, indices, metric))
+            indices = _unless(fitted, indices, lambda: self._nearest(*fixed, own, indices, metric))
             distances = pair_distances(x, reference, indices, metric)
-        real = ~fitted[:, None] | (indices != own[:, None])
+        real = indices != own[:, None]
         return Edges(indices, jnp.where(real, distances, 0), real, rows)
 
-    def _nearest(self, x, reference, indices, metric):
+    def _nearest(self, x, reference, own, indices, metric):
         if self.knn:
-            return nearest(x, reference, jnp.full(len(x), -1), k=self.n_neighbors, metric=metric)
+            return nearest(x, reference, own, k=self.n_neighbors, metric=metric)
         return jnp.broadcast_to(jnp.arange(len(reference), dtype=indices.dtype), indices.shape)
 
     def _ask_library(self, x, reference, indices, distances):

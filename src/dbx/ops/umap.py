@@ -14,7 +14,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.spectral import spectral_layout
 from dbx.ops.umap_layout import CLIP, Curve, layout
-from dbx.ops.values import Array, Graph
+from dbx.ops.values import Array, Graph, own_rows
 
 SPAN = 10.0
 """Side of the box in which a layout starts, as in umap-learn."""
@@ -134,8 +134,12 @@ class UMAP(Operator):
         share = graph.weights / jnp.where(total > 0, total, 1)
         neighbours = embedding[graph.indices]
 
+        own = own_rows(graph.rows)
+
         def step(t, z):
-            pulls, pushes = self._forces(z, share, neighbours, _sample(embedding, t))
+            drawn = _sample(len(embedding), t)
+            others = (drawn[None] != own[:, None])[..., None], embedding[drawn]
+            pulls, pushes = self._forces(z, share, neighbours, others)
             return z + (1 - t / PLACING_STEPS) * (pulls + pushes)
 
         mean = (share[..., None] * neighbours).sum(axis=1)
@@ -143,17 +147,18 @@ class UMAP(Operator):
         return jax.lax.scan(lambda z, t: (step(t, z).astype(z.dtype), None), mean, steps)[0]
 
     def _forces(self, z, share, neighbours, others):
+        far, others = others
         between = z[:, None] - neighbours
         pulls = jnp.clip(self.curve.pull((between**2).sum(axis=-1))[..., None] * between, -CLIP, CLIP)
         between = z[:, None] - others
         pushes = jnp.clip(self.curve.push((between**2).sum(axis=-1))[..., None] * between, -CLIP, CLIP)
-        return (share[..., None] * pulls).sum(axis=1), self.negative_sample_rate * pushes.mean(axis=1)
+        return (share[..., None] * pulls).sum(axis=1), self.negative_sample_rate * (far * pushes).mean(axis=1)
 
     def loss(self, inputs, outputs):
         """Cross-entropy of edges against the places of cells, its second term over a fixed sample."""
         graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
         squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
-        apart = ((z[:, None] - _sample(embedding, 0)) ** 2).sum(axis=-1)
+        apart = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
         near = (graph.weights * jnp.log1p(self.a * _power(squared, self.b))).sum(axis=1)
         far = jnp.log1p(1 / (0.001 + self.a * _power(apart, self.b))).mean(axis=1)
         return near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
@@ -164,11 +169,10 @@ def _power(squared, b):
     return jnp.where(apart, jnp.where(apart, squared, 1) ** b, 0)
 
 
-def _sample(embedding: Array, turn) -> Array:
-    """Fitted cells at even distances over all rows, others at each turn."""
-    n = embedding.shape[0]
+def _sample(n: int, turn) -> Array:
+    """Rows at even distances over all ``n`` fitted cells, others at each turn."""
     stride = max(n // PLACING_PUSHES, 1)
-    return embedding[(jnp.arange(n // stride) * stride + turn * max(stride // PLACING_STEPS, 1)) % n]
+    return (jnp.arange(n // stride) * stride + turn * max(stride // PLACING_STEPS, 1)) % n
 
 
 def _strong_edges(graph: sparse.csr_matrix, n_epochs: int) -> sparse.csr_matrix:

@@ -78,7 +78,8 @@ class Graph:
     weights: Array
     """Array of shape (n_cells, width)."""
     rows: Array
-    """Array of shape (n_cells,), int32: the cell's own row in the reference, -1 for a cell that is not in it."""
+    """Array of shape (n_cells,), int32: the cell's own row in the reference, -1 for a cell that is not in it, -2 - i
+    for cell i of the reference where it is placed anew among the others."""
     n_reference: int = field(metadata={"static": True})
     symmetric: bool = field(default=False, metadata={"static": True})
     distances: bool = field(default=False, metadata={"static": True})
@@ -111,6 +112,11 @@ class Graph:
         weights = np.zeros((n_rows, width), matrix.dtype)
         indices[at], weights[at] = matrix.indices, matrix.data
         return cls(indices, weights, rows, matrix.shape[1])
+
+
+def own_rows(rows: Array) -> Array:
+    """The row that each cell has in the reference, whether it keeps its place or is placed anew; -1 for others."""
+    return jnp.where(rows >= 0, rows, -2 - rows)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dbx.program.reference import ReferenceChangedError
 from dbx.program.registry import RegistryError
 from dbx.program.rerun import rerun
 from dbx.program.run import compute_array, compute_step, graph_slot, matrix_slot, run_step
+from dbx.program.sensitivity import sensitivity
 from dbx.program.slots import SlotError
 from dbx.program.table import steps
 
@@ -25,5 +26,6 @@ __all__ = [
     "rerun",
     "resolve_seed",
     "run_step",
+    "sensitivity",
     "steps",
 ]
