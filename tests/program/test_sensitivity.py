@@ -119,15 +119,18 @@ def test_a_cell_is_placed_without_itself(analysed):
     nearest = set(np.argsort(distances)[1:11])
     assert set(np.asarray(placed["obsp/distances"].indices)[0]) == nearest
     assert 7 in np.asarray(run(path.states(), values, np.array([-1], np.int32))["obsp/distances"].indices)
-    # and moving its coordinates along their gradient moves it as predicted
-    gradient = dbx.sensitivity(
-        analysed, "obsm/X_umap", "obsm/X_pca_harmony", column=0, cells=cell, per_cell=True
-    ).to_numpy()
-    step = 1e-2 * gradient / np.linalg.norm(gradient)
-    at = {"obsm/X_pca_harmony": values["obsm/X_pca_harmony"] + step}
-    moved = run(path.states(), at, -2 - cell.astype(np.int32))
-    change = float((moved["obsm/X_umap"] - placed["obsm/X_umap"])[0, 0])
-    assert change == pytest.approx(1e-2 * np.linalg.norm(gradient), rel=0.05)  # the curve over so long a step
+
+
+def test_moving_cells_along_the_gradient_moves_their_places_as_predicted(analysed):
+    given = {"column": 0, "per_cell": True}
+    gradient = dbx.sensitivity(analysed, "obsm/X_umap", "obsm/X_pca_harmony", **given).to_numpy()
+    norm = np.linalg.norm(gradient, axis=1, keepdims=True)
+    path = path_of(analysed, "obsm/X_umap", "obsm/X_pca_harmony")
+    rows, z = -2 - np.arange(150, dtype=np.int32), analysed.obsm["X_pca_harmony"]
+    run = jax.jit(lambda z: path.run(path.states(), {"obsm/X_pca_harmony": z}, rows)["obsm/X_umap"][:, 0])
+    change = np.asarray(run(z + 1e-2 * gradient / norm)) - np.asarray(run(z))
+    # all but the few cells that get another neighbour by so long a step; rounding of float32 places
+    assert np.isclose(change, 1e-2 * norm[:, 0], rtol=0.1, atol=2e-5).mean() > 0.8
 
 
 @pytest.fixture(scope="module")
