@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from dbx.losses.mmd import squared_distances
 
-N_NEAREST = 15
-"""Cells whose mean squared distance is the bandwidth of a neighbourhood."""
+NEAREST = 1 / 16
+"""Share of the cells that are a cell's neighbours."""
 
 
-def neighbourhoods(z, rows=None, n_nearest: int = N_NEAREST):
+def neighbourhoods(z, rows=None, nearest: float = NEAREST):
     """Share of each cell in the neighbourhood of each, an array of shape (n_cells, n_cells); rows sum to 1.
 
-    A Gaussian whose squared bandwidth is the mean squared distance to the nearest cells. The gradient passes through
-    the bandwidth, too, so that none of it goes into shrinking.
+    A Gaussian over the nearest cells, its squared bandwidth their mean squared distance. The gradient passes through
+    the bandwidth, too, so that none of it goes into shrinking; who is nearest is held fixed.
 
     Parameters
     ----------
@@ -23,19 +23,20 @@ def neighbourhoods(z, rows=None, n_nearest: int = N_NEAREST):
         Array of shape (n_cells, n_dims).
     rows
         Array of shape (n_cells,), int: what tells cells apart; a cell that is there twice is no neighbour of itself.
-    n_nearest
-        How many nearest cells set the bandwidth; at most half of those there are.
+    nearest
+        Share of the cells that are neighbours: a share, so that a minibatch is judged as all cells are.
     """
+    z = jnp.asarray(z)
     rows = jnp.arange(len(z)) if rows is None else rows
     other = rows[:, None] != rows
     square = squared_distances(z)
-    n_nearest = max(min(n_nearest, (len(z) - 1) // 2), 1)
-    nearest = -jax.lax.top_k(jnp.where(other, -square, -jnp.inf), n_nearest)[0]
-    width = jnp.where(jnp.isfinite(nearest), nearest, 0).mean(axis=1, keepdims=True)
-    return jax.nn.softmax(jnp.where(other, -square / (width + 1e-12), -jnp.inf), axis=1)
+    closest = -jax.lax.top_k(jnp.where(other, -square, -jnp.inf), max(round(nearest * len(z)), 2))[0]
+    width = jnp.where(jnp.isfinite(closest), closest, 0).mean(axis=1, keepdims=True)
+    near = other & (square <= jax.lax.stop_gradient(closest[:, -1:]))
+    return jax.nn.softmax(jnp.where(near, -square / (width + 1e-12), -jnp.inf), axis=1)
 
 
-def batch_mixing(z, codes, share, rows=None, n_nearest: int = N_NEAREST):
+def batch_mixing(z, codes, share, rows=None, nearest: float = NEAREST):
     """How far the batches around each cell are from those of all cells, in nats: an array of shape (n_cells,).
 
     The Kullback-Leibler divergence of the batches in a cell's neighbourhood from ``share``: 0 where batches are mixed,
@@ -49,10 +50,11 @@ def batch_mixing(z, codes, share, rows=None, n_nearest: int = N_NEAREST):
         Batch of each cell, array of shape (n_cells,), int.
     share
         Share of each batch among all cells, array of shape (n_batches,).
-    rows, n_nearest
+    rows, nearest
         As for :func:`neighbourhoods`.
     """
-    near = neighbourhoods(z, rows, n_nearest) @ jax.nn.one_hot(codes, len(share), dtype=z.dtype)
+    near = neighbourhoods(z, rows, nearest)
+    near = near @ jax.nn.one_hot(codes, len(share), dtype=near.dtype)
     near = near / jnp.maximum(near.sum(axis=1, keepdims=True), 1e-6)
     divergence = (near * jnp.log(near / share + 1e-6)).sum(axis=1)
     return jnp.where(codes < 0, 0, divergence)
@@ -81,7 +83,7 @@ def compactness(z, codes, rows=None):
     return jnp.where(fellows.any(axis=1), own / (overall + 1e-12), 1)
 
 
-def velocity_consistency(z, velocity, rows=None, n_nearest: int = N_NEAREST):
+def velocity_consistency(z, velocity, rows=None, nearest: float = NEAREST):
     """One minus the mean cosine of a cell's velocity with those around it, an array of shape (n_cells,).
 
     The confidence of a velocity (Bergen et al., Nature Biotechnology 2020) with soft neighbours. A cell without
@@ -91,9 +93,9 @@ def velocity_consistency(z, velocity, rows=None, n_nearest: int = N_NEAREST):
     ----------
     z, velocity
         Arrays of shape (n_cells, n_dims).
-    rows, n_nearest
+    rows, nearest
         As for :func:`neighbourhoods`.
     """
     square = jnp.sum(velocity**2, axis=1, keepdims=True)
     direction = velocity * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
-    return 1 - (neighbourhoods(z, rows, n_nearest) * (direction @ direction.T)).sum(axis=1)
+    return 1 - (neighbourhoods(z, rows, nearest) * (direction @ direction.T)).sum(axis=1)

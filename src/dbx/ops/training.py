@@ -62,6 +62,7 @@ def train(
     *,
     trainable=nnx.Param,
     held_out: np.ndarray | None = None,
+    judge: Callable[[nnx.Module], float] | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
@@ -81,6 +82,8 @@ def train(
         Filter of the variables that are moved.
     held_out
         Rows that are held out, in place of a share drawn at random.
+    judge
+        What the model is worth to them, less being better, in place of the mean loss of their minibatches.
     seed
         Of shuffling, dropout and sampling; the same seed gives the same bits on a CPU.
     progress
@@ -108,8 +111,14 @@ def train(
     everywhere, divided = shardings()
     carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
     history, best = [], Best(how.patience)
+
+    def validate(variables) -> float:
+        if judge is not None:
+            return judge(nnx.merge(graphdef, *variables, copy=True))
+        return _validate(on, variables, data, held_out, how)
+
     if len(held_out):  # what is trained further may have been better than it becomes
-        best.update(_validate(on, carry[:2], data, held_out, how), carry[:2])
+        best.update(validate(carry[:2]), carry[:2])
     progress(0, how.epochs, data.placement)
     for epoch in range(how.epochs):
         plan = data.plan(rows, how.batch_size, rng, multiple=n_devices)
@@ -124,7 +133,7 @@ def train(
         history.append(epoch_mean(sums, plan.weights.sum()))
         check_finite(history[-1]["loss"], epoch, how)
         if len(held_out):
-            history[-1]["validation_loss"] = _validate(on, carry[:2], data, held_out, how)
+            history[-1]["validation_loss"] = validate(carry[:2])
             if best.update(history[-1]["validation_loss"], carry[:2]):
                 break
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")

@@ -120,15 +120,26 @@ def dropped(x, centre, share: float, key):
 
 
 def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The objective of each of these rows (``loss``), its parts, and what is told wrongly."""
+    """The objective of each of these rows (``loss``), its parts, and what is told wrongly.
+
+    Where cells are judged by each other the rest are there, too, as far as a block goes.
+    """
     graphdef, state = nnx.split(model)
-    found = []
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        batch = {name: x.dense(part) if isinstance(x, RowBlocks) else x[part] for name, x in columns.items()}
+    context = _context(len(columns["row"]), rows) if any(part.objective.of_sets for part in judged.parts) else rows[:0]
+    found, size = [], BLOCK - len(context)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        there = np.concatenate([part, context])
+        batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
         told = _told(judged, graphdef, state, batch)
-        found.append({name: np.asarray(x, np.float64) for name, x in told.items()})
+        found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in told.items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
+    """Other cells, evenly over all, for half a block at most."""
+    others = np.setdiff1d(np.arange(n_cells), rows)
+    return others[:: -(-len(others) // (BLOCK // 2)) or 1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -132,9 +132,9 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns)
             value = _column(data, chain, part, Slot.parse(place))
             place = f"{name}.{key}"
             columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
-            if isinstance(part, BatchMixing):
-                facts[key] = _shares(value, rows, part.batch)
         reads[key] = place
+    if isinstance(part, BatchMixing):
+        facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
     return Part(name, part, _slot(chain, part), reads, facts, _step(chain, part))
 
 
@@ -157,10 +157,11 @@ def _column(data, chain: Chain, part: Objective, slot: Slot) -> RowBlocks | Code
     return blocks if chosen is None else blocks.select(chosen)
 
 
-def _shares(value: Codes, rows: np.ndarray, name: str) -> np.ndarray:
-    """Share of each level among the cells."""
-    codes = np.asarray(value.codes)[rows]
-    counts = np.bincount(codes[codes >= 0], minlength=value.n_levels)
+def _shares(chain: Chain, columns, place: str, name: str) -> np.ndarray:
+    """Share of each batch among the cells."""
+    roots = list(chain.pipeline.inputs)
+    codes = columns[f"root{roots.index(place)}" if place in roots else place]
+    counts = np.bincount(codes[codes >= 0])
     if (counts > 0).sum() < 2:
         msg = f"obs[{name!r}] has one batch only: there is nothing to mix."
         raise ValueError(msg)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PROJECTIONS = ("pca", "vae_normalize")
 LAST = ("gene_gate", "normalize_total")
 """What is freed by default after the projection, in this order."""
-SET_SIZE = 256
-"""Least cells of a minibatch where cells are judged by each other."""
+SET_SIZE = (64, 256)
+"""Fewest and most cells of a minibatch where cells are judged by each other; a quarter of them in between."""
 
 
 def optimize(
@@ -88,8 +88,8 @@ def optimize(
     max_epochs, patience
         Most passes over the cells, and after how many that were not better for held-out cells to stop.
     batch_size
-        Most cells in a minibatch; by default a sixteenth of the cells, from 32 to 128, and 256 where the loss judges
-        cells by each other.
+        Most cells in a minibatch; by default a sixteenth of the cells, from 32 to 128; a quarter, from 64 to 256,
+        where the loss judges cells by each other.
     learning_rate
         Step size of Adam; a projection moves by ten times this, relative to its loadings.
     key_added
@@ -148,7 +148,7 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
     if batch_size is None:
         batch_size = default_batch_size(n_trained)
         if any(part.of_sets for part in loss.parts):
-            batch_size = max(batch_size, SET_SIZE)
+            batch_size = int(np.clip(n_trained // 4, *SET_SIZE))
     return Training(
         epochs=epochs,
         batch_size=batch_size,

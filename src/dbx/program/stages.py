@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -84,6 +84,7 @@ def run_stages(
             how,
             trainable=nnx.Any(nnx.Param, Moved),
             held_out=apart,
+            judge=_judge(judged, material, apart) if any(part.of_sets for part in loss.parts) else None,
             seed=seed,
             progress=progress,
         )
@@ -96,6 +97,11 @@ def run_stages(
         else:
             nnx.update(model.heads, kept_heads)
     return outcome
+
+
+def _judge(judged: Judged, material: Material, apart: np.ndarray) -> Callable[[Freed], float]:
+    """Mean loss of the held-out cells among all others."""
+    return lambda model: float(judge(model, judged, material.columns, apart)["loss"].mean())
 
 
 def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
