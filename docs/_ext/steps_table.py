@@ -35,6 +35,7 @@ HOW = {
     "wgan": "the trained encoder, which needs no batch",
     "denoise": "the trained network",
     "label_head": "its coefficients",
+    "soft_clusters": "the centroids, variances and shares of the groups",
     "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
     "vst": "its size factor, from the reference's genes; the reference's transformation",
 }

@@ -22,6 +22,7 @@ from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
 from dbx.ops.scanvi import ScANVI
+from dbx.ops.soft_clusters import SoftClusters
 from dbx.ops.solo import Solo
 from dbx.ops.umap import UMAP
 from dbx.ops.vae import VAENormalize
@@ -53,6 +54,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     WGAN,
     Denoise,
     LabelHead,
+    SoftClusters,
 )
 
 CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}

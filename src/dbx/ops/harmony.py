@@ -15,6 +15,7 @@ from dbx.ops.harmony_fit import harmonize
 from dbx.ops.harmony_levels import ByLevel, numbered, ordered
 from dbx.ops.harmony_query import grow, new_effects
 from dbx.ops.harmony_tiles import unit
+from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, frozen, silent
 from dbx.ops.values import Codes
 
@@ -23,7 +24,8 @@ class Harmony(Operator):
     """z = x - sum over clusters of the cell's share in the cluster times what its batches add there.
 
     A fit keeps the centroids, batch penalties and coefficients of each iteration. The shares of a cell follow from
-    where the iteration before had moved it, so the fitted map works row by row and gives what the fit gave.
+    where the iteration before had moved it, so the fitted map works row by row and gives what the fit gave. Training
+    can move the coefficients, and one factor of all of them, the strength (1).
 
     Parameters
     ----------
@@ -90,6 +92,7 @@ class Harmony(Operator):
         self.prune = prune
         self.flavor = flavor
         self.dtype = self.precision = dtype
+        self.strength = nnx.Param(as_float(1.0))
         self._check()
 
     def fit(self, *, x: RowBlocks, batch: dict[str, Codes], seed: int = 0, progress=silent) -> None:
@@ -124,7 +127,7 @@ class Harmony(Operator):
 
         nothing = [(0, 0), (0, 1), (0, 0)]
         penalty = jnp.pad(self.log_penalty[...], nothing)
-        effect = jnp.pad(self.coefficients[...], [*nothing, (0, 0)])
+        effect = jnp.pad(self.coefficients[...] * self.strength[...], [*nothing, (0, 0)])
         dtype = jnp.result_type(x, effect)
         start = jnp.zeros((len(x), penalty.shape[-1]), dtype), x.astype(dtype)
         return jax.lax.scan(correct, start, (self.centroids[...], penalty, effect))[0]

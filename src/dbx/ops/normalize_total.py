@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_dask
 from dbx.data.moments import whole_parts
+from dbx.ops.mlp import as_float
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.rows import divide_rows, row_sums
 
@@ -15,7 +19,9 @@ class NormalizeTotal(Operator):
     """Scale each cell to one total; a query is scaled to the reference's.
 
     With ``exclude_highly_expressed`` genes that hold more than ``max_fraction`` of the counts of any fitted cell do not
-    enter a cell's total; the list of these genes is kept.
+    enter a cell's total; the list of these genes is kept. Training can move the power of a cell's total that it is
+    divided by (1; at 0 totals stay as they are) and the logarithm of a factor for all cells (0), which is what a
+    pseudo-count is to the logarithm that follows.
     """
 
     name = "normalize_total"
@@ -31,6 +37,7 @@ class NormalizeTotal(Operator):
         self.target_sum = target_sum
         self.exclude_highly_expressed = exclude_highly_expressed
         self.max_fraction = max_fraction
+        self.power, self.log_factor = nnx.Param(as_float(1.0)), nnx.Param(as_float(0.0))
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
         """Find the genes that count and the median total of the cells that have any."""
@@ -54,7 +61,16 @@ class NormalizeTotal(Operator):
         kept = self.kept[...] if self.exclude_highly_expressed else None
         totals = row_sums(x, kept)
         factors = totals / self.depth[...].astype(totals.dtype)
-        return {"x": divide_rows(x, factors + (factors == 0)), "counts_per_cell": factors}
+        return {"x": divide_rows(x, self._divisors(factors + (factors == 0))), "counts_per_cell": factors}
+
+    def _divisors(self, factors):
+        """What cells are divided by; the factors themselves, to the bit, where nothing was trained."""
+        power, log_factor = self.power[...], self.log_factor[...]
+        if isinstance(factors, jax.Array):
+            return factors ** power.astype(factors.dtype) * jnp.exp(-log_factor).astype(factors.dtype)
+        if float(power) == 1 and float(log_factor) == 0:
+            return factors
+        return factors ** np.asarray(power, factors.dtype) * np.exp(-np.asarray(log_factor, factors.dtype))
 
 
 def highly_expressed(x: RowBlocks, max_fraction: float) -> np.ndarray:

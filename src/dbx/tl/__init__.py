@@ -7,6 +7,7 @@ from dbx.tl.leiden import leiden
 from dbx.tl.lisi import lisi
 from dbx.tl.mmd import mmd
 from dbx.tl.rank_genes_groups import rank_genes_groups
+from dbx.tl.soft_clusters import soft_clusters
 from dbx.tl.transfer_labels import transfer_labels
 from dbx.tl.umap import umap
 from dbx.tl.vst import vst
@@ -20,6 +21,7 @@ __all__ = [
     "lisi",
     "mmd",
     "rank_genes_groups",
+    "soft_clusters",
     "transfer_labels",
     "umap",
     "vst",
