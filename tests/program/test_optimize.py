@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 import dbx
 from dbx.losses import CrossEntropy, cross_entropy
-from dbx.program.optimize import held_out as _held_out
+from dbx.program.optimize import held_out
 from dbx.program.registry import load
 
 N_CELLS, N_GENES, N_LABELS = 700, 60, 5
@@ -146,14 +146,14 @@ def test_groups_are_held_out_as_a_whole():
     rng = np.random.default_rng(0)
     groups = np.repeat(list("abcdefghij"), 20)
     rows = np.flatnonzero(np.arange(200) % 3 > 0)
-    apart = _held_out(rows, groups, 0.15, rng)
+    apart = held_out(rows, groups, 0.15, rng)
     assert set(groups[apart]).isdisjoint(groups[np.setdiff1d(rows, apart)])
     assert 0.1 < len(apart) / len(rows) < 0.3
     assert np.isin(apart, rows).all()
-    apart = _held_out(rows, None, 0.15, rng)
+    apart = held_out(rows, None, 0.15, rng)
     assert len(apart) == round(0.15 * len(rows))
     with pytest.raises(ValueError, match=r"one group only \('a'\)"):
-        _held_out(np.arange(20), groups, 0.15, rng)
+        held_out(np.arange(20), groups, 0.15, rng)
 
 
 def test_same_seed_same_bits(before, after):

@@ -42,6 +42,8 @@ class Objective:
     """Cells without its column take no part."""
     of_sets: ClassVar[bool] = False
     """A cell is judged by the others in its minibatch."""
+    of_values: ClassVar[bool] = False
+    """What the chain starts from is to be told again: none of it is hidden in training."""
 
     @property
     def reads(self) -> dict[str, str | None]:
@@ -166,8 +168,7 @@ class Compactness(Objective):
 class Reconstruction(Objective):
     """Share of the variance of values that a linear map of the embedding, trained with it, does not give back.
 
-    In training some of the values that the chain starts from are hidden, those to be given back are not: what is hidden
-    has to follow from the rest.
+    Principal components are the optimum already; with another objective this keeps them near.
 
     Parameters
     ----------
@@ -180,6 +181,7 @@ class Reconstruction(Objective):
     of: str | None = None
     slot: str | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "reconstruction"
+    of_values: ClassVar[bool] = True
 
     @property
     def reads(self) -> dict[str, str | None]:
@@ -234,6 +236,7 @@ class Elbo(Objective):
     step: str | None = None
     slot: ClassVar[str | None] = None
     name: ClassVar[str] = "elbo"
+    of_values: ClassVar[bool] = True
 
     def of_cells(self, cells: Cells):
         """The step's own objective of each cell, in its units (nats)."""

@@ -21,6 +21,7 @@ from dbx.ops.values import Codes
 from dbx.program.chain import Chain
 from dbx.program.gather import column_value
 from dbx.program.judged import Part
+from dbx.program.plan import read_versions
 from dbx.program.replay import gene_columns
 from dbx.program.slots import Slot, gene_names, read
 
@@ -73,7 +74,7 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
         rows = np.flatnonzero(np.all([x.known >= 0 for x in labels.values()], axis=0))
     roots = chain.roots()
     columns = {f"root{i}": take(x, rows) for i, x in enumerate(roots.values())}
-    centres = {} if any(isinstance(part, Elbo) for part in loss.parts) else _centres(chain, columns)
+    centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
     parts = tuple(
@@ -109,13 +110,16 @@ def _slot(chain: Chain, part: Objective) -> str:
 def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
     """Means of what is dropped from, zero for counts: a count cannot be moved away from its mean."""
     contents = {
-        slot: entry.content for step in chain.steps for entry in step.reads.values() for slot in entry.slots[:1]
+        version: entry.content
+        for step in chain.steps
+        for entry in step.reads.values()
+        for version in read_versions(chain.pipeline.registry, step, entry)
     }
     centres = {}
     for i, version in enumerate(chain.pipeline.plan.roots):
         x = columns[f"root{i}"]
         if isinstance(x, RowBlocks):
-            counts = contents.get(version.slot) in ("counts", "normalized")
+            counts = contents.get(version) in ("counts", "normalized")
             centres[f"root{i}"] = np.zeros(x.n_columns) if counts else moments(x).mean[0]
     return centres
 

@@ -20,15 +20,14 @@ from dbx.program.registry import Registry, load
 from dbx.program.run import commit
 from dbx.program.slots import Slot, holder, read
 from dbx.program.stages import Outcome, run_stages
-from dbx.program.step import Step
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
 PROJECTIONS = ("pca", "vae_normalize")
-LAST = ("gene_gate", "normalize_total")
-"""What is freed by default after the projection, in this order."""
+GATE = "gene_gate"
+"""What is freed by default after the projection."""
 SET_SIZE = (64, 256)
 """Fewest and most cells of a minibatch where cells are judged by each other; a quarter of them in between."""
 
@@ -55,11 +54,11 @@ def optimize(
 
     What judges the coordinates (logistic regression for ``CrossEntropy``) is first trained on them as they are. Then
     the parameters of the steps move, together with it, from where they were fitted: Adam on minibatches, with a penalty
-    on how far they go and three tenths of the input values hidden at each step. Cells are held out all along; training
-    stops when these do not improve. Steps are freed one after the other, each together with those before it, and a step
-    is kept as trained only if the mean loss of the held-out cells fell by more than one standard error of the
-    difference and, with ``CrossEntropy`` alone, more than 2% of them were told wrongly before. Otherwise it stays as it
-    was.
+    on how far they go and three tenths of the input values hidden at each step (none with ``Elbo`` or
+    ``Reconstruction``, which tell them again). Cells are held out all along; training stops when these do not improve.
+    Steps are freed one after the other, each together with those before it, and a step is kept as trained only if the
+    mean loss of the held-out cells fell by more than one standard error of the difference and, with ``CrossEntropy``
+    alone, more than 2% of them were told wrongly before. Otherwise it stays as it was.
 
     Parameters
     ----------
@@ -72,7 +71,7 @@ def optimize(
     train
         Names of the steps whose parameters move, in the order in which they are freed; a tuple of names is freed at
         once. By default the last projection (PCA, VAE) before the judged slot, then the gene gate before it, if there
-        is one.
+        is one; not the normalisation, which has hardly anything to gain: name it last.
     steps
         Names of the steps to train through, all by default. What comes before the first is taken as it lies there; the
         last one writes what is judged where ``loss`` names no slot.
@@ -180,15 +179,9 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
         there = ", ".join(step.name for step in registry if steps is None or step.name in steps)
         msg = f"{what} (PCA, VAE) among {there or 'no step'}: name the steps to train, train=[...]."
         raise ValueError(msg)
-    found = [max(projections, key=lambda step: step.at)]
-    for operator in LAST:
-        found += [step for step in able if step.operator == operator and _trains(registry, found[0], step)]
-    return [(step.name,) for step in found]
-
-
-def _trains(registry: Registry, projection: Step, step: Step) -> bool:
-    """Whether a step comes before the projection and has something to train."""
-    return registry.depends(projection, step.id) and any(kind == "parameter" for kind, _ in step.arrays.values())
+    projection = max(projections, key=lambda step: step.at)
+    gates = [step for step in able if step.operator == GATE and registry.depends(projection, step.id)]
+    return [(step.name,) for step in (projection, *gates)]
 
 
 def _candidates(material: Material) -> np.ndarray:
