@@ -24,6 +24,7 @@ HOW = {
     "harmony": "the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so",
     "neighbors": "its nearest reference cells, with weights of the same kernel",
     "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
+    "parametric_umap": "`method='parametric'`: the network",
     "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
     "rank_genes_groups": "a test of the reference's cells",
     "celltypist": "`method='celltypist'`: the coefficients; fitted cells around it, or in its cluster, vote",
@@ -41,6 +42,7 @@ HOW = {
 }
 
 CALLS = {
+    "parametric_umap": "tl.umap",
     "label_head": "optimize",
     "highly_variable_genes_v3": "pp.highly_variable_genes",
     "nb_glm": "tl.de",

@@ -27,6 +27,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "highly_variable_genes": {"n_top_genes": 20},
     "highly_variable_genes_v3": {"n_top_genes": 20, "span": 0.7},
     "umap": {"n_epochs": 20},
+    "parametric_umap": {"n_epochs": 20, "n_hidden": 8, "n_layers": 1, "max_epochs": 2},
     "neighbors": {"n_neighbors": N_NEIGHBORS},
     "vae_normalize": {"n_latent": 3, "n_hidden": 8, "max_epochs": 3},
     "nb_glm": {"design": "~ batch", "size_factors": "poscounts"},

@@ -7,6 +7,7 @@ from scipy import sparse
 from sklearn.manifold import trustworthiness
 
 import dbx
+from dbx.program.registry import load
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +162,37 @@ def test_new_cells_of_real_lines_land_in_their_line(real):
     assert (same > 0.5).mean() >= 0.99
 
 
+def test_a_network_maps_new_cells_from_their_own_values(small, monkeypatch, tmp_path):
+    monkeypatch.setattr("dbx.ops.parametric_umap.STEPS", 30)
+    dbx.tl.umap(small, method="parametric", maxiter=15, n_hidden=8, n_layers=1, max_epochs=4, key_added="X_net")
+    step = load(small)["parametric_umap"]
+    assert step.reads["x"].slots == ("obsm/X_pca",)
+    assert (step.config["n_hidden"], step.config["n_layers"], step.config["max_epochs"]) == (8, 1, 4)
+    assert small.uns["X_net"]["history"]["loss"].shape == (4,)
+    assert set(small.uns["X_net"]["params"]) == {"a", "b"}
+    small.write_h5ad(tmp_path / "a.h5ad")
+    query = ad.AnnData(np.zeros((3, 60), np.float32))
+    query.obsm["X_pca"] = small.obsm["X_pca"][[5, 50, 80]]
+    dbx.rerun(query, reference=ad.read_h5ad(tmp_path / "a.h5ad"), steps=["parametric_umap"])
+    np.testing.assert_allclose(query.obsm["X_net"], small.obsm["X_net"][[5, 50, 80]], rtol=1e-5)
+    again = small.copy()
+    dbx.rerun(again)
+    np.testing.assert_array_equal(again.obsm["X_net"], small.obsm["X_net"])
+    gradient = dbx.sensitivity(small, "obsm/X_net", "obsm/X_pca", column=0)
+    assert gradient["magnitude"].min() > 0
+
+
+def test_as_many_dimensions_as_the_neighbours_had(small, monkeypatch):
+    monkeypatch.setattr("dbx.ops.parametric_umap.STEPS", 30)
+    dbx.pp.neighbors(small, n_pcs=3)
+    dbx.tl.umap(small, method="parametric", maxiter=15, max_epochs=1)
+    assert load(small)["parametric_umap"].config["n_dims"] == 3
+
+
 WRONG = {
     "start": ({"init_pos": "X_tsne"}, ValueError, "init_pos='X_tsne' is not known.*adata.obsm, which has 'X_pca'"),
     "method": ({"method": "rapids"}, ValueError, "method='rapids' is not there"),
+    "network": ({"n_hidden": 8}, ValueError, "n_hidden is of method='parametric'"),
     "neighbours": ({"neighbors_key": "few"}, KeyError, r"adata.uns\['few'\] is missing"),
 }
 

@@ -10,6 +10,7 @@ from dbx.ops.nb_glm import NBGLM
 from dbx.ops.neighbors import Neighbors
 from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Constant, Input, Operator, Output, Reference
+from dbx.ops.parametric_umap import ParametricUMAP
 from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
@@ -38,6 +39,7 @@ __all__ = [
     "NormalizeTotal",
     "Operator",
     "Output",
+    "ParametricUMAP",
     "RankGenesGroups",
     "Reference",
     "Scale",

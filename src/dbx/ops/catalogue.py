@@ -18,6 +18,7 @@ from dbx.ops.nb_glm import NBGLM
 from dbx.ops.neighbors import Neighbors
 from dbx.ops.normalize_total import NormalizeTotal
 from dbx.ops.operator import Operator
+from dbx.ops.parametric_umap import ParametricUMAP
 from dbx.ops.pca import PCA
 from dbx.ops.rank_genes_groups import RankGenesGroups
 from dbx.ops.scale import Scale
@@ -41,6 +42,7 @@ OPERATORS: tuple[type[Operator], ...] = (
     Harmony,
     Neighbors,
     UMAP,
+    ParametricUMAP,
     Leiden,
     RankGenesGroups,
     NBGLM,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
+from dbx.ops.parametric_umap import ParametricUMAP
 from dbx.ops.umap import UMAP
 from dbx.ops.umap_layout import curve_parameters
 from dbx.program import graph_slot, log, resolve_seed, run_step
@@ -33,10 +34,13 @@ def umap(
     rng: int | np.random.Generator | None = None,
     a: float | None = None,
     b: float | None = None,
-    method: Literal["umap", "rapids"] = "umap",
+    method: Literal["umap", "parametric", "rapids"] = "umap",
     key_added: str | None = None,
     neighbors_key: str = "neighbors",
     copy: bool = False,
+    n_hidden: int | None = None,
+    n_layers: int | None = None,
+    max_epochs: int | None = None,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
     """Lay out the graph of neighbours by UMAP (McInnes et al., arXiv, 2018).
@@ -73,13 +77,20 @@ def umap(
         Parameters of the likelihood of an edge at distance d, ``1 / (1 + a d^(2b))``; found from ``min_dist`` and
         ``spread`` by default.
     method
-        ``"umap"``; there is no other.
+        ``"umap"``, or ``"parametric"`` (Sainburg et al., Neural Computation, 2021): a network learns the layout from
+        the matrix in which neighbours were sought, and goes on by the same objective. It maps new cells by their own
+        values alone. scanpy's ``"rapids"`` is not there.
     key_added
         Key for ``obsm`` and ``uns`` instead of ``"X_umap"`` and ``"umap"``.
     neighbors_key
         Key of ``uns`` that says where the neighbours are.
     copy
         Return a copy instead of writing into ``adata``.
+    n_hidden, n_layers
+        Units of each hidden layer of the network (128), and hidden layers (3). For ``method="parametric"``.
+    max_epochs
+        Passes over the edges after the network has learnt the layout; by default as many as make 3,000 minibatches. For
+        ``method="parametric"``.
     mod
         Modality of a MuData to work on.
 
@@ -90,18 +101,20 @@ def umap(
     ``obsm["X_umap" | key_added]``
         Places of the cells, array of shape (n_cells, n_components), float32.
     ``uns["umap" | key_added]``
-        ``params``: a, b and, if it is not 0, random_state.
+        ``params``: a, b and, if it is not 0, random_state. Of a network also ``history``: ``loss``, the mean
+        cross-entropy of the edges, array of shape (n_epochs,).
 
     Raises
     ------
     KeyError
         There are no neighbours.
     ValueError
-        ``init_pos`` or ``method`` is not known, or the positions to start from have another shape.
+        ``init_pos`` or ``method`` is not known, the positions to start from have another shape, or a setting of the
+        network was given without one.
     """
-    if method != "umap":
-        msg = f"method={method!r} is not there: 'umap' is. With jax[cuda12] installed it runs on a GPU."
-        raise ValueError(msg)
+    network = {"n_hidden": n_hidden, "n_layers": n_layers, "max_epochs": max_epochs}
+    network = {name: value for name, value in network.items() if value is not None}
+    _check_method(method, network)
     seed = resolve_seed(random_state, rng)
     neighbors_key = neighbors_key or "neighbors"
     graph = graph_slot(adata, neighbors_key, mod=mod)
@@ -110,29 +123,56 @@ def umap(
     extra, start, starter = _start(adata, init_pos, neighbors_key, seed, mod)
     if start == "spectral":
         extra = _places_of_parts(adata, graph, neighbors_key, n_components, mod)
-    operator = UMAP(
-        n_components=n_components,
-        a=a,
-        b=b,
-        gamma=gamma,
-        alpha=alpha,
-        negative_sample_rate=negative_sample_rate,
-        n_epochs=maxiter,
-        start=start,
-    )
+    settings = {
+        "n_components": n_components,
+        "a": a,
+        "b": b,
+        "gamma": gamma,
+        "alpha": alpha,
+        "negative_sample_rate": negative_sample_rate,
+        "n_epochs": maxiter,
+        "start": start,
+    }
+    obsm, uns = ("X_umap", "umap") if key_added is None else (key_added, key_added)
+    writes = {"z": f"obsm/{obsm}"}
+    if method == "parametric":
+        extra["x"], settings["n_dims"] = _neighbours_matrix(adata, neighbors_key, mod)
+        writes["history"] = f"uns/{uns}/history"
+    operator = UMAP(**settings) if method == "umap" else ParametricUMAP(**settings, **network)
     operator.starter = starter
     params = {"a": a, "b": b, **({"random_state": seed} if seed != 0 else {})}
-    obsm, uns = ("X_umap", "umap") if key_added is None else (key_added, key_added)
     return run_step(
         adata,
         operator,
         reads={"graph": graph, **extra},
-        writes={"z": f"obsm/{obsm}"},
+        writes=writes,
         constants={f"uns/{uns}": {"params": params}},
         seed=seed,
         copy=copy,
         mod=mod,
     )
+
+
+def _check_method(method: str, network: dict[str, int]) -> None:
+    if method not in ("umap", "parametric"):
+        msg = f"method={method!r} is not there: 'umap' and 'parametric' are. With jax[cuda12] both run on a GPU."
+        raise ValueError(msg)
+    if method == "umap" and network:
+        msg = f"{', '.join(network)} is of method='parametric': the ordinary layout has no network."
+        raise ValueError(msg)
+
+
+def _neighbours_matrix(data, neighbors_key: str, mod: str | None) -> tuple[str, int | None]:
+    """(slot, number of its first columns or None for all) of what neighbours were sought in."""
+    settings = read(data, Slot.parse(f"uns/{neighbors_key}", mod)).get("params", {})
+    slot, n_dims = representation_slot(data, settings.get("use_rep"), settings.get("n_pcs"), mod=mod)
+    if slot is None:
+        msg = (
+            "method='parametric' maps cells from the matrix in which neighbours were sought, which is not there any "
+            'more: dbx.pp.neighbors(adata, use_rep="X_pca").'
+        )
+        raise ValueError(msg)
+    return slot, n_dims
 
 
 def _start(data, init_pos, neighbors_key: str, seed: int, mod: str | None):
