@@ -8,29 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from scipy.special import ndtri
+from scipy.optimize import brentq
+from scipy.special import expit, ndtri
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments
 from dbx.ops import hard_concrete
 from dbx.ops.highly_variable import HighlyVariable
-from dbx.ops.operator import Input, Operator, Output, Progress, Unit, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
 from dbx.ops.rows import multiply_columns
 from dbx.ops.settings_checks import check_above_zero, check_at_least, check_known
 
 METHODS = ("top_k", "l0")
-TEMPERATURES = {"top_k": 0.25, "l0": hard_concrete.TEMPERATURE}
-OPEN_START, SHUT_START = 0.98, 0.1
-"""With noise, the probability that an L0 gate is not zero at the start: of the chosen genes, and of the others."""
-STEP = 5.0
-"""At the usual learning rate of .001 a score moves by a two-hundredth of the spread of all scores in a step."""
+EXCHANGED = 1.0
+"""As many genes from outside the best, relative to ``n_genes``, does noise open in a minibatch at the start."""
+OPEN_START, MOST_SHUT = 0.98, 0.3
+"""With noise, the probability that the L0 gate of a chosen gene is not zero at the start; the most for the others."""
+STEPS = {"top_k": 15.0, "l0": 4.0}
+"""At the usual learning rate of .001 a score moves by this many thousandths of its spread in a step."""
+FAR = 10.0
+"""To move ``n_genes`` scores by so many spreads is a distance of 1: another choice costs less than other loadings."""
 
 
 class GeneGate(Operator):
     """``x * gate``: the genes whose gate is shut are zero. A selection of genes that training can change.
 
-    ``top_k``: the gates of the ``n_genes`` highest scores are 1, all others 0; the gradient is that of a sigmoid about
-    the lowest score that is in (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
+    ``top_k``: the gates of the ``n_genes`` highest scores are 1, all others 0; the gradient is that of sigmoids
+    about the edge between them (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
     how many are open is learnt. ``order`` has the genes from the best to the worst, as indices; without, they are
     ranked by Seurat's normalised dispersion of ``x``.
     """
@@ -70,10 +74,19 @@ class GeneGate(Operator):
             raise ValueError(msg)
         start = np.empty(x.n_columns)
         start[order] = normal_scores(x.n_columns)
+        temperature = self._temperature(start)
         if self.method == "l0":
-            chosen = np.isin(np.arange(x.n_columns), order[: self.n_genes])
-            start = np.where(chosen, *(hard_concrete.log_alpha_of(p, self._t) for p in (OPEN_START, SHUT_START)))
+            n_shut = max(x.n_columns - self.n_genes, 1)
+            probability = np.full(x.n_columns, min(EXCHANGED * self.n_genes / n_shut, MOST_SHUT))
+            probability[order[: self.n_genes]] = OPEN_START
+            start = hard_concrete.log_alpha_of(probability, temperature)
         self.scores = nnx.Param(jnp.asarray(start, jnp.float32))
+        self.softness = Constant(jnp.float32(temperature))
+
+    def _temperature(self, start: np.ndarray) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        return hard_concrete.TEMPERATURE if self.method == "l0" else exchanging_temperature(start, self.n_genes)
 
     def __call__(self, x) -> dict[str, Any]:
         """The genes chosen on the reference, the others zero."""
@@ -81,7 +94,7 @@ class GeneGate(Operator):
 
     def jitter(self, key) -> dict[str, Any]:
         """Logistic noise: each gate is then open with the probability that its gradient belongs to."""
-        scale = self._t if self.method == "top_k" else 1.0
+        scale = self.softness[...] if self.method == "top_k" else 1.0
         return {"scores": scale * hard_concrete.noise(key, self.scores[...].shape)}
 
     def expected_open(self):
@@ -89,22 +102,19 @@ class GeneGate(Operator):
         if self.method == "top_k":
             msg = f'method="top_k" has {self.n_genes} open genes whatever is learnt; use method="l0" to learn how many.'
             raise ValueError(msg)
-        return hard_concrete.probability_open(self.scores[...], self._t).mean()
+        return hard_concrete.probability_open(self.scores[...], self.softness[...]).mean()
 
     @property
     def units(self) -> dict[str, Unit]:
-        """To move ``n_genes`` scores by their spread, or from shut to open, is a distance of 1."""
-        spread = 1.0 if self.method == "top_k" else 2 * hard_concrete.edge(self._t)
-        return {"scores": Unit(spread * self.n_genes**0.5, STEP / self.n_genes**0.5)}
-
-    @property
-    def _t(self) -> float:
-        return TEMPERATURES[self.method] if self.temperature is None else self.temperature
+        """The spread is that of the scores, or the way from shut to open."""
+        spread = 1.0 if self.method == "top_k" else 2 * hard_concrete.edge(float(self.softness[...]))
+        far = FAR * self.n_genes**0.5
+        return {"scores": Unit(spread * far, STEPS[self.method] / far)}
 
     def _gate(self):
         if self.method == "top_k":
-            return top_k_gate(self.scores[...], self.n_genes, self._t)
-        return hard_concrete.gate(self.scores[...], self._t)
+            return top_k_gate(self.scores[...], self.n_genes, self.softness[...])
+        return hard_concrete.gate(self.scores[...], self.softness[...])
 
     @property
     def open(self) -> np.ndarray:
@@ -125,18 +135,31 @@ def top_k_gate(scores, k: int, temperature: float):
 
 
 def soft_gate(scores, k: int, temperature: float):
-    """The declared surrogate: sigmoid of the distance to the edge between the scores that are in and out, held fixed.
+    """The declared surrogate: sigmoids of the distance to the edge between the scores that are in and out.
 
-    It is the probability that a score with the noise of ``GeneGate.jitter`` is above the edge.
+    Genes compete: the edge moves with the scores so that the sum of the gates stays what it is.
     """
-    inside = jax.lax.stop_gradient(jax.lax.top_k(scores, min(k + 1, len(scores)))[0])
+    inside = jax.lax.top_k(jax.lax.stop_gradient(scores), min(k + 1, len(scores)))[0]
     edge = (inside[k - 1] + inside[-1]) / 2
-    return jax.nn.sigmoid((scores - edge) / temperature)
+    gates = jax.nn.sigmoid((scores - edge) / temperature)
+    slopes = jax.lax.stop_gradient(gates * (1 - gates))
+    moves = jnp.vdot(slopes, scores - jax.lax.stop_gradient(scores)) / jnp.maximum(slopes.sum(), 1e-12)
+    return jax.nn.sigmoid((scores - edge - moves) / temperature)
 
 
 def normal_scores(n: int) -> np.ndarray:
     """Quantiles of the standard normal distribution, from the highest down: ranks with a spread of 1."""
     return -ndtri((np.arange(n) + 0.5) / n)
+
+
+def exchanging_temperature(scores: np.ndarray, k: int) -> float:
+    """Where the sigmoids of the scores below the edge sum to ``EXCHANGED * k``, or to a quarter of their number."""
+    ordered = np.sort(scores)[::-1]
+    if k >= len(ordered):
+        return 1.0
+    below = ordered[k:] - (ordered[k - 1] + ordered[k]) / 2
+    wanted = min(EXCHANGED * k, len(below) / 4)
+    return float(np.exp(brentq(lambda t: expit(below / np.exp(t)).sum() - wanted, -20, 20)))
 
 
 def best_first(values: np.ndarray) -> np.ndarray:

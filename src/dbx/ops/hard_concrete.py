@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 LOW, HIGH = -0.1, 1.1
 """What the logistic is stretched to before it is cut; symmetric about a half."""
@@ -32,9 +33,9 @@ def probability_open(log_alpha, temperature: float = TEMPERATURE):
     return jax.nn.sigmoid(log_alpha + edge(temperature))
 
 
-def log_alpha_of(probability: float, temperature: float = TEMPERATURE) -> float:
+def log_alpha_of(probability, temperature: float = TEMPERATURE) -> np.ndarray:
     """The ``log_alpha`` whose gate is open with this probability."""
-    return math.log(probability / (1 - probability)) - edge(temperature)
+    return np.log(probability / (1 - probability)) - edge(temperature)
 
 
 def edge(temperature: float = TEMPERATURE) -> float:

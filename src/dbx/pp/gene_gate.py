@@ -39,7 +39,8 @@ def gene_gate(
     adata
         Cells by genes.
     n_genes
-        Number of genes to open; with ``"l0"`` only at the start.
+        Number of genes to open; with ``"l0"`` only at the start. Start that with more than are wanted, or all: what is
+        open is shut more readily than the other way round.
     method
         ``"top_k"``: always ``n_genes`` are open; training sees a sigmoid in place of the step (straight-through,
         Bengio, Leonard and Courville, arXiv 1308.3432). ``"l0"``: hard concrete gates (Louizos, Welling and Kingma,
@@ -51,8 +52,8 @@ def gene_gate(
     layer
         Layer to use instead of ``X``.
     temperature
-        Softness of the gates in training: for ``"top_k"`` relative to the spread of the scores (.25 by default), for
-        ``"l0"`` that of the paper (2/3).
+        Softness of the gates in training. For ``"top_k"`` relative to the spread of the scores, by default such that
+        noise opens as many genes outside the best as are wanted; for ``"l0"`` that of the paper (2/3).
     key_added
         Key in ``layers`` and ``var``.
     copy

@@ -1,0 +1,130 @@
+"""Scores of genes by rank, before and after training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dbx.ops.gene_gate import GeneGate, best_first
+from dbx.ops.state import rebuild, state_arrays
+from dbx.pl.figure import axes, finish
+from dbx.pl.labels import label_points
+from dbx.pl.palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
+from dbx.program.registry import load
+from dbx.program.slots import Slot, exists, read
+from dbx.program.step import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mudata import MuData
+
+SCORES = {"top_k": "score, in spreads of the ranks", "l0": "log alpha of the gate"}
+
+
+def gates(
+    adata: AnnData | MuData,
+    key: str = "gene_gate",
+    *,
+    n_names: int = 8,
+    title: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: bool | str | None = None,
+    return_fig: bool | None = None,
+) -> Axes | Figure | None:
+    """Draw which genes are open: scores against their rank, as they are and as they were before training.
+
+    Genes stand in the order of their scores before :func:`dbx.optimize`, which the line shows; the dashed line is where
+    the open ones ended.
+
+    Parameters
+    ----------
+    adata
+        Data with a step of :func:`dbx.pp.gene_gate`.
+    key
+        Its key in ``var``.
+    n_names
+        Genes to name among those that training opened: those whose score rose most. Without training, the first.
+    title
+        Title of the figure; by default how many genes are open.
+    ax
+        Axes to draw on; new ones by default.
+    show
+        Show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``, the axes with ``show=False``, otherwise None.
+
+    Raises
+    ------
+    ValueError
+        No recorded step writes gates to ``var[key]``.
+    """
+    step = _step(adata, key)
+    now = step.build()
+    start = _before(adata, step, now)
+    order = best_first(start.score)
+    was, remains, rise = start.open[order], now.open[order], (now.score - start.score)[order]
+    rank, score = np.arange(1, len(order) + 1), now.score[order]
+    ax = axes(ax, (5.2, 3.6))
+    if rise.any():
+        ax.plot(rank, start.score[order], color=FAINT, linewidth=1, zorder=2, label="scores before training")
+    for label, mask, look in (
+        ("shut", ~was & ~remains, {"color": REST, "s": 6}),
+        ("open", was & remains, {"color": DOWN, "s": 10}),
+        ("shut by training", was & ~remains, {"color": INK, "s": 14, "marker": "x", "linewidths": 0.8}),
+        ("opened by training", ~was & remains, {"color": UP, "s": 14}),
+    ):
+        if mask.any():
+            look["rasterized"] = len(rank) > MANY
+            ax.scatter(rank[mask], score[mask], label=f"{label} ({mask.sum():,})", zorder=3, **look)
+    ax.axvline(was.sum() + 0.5, **LINE)
+    ax.set_xscale("log")
+    tidy(ax, "rank before training", SCORES[now.method], f"{remains.sum():,} of {len(remains):,} genes are open")
+    if title is not None:
+        ax.set_title(title, fontsize=10, pad=6)
+    ax.legend(frameon=False, fontsize=8)
+    named = _to_name(was, remains, rise, n_names)
+    genes = [str(gene) for gene in np.asarray(step.genes)[order][named]]
+    label_points(ax, rank[named], score[named], genes, np.column_stack([rank, score]))
+    return finish(ax, "gates", show=show, save=save, return_fig=return_fig)
+
+
+def _step(adata, key: str) -> Step:
+    registry = load(adata)
+    steps = [step for step in registry if step.operator == GeneGate.name]
+    found = [step for step in steps if Slot.parse(step.writes["open"]).key == key]
+    if not found:
+        there = ", ".join(repr(Slot.parse(step.writes["open"]).key) for step in steps)
+        advice = f"gates are in {there}" if there else "run dbx.pp.gene_gate(adata) first"
+        msg = f"No recorded step writes gates to var[{key!r}]: {advice}."
+        raise ValueError(msg)
+    return max(found, key=lambda step: step.at)
+
+
+def _before(adata, step: Step, now: GeneGate) -> GeneGate:
+    """The gates as they were before dbx.optimize; as they are where it has not moved them."""
+    slot = Slot("uns", ("optimize", "before"), step.mod)
+    before = read(adata, slot) if exists(adata, slot) else {}
+    # a step that was written to new slots has the name of the one it came from, and more
+    name = next((name for name in before if step.name == name or step.name.startswith(f"{name}_")), None)
+    scores = None if name is None else np.asarray(before[name].get("scores", []))
+    if scores is None or scores.shape != now.score.shape:
+        return now
+    return rebuild(GeneGate, now.config, {**state_arrays(now), "scores": ("parameter", scores)})
+
+
+def _to_name(was: np.ndarray, remains: np.ndarray, rise: np.ndarray, n_names: int) -> np.ndarray:
+    """Places of the genes to name."""
+    opened = np.flatnonzero(remains & ~was)
+    if not len(opened):
+        return np.flatnonzero(remains)[:n_names]
+    return opened[np.argsort(-rise[opened], kind="stable")][:n_names]
