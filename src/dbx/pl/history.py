@@ -9,8 +9,9 @@ import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.pl.figure import finish, panels
-from dbx.pl.palette import DOWN, LINE, UP, tidy
+from dbx.pl.palette import DOWN, LINE, NOTE, UP, tidy
 from dbx.program.registry import Registry, load
+from dbx.program.slots import Slot, read
 from dbx.program.step import Step
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 HELD_OUT = "validation_"
 """What the names of curves of held-out cells begin with."""
 WORDS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder's loss"}
+WORDS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "share of cells told wrongly"}
 UNITLESS = ("mmd", "distance", "critic_loss")
 
 
@@ -49,7 +51,8 @@ def history(
     adata
         Annotated data with a program in ``uns["dbx"]``.
     step
-        Name of the step, as in :func:`dbx.steps`; by default the trained step that ran last.
+        Name of the step, as in :func:`dbx.steps`; by default the trained step that ran last. ``"optimize"`` is the last
+        run of :func:`dbx.optimize`, with its stages apart and what became of each.
     keys
         One term or several, such as ``"elbo"``; by default all that were followed. Each gets axes of its own.
     skip
@@ -78,20 +81,36 @@ def history(
         No recorded step was trained; there is no such step or term; ``ax`` was given with several terms; ``skip``
         leaves nothing.
     """
-    found = _trained_step(load(adata), step)
-    curves = {name: np.asarray(values) for name, values in found.build().history.items()}
-    terms = _terms(curves, keys, found.name)
+    name, curves, stages = _optimization(adata) if step == "optimize" else _of_step(load(adata), step)
+    terms = _terms(curves, keys, name)
     _check_skip(skip, max(map(len, curves.values())))
     drawn = panels(ax, len(terms), ncols, (3.3, 2.9), "term")
     for place, term in zip(drawn, terms, strict=True):
-        _draw(place, curves, term, skip)
-    title = found.name if title is None else title
+        _draw(place, curves, term, skip, stages)
+    if title is None:
+        title = name if len(stages) != 1 else f"{name}: {stages[0][0]}"
     if len(drawn) == 1:
         drawn[0].set_title(title, fontsize=10, pad=6)
     else:
         drawn[0].figure.suptitle(title, fontsize=10)
     result = finish(drawn[0], "history", show=show, save=save, return_fig=return_fig)
     return drawn if result is drawn[0] and not isinstance(keys, str) else result
+
+
+def _of_step(registry: Registry, name: str | None):
+    """(name of the step, term -> values in each epoch, no stages)."""
+    found = _trained_step(registry, name)
+    return found.name, {term: np.asarray(values) for term, values in found.build().history.items()}, []
+
+
+def _optimization(adata):
+    """The same of the last run of dbx.optimize; a stage is (its steps and what became of them, its last epoch)."""
+    summary = read(adata, Slot("uns", ("optimize",)))
+    curves = {term: np.asarray(values) for term, values in summary["history"].items()}
+    ends = np.cumsum(np.bincount(curves.pop("stage").astype(int), minlength=len(summary["trained"])))
+    what = zip(np.atleast_1d(summary["trained"]), np.atleast_1d(summary["kept"]), strict=True)
+    words = [f"{steps}, {'kept' if kept else 'put back'}" for steps, kept in what]
+    return "optimize", curves, list(zip(words, ends, strict=True))
 
 
 def _trained_step(registry: Registry, name: str | None) -> Step:
@@ -129,20 +148,36 @@ def _check_skip(skip: int, n_epochs: int) -> None:
         raise ValueError(msg)
 
 
-def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int) -> None:
+def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int, stages=()) -> None:
     held_out = curves.get(HELD_OUT + term)
     for values, colour, label in ((curves[term], DOWN, "training"), (held_out, UP, "held-out cells")):
         if values is not None:
             epochs = np.arange(1, len(values) + 1)[skip:]
             look = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
             ax.plot(epochs, values[skip:], color=colour, linewidth=1.3, label=label, zorder=2, **look)
-    unit = "" if term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
+    bare = stages and term != "cross_entropy"  # an objective may be a sum of anything
+    unit = "" if bare or term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
     tidy(ax, "epoch", WORDS.get(term, term.replace("_", " ")) + unit, "")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    if (kept := _kept_epoch(curves)) is not None and kept > skip:
+    if len(stages) > 1:
+        _mark_stages(ax, stages, skip)
+    elif (kept := _kept_epoch(curves)) is not None and kept > skip and not any("put back" in w for w, _ in stages):
         ax.axvline(kept, **LINE, label=f"kept: epoch {kept}")
     if held_out is not None:
         ax.legend(frameon=False, fontsize=8)
+
+
+def _mark_stages(ax: Axes, stages, skip: int) -> None:
+    """A line where one stage ends and the next begins, and what became of each."""
+    begin = skip
+    for words, end in stages:
+        if end <= skip:
+            continue
+        if end < stages[-1][1]:
+            ax.axvline(end + 0.5, **LINE)
+        place = {"ha": "center", "va": "bottom", "transform": ax.get_xaxis_transform()}
+        ax.text((begin + end + 1) / 2, 1.0, words.replace(", ", "\n"), **place, **NOTE)
+        begin = end
 
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:

@@ -126,6 +126,7 @@ def sensitivity(
         mean, magnitude = _means(path, rows, wanted, codes, len(levels), show)
     sd = np.sqrt(moments(take(path.values[path.start.slot], rows)).variance[0])
     table = _table(mean, magnitude, sd, [known[i] for i in wanted], None if groups is None else levels, features)
+    table.attrs["output"] = output
     if key_added is not None:
         params = {"output": output, "input": input, **({} if groups is None else {"groups": groups})}
         holder(adata, Slot("uns", mod=last.mod)).uns[key_added] = {"table": table, "params": params}

@@ -1,0 +1,156 @@
+"""Coordinates of cells before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.catalogue import CATALOGUE
+from dbx.pl.figure import finish, panels
+from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, looks, tidy
+from dbx.program.before import frozen_coordinates
+from dbx.program.registry import load
+from dbx.program.slots import Slot, read, row_names
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mudata import MuData
+
+
+def before_after(
+    adata: AnnData | MuData,
+    color: str | None = None,
+    *,
+    slot: str | None = None,
+    before: str | None = None,
+    components: tuple[int, int] = (1, 2),
+    title: str | None = None,
+    show: bool | None = None,
+    save: bool | str | None = None,
+    return_fig: bool | None = None,
+) -> list[Axes] | Figure | None:
+    """Draw cells before and after :func:`dbx.optimize`, side by side.
+
+    What they were before is computed again, by the recorded steps with the parameters from before. Cells that were held
+    out, on which nothing was trained, have a dark rim: what holds for them holds for new cells.
+
+    Parameters
+    ----------
+    adata
+        Annotated data that was optimised.
+    color
+        Column of ``obs`` to colour by: categories or numbers; by default the labels that were told, if any.
+    slot
+        The coordinates to draw, ``"obsm/X_pca"``; by default those that the last trained step writes.
+    before
+        A slot to draw as what was before, where the trained one was written elsewhere (``key_added``).
+    components
+        Which two columns, counted from 1.
+    title
+        Title of the figure, by default what was trained and what was gained.
+    show
+        Show the figure; by default as ``scanpy.settings.autoshow`` says.
+    save
+        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure with ``return_fig=True``, the axes of both with ``show=False``, otherwise None.
+
+    Raises
+    ------
+    SlotError
+        Nothing was optimised here, or there is no such slot or column.
+    ValueError
+        The slot is not computed from what was trained, or does not have these columns.
+    """
+    summary = read(adata, Slot("uns", ("optimize",)))
+    after = _default_slot(adata, summary) if slot is None else Slot.parse(slot)
+    now = np.asarray(read(adata, after))
+    then = frozen_coordinates(adata, after) if before is None else np.asarray(read(adata, Slot.parse(before)))
+    at = [number - 1 for number in components]
+    if now.ndim != 2 or min(at) < 0 or max(at) >= min(now.shape[1], then.shape[1]):
+        width = now.shape[1] if now.ndim == 2 else 1
+        msg = f"components={components}: {after.written()} has columns 1 to {width}."
+        raise ValueError(msg)
+    color = _default_color(adata) if color is None else color
+    column = None if color is None else pd.Series(np.asarray(read(adata, Slot("obs", (color,), after.mod))))
+    names = row_names(adata, Slot("obs", mod=after.mod))
+    apart = names.isin(np.asarray(summary.get("held_out", []), dtype=object))
+    drawn = panels(None, 2, 2, (4.0, 3.6), "picture")
+    for ax, z, name in zip(drawn, (then, now), ("before", "after"), strict=True):
+        _draw(ax, z[:, at], column, apart, color)
+        tidy(ax, f"{after.keys[-1]} {components[0]}", f"{after.keys[-1]} {components[1]}", name)
+        ax.set(xticks=[], yticks=[])
+    _legend(drawn[1], column, apart, color)
+    drawn[0].figure.suptitle(_gained(summary) if title is None else title, fontsize=10)
+    result = finish(drawn[0], "before_after", show=show, save=save, return_fig=return_fig)
+    return drawn if result is drawn[0] else result
+
+
+def _default_slot(adata, summary: Mapping[str, Any]) -> Slot:
+    trained = [step for step in load(adata) if step.name in summary["before"]]
+    if not trained:
+        msg = "None of the trained steps is recorded any more: name the coordinates, slot=..., and before=..."
+        raise ValueError(msg)
+    last = max(trained, key=lambda step: step.at)
+    outputs = CATALOGUE[last.operator].outputs
+    slots = [slot for name, slot in last.writes.items() if not outputs[name].view]
+    return Slot.parse(next((slot for slot in slots if "obsm/" in slot), slots[0]))
+
+
+def _default_color(adata) -> str | None:
+    """The labels of the head that was trained last."""
+    heads = [step for step in load(adata) if step.operator == "label_head"]
+    if not heads:
+        return None
+    return Slot.parse(max(heads, key=lambda step: step.at).reads["labels"].slots[0]).keys[-1]
+
+
+def _gained(summary: Mapping[str, Any]) -> str:
+    parts = zip(*(np.atleast_1d(summary[name]) for name in ("trained", "kept", "gain", "standard_error")), strict=True)
+    words = [
+        f"{steps}: {gain:+.3f} ± {error:.3f} per held-out cell, {'kept' if kept else 'put back'}"
+        for steps, kept, gain, error in parts
+    ]
+    return "\n".join(words)
+
+
+def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, apart: np.ndarray, name: str | None) -> None:
+    size = float(np.clip(12000 / max(len(z), 1), 2, 22))
+    rims = np.where(apart, 0.7, 0.0)
+    look = {"s": size, "edgecolors": INK, "linewidths": rims, "zorder": 2, "rasterized": len(z) > MANY}
+    order = np.argsort(apart, kind="stable")  # rims on top
+    look["linewidths"] = rims[order]
+    if column is None:
+        ax.scatter(*z[order].T, color=FAINT, **look)
+    elif _numeric(column):
+        points = ax.scatter(*z[order].T, c=column.to_numpy(float)[order], cmap=CONTINUOUS, **look)
+        ax.figure.colorbar(points, ax=ax, label=name, shrink=0.7).outline.set_visible(False)
+    else:
+        levels = pd.Categorical(column)
+        colours = np.array([*(colour for colour, _ in looks(len(levels.categories))), FAINT])
+        ax.scatter(*z[order].T, c=colours[levels.codes][order], **look)
+
+
+def _numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _legend(ax: Axes, column: pd.Series | None, apart: np.ndarray, name: str | None) -> None:
+    if column is not None and not _numeric(column):
+        levels = pd.Categorical(column)
+        for level, (colour, _) in zip(levels.categories, looks(len(levels.categories)), strict=True):
+            ax.scatter([], [], s=22, color=colour, linewidths=0, label=str(level))
+    if apart.any():
+        ax.scatter([], [], s=22, facecolors="none", edgecolors=INK, linewidths=0.7, label="held out")
+    if ax.get_legend_handles_labels()[1]:
+        look = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
+        ax.legend(title=name, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)
