@@ -7,6 +7,7 @@ import scanpy as sc
 from anndata import AnnData, read_h5ad
 from packaging.version import Version
 from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 
 import dbx
 from dbx.program.compat import SCANPY
@@ -231,3 +232,51 @@ def test_projections_differ_in_training_only(logged):
         assert set(other.uns["pca"]["params"]) == set(plain.uns["pca"]["params"])
     with pytest.raises(ValueError, match="projection='free_' is not known"):
         dbx.pp.pca(plain, projection="free_")
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """Six genes tell four labels; six others vary as much and tell nothing."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, 400)
+    x = rng.normal(size=(400, 30))
+    x[:, :6] += rng.normal(0, 1.5, (4, 6))[label]
+    x[:, 6:12] += 2 * rng.normal(size=(400, 6))
+    adata = AnnData(x.astype(np.float32))
+    adata.obs["label"] = label.astype(str)
+    return adata
+
+
+def test_a_price_shuts_components(labelled):
+    adata = labelled.copy()
+    dbx.pp.pca(adata, n_comps=10, projection="gated")
+    before = adata.obsm["X_pca"].copy()
+    dbx.optimize(adata, dbx.losses.CrossEntropy("label") + 3 * dbx.losses.OpenGates("pca"), train="pca", max_epochs=60)
+    assert adata.uns["optimize"]["kept"].all()
+    shut = (adata.obsm["X_pca"] == 0).all(axis=0)
+    assert 2 <= shut.sum() <= 7  # three dimensions are all that four labels need
+    assert (adata.varm["PCs"][:, shut] == 0).all()
+    assert (adata.uns["pca"]["variance_ratio"][shut] == 0).all()
+    # those that stay open tell the labels better than as many of the largest variance
+    known, n_open = adata.obs["label"], int((~shut).sum())
+    told, by_variance = (
+        LogisticRegression(max_iter=1000).fit(z, known).score(z, known)
+        for z in (adata.obsm["X_pca"], before[:, :n_open])
+    )
+    assert told > by_variance + 0.2
+    query = labelled[:50].copy()
+    dbx.rerun(query, reference=adata)
+    np.testing.assert_allclose(query.obsm["X_pca"], adata.obsm["X_pca"][:50], atol=1e-5)
+    assert before[:, shut].any()
+
+
+def test_orthonormal_components_stay_so_in_training(labelled):
+    adata = labelled.copy()
+    dbx.pp.pca(adata, n_comps=2, projection="orthonormal")
+    before = adata.varm["PCs"].copy()
+    dbx.optimize(adata, dbx.losses.CrossEntropy("label"), train="pca", max_epochs=40)
+    assert adata.uns["optimize"]["kept"].all()
+    loadings = adata.varm["PCs"]
+    np.testing.assert_allclose(loadings.T @ loadings, np.eye(2), atol=2e-6)  # float32
+    assert np.abs(loadings - before).max() > 0.1
+    np.testing.assert_allclose(adata.obsm["X_pca"], (adata.X - adata.X.mean(axis=0)) @ loadings, atol=1e-4)
