@@ -1,6 +1,6 @@
 """A budget of genes: gates trained with the projection beside rankings of genes, on held-out cells.
 
-    python -m benchmarks.gene_budget NAME=FILE.h5ad:LABEL ... simulated --keep FILE.jsonl --out FILE.md
+    python -m benchmarks.gene_budget NAME=FILE.h5ad:LABEL ... simulated=6000x2000 --keep FILE.jsonl --out FILE.md
 
 FILE has raw counts in X and a column of labels in obs. Everything (totals, variable genes, standardisation, selections,
 components, the strength of the L0 price) is found on the cells that are not held out.
@@ -43,8 +43,9 @@ COLUMNS = {
 
 def load(spec: str) -> tuple[str, ad.AnnData]:
     """Name and counts with obs['label'], without labels of fewer than 10 cells."""
-    if spec == "simulated":
-        adata = dbx.datasets.simulate(6000, MOST_GENES, 24, 1, nested=6, seed=0, **NESTED)
+    if spec.startswith("simulated"):
+        n_cells, n_genes = map(int, (spec.split("=")[1] if "=" in spec else "6000x2000").split("x"))
+        adata = dbx.datasets.simulate(n_cells, n_genes, 24, 1, nested=6, seed=0, **NESTED)
         return spec, with_labels(adata, "group")
     name, rest = spec.split("=", 1)
     path, label = rest.rsplit(":", 1)
