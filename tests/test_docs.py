@@ -58,8 +58,11 @@ def test_calls_in_the_text_exist(page):
             assert hasattr(importlib.import_module(f"dbx.{module}"), attribute), f"{page}: {name}"
 
 
-def code_blocks(page):
-    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))
+def code_blocks(page, section=""):
+    """Code of a page, or of the section under this heading."""
+    text = (ROOT / page).read_text()
+    text = re.split(r"^## ", text.split(f"## {section}\n")[1], flags=re.MULTILINE)[0] if section else text
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
 def test_readme_runs(tmp_path, monkeypatch):
@@ -85,6 +88,27 @@ def test_the_example_of_a_new_operator_works(monkeypatch):
     np.testing.assert_allclose(adata.X, logs - logs.mean(axis=0), atol=1e-6)  # rounding of float32
     dbx.rerun(query, adata)
     np.testing.assert_array_equal(query.X, adata.X[:10])
+
+
+def test_the_section_on_gradients_runs():
+    names = {}
+    exec(code_blocks("docs/program.md", "Differentiate it"), names)
+    adata, pipeline, parameters = names["adata"], names["pipeline"], names["parameters"]
+    # the gradient at the start, by hand: of the mean cross-entropy of three equal probabilities
+    z = np.asarray(pipeline(pipeline.parameters, pipeline.read(adata))["obsm/X_pca_harmony"])
+    told = np.eye(3)[names["line"]]
+    np.testing.assert_allclose(names["gradient"]["head"], z.T @ (1 / 3 - told) / len(z), rtol=1e-3, atol=1e-5)
+    # the loop told the lines apart, and what it learnt is in the program and in what it writes
+    told_after = names["objective"](parameters, pipeline.read(adata), names["line"])
+    assert told_after < 0.3 < np.log(3)  # which is what it started at, the head being zero
+    trained = pipeline(parameters["steps"], pipeline.read(adata))["obsm/X_pca_harmony"]
+    np.testing.assert_allclose(adata.obsm["X_pca_harmony"], trained, atol=1e-4)
+    again = dbx.Pipeline.from_adata(adata).parameters["pca"]["residual"]
+    np.testing.assert_array_equal(again, parameters["steps"]["pca"]["residual"])
+    assert np.abs(again).max() > 0
+    # of a projection the derivative is its loadings
+    np.testing.assert_allclose(names["directions"].T, adata.varm["PCs"][adata.var["highly_variable"]], atol=1e-6)
+    assert set(names["table"]["group"]) == set(adata.obs["cell_line"])
 
 
 def test_tutorials_are_part_of_the_site():

@@ -12,9 +12,8 @@ from scipy import sparse
 
 import dbx
 from dbx.program.location import Location
-from dbx.program.path import make_path
+from dbx.program.path import make_path, rows_of
 from dbx.program.registry import load
-from dbx.program.sensitivity import _rows_of
 from dbx.program.slots import Slot
 
 module = import_module("dbx.program.sensitivity")
@@ -94,7 +93,7 @@ def test_finite_differences(analysed, output, column):
     cells = np.arange(0, 150, 11)
     found = dbx.sensitivity(analysed, output, column=column, cells=cells, per_cell=True, **COUNTS)
     path = path_of(analysed, output, reader="normalize_total")
-    values, rows = _rows_of(path.values, cells), -2 - cells.astype(np.int32)
+    values, rows = rows_of(path.values, cells), -2 - cells.astype(np.int32)
     gradient = found.to_numpy(np.float64)
     norm = np.linalg.norm(gradient, axis=1, keepdims=True)
     with jax.enable_x64(True):
@@ -112,7 +111,7 @@ def test_a_cell_is_placed_without_itself(analysed):
     """Its place is the one that the pipeline gives a new cell, were it not among the reference."""
     path = path_of(analysed, "obsm/X_umap", "obsm/X_pca_harmony")
     cell = np.array([7])
-    values = _rows_of(path.values, cell)
+    values = rows_of(path.values, cell)
     run = jax.jit(path.run)
     placed = run(path.states(), values, -2 - cell.astype(np.int32))
     distances = np.linalg.norm(analysed.obsm["X_pca_harmony"] - analysed.obsm["X_pca_harmony"][7], axis=1)

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from dbx.data.blocks import RowBlocks, block_rows
-from dbx.ops.apply import take
 from dbx.program.location import Location
-from dbx.program.path import Path, make_path
+from dbx.program.path import Path, make_path, rows_of
 from dbx.program.registry import load
 from dbx.program.slots import Slot, read, row_names
 
@@ -56,8 +55,7 @@ def _computed(path: Path, parameters: Mapping[str, Mapping[str, Any]], n_cells: 
     run = jax.jit(partial(_run, path, path.end))
     for start in range(0, n_cells, size):
         rows = np.minimum(np.arange(start, start + size), n_cells - 1)
-        values = {s: x.dense(rows) if isinstance(x, RowBlocks) else take(x, rows) for s, x in path.values.items()}
-        parts.append(np.asarray(run(parameters, values))[: n_cells - start])
+        parts.append(np.asarray(run(parameters, rows_of(path.values, rows)))[: n_cells - start])
     return np.concatenate(parts)
 
 

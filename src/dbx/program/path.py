@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.apply import take
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.metrics import find_metric
 from dbx.ops.state import attach_references
@@ -113,9 +114,9 @@ def make_path(
     for step in steps:
         attach_references(operators[step.name], load_references(data, step))
     pipeline = Pipeline(registry, Plan(steps, list(roots)), operators)
-    replay = _replayed(registry, location, n_cells, roots)
+    replay = replayed(registry, location, n_cells, roots)
     target = written.get("probabilities", str(last))
-    return Path(start, target, labels, pipeline, _values(registry, pipeline, replay))
+    return Path(start, target, labels, pipeline, root_values(registry, pipeline, replay))
 
 
 def fed(registry: Registry, step: Step) -> Iterator[Version]:
@@ -212,8 +213,8 @@ def _probabilities(end: Step, slot: str) -> tuple[dict[str, str], str | None]:
     return {"labels": labels}, labels
 
 
-def _replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
-    """The versions the path starts from: as they lie in the data, or computed again from what does."""
+def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
+    """The versions that steps start from: as they lie in the data, or computed again from what does."""
     replay = Replay(registry, n_cells)
     lacking = [version for version in roots if not location.available(version)]
     if lacking:
@@ -237,7 +238,8 @@ def _replayed(registry: Registry, location: Location, n_cells: int, roots: Itera
     return replay
 
 
-def _values(registry: Registry, pipeline: Pipeline, replay: Replay) -> dict[str, Any]:
+def root_values(registry: Registry, pipeline: Pipeline, replay: Replay) -> dict[str, Any]:
+    """Slot -> host value of what a pipeline starts from: the genes it wants, codes against the recorded levels."""
     values: dict[str, Any] = {}
     for version in pipeline.plan.roots:
         slot, found = Slot.parse(version.slot), replay.env[version]
@@ -258,3 +260,15 @@ def _values(registry: Registry, pipeline: Pipeline, replay: Replay) -> dict[str,
         columns = None if genes is None else gene_columns(found.genes, genes, pipeline.plan.steps[0].name, "raise")
         values[version.slot] = blocks if columns is None else blocks.select(columns)
     return values
+
+
+def rows_of(values: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """Some rows of host values, dense, as a pipeline takes them."""
+    return {slot: _some(x, rows) for slot, x in values.items()}
+
+
+def _some(x, rows: np.ndarray):
+    if isinstance(x, Edges):
+        width = int(np.diff(x.matrix.indptr).max(initial=1))
+        return Graph.from_csr(x.matrix[rows], rows=x.rows[rows], width=width)
+    return x.dense(rows) if isinstance(x, RowBlocks) else take(x, rows)

@@ -171,6 +171,48 @@ class Pipeline:
                     latest[slot] = value
         return latest, runs
 
+    def read(self, adata: AnnData | MuData, cells: Any = None) -> dict[str, Any]:
+        """What the pipeline starts from, as a call takes it.
+
+        Parameters
+        ----------
+        adata
+            The data the pipeline was made of (counts are found in a layer, too), or new cells in the same state.
+        cells
+            Row numbers, a slice or a mask of the cells wanted; all by default.
+
+        Returns
+        -------
+        Slot -> dense array of shape (n_cells, n_genes) with the genes named in :attr:`inputs`, or Codes.
+        """
+        from dbx.program.exchange import read_values
+
+        return read_values(self, adata, cells)
+
+    def write(self, adata: AnnData | MuData, parameters: Parameters) -> None:
+        """Put trained parameters into the program that the pipeline was made of.
+
+        The steps are recorded with them, and what they and the row-wise steps after them write is computed anew.
+        Layouts, graphs and partitions stay as they are and are marked stale.
+
+        Parameters
+        ----------
+        adata
+            The data the pipeline was made of.
+        parameters
+            As :attr:`parameters`; what is left out stays as it is.
+
+        Raises
+        ------
+        KeyError
+            There is no such step, or no such parameter of this shape.
+        ValueError
+            The program changed since the pipeline was made; a parameter is not finite.
+        """
+        from dbx.program.exchange import write_parameters
+
+        write_parameters(self, adata, parameters)
+
     def describe(self) -> str:
         """The wiring in words: a line a step, what feeds it, what it writes, and what is left out and why."""
         lines = [f"starts from: {', '.join(version.slot for version in self.plan.roots) or 'nothing'}"]

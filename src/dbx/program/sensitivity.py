@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments
 from dbx.ops.apply import take
-from dbx.ops.values import Edges, Graph
 from dbx.program import log
 from dbx.program.location import Location
-from dbx.program.path import Path, make_path
+from dbx.program.path import Path, make_path, rows_of
 from dbx.program.registry import load
 from dbx.program.slots import Slot, holder, read, row_names
 
@@ -113,7 +111,7 @@ def sensitivity(
     path = make_path(adata, registry, location, len(names), (first, last), read_by)
     location.check_inputs()
     rows = _chosen(cells, names)
-    known = path.columns(_rows_of(path.values, rows[:1]))
+    known = path.columns(rows_of(path.values, rows[:1]))
     wanted = _wanted(column, known, last)
     levels, codes = _grouped(adata, groups, last.mod, rows)
     features = path.features or [str(i) for i in range(path.values[path.start.slot].n_columns)]
@@ -188,17 +186,6 @@ def _grouped(adata, groups: str | None, mod: str | None, rows: np.ndarray) -> tu
     return [str(level) for level in levels], pd.Index(levels).get_indexer(column).astype(np.int32)
 
 
-def _rows_of(values: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    return {slot: _some(x, rows) for slot, x in values.items()}
-
-
-def _some(x, rows: np.ndarray):
-    if isinstance(x, Edges):
-        width = int(np.diff(x.matrix.indptr).max(initial=1))
-        return Graph.from_csr(x.matrix[rows], rows=x.rows[rows], width=width)
-    return x.dense(rows) if isinstance(x, RowBlocks) else take(x, rows)
-
-
 def _blocks(path: Path, rows: np.ndarray):
     """(number of cells, their values, their rows as of cells placed anew), the last block filled up with its last."""
     width = max(path.values[path.start.slot].n_columns, 1)
@@ -206,7 +193,7 @@ def _blocks(path: Path, rows: np.ndarray):
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         filled = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
-        yield slice(start, start + len(part)), _rows_of(path.values, filled), -2 - filled.astype(np.int32)
+        yield slice(start, start + len(part)), rows_of(path.values, filled), -2 - filled.astype(np.int32)
 
 
 def _pullback(path: Path, states, values: dict[str, Any], rows):
