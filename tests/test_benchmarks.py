@@ -38,3 +38,26 @@ def test_table_of_known_times():
     assert pca == "| pca | 8.000 | 2.000 | 0.25 | 4.000 | 1.000 | 0.25 | 12 | 12 |"
     assert umap == "| umap | 5.000 | - | - | 5.000 | - | - | 12 | - |"
     assert "| **8.00** | **2.00** | **0.25** | **4.00** | **1.00** | **0.25** | 700 (process) |" in total
+
+
+def test_a_budget_of_genes_is_spent_on_the_best():
+    import anndata as ad
+    import numpy as np
+    from benchmarks.gene_budget import chosen, nearest, refitted, table
+
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+    x = rng.normal(size=(200, 30))
+    x[:, 3] += 6 * label
+    cells = ad.AnnData(x, obs={"label": label.astype(str)}, var={"score": np.where(np.arange(30) == 7, np.nan, -x[0])})
+    order = [i for i in np.argsort(x[0]) if i != 7]
+    assert list(chosen(cells, "score", 30)) == [*order, 7]
+    train, test = cells[:150].copy(), cells[150:].copy()
+    assert refitted(train, test, np.arange(12)) > 0.95  # has gene 3
+    assert refitted(train, test, np.arange(15, 30)) < 0.7
+    panels = [ad.AnnData(np.zeros((1, 9)), var={"gene_gate": np.arange(9) < n}) for n in (1, 4, 9)]
+    assert nearest(panels, 3) is panels[1]
+    row = {"set": "a", "budget": 5, "all": 0.9, "top_k_moved": 0.5, "l0_open": 6, "dispersion": 0.1, "seurat_v3": 0.2}
+    row |= {"f": 0.3, "top_k": 0.4, "l0": 0.5, "top_k_trained": 0.6, "l0_trained": 0.7}
+    last = table([row, {**row, "l0": 0.3, "f": 0.5, "l0_open": 8}]).splitlines()[-1]
+    assert last == "| a | 5 | 0.100 | 0.200 | **0.400** | **0.400** | **0.400** | 0.600 | 0.700 | 0.900 | 50% | 6, 8 |"
