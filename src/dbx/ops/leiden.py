@@ -31,6 +31,7 @@ class Leiden(Operator):
         "modularity": Output(axis="none", dtype=None, view=True, inference=True),
     }
     rowwise = True
+    blockwise = True
     references: ClassVar = {"labels": "labels"}
 
     def __init__(

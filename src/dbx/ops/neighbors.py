@@ -43,6 +43,7 @@ class Neighbors(Operator):
     inputs: ClassVar = {"x": Input(), "rows": Input(kind="rows")}
     outputs: ClassVar = {"distances": Output(), "connectivities": Output()}
     rowwise = True
+    blockwise = True
     references: ClassVar = {"reference": "x", "reference_distances": "distances"}
 
     def __init__(

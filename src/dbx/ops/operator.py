@@ -105,6 +105,8 @@ class Operator(nnx.Module):
     """``__call__`` also takes NumPy blocks: arithmetic at memory speed, which compiling would only slow down."""
     resumes: ClassVar[bool] = False
     """``fit`` goes on from the parameters that are there."""
+    blockwise: ClassVar[bool] = False
+    """It works on a graph, and training can pass through it by blocks: some fitted cells, with their neighbours."""
     references: ClassVar[Mapping[str, str]] = {}
     """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
     precision: ClassVar[Literal["float32", "float64"]] = "float32"

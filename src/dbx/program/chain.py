@@ -9,10 +9,12 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.state import attach_references
 from dbx.ops.values import Codes
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Plan, Version, make_plan, read_versions
+from dbx.program.reference import load_references
 from dbx.program.registry import Registry
 from dbx.program.replay import Replay, gene_columns
 from dbx.program.slots import Slot, as_codes
@@ -38,6 +40,17 @@ class Chain:
     def version(self, slot: str) -> Version:
         """The version of a slot that the chain writes last."""
         return Version(slot, next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
+
+    @property
+    def neighbours(self) -> np.ndarray | None:
+        """Neighbours of each cell in the graph that the chain passes, an array of shape (n_cells, width), int32."""
+        graphs = [step.name for step in self.steps if CATALOGUE[step.operator].name == "neighbors"]
+        if not graphs:
+            return None
+        if len(graphs) > 1:
+            msg = f"Training passes one graph of neighbours, not {', '.join(graphs)}: judge a slot of one of them."
+            raise ValueError(msg)
+        return np.asarray(self.pipeline.operators[graphs[0]].reference_distances.get_value().indices)
 
     @property
     def computed(self) -> set[str]:
@@ -99,7 +112,7 @@ def make_chain(
     ends = [_writer(registry, slot, trained) for slot in judged]
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
-    _check_rowwise(between)
+    _check_trainable(between)
     made = {step.id for step in between}
     roots: dict[Version, None] = {}
     for step in between:
@@ -108,6 +121,8 @@ def make_chain(
                 roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
     replay = _replayed(registry, location, n_cells, roots)
     operators = {step.name: step.build() for step in between}
+    for step in between:
+        attach_references(operators[step.name], load_references(location.data, step))
     return Chain(trained, Pipeline(registry, Plan(between, list(roots)), operators), replay, usual)
 
 
@@ -143,11 +158,12 @@ def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> 
     return after and (step.id == end.id or registry.depends(end, step.id))
 
 
-def _check_rowwise(steps: list[Step]) -> None:
+def _check_trainable(steps: list[Step]) -> None:
     for step in steps:
         operator = CATALOGUE[step.operator]
         used = [port for name, port in operator.inputs.items() if name in step.reads or port.kind == "rows"]
-        if not operator.rowwise or any(port.kind not in ("matrix", "codes", "columns") for port in used):
+        alone = operator.rowwise and all(port.kind in ("matrix", "codes", "columns") for port in used)
+        if not alone and not operator.blockwise:
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
                 "judge a slot before it."

@@ -28,7 +28,9 @@ class Freed(nnx.Module):
         trained: Mapping[str, Operator],
         heads: Mapping[str, nnx.Module],
         centres: Mapping[str, np.ndarray],
+        whole: Mapping[str, Any],
     ):
+        """``whole`` are columns of all cells, for a block of a graph to take neighbours from."""
         self.names = tuple((step, name) for step in trained for name in pipeline.parameters[step])
         starts = [np.asarray(pipeline.parameters[step][name]) for step, name in self.names]
         units = [trained[step].units.get(name, Unit(1.0, 1.0)) for step, name in self.names]
@@ -40,6 +42,7 @@ class Freed(nnx.Module):
         self.moved = nnx.List([Moved(as_float(np.zeros(x.shape))) for x in starts])
         self.centre = nnx.Dict({name: Constant(as_float(centre)) for name, centre in centres.items()})
         self.heads = nnx.Dict(heads)
+        self.whole = nnx.Dict({name: Constant(jax.device_put(x)) for name, x in whole.items()})
 
     def parameters(self) -> dict[str, dict[str, Any]]:
         """As :attr:`Pipeline.parameters`."""

@@ -16,7 +16,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.losses.objectives import Cells, Objective, VelocityConsistency
 from dbx.ops.values import Codes
 from dbx.program.freed import Freed
-from dbx.program.pipeline import Pipeline
+from dbx.program.pipeline import Pipeline, first_rows
 from dbx.program.slots import Slot
 
 DROPOUT = 0.3
@@ -56,19 +56,22 @@ class Judged:
 
     def __call__(self, model: Freed, batch: dict[str, jax.Array], key, *, anchor):
         """The weighted sum of the objectives, and each of them."""
+        rows, block = None, None
+        if model.whole:
+            rows, block, batch = _with_neighbours(model, batch)
         whole = {
             slot: batch[f"root{i}"] if levels is None else Codes(batch[f"root{i}"], levels)
             for i, (slot, levels) in enumerate(self.levels.items())
         }
         shown = whole if key is None else self._hidden(model, whole, key)
         parameters = model.parameters() if key is None else model.jittered(self.pipeline.operators, key)
-        latest, runs = self.pipeline.trace(parameters, shown)
-        values = {slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch
+        latest, runs = self.pipeline.trace(parameters, shown, rows=rows, block=block)
+        values = first_rows({slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch, len(batch["row"]))
         found, followed = [], {}
         for part in self.parts:
             head = model.heads.get(part.name)
             cells = Cells(
-                z=latest[part.slot],
+                z=first_rows(latest[part.slot], len(batch["row"])),
                 read={name: values[place] for name, place in part.reads.items()},
                 rows=batch["row"],
                 head=head,
@@ -106,6 +109,14 @@ class Judged:
         return jax.jvp(lambda x: self.pipeline(parameters, {**shown, root: x})[part.slot], (shown[root],), (velocity,))[
             1
         ]
+
+
+def _with_neighbours(model: Freed, batch: dict[str, jax.Array]):
+    """(rows of the cells of a minibatch and then of their neighbours, how many are its own, columns of all of them)."""
+    own = batch["cell"]
+    rows = jnp.concatenate([own, model.whole["neighbours"][...][own].ravel()])
+    others = {name: x[...][rows] for name, x in model.whole.items() if name != "neighbours"}
+    return rows, len(own), {**batch, **others}
 
 
 def codes(value: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import RESIDENT_BYTES
 from dbx.data.moments import moments
 from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
 from dbx.ops.apply import take
@@ -58,6 +59,8 @@ class Material:
     """Name of a part -> its labels."""
     heads: dict[str, nnx.Module]
     """Name of a part -> what judges it; to be started by :func:`start_heads`."""
+    whole: dict[str, np.ndarray]
+    """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
 
 
 def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
@@ -83,7 +86,26 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     heads = {name: x.head.head for name, x in labels.items()}
     heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
-    return Material(parts, rows, columns, levels, centres, labels, heads)
+    whole = _whole(chain, roots)
+    if whole:
+        columns["cell"] = rows.astype(np.int32)
+    return Material(parts, rows, columns, levels, centres, labels, heads, whole)
+
+
+def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
+    """Columns that neighbours of a minibatch's cells are taken from; none where the chain passes no graph."""
+    neighbours = chain.neighbours
+    if neighbours is None:
+        return {}
+    size = sum(x.n_rows * x.n_columns * 4 for x in roots.values() if isinstance(x, RowBlocks))
+    if size > RESIDENT_BYTES:
+        msg = (
+            f"Training through a graph of neighbours needs all cells on the device, {size / 1e9:.1f} GB here: select "
+            "variable genes first, or judge a slot before the graph."
+        )
+        raise ValueError(msg)
+    values = [x.dense() if isinstance(x, RowBlocks) else x.codes if isinstance(x, Codes) else x for x in roots.values()]
+    return {"neighbours": neighbours} | {f"root{i}": np.asarray(x) for i, x in enumerate(values)}
 
 
 def _names(parts: Iterable[Objective]) -> list[str]:

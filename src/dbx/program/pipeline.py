@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx.ops.operator import Operator
+from dbx.ops.operator import Operator, Reference
 from dbx.ops.state import attach_references
 from dbx.ops.values import Codes, Graph
 from dbx.program.plan import Plan, Version, make_plan, read_versions
@@ -147,8 +148,13 @@ class Pipeline:
         *,
         rows: Any = None,
         genes: Mapping[str, Any] | None = None,
+        block: int | None = None,
     ) -> tuple[dict[str, Any], dict[str, Run]]:
-        """What a call gives, and besides how each step ran: step name -> :class:`Run`."""
+        """What a call gives, and besides how each step ran: step name -> :class:`Run`.
+
+        With a ``block`` only that many cells, the first, pass the first step that works on a graph: the others are
+        their neighbours, and where it keeps its reference cells these are brought up to date by all of them.
+        """
         genes = {**self.inputs, **(genes or {})}
         _check_slots(slots, genes)
         env = {version: (slots[version.slot], genes[version.slot]) for version in self.plan.roots}
@@ -161,6 +167,10 @@ class Pipeline:
             inputs |= {
                 name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
             }
+            if block is not None and type(operator).blockwise:
+                renewed(operator, inputs, rows)
+                inputs = {name: first_rows(value, block) for name, value in inputs.items()}
+                rows = rows[:block]
             outputs = operator(**inputs)
             runs[step.name] = Run(operator, inputs, outputs)
             names = None if step.genes is None else list(step.genes)
@@ -275,6 +285,21 @@ class Pipeline:
                 flat[path] = variable.replace(parameters[key]) if key in parameters else variable
             params = nnx.from_flat_state(flat)
         return nnx.merge(graphdef, params, rest, copy=True)
+
+
+def renewed(operator: Operator, inputs: Mapping[str, Any], rows: Any) -> None:
+    """Put what cells are now in place of what a transductive operator keeps of them from its input."""
+    for attribute, port in operator.references.items():
+        # the barrier keeps the compiler from working on all of it beforehand, as it does on constants
+        kept = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, getattr(operator, attribute).get_value()))
+        if port in inputs:
+            kept = kept.at[rows].set(inputs[port].astype(kept.dtype))
+        setattr(operator, attribute, Reference(kept))
+
+
+def first_rows(value: Any, n_cells: int) -> Any:
+    """The first cells of an array, codes or a graph."""
+    return jax.tree.map(lambda leaf: leaf[:n_cells], value)
 
 
 def excluded_text(excluded: Mapping[str, str]) -> str:

@@ -70,7 +70,7 @@ def run_stages(
         operators = {**chain.pipeline.operators, **outcome.operators}
         pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
         freed = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
-        model = Freed(pipeline, freed, material.heads, material.centres)
+        model = Freed(pipeline, freed, material.heads, material.centres, material.whole)
         judged = Judged(pipeline, material.levels, material.parts, (1.0,) * len(material.parts), DROPOUT)
         before = judge(model, judged, material.columns, apart)
         if not outcome.stages:
