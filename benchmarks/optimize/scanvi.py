@@ -4,7 +4,8 @@
 
 ``FILE`` has raw counts in X; ``PYTHON`` is an interpreter with scvi-tools. Each split sets a quarter of the cells
 aside. Judged by macro-F1: of logistic regression on the coordinates (fitted on the other cells), and of the model's own
-labels. scvi-tools' scANVI sees the counts of the cells to be told, too, and trains 100 epochs after its VAE (default 10).
+labels. scvi-tools' scANVI sees the counts of the cells to be told, too, and trains 100 epochs after its VAE (10 by
+default).
 """
 
 from __future__ import annotations
