@@ -12,6 +12,7 @@ from sklearn.manifold import trustworthiness
 import dbx
 from dbx.data import RowBlocks
 from dbx.ops.parametric_umap import CrossEntropyOfEdges, Drawn, Network, ParametricUMAP
+from dbx.ops.state import state_arrays
 
 A, B = 0.5830300203414425, 1.3341669924314914
 QUICK = {"n_epochs": 20, "n_hidden": 16, "n_layers": 1, "max_epochs": 3}
@@ -154,6 +155,13 @@ def test_every_setting_does_something(small):
         assert np.abs(places(fitted(small, **{**QUICK, **config}), small) - quick).max() > 1e-3, config
     np.testing.assert_array_equal(places(fitted(small, **QUICK), small), quick)
     assert len(fitted(small, **{**QUICK, "max_epochs": 0}).history["loss"]) == 0
+
+
+def test_training_moves_every_weight_by_units_of_its_own(operator):
+    weights = {name for name, (kind, _) in state_arrays(operator).items() if kind == "parameter"}
+    assert len(weights) == 8  # kernels and biases of four layers
+    assert set(operator.units) == weights
+    assert all(unit.of_distance * unit.of_step == pytest.approx(1) for unit in operator.units.values())
 
 
 def test_wrong_settings_are_refused():

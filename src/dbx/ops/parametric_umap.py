@@ -15,10 +15,12 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.mlp import Linear, as_float
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
 from dbx.ops.settings_checks import check_at_least
+from dbx.ops.state import state_arrays
 from dbx.ops.training import Training, train
 from dbx.ops.umap import UMAP
+from dbx.ops.vae import WEIGHT_UNIT
 from dbx.ops.values import Graph
 
 STEPS = 3000
@@ -190,6 +192,12 @@ class ParametricUMAP(Operator):
         """The places of cells, an array of shape (n_cells, n_components)."""
         del graph, init
         return {"z": self.network(x[:, : self.n_dims])}
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Weights of networks are small numbers: some of their units are one of distance, their steps as they are."""
+        names = [name for name, (kind, _) in state_arrays(self).items() if kind == "parameter"]
+        return dict.fromkeys(names, Unit(WEIGHT_UNIT, 1 / WEIGHT_UNIT))
 
     @property
     def history(self) -> Mapping[str, np.ndarray]:
