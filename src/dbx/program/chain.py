@@ -149,8 +149,19 @@ def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] |
 
 
 def _cell_slot(step: Step) -> str:
+    """The coordinates that a step writes for cells, or else the first matrix."""
     outputs = CATALOGUE[step.operator].outputs
-    return next(slot for name, slot in step.writes.items() if not outputs[name].view)
+    matrices = {
+        name: slot
+        for name, slot in step.writes.items()
+        if not outputs[name].view and Slot.parse(slot).container in ("obsm", "layers", "X")
+    }
+    coordinates = [slot for name, slot in matrices.items() if outputs[name].content == "embedding"]
+    found = [*coordinates, *matrices.values()]
+    if not found:
+        msg = f"Step {step.name!r} writes no coordinates of cells: name what is judged, slot=..."
+        raise ValueError(msg)
+    return found[0]
 
 
 def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> bool:
@@ -161,7 +172,8 @@ def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> 
 def _check_trainable(steps: list[Step]) -> None:
     for step in steps:
         operator = CATALOGUE[step.operator]
-        used = [port for name, port in operator.inputs.items() if name in step.reads or port.kind == "rows"]
+        given = {name: port for name, port in operator.inputs.items() if not port.of_fitted_cells}
+        used = [port for name, port in given.items() if name in step.reads or port.kind == "rows"]
         alone = operator.rowwise and all(port.kind in ("matrix", "codes", "columns") for port in used)
         if not alone and not operator.blockwise:
             msg = (
