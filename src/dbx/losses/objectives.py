@@ -69,9 +69,9 @@ class Objective:
 class Sum(Objective):
     """Several objectives at once.
 
-    Without any weight each is divided by its value before training, so that what counts is the share by which each
-    improves, whatever its units. With a weight for any of them all are added as they are, times their weights (1 where
-    none is given).
+    Without any weight each is divided by its size before training, the root mean square over held-out cells, so that
+    units do not matter, nor does an objective that is near its end but for a few cells. With a weight for any of them
+    all are added as they are, times their weights (1 where none is given).
     """
 
     parts: tuple[Objective, ...]

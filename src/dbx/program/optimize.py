@@ -67,7 +67,7 @@ def optimize(
     loss
         What to improve: one of :mod:`dbx.losses`, a sum of them, or a function that takes the judged slot (an array of
         shape (n_cells, n_dims)) and returns an array of shape (n_cells,). A sum without weights is balanced: each part
-        counts by the share of its value before that it improves. ``a + 0.1 * b`` is taken as it stands.
+        is divided by its size before (root mean square over held-out cells). ``a + 0.1 * b`` is taken as it stands.
     train
         Names of the steps whose parameters move, in the order in which they are freed; a tuple of names is freed at
         once. By default the last projection (PCA, VAE) before the judged slot, then the gene gate before it, if there

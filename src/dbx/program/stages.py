@@ -105,11 +105,11 @@ def _judge(judged: Judged, material: Material, apart: np.ndarray) -> Callable[[F
 
 
 def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
-    """Those given; otherwise the inverse of each value before training."""
+    """Those given; otherwise the inverse of each objective's size over the cells before training."""
     if not loss.balanced:
         return tuple(1.0 if weight is None else float(weight) for weight in loss.weights)
-    means = [abs(float(before[part.name].mean())) for part in material.parts]
-    return tuple(1 / max(mean, 1e-6) for mean in means)
+    sizes = [float(np.sqrt(np.mean(before[part.name] ** 2))) for part in material.parts]
+    return tuple(1 / max(size, 1e-6) for size in sizes)
 
 
 def _verdict(stage, material: Material, weights, before, after, history) -> Stage:
