@@ -34,7 +34,7 @@ def main() -> None:
     adata = ad.read_h5ad(asked.file)
     adata = ad.AnnData(
         adata.X.astype(np.float32),
-        obs={"batch": adata.obs[asked.batch].astype(str), "label": adata.obs[asked.label].astype(str)},
+        obs=adata.obs[[asked.batch, asked.label]].set_axis(["batch", "label"], axis=1).astype(str).astype("category"),
         var=adata.var[[]],
     )
     sc.pp.filter_genes(adata, min_cells=5)

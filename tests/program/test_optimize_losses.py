@@ -218,7 +218,7 @@ def test_normalisation_is_trained_from_counts_that_lie_in_a_layer(counted):
     np.testing.assert_allclose(after.X, by_hand, rtol=1e-4, atol=1e-5)
     gone = adata.copy()
     del gone.layers["counts"]
-    with pytest.raises(ValueError, match="cannot be trained here"):
+    with pytest.raises(ValueError, match="not any more what the program read there, and cannot be computed again"):
         trained(gone, target, train=["normalize_total"])
 
 

@@ -12,8 +12,9 @@ from scipy import sparse
 
 import dbx
 from dbx.program.location import Location
-from dbx.program.path import make_path, rows_of
+from dbx.program.path import make_path
 from dbx.program.registry import load
+from dbx.program.roots import rows_of
 from dbx.program.slots import Slot
 
 module = import_module("dbx.program.sensitivity")

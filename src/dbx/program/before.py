@@ -11,8 +11,9 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks, block_rows
 from dbx.program.location import Location
-from dbx.program.path import Path, make_path, rows_of
+from dbx.program.path import Path, make_path
 from dbx.program.registry import load
+from dbx.program.roots import rows_of
 from dbx.program.slots import Slot, read, row_names
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,12 @@ from dbx.ops.state import attach_references
 from dbx.ops.values import Codes
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
-from dbx.program.plan import Plan, Version, make_plan, read_versions
+from dbx.program.plan import Plan, Version
 from dbx.program.reference import load_references
 from dbx.program.registry import Registry
-from dbx.program.replay import Replay, gene_columns
-from dbx.program.slots import Slot, as_codes
+from dbx.program.replay import Replay
+from dbx.program.roots import fed, replayed, root_values
+from dbx.program.slots import Slot
 from dbx.program.step import Step
 
 
@@ -60,25 +61,7 @@ class Chain:
 
     def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
         """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
-        found = {}
-        for version in self.pipeline.plan.roots:
-            value, slot = self.replay.env[version].value, Slot.parse(version.slot)
-            if slot.container == "obs":
-                levels = self._levels(version).get(slot.keys[-1])
-                found[version.slot] = (
-                    np.asarray(value, np.float32) if levels is None else as_codes(value, tuple(levels))
-                )
-                continue
-            blocks, genes = RowBlocks(value, dtype=np.float32), self.pipeline.inputs[version.slot]
-            known = self.replay.env[version].genes
-            columns = None if genes is None else gene_columns(known, genes, self.trained[0].name, "raise")
-            found[version.slot] = blocks if columns is None else blocks.select(columns)
-        return found
-
-    def _levels(self, version: Version) -> Mapping[str, tuple[str, ...]]:
-        """Levels of categorical columns at the fit of the step that reads this one."""
-        reads = (read for step in self.steps for read in step.reads.values() if version.slot in read.slots)
-        return next(reads).levels
+        return root_values(self.pipeline.registry, self.pipeline, self.replay)
 
 
 def make_chain(
@@ -114,12 +97,8 @@ def make_chain(
     _check_allowed(between, trained, allowed)
     _check_trainable(between)
     made = {step.id for step in between}
-    roots: dict[Version, None] = {}
-    for step in between:
-        for name, read in step.reads.items():
-            if not CATALOGUE[step.operator].inputs[name].of_fitted_cells:
-                roots.update(dict.fromkeys(v for v in read_versions(registry, step, read) if v.writer not in made))
-    replay = _replayed(registry, location, n_cells, roots)
+    roots = dict.fromkeys(v for step in between for v in fed(registry, step) if v.writer not in made)
+    replay = replayed(registry, location, n_cells, roots)
     operators = {step.name: step.build() for step in between}
     for step in between:
         attach_references(operators[step.name], load_references(location.data, step))
@@ -181,23 +160,3 @@ def _check_trainable(steps: list[Step]) -> None:
                 "judge a slot before it."
             )
             raise ValueError(msg)
-
-
-def _replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
-    """The versions the chain starts from: as they lie in the data, or computed again from what does."""
-    replay = Replay(registry, n_cells)
-    lacking = [version for version in roots if not location.available(version)]
-    if lacking:
-        names = [registry.by_id(v.writer).name for v in lacking if registry.by_id(v.writer) is not None]
-        plan = make_plan(registry, location.available, names=names)
-        if plan.excluded or len(names) < len(lacking):
-            msg = "The program cannot be trained here: " + (
-                "; ".join(f"{name!r}: {reason}" for name, reason in plan.excluded.items())
-                or f"{lacking[0].slot} was changed since it was read."
-            )
-            raise ValueError(msg)
-        replay.env.update({version: location.value(version) for version in plan.roots})
-        for step in plan.steps:
-            replay.run(step, step.build(), np.arange(n_cells, dtype=np.int32))
-    replay.env.update({version: location.value(version) for version in roots if version not in lacking})
-    return replay

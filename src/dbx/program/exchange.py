@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dbx.ops.operator import Operator
-from dbx.ops.state import attach_references, rebuild, reference_values, state_arrays
+from dbx.ops.state import state_arrays
+from dbx.program.again import run_again, with_parameters
 from dbx.program.location import Location
-from dbx.program.path import fed, replayed, root_values, rows_of
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Version, read_versions
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay
-from dbx.program.rerun import placed
-from dbx.program.run import commit, prints, views
+from dbx.program.roots import fed, replayed, root_values, rows_of
+from dbx.program.run import commit
 from dbx.program.slots import Slot, holder
 from dbx.program.step import Step
 
@@ -53,33 +52,11 @@ def write_parameters(pipeline: Pipeline, data: AnnData | MuData, parameters: Map
     roots = dict.fromkeys(v for step in steps for v in fed(registry, step) if v.writer not in made)
     replay = replayed(registry, Location(data, registry, {}, own=True), _n_cells(data, pipeline), roots)
     values: dict[Slot, Any] = {}
-    ids: dict[int, int] = {}
+    versions: dict[Version, Version] = {}
     for step in steps:
-        values |= _run_again(data, registry, replay, step, moved.get(step.name, pipeline.operators[step.name]), ids)
+        operator = moved.get(step.name, pipeline.operators[step.name])
+        run_again(data, registry, replay, step, operator, versions, values)
     commit(data, registry, values)
-
-
-def _run_again(data, registry: Registry, replay: Replay, step: Step, operator: Operator, ids: dict[int, int]):
-    """Compute a step anew and record it; ``ids`` are the new ones of the steps before it that were."""
-    number = registry.next_id()
-    reads = {name: replace(entry, source=ids.get(entry.source, entry.source)) for name, entry in step.reads.items()}
-    again = replace(step, id=number, reads=reads, arrays=state_arrays(operator))
-    replay.registry = Registry([*registry, again])
-    outputs = replay.run(again, operator, np.arange(replay.n_cells, dtype=np.int32))
-    operator.settle(outputs)
-    values, writes = placed(data, again, operator, {**outputs, **views(operator)}, own=True)
-    again = replace(
-        again,
-        writes=writes,
-        arrays=state_arrays(operator),
-        fingerprints={**step.fingerprints, **prints(data, {}, values)},
-    )
-    kept = registry.record(again)  # under its former id, where the result is what it was
-    ids[step.id] = kept.id
-    for slot in writes.values():
-        if Version(slot, number) in replay.env:
-            replay.env[Version(slot, kept.id)] = replay.env[Version(slot, number)]
-    return values
 
 
 def _is_own(pipeline: Pipeline, registry: Registry) -> bool:
@@ -122,12 +99,9 @@ def _with(pipeline: Pipeline, name: str, named: Mapping[str, Any]) -> Operator |
         if not np.isfinite(value).all():
             msg = f"The parameter {key} of step {name!r} is not finite."
             raise ValueError(msg)
-    new = {key: ("parameter", np.asarray(value, arrays[key][1].dtype)) for key, value in named.items()}
-    if all(np.array_equal(value, arrays[key][1]) for key, (_, value) in new.items()):
-        return None
-    moved = rebuild(type(operator), operator.config, {**arrays, **new})
-    attach_references(moved, reference_values(operator))
-    return moved
+    new = {key: np.asarray(value, arrays[key][1].dtype) for key, value in named.items()}
+    same = all(np.array_equal(value, arrays[key][1]) for key, value in new.items())
+    return None if same else with_parameters(operator, new)
 
 
 def _to_run(registry: Registry, pipeline: Pipeline, moved: set[str]) -> list[Step]:

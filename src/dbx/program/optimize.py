@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,7 @@ def optimize(
     batch_size: int | None = None,
     learning_rate: float = 1e-3,
     key_added: str | None = None,
+    inputs: Mapping[str, str] | None = None,
     random_state: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -94,6 +95,8 @@ def optimize(
     key_added
         Write what the trained steps give to new slots with this at their end (``obsm["X_pca_<key_added>"]``), recorded
         as steps of their own, and leave the steps as they are.
+    inputs
+        Where something that the program starts from is now, such as ``{"X": "layers/counts"}``.
     random_state
         Seed of the split, the start of the heads, and the minibatches.
     copy
@@ -128,7 +131,9 @@ def optimize(
     names = [name for stage in stages for name in stage]
     mod = registry[names[0]].mod
     n_cells = holder(data, Slot("obs", mod=mod)).n_obs
-    chain = make_chain(registry, Location(data, registry, {}, own=True), n_cells, names, slots, steps)
+    location = Location(data, registry, dict(inputs or {}), own=True)
+    chain = make_chain(registry, location, n_cells, names, slots, steps)
+    location.check_inputs()
     material = make_material(data, chain, loss, unlabeled)
     groups = None if split_key is None else np.asarray(read(data, Slot("obs", (split_key,), mod)))[material.rows]
     apart = held_out(_candidates(material), groups, validation, np.random.default_rng(random_state))

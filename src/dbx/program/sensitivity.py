@@ -14,8 +14,9 @@ from dbx.data.moments import moments
 from dbx.ops.apply import take
 from dbx.program import log
 from dbx.program.location import Location
-from dbx.program.path import Path, make_path, rows_of
+from dbx.program.path import Path, make_path
 from dbx.program.registry import load
+from dbx.program.roots import rows_of
 from dbx.program.slots import Slot, holder, read, row_names
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from flax import nnx
 from dbx.data.minibatches import Minibatches
 from dbx.losses.objectives import Sum
 from dbx.ops.operator import Operator, Progress
-from dbx.ops.state import rebuild, state_arrays
 from dbx.ops.training import Training, train
+from dbx.program.again import with_parameters
 from dbx.program.chain import Chain
 from dbx.program.freed import Freed, Moved
 from dbx.program.judged import DROPOUT, Judged, judge
@@ -122,10 +122,3 @@ def _verdict(stage, material: Material, weights, before, after, history) -> Stag
     kept = gain > error and not hardly_wrong
     means = [{name: float(values[name].mean()) for name in names} for values in (before, after)]
     return Stage(stage, kept, gain, error, *means, history)
-
-
-def with_parameters(operator: Operator, parameters: Mapping[str, np.ndarray]) -> Operator:
-    """The operator with other parameters."""
-    arrays = state_arrays(operator)
-    arrays |= {name: (arrays[name][0], np.asarray(x).astype(arrays[name][1].dtype)) for name, x in parameters.items()}
-    return rebuild(type(operator), operator.config, arrays)
