@@ -147,10 +147,18 @@ def _read(x, rows: np.ndarray) -> np.ndarray:
 def _whole(x) -> np.ndarray:
     if not isinstance(x, RowBlocks):
         return x
-    whole = np.empty(x.shape, x.dtype)
+    whole = _aligned(x.shape, x.dtype)
     for start, stop, part in x.parts():
         write(part, whole[start:stop])
     return whole
+
+
+def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """An empty array that JAX takes as it lies on the CPU, where it copies others."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def narrowest(x: RowBlocks) -> np.dtype:

@@ -8,9 +8,9 @@ it has a few slots more, which have no weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -109,35 +109,43 @@ def train(
     graphdef, parameters, rest = nnx.split(model, trainable, ...)
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
     everywhere, divided = shardings()
-    carry, n_devices = jax.device_put(_start(on, parameters, rest), everywhere), len(jax.devices())
+    carry, tree = jax.tree.flatten(jax.device_put(_start(on, parameters, rest), everywhere))
+    on, n_devices = replace(on, tree=tree), len(jax.devices())
     history, best = [], Best(how.patience)
+    validation = _Validation(data, held_out, how) if len(held_out) and judge is None else None
 
-    def validate(variables) -> float:
-        if judge is not None:
-            return judge(nnx.merge(graphdef, *variables, copy=True))
-        return _validate(on, variables, data, held_out, how)
+    def variables():
+        return jax.tree.unflatten(tree, carry)[:2]
+
+    def judged() -> list:
+        if validation is not None:
+            return validation.start(on, carry)
+        return [judge(nnx.merge(graphdef, *variables(), copy=True)) * len(held_out)]
 
     if len(held_out):  # what is trained further may have been better than it becomes
-        best.update(validate(carry[:2]), carry[:2])
+        best.update(_total(judged()) / len(held_out), variables)
     progress(0, how.epochs, data.placement)
     for epoch in range(how.epochs):
         plan = data.plan(rows, how.batch_size, rng, multiple=n_devices)
         scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
         numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
         for part in data.epoch(plan):
-            steps = (*jax.device_put((part.rows, part.weights), divided), numbers[part.steps])
+            where = part.rows, part.weights
+            steps = (*(where if divided is None else jax.device_put(where, divided)), numbers[part.steps])
             now = {name: x[part.steps] for name, x in scalars.items()}
             carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
             sums.append(followed)
             jax.block_until_ready(sums[-2:-1])  # the host reads one chunk ahead, no more
+        part = None  # frees the last chunk of streamed data
+        apart = judged() if len(held_out) else []  # begins while the epoch is being computed
         history.append(epoch_mean(sums, plan.weights.sum()))
         check_finite(history[-1]["loss"], epoch, how)
         if len(held_out):
-            history[-1]["validation_loss"] = validate(carry[:2])
-            if best.update(history[-1]["validation_loss"], carry[:2]):
+            history[-1]["validation_loss"] = _total(apart) / len(held_out)
+            if best.update(history[-1]["validation_loss"], variables):
                 break
         progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
-    nnx.update(model, *(best.values or (carry[:2] if everywhere is None else at_home(carry[:2]))))
+    nnx.update(model, *(best.values or (variables() if everywhere is None else at_home(variables()))))
     return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
 
 
@@ -147,10 +155,10 @@ class Best:
     def __init__(self, patience: int | None):
         self.patience, self.value, self.values, self.waited = patience, np.inf, None, 0
 
-    def update(self, value: float, values) -> bool:
-        """Take note of an epoch; True where patience has run out."""
+    def update(self, value: float, values: Callable[[], Any]) -> bool:
+        """Take note of an epoch, and of its ``values()`` if it is the best; True where patience has run out."""
         if value < self.value:
-            self.value, self.values, self.waited = value, at_home(values), 0
+            self.value, self.values, self.waited = value, at_home(values()), 0
         else:
             self.waited += 1
         return self.patience is not None and self.waited >= self.patience
@@ -164,13 +172,23 @@ def adam(epsilon: float, weight_decay: float, clip_norm: float | None) -> optax.
     return optax.chain(*parts, optax.scale_by_adam(eps=epsilon))
 
 
-class Compiled(NamedTuple):
-    """What the compiled functions are specialised on."""
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiled functions are specialised on; every call of them asks for its hash, which is kept."""
 
     graphdef: nnx.GraphDef
     loss: Loss
     optimiser: optax.GradientTransformation
     trainable: Any
+    tree: Any = None
+    """How parameters, everything else and moments are put together: they travel as bare arrays, which is faster."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.graphdef, self.loss, self.optimiser, self.trainable, self.tree))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
@@ -195,7 +213,7 @@ def _start(on: Compiled, parameters, rest):
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
     """Gradient steps over consecutive minibatches; what the loss follows comes back summed over rows."""
-    key = jax.random.key(seed)
+    key, carry = jax.random.key(seed), jax.tree.unflatten(on.tree, carry)
 
     def step(carry, now):
         (parameters, rest, moments), ((rows, weights, number), scalars) = carry, now
@@ -214,12 +232,13 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
         return (parameters, rest, moments), followed
 
     carry, followed = jax.lax.scan(step, carry, (steps, scalars))
-    return carry, jax.tree.map(jnp.sum, followed)
+    return jax.tree.leaves(carry), jax.tree.map(jnp.sum, followed)
 
 
 @partial(jax.jit, static_argnums=0)
-def _evaluate(on: Compiled, variables, data, steps, scalars):
+def _evaluate(on: Compiled, carry, data, steps, scalars):
     """The loss summed over rows, without a key and with the variables as they are."""
+    variables = jax.tree.unflatten(on.tree, carry)[:2]
 
     def step(total, now):
         rows, weights = now
@@ -235,14 +254,25 @@ def take_rows(data, rows):
     return {name: x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.uint16) else x for name, x in batch.items()}
 
 
-def _validate(on: Compiled, variables, data: Minibatches, rows: np.ndarray, how: Training) -> float:
-    plan, end = data.plan(rows, how.batch_size), np.array([float(how.epochs)])
-    scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
-    sums = []
-    for part in data.epoch(plan):
-        sums.append(_evaluate(on, variables, part.data, (part.rows, part.weights), scalars))
-        jax.block_until_ready(sums[-2:-1])
-    return float(sum(sums)) / len(rows)
+class _Validation:
+    """The loss of the held-out rows, with the schedules at their end."""
+
+    def __init__(self, data: Minibatches, rows: np.ndarray, how: Training):
+        self.data, self.plan = data, data.plan(rows, how.batch_size)
+        end = np.array([float(how.epochs)])
+        self.scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
+
+    def start(self, on: Compiled, carry) -> list:
+        """Sums over the rows of each chunk, which may still be on their way."""
+        sums = []
+        for part in self.data.epoch(self.plan):
+            sums.append(_evaluate(on, carry, part.data, (part.rows, part.weights), self.scalars))
+            jax.block_until_ready(sums[-2:-1])
+        return sums
+
+
+def _total(sums: list) -> float:
+    return float(sum(jax.device_get(sums)))
 
 
 def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:

@@ -76,7 +76,7 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
     if len(labels) == len(loss.parts):
         rows = np.flatnonzero(np.all([x.known >= 0 for x in labels.values()], axis=0))
     roots = chain.roots()
-    columns = {f"root{i}": take(x, rows) for i, x in enumerate(roots.values())}
+    columns = {f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())}
     centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
