@@ -6,9 +6,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import dbx
-from dbx.losses import CrossEntropy, cross_entropy
-from dbx.program.optimize import held_out
+from dbx.losses import CrossEntropy, Reconstruction, cross_entropy
 from dbx.program.registry import load
+from dbx.program.split import held_out_groups
 
 N_CELLS, N_GENES, N_LABELS = 700, 60, 5
 QUICK = {"max_epochs": 60, "patience": 10, "learning_rate": 3e-3}
@@ -142,18 +142,65 @@ def test_cells_without_a_label_take_no_part(before):
     assert np.mean(told[:100] == before.obs["label"][:100]) > 0.6
 
 
-def test_groups_are_held_out_as_a_whole():
+def test_groups_are_held_out_as_a_whole_nearest_to_the_share():
     rng = np.random.default_rng(0)
     groups = np.repeat(list("abcdefghij"), 20)
-    rows = np.flatnonzero(np.arange(200) % 3 > 0)
-    apart = held_out(rows, groups, 0.15, rng)
-    assert set(groups[apart]).isdisjoint(groups[np.setdiff1d(rows, apart)])
-    assert 0.1 < len(apart) / len(rows) < 0.3
-    assert np.isin(apart, rows).all()
-    apart = held_out(rows, None, 0.15, rng)
-    assert len(apart) == round(0.15 * len(rows))
+    assert len(held_out_groups(groups, 0.15, rng)) in (1, 2)
+    unequal = np.repeat(["large", "small"], [360, 40])
+    for seed in range(5):
+        assert list(held_out_groups(unequal, 0.15, np.random.default_rng(seed))) == ["small"]
     with pytest.raises(ValueError, match=r"one group only \('a'\)"):
-        held_out(np.arange(20), groups, 0.15, rng)
+        held_out_groups(groups[:20], 0.15, rng)
+
+
+def test_nothing_is_trained_on_cells_of_a_held_out_group_that_lack_the_label(before):
+    """Cells of a held-out donor that cannot judge, having no label, are left out of the other objective, too."""
+    adata = before.copy()
+    adata.obs.loc[adata.obs_names[::2], "label"] = None
+    loss = CrossEntropy("label") + Reconstruction()
+    first = dbx.optimize(adata, loss, split_key="donor", copy=True, **QUICK)
+    donors = set(adata.obs.loc[first.uns["optimize"]["held_out"], "donor"])
+    silent = adata.obs["donor"].isin(donors) & adata.obs["label"].isna()
+    assert silent.sum() > 30
+    adata.X[silent.to_numpy()] += 1.0  # the held-out cells themselves stay
+    adata.obsm["X_pca"] = before.obsm["X_pca"].copy()
+    with pytest.MonkeyPatch.context() as patch:  # what was changed outside is taken as it is
+        patch.setattr("dbx.program.location.Location._is", lambda *args, **kwargs: True)
+        again = dbx.optimize(adata, loss, split_key="donor", copy=True, **QUICK)
+    for name, values in first.uns["optimize"]["history"].items():
+        np.testing.assert_array_equal(values, again.uns["optimize"]["history"][name])
+
+
+def test_a_test_split_in_the_same_object_is_not_touched(before):
+    adata = before.copy()
+    adata.obs["train"] = np.arange(N_CELLS) % 3 > 0
+    first = dbx.optimize(adata, CrossEntropy("label"), subset="train", copy=True, **QUICK)
+    assert first.uns["optimize"]["kept"].all()
+    assert adata.obs.loc[first.uns["optimize"]["held_out"], "train"].all()
+    adata.obs.loc[~adata.obs["train"], "label"] = "a"
+    again = dbx.optimize(adata, CrossEntropy("label"), subset="train", copy=True, **QUICK)
+    np.testing.assert_array_equal(first.obsm["X_pca"], again.obsm["X_pca"])
+    np.testing.assert_array_equal(first.obsm["label_probabilities"], again.obsm["label_probabilities"])
+
+
+def test_how_steps_were_trained_is_recorded(after, before, capsys):
+    step = load(after)["pca"]
+    assert step.trained["loss"] == "CrossEntropy('label')"
+    assert step.trained["gain"] == after.uns["optimize"]["gain"][0]
+    assert dbx.steps(after).loc["pca", "trained"] == "CrossEntropy('label')"
+    assert dbx.steps(before).loc["pca", "trained"] == ""
+    dbx.optimize(before, CrossEntropy("label"), copy=True, max_epochs=2)
+    assert "pca: +" in capsys.readouterr().err
+
+
+def test_new_slots_are_written_whether_or_not_anything_was_kept(before):
+    adata = before.copy()
+    adata.obs["label"] = np.random.default_rng(5).permutation(adata.obs["label"].to_numpy())
+    dbx.optimize(adata, CrossEntropy("label"), key_added="new", **QUICK)
+    assert not adata.uns["optimize"]["kept"].any()
+    np.testing.assert_array_equal(adata.obsm["X_pca_new"], before.obsm["X_pca"])
+    dbx.optimize(adata, CrossEntropy("label"), key_added="new", **QUICK)
+    assert "X_pca_new_new" not in adata.obsm
 
 
 def test_same_seed_same_bits(before, after):
@@ -183,6 +230,20 @@ def test_cross_entropy_is_sklearns():
         (None, {"train": "umap"}, "There is no step 'umap'"),
         (None, {"split_key": "one"}, "one group only"),
         (None, {"validation": 1.5}, "validation=1.5 is the share"),
+        (None, {"validation": 0.003}, "2 of 700 cells would be held out to judge by"),
+        (None, {"learning_rate": -1.0}, "learning_rate=-1.0 must be above 0"),
+        (None, {"anchor": float("nan")}, "anchor=nan is too small"),
+        (None, {"batch_size": 0}, "batch_size=0 is too small"),
+        (None, {"train": ["pca", "pca"]}, "names a step twice"),
+        (None, {"steps": ["nosuch"]}, "There is no step 'nosuch'"),
+        (None, {"key_added": "a/b"}, "cannot end a name"),
+        (None, {"subset": "donor"}, "must be a boolean column"),
+        (
+            lambda a: a.obs.insert(0, "label", np.arange(N_CELLS) / 7 + a.obs.pop("label").eq("a")),
+            {},
+            "holds fractions",
+        ),
+        (lambda a: a.obs.insert(0, "donor", a.obs.pop("donor").replace("d0", None)), {"split_key": "donor"}, "missing"),
         (lambda a: a.obs.insert(0, "label", a.obs.pop("label").map(lambda _: "a")), {}, "nothing to tell apart"),
     ],
 )
@@ -193,7 +254,7 @@ def test_wrong_input_is_told_and_leaves_the_data_alone(before, change, settings,
         change(adata)
     keys = set(adata.uns), set(adata.obs), set(adata.obsm)
     with pytest.raises((ValueError, KeyError), match=match):
-        dbx.optimize(adata, CrossEntropy("label"), **QUICK, **settings)
+        dbx.optimize(adata, CrossEntropy("label"), **{**QUICK, **settings})
     assert keys == (set(adata.uns), set(adata.obs), set(adata.obsm))
     np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
 

@@ -228,10 +228,35 @@ def test_an_autoencoder_is_trained_by_labels_and_its_own_bound(counted):
     bound = float(np.mean(load(adata)["vae_normalize"].build().loss({"x": adata.X}, {"z": adata.obsm["X_vae"]})))
     after = trained(adata, Elbo() + CrossEntropy("label"), learning_rate=1e-3, max_epochs=20)
     assert change(after, "elbo")[0] == pytest.approx(bound, rel=0.1)
-    assert change(after, "cross_entropy")[1] <= change(after, "cross_entropy")[0]
+    assert after.uns["optimize"]["kept"].all()
+    assert change(after, "cross_entropy")[1] < 0.9 * change(after, "cross_entropy")[0]
     query = counted.copy()
     dbx.rerun(query, reference=after)
     np.testing.assert_allclose(query.obsm["X_vae"], after.obsm["X_vae"], atol=1e-4)
+
+
+def test_labels_weigh_as_told_however_few_cells_have_them(before):
+    """The mean over the labelled cells is what is trained, not that over all."""
+    adata = before.copy()
+    adata.obs.loc[adata.obs_names[60:], "label"] = "Unknown"
+    after = trained(adata, CrossEntropy("label") + 0.1 * BatchMixing("batch"), max_epochs=2)
+    history = after.uns["optimize"]["history"]
+    assert history["cross_entropy"][0] > 0.5 * change(after, "cross_entropy")[0]
+
+
+def test_objectives_are_checked_and_tell_what_they_are():
+    assert (CrossEntropy("a") + 0.5 * BatchMixing("b", slot="obsm/z")).words == (
+        "CrossEntropy('a') + 0.5 * BatchMixing('b', slot='obsm/z')"
+    )
+    assert len(sum([CrossEntropy("a"), BatchMixing("b")]).parts) == 2
+    for weight in (-1, 0, float("nan"), "a"):
+        with pytest.raises(ValueError, match="A weight must be a number above 0"):
+            weight * CrossEntropy("a")
+    adata = cells()
+    with pytest.raises(TypeError, match="needs to be told of what"):
+        dbx.optimize(adata, CrossEntropy)
+    with pytest.raises(TypeError, match="is no objective"):
+        dbx.optimize(adata, "label")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +268,9 @@ def test_an_autoencoder_is_trained_by_labels_and_its_own_bound(counted):
         (OpenGates("scale"), {}, "Step 'scale' of the chain with gates is needed"),
         (Elbo("scale"), {}, "Step 'scale' of the chain with an objective of its own is needed"),
         (CrossEntropy("label"), {"train": []}, r"train=\[\] frees nothing"),
-        (VelocityConsistency("layers/velocity"), {}, "velocity"),
+        (VelocityConsistency("layers/velocity"), {}, r"adata.layers\['velocity'\] is missing"),
+        (CrossEntropy("label") + CrossEntropy("label", slot="obsm/X_pca"), {}, "told from two slots"),
+        (BatchMixing("batch") + Function(lambda z: 0 * z[:, 0]), {}, "function is 0 already"),
         (CrossEntropy("label"), {"steps": ["scale"]}, "There is no projection"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import jax
@@ -35,6 +35,13 @@ class Cells:
 class Objective:
     """Something to improve: a value for each cell, less being better. ``a + 0.1 * b`` makes one of two."""
 
+    def __repr__(self) -> str:
+        given = [(f, getattr(self, f.name)) for f in fields(self)]
+        told = [
+            f"{f.name}={value!r}" if f.kw_only else repr(value) for f, value in given if value not in (f.default, ())
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
+
     slot: str | None
     name: ClassVar[str]
     """What its values are called in the history."""
@@ -58,14 +65,23 @@ class Objective:
         first, second = as_sum(self), as_sum(other)
         return Sum((*first.parts, *second.parts), (*first.weights, *second.weights))
 
+    def __radd__(self, other) -> Sum:
+        return as_sum(self) if other == 0 else NotImplemented  # sum([a, b]) starts at 0
+
     def __mul__(self, weight: float) -> Sum:
+        if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
+            msg = (
+                f"A weight must be a number above 0, not {weight!r}: an objective is what is made small. For batches "
+                "that cannot be told use BatchMixing."
+            )
+            raise ValueError(msg)
         whole = as_sum(self)
         return Sum(whole.parts, tuple(weight * (1.0 if w is None else w) for w in whole.weights))
 
     __rmul__ = __mul__
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sum(Objective):
     """Several objectives at once.
 
@@ -78,12 +94,18 @@ class Sum(Objective):
     weights: tuple[float | None, ...]
 
     @property
+    def words(self) -> str:
+        """What a user would type."""
+        pairs = zip(self.weights, self.parts, strict=True)
+        return " + ".join(("" if weight is None else f"{weight:g} * ") + repr(part) for weight, part in pairs)
+
+    @property
     def balanced(self) -> bool:
         """Whether the weights follow from the values before training."""
         return len(self.parts) > 1 and all(weight is None for weight in self.weights)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossEntropy(Objective):
     """How well labels of cells are told from an embedding, by a logistic regression that is trained with it.
 
@@ -107,7 +129,7 @@ class CrossEntropy(Objective):
         return cells.head.loss(cells.z, cells.read["label"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatchMixing(Objective):
     """How far the batches around a cell are from those of all cells: :func:`dbx.losses.batch_mixing`.
 
@@ -137,7 +159,7 @@ class BatchMixing(Objective):
         return batch_mixing(cells.z, cells.read["batch"], cells.facts["batch"], cells.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compactness(Objective):
     """Share of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
 
@@ -164,7 +186,7 @@ class Compactness(Objective):
         return compactness(cells.z, cells.read["groups"], cells.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstruction(Objective):
     """Share of the variance of values that a linear map of the embedding, trained with it, does not give back.
 
@@ -193,7 +215,7 @@ class Reconstruction(Objective):
         return cells.head.loss(cells.z, cells.read["of"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VelocityConsistency(Objective):
     """How much the velocities of cells that are near each other disagree: :func:`dbx.losses.velocity_consistency`.
 
@@ -223,7 +245,7 @@ class VelocityConsistency(Objective):
         return velocity_consistency(cells.z, velocity, cells.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Elbo(Objective):
     """The objective of a trained step itself: of a variational autoencoder the negative evidence lower bound.
 
@@ -244,7 +266,7 @@ class Elbo(Objective):
         return operator.loss(inputs, outputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenGates(Objective):
     """Share of the gates of a step that are expected to be open: its L0 penalty (Louizos et al., ICLR 2018).
 
@@ -264,7 +286,7 @@ class OpenGates(Objective):
         return jnp.full(len(cells.rows), operator.expected_open())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Function(Objective):
     """Any function of slots.
 
@@ -304,6 +326,9 @@ class Function(Objective):
 
 def as_sum(loss: Objective | Callable) -> Sum:
     """An objective, a sum of them or a plain function as a sum."""
+    if isinstance(loss, type):
+        msg = f'{loss.__name__} needs to be told of what: {loss.__name__}("column").'
+        raise TypeError(msg)
     if isinstance(loss, Sum):
         return loss
     return Sum((loss if isinstance(loss, Objective) else Function(loss),), (None,))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def check_at_least(value: int, least: int, name: str) -> None:
-    """Refuse a number that is too small."""
-    if value < least:
+    """Refuse a number that is too small, or none."""
+    if not value >= least:
         msg = f"{name}={value} is too small: at least {least}."
         raise ValueError(msg)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from dbx.ops.catalogue import CATALOGUE
 from dbx.pl.figure import finish, panels
 from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, looks, tidy
+from dbx.program.again import suffixed
 from dbx.program.before import frozen_coordinates
 from dbx.program.registry import load
 from dbx.program.slots import Slot, read, row_names
@@ -73,6 +74,8 @@ def before_after(
     """
     summary = read(adata, Slot("uns", ("optimize",)))
     after = _default_slot(adata, summary) if slot is None else Slot.parse(slot)
+    if slot is None and before is None and summary.get("key_added"):  # both lie there
+        after, before = Slot.parse(suffixed(str(after), summary["key_added"])), str(after)
     now = np.asarray(read(adata, after))
     then = frozen_coordinates(adata, after) if before is None else np.asarray(read(adata, Slot.parse(before)))
     at = [number - 1 for number in components]

@@ -29,11 +29,12 @@ def run_again(
     versions: dict[Version, Version],
     values: dict[Slot, Any],
     key_added: str | None = None,
+    trained: Mapping[str, Any] | None = None,
 ) -> None:
     """Compute a step anew and record it, in its slots or in new ones with ``key_added`` at their end.
 
     ``versions`` says where what the step read is now, and is told what it writes; ``values`` are collected to be
-    written.
+    written. ``trained`` says how its parameters came about, where they are new.
     """
     _renew(replay, step, operator, versions)
     moved = {slot: suffixed(slot, key_added) for slot in step.writes.values()}
@@ -46,6 +47,7 @@ def run_again(
         content={moved.get(slot, slot): what for slot, what in step.content.items()},
         constants={suffixed(slot, key_added): value for slot, value in step.constants.items()},
         arrays=state_arrays(operator),
+        **({} if trained is None else {"trained": trained, "mapped": False, "n_cells": replay.n_cells}),
     )
     replay.registry = Registry([*registry, again])
     outputs = _outputs(replay, again, operator)

@@ -55,7 +55,8 @@ def write_parameters(pipeline: Pipeline, data: AnnData | MuData, parameters: Map
     versions: dict[Version, Version] = {}
     for step in steps:
         operator = moved.get(step.name, pipeline.operators[step.name])
-        run_again(data, registry, replay, step, operator, versions, values)
+        how = {"loss": "a loop of one's own (Pipeline.write)"} if step.name in moved else None
+        run_again(data, registry, replay, step, operator, versions, values, trained=how)
     commit(data, registry, values)
 
 

@@ -37,6 +37,8 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
     step: str = ""
     """The step whose own objective or gates it is about."""
+    labelled: float = 1.0
+    """Share of the cells that have what it judges; the others are 0, and must not dilute it in training."""
 
 
 class Judged:
@@ -79,7 +81,8 @@ class Judged:
                 run=lambda name, part=part: runs[name or part.step],
                 velocity=self._pushed(part, parameters, shown, values),
             )
-            found.append(part.objective.of_cells(cells))
+            values_of_cells = part.objective.of_cells(cells)
+            found.append(values_of_cells if key is None else values_of_cells / part.labelled)
             followed[part.name] = found[-1]
             if part.objective.labelled:
                 label = cells.read["label"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
@@ -63,25 +64,27 @@ class Material:
     """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
 
 
-def make_material(data, chain: Chain, loss: Sum, unlabeled: str) -> Material:
-    """Read what the objectives need of each cell."""
-    mod, n_cells = chain.trained[0].mod, chain.replay.n_cells
+def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarray | None = None) -> Material:
+    """Read what the objectives need of each cell; only those in the mask take part."""
+    n_cells = chain.replay.n_cells
     names = _names(loss.parts)
     labels = {
-        name: _labels(data, chain, part, unlabeled, mod)
+        name: _labels(data, chain, part, unlabeled, mask)
         for name, part in zip(names, loss.parts, strict=True)
         if isinstance(part, CrossEntropy)
     }
-    rows = np.arange(n_cells)
+    _check_labels(labels)
+    rows = np.arange(n_cells) if mask is None else np.flatnonzero(mask)
     if len(labels) == len(loss.parts):
-        rows = np.flatnonzero(np.all([x.known >= 0 for x in labels.values()], axis=0))
+        rows = rows[np.all([x.known[rows] >= 0 for x in labels.values()], axis=0)]
     roots = chain.roots()
     columns = {f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())}
     centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
     parts = tuple(
-        _part(data, chain, name, part, labels, rows, columns) for name, part in zip(names, loss.parts, strict=True)
+        _part(data, chain, name, part, labels, rows, columns, unlabeled)
+        for name, part in zip(names, loss.parts, strict=True)
     )
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     heads = {name: x.head.head for name, x in labels.items()}
@@ -118,11 +121,38 @@ def _names(parts: Iterable[Objective]) -> list[str]:
     return names
 
 
-def _labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mod: str | None) -> Labels:
-    column = Slot("obs", (part.label,), mod)
-    given = column_value(read(data, column), column, "optimize", LabelHead.inputs["labels"])
+def _labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mask: np.ndarray | None) -> Labels:
+    column = Slot("obs", (part.label,), chain.trained[0].mod)
+    value = read(data, column)
+    check_names(value, column)
+    if "/" in part.label:
+        msg = f"obs[{part.label!r}] has a slash in its name, which predictions cannot be named by: rename the column."
+        raise ValueError(msg)
+    given = column_value(value, column, "optimize", LabelHead.inputs["labels"])
+    if mask is not None:
+        given = Codes(np.where(mask, given.codes, -1), given.levels)
     known, classes = known_labels(given, unlabeled)
     return Labels(column, given, known, LabelHead(unlabeled=unlabeled, classes=classes), _slot(chain, part))
+
+
+def check_names(value, slot: Slot) -> None:
+    """Refuse measurements where names of groups are meant."""
+    column = pd.Series(value)
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 != 0).any():
+        msg = f"{slot.written()} holds fractions, and names of groups are needed: cut it into categories (pandas.cut)."
+        raise ValueError(msg)
+
+
+def _check_labels(labels: Mapping[str, Labels]) -> None:
+    """Refuse what would leave one head's predictions in another's place, or no cell to train on."""
+    names = [x.column.keys[-1] for x in labels.values()]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        msg = f"{twice[0]!r} is told from two slots, and its predictions would be written twice: judge one of them."
+        raise ValueError(msg)
+    if len(names) > 1 and not np.all([x.known >= 0 for x in labels.values()], axis=0).any():
+        msg = f"No cell has all of the labels {', '.join(map(repr, names))}."
+        raise ValueError(msg)
 
 
 def _slot(chain: Chain, part: Objective) -> str:
@@ -146,34 +176,51 @@ def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
     return centres
 
 
-def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns) -> Part:
+def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns, unlabeled: str) -> Part:
     """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
     mod = chain.trained[0].mod
     reads, facts = {}, {}
+    labelled = 1.0
     if name in labels:
+        labelled = float(np.mean(labels[name].known[rows] >= 0))
         reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
     for key, address in part.reads.items():
         place = str(Slot.parse(address, mod)) if address else _first_matrix(chain)
         if place not in chain.computed and place not in chain.pipeline.inputs:
-            value = _column(data, chain, part, Slot.parse(place))
+            value = _column(data, chain, part, Slot.parse(place), unlabeled)
             place = f"{name}.{key}"
             columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
         reads[key] = place
     if isinstance(part, BatchMixing):
         facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
-    return Part(name, part, _slot(chain, part), reads, facts, _step(chain, part))
+    return Part(name, part, _slot(chain, part), reads, facts, _step(chain, part), labelled)
 
 
 def _first_matrix(chain: Chain) -> str:
     return next(v.slot for v in chain.pipeline.plan.roots if Slot.parse(v.slot).container != "obs")
 
 
-def _column(data, chain: Chain, part: Objective, slot: Slot) -> RowBlocks | Codes | np.ndarray:
+def _check_velocity(chain: Chain, slot: Slot) -> None:
+    if slot.is_gene_matrix and not Slot.parse(_first_matrix(chain)).is_gene_matrix:
+        msg = (
+            f"{slot.written()} are velocities of genes, and {_first_matrix(chain)}, which the trained steps start "
+            "from, has none: train an earlier step, or name velocities of the embedding."
+        )
+        raise ValueError(msg)
+
+
+def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: str) -> RowBlocks | Codes | np.ndarray:
     """A slot outside the chain, with the genes that the chain starts from."""
     value = read(data, slot)
+    if slot.container == "obs" and part.name == "function":
+        return column_value(value, slot, "optimize", ANY_COLUMN)
     if slot.container == "obs":
-        return column_value(value, slot, "optimize", ANY_COLUMN if part.name == "function" else DISCRETE)
+        check_names(value, slot)
+        found = column_value(value, slot, "optimize", DISCRETE)
+        without = [i for i, level in enumerate(found.levels) if level == unlabeled]
+        return Codes(np.where(np.isin(found.codes, without), -1, found.codes), found.levels)
     if part.name == "velocity_consistency":
+        _check_velocity(chain, slot)
         value = np.nan_to_num(np.asarray(RowBlocks(value).dense()))
     blocks = RowBlocks(value, dtype=np.float32)
     genes = chain.pipeline.inputs.get(_first_matrix(chain))

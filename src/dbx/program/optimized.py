@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from dbx.program.registry import Registry
 from dbx.program.rerun import placed
 from dbx.program.run import prints, views
 from dbx.program.slots import Slot, row_names
+from dbx.program.split import Split
 from dbx.program.stages import Outcome
 from dbx.program.step import Read, Step
 
@@ -29,23 +31,29 @@ def recorded(
     chain: Chain,
     material: Material,
     outcome: Outcome,
-    apart: np.ndarray,
+    split: Split,
     key_added: str | None,
-    seed: int,
+    told: Mapping[str, Any],
 ) -> dict[Slot, Any]:
     """Record the chain as it is now and the heads; what is to be written."""
     values: dict[Slot, Any] = {}
     versions: dict[Version, Version] = {}
-    if outcome.kept:
+    how = {name: {**told, **_gained(outcome, name), "key_added": key_added or ""} for name in outcome.operators}
+    if key_added is not None:  # not to be trained by default next time
+        how = {step.name: {"loss": "", "key_added": key_added} for step in chain.steps} | how
+    if outcome.kept or key_added is not None:
         for step in chain.steps:
             operator = outcome.operators.get(step.name, chain.pipeline.operators[step.name])
-            run_again(data, registry, chain.replay, step, operator, versions, values, key_added)
+            run_again(data, registry, chain.replay, step, operator, versions, values, key_added, how.get(step.name))
     for labels in material.labels.values():
         end = chain.version(labels.slot)
-        values |= _head_step(data, registry, chain, labels, versions.get(end, end), seed)
+        values |= _head_step(data, registry, chain, labels, versions.get(end, end), told["seed"])
     mod = chain.trained[0].mod
-    names = row_names(data, Slot("obs", mod=mod)).to_numpy()[material.rows[apart]]
-    values[Slot("uns", ("optimize",), mod)] = summary(chain, material, outcome) | {"held_out": names.astype(object)}
+    names = row_names(data, Slot("obs", mod=mod)).to_numpy()[material.rows[split.judging]]
+    values[Slot("uns", ("optimize",), mod)] = summary(chain, material, outcome) | {
+        "held_out": names.astype(object),
+        "key_added": key_added or "",
+    }
     return values
 
 
@@ -73,6 +81,12 @@ def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any
         "before": {step: {name: np.asarray(x) for name, x in parameters[step].items()} for step in freed},
         "history": history,
     }
+
+
+def _gained(outcome: Outcome, name: str) -> dict[str, float]:
+    """What the stage gained in which a step was freed."""
+    stage = next(stage for stage in outcome.stages if name in stage.steps)
+    return {"gain": stage.gain, "standard_error": stage.standard_error}
 
 
 def _head_step(data, registry: Registry, chain: Chain, labels: Labels, read_: Version, seed: int) -> dict[Slot, Any]:

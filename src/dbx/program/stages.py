@@ -19,6 +19,7 @@ from dbx.program.freed import Freed, Moved
 from dbx.program.judged import DROPOUT, Judged, judge
 from dbx.program.material import Material
 from dbx.program.pipeline import Pipeline
+from dbx.program.split import Split
 
 LEAST_ERRORS = 0.02
 """Share of held-out cells that must be told wrongly before: with fewer there is nothing to gain."""
@@ -30,6 +31,8 @@ class Stage:
 
     steps: tuple[str, ...]
     kept: bool
+    verdict: str
+    """The same in words, with the reason."""
     gain: float
     standard_error: float
     before: Mapping[str, float]
@@ -58,13 +61,13 @@ def run_stages(
     material: Material,
     loss: Sum,
     stages: Sequence[tuple[str, ...]],
-    apart: np.ndarray,
+    split: Split,
     how: Training,
     *,
     seed: int,
     progress: Progress,
 ) -> Outcome:
-    """Train each stage's steps together with those kept before; ``apart`` are the held-out rows."""
+    """Train each stage's steps together with those kept before."""
     outcome, data = Outcome(), Minibatches(material.columns)
     for stage in stages:
         operators = {**chain.pipeline.operators, **outcome.operators}
@@ -72,7 +75,7 @@ def run_stages(
         freed = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
         model = Freed(pipeline, freed, material.heads, material.centres, material.whole)
         judged = Judged(pipeline, material.levels, material.parts, (1.0,) * len(material.parts), DROPOUT)
-        before = judge(model, judged, material.columns, apart)
+        before = judge(model, judged, material.columns, split.judging)
         if not outcome.stages:
             outcome.weights = _weights(loss, material, before)
         judged.weights = outcome.weights
@@ -83,12 +86,12 @@ def run_stages(
             data,
             how,
             trainable=nnx.Any(nnx.Param, Moved),
-            held_out=apart,
-            judge=_judge(judged, material, apart) if any(part.of_sets for part in loss.parts) else None,
+            held_out=split.hidden,
+            judge=_judge(judged, material, split, loss),
             seed=seed,
             progress=progress,
         )
-        after = judge(model, judged, material.columns, apart)
+        after = judge(model, judged, material.columns, split.judging)
         result = _verdict(stage, material, outcome.weights, before, after, history)
         outcome.stages.append(result)
         if result.kept:
@@ -99,17 +102,23 @@ def run_stages(
     return outcome
 
 
-def _judge(judged: Judged, material: Material, apart: np.ndarray) -> Callable[[Freed], float]:
-    """Mean loss of the held-out cells among all others."""
-    return lambda model: float(judge(model, judged, material.columns, apart)["loss"].mean())
+def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Freed], float] | None:
+    """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
+    if len(split.hidden) == len(split.judging) and not any(part.of_sets for part in loss.parts):
+        return None
+    return lambda model: float(judge(model, judged, material.columns, split.judging)["loss"].mean())
 
 
 def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
     """Those given; otherwise the inverse of each objective's size over the cells before training."""
     if not loss.balanced:
         return tuple(1.0 if weight is None else float(weight) for weight in loss.weights)
-    sizes = [float(np.sqrt(np.mean(before[part.name] ** 2))) for part in material.parts]
-    return tuple(1 / max(size, 1e-6) for size in sizes)
+    sizes = {part.name: float(np.sqrt(np.mean(before[part.name] ** 2))) for part in material.parts}
+    nothing = [name for name, size in sizes.items() if size < 1e-6]
+    if nothing:
+        msg = f"{nothing[0]} is 0 already, and a sum cannot be balanced by that: give weights, a + 0.1 * b."
+        raise ValueError(msg)
+    return tuple(1 / size for size in sizes.values())
 
 
 def _verdict(stage, material: Material, weights, before, after, history) -> Stage:
@@ -119,6 +128,11 @@ def _verdict(stage, material: Material, weights, before, after, history) -> Stag
     gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
     errors = [before[f"{name}_errors"].mean() for name in names if name in material.labels]
     hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
-    kept = gain > error and not hardly_wrong
     means = [{name: float(values[name].mean()) for name in names} for values in (before, after)]
-    return Stage(stage, kept, gain, error, *means, history)
+    if gain <= error:
+        verdict = "put back: not more than a standard error"
+    elif hardly_wrong:
+        verdict = f"put back: at most {LEAST_ERRORS:.0%} were told wrongly before"
+    else:
+        verdict = "kept as trained"
+    return Stage(stage, verdict == "kept as trained", verdict, gain, error, *means, history)

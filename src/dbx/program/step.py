@@ -54,6 +54,8 @@ class Step:
     n_cells: int = 0
     mapped: bool = False
     """Applied to these cells by ``rerun``, fitted on others."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """How its parameters were trained after the fit: the loss in words, seed, number of cells, what was gained."""
     genes: np.ndarray | None = None
     """Names of the genes the state is about, in its order."""
     arrays: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)

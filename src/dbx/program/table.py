@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-COLUMNS = ["operator", "reads", "writes", "settings", "learnt", "cells", "status"]
+COLUMNS = ["operator", "reads", "writes", "settings", "learnt", "trained", "cells", "status"]
 
 
 def steps(adata: AnnData | MuData) -> pd.DataFrame:
@@ -28,8 +28,9 @@ def steps(adata: AnnData | MuData) -> pd.DataFrame:
     Returns
     -------
     A row a step, indexed by its name: its operator; the slots it reads, each with the step that wrote what was read;
-    the slots it writes; settings that differ from the defaults; how many numbers it learnt; how many cells it saw;
-    and its status: ``"ok"``, ``"stale"`` (an input was computed again since), ``"gap"`` (an input was changed
+    the slots it writes; settings that differ from the defaults; how many numbers it learnt; the loss by which
+    :func:`dbx.optimize` trained it since; how many cells it saw; and its status: ``"ok"``, ``"stale"`` (an input was
+    computed again since), ``"gap"`` (an input was changed
     outside dbx) or ``"mapped"`` (fitted on other cells and applied to these).
 
     Raises
@@ -58,6 +59,7 @@ def _row(registry: Registry, step: Step) -> dict[str, object]:
         "writes": ", ".join(step.writes.values()),
         "settings": ", ".join(f"{name}={value!r}" for name, value in _changed(step).items()),
         "learnt": sum(array.size for _, array in step.arrays.values()),
+        "trained": step.trained.get("loss", ""),
         "cells": step.n_cells,
         "status": status(registry, step),
     }
