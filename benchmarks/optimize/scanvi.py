@@ -103,9 +103,10 @@ def _mapped(reference, test, key: str):
 
 def _peer(python: str, train, test, n_latent: int, seed: int):
     """scvi-tools' scANVI, its VAE trained by its defaults; cells to be told take part without their labels."""
-    both = ad.concat([train, test], index_unique="-", keys=["a", "b"])
-    both.obs["given"] = np.r_[train.obs["label"].to_numpy().astype(str), np.full(test.n_obs, "Unknown")]
-    both.obs = both.obs[["given"]]
+    given = np.r_[train.obs["label"].to_numpy().astype(str), np.full(test.n_obs, "Unknown")]
+    both = ad.AnnData(
+        ad.concat([train, test], index_unique="-", keys=["a", "b"]).X, obs={"given": given.astype(object)}
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.h5ad"
         both.write_h5ad(path)
