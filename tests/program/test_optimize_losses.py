@@ -259,6 +259,18 @@ def test_objectives_are_checked_and_tell_what_they_are():
         dbx.optimize(adata, "label")
 
 
+def test_a_parametric_layout_is_trained_as_a_network(before):
+    """Three types that the layout mixes are told from it after training; new cells go through the same network."""
+    adata = before.copy()
+    dbx.pp.neighbors(adata, n_neighbors=10, use_rep="X_pca")
+    dbx.tl.umap(adata, method="parametric", n_hidden=32, max_epochs=5)
+    after = trained(adata, CrossEntropy("label"), train="parametric_umap", max_epochs=60)
+    assert after.uns["optimize"]["kept"].all()
+    assert load(after)["label_head"].reads["z"].slots == ("obsm/X_umap",)
+    assert change(after, "cross_entropy")[1] < change(after, "cross_entropy")[0] - 0.03
+    assert np.abs(after.obsm["X_umap"] - adata.obsm["X_umap"]).max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("loss", "settings", "match"),
     [

@@ -13,6 +13,7 @@ from dbx.pl.figure import finish, panels
 from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, looks, tidy
 from dbx.program.again import suffixed
 from dbx.program.before import frozen_coordinates
+from dbx.program.optimized import summary_slot
 from dbx.program.registry import load
 from dbx.program.slots import Slot, read, row_names
 
@@ -72,7 +73,7 @@ def before_after(
     ValueError
         The slot is not computed from what was trained, or does not have these columns.
     """
-    summary = read(adata, Slot("uns", ("optimize",)))
+    summary = read(adata, summary_slot(adata))
     after = _default_slot(adata, summary) if slot is None else Slot.parse(slot)
     if slot is None and before is None and summary.get("key_added"):  # both lie there
         after, before = Slot.parse(suffixed(str(after), summary["key_added"])), str(after)

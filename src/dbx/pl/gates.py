@@ -115,8 +115,8 @@ def _before(adata, step: Step, now: GeneGate) -> GeneGate:
     slot = Slot("uns", ("optimize", "before"), step.mod)
     before = read(adata, slot) if exists(adata, slot) else {}
     # a step that was written to new slots has the name of the one it came from, and more
-    name = next((name for name in before if step.name == name or step.name.startswith(f"{name}_")), None)
-    scores = None if name is None else np.asarray(before[name].get("scores", []))
+    name = step.name.removesuffix(f"_{step.trained.get('key_added')}")
+    scores = np.asarray(before[name].get("scores", [])) if name in before else None
     if scores is None or scores.shape != now.score.shape:
         return now
     return rebuild(GeneGate, now.config, {**state_arrays(now), "scores": ("parameter", scores)})

@@ -10,8 +10,9 @@ import numpy as np
 from dbx.ops.catalogue import CATALOGUE
 from dbx.pl.figure import finish, panels
 from dbx.pl.palette import DOWN, LINE, NOTE, UP, tidy
+from dbx.program.optimized import summary_slot
 from dbx.program.registry import Registry, load
-from dbx.program.slots import Slot, read
+from dbx.program.slots import read
 from dbx.program.step import Step
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _of_step(registry: Registry, name: str | None):
 
 def _optimization(adata):
     """The same of the last run of dbx.optimize; a stage is (its steps and what became of them, its last epoch)."""
-    summary = read(adata, Slot("uns", ("optimize",)))
+    summary = read(adata, summary_slot(adata))
     curves = {term: np.asarray(values) for term, values in summary["history"].items()}
     ends = np.cumsum(np.bincount(curves.pop("stage").astype(int), minlength=len(summary["trained"])))
     what = zip(np.atleast_1d(summary["trained"]), np.atleast_1d(summary["kept"]), strict=True)

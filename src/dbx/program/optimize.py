@@ -18,7 +18,7 @@ from dbx.program.gather import column_value
 from dbx.program.location import Location
 from dbx.program.material import coordinates, make_material, start_heads
 from dbx.program.optimized import recorded
-from dbx.program.registry import Registry, load
+from dbx.program.registry import Registry, load_program
 from dbx.program.run import commit
 from dbx.program.slots import Slot, holder, read
 from dbx.program.split import make_split
@@ -140,7 +140,7 @@ def optimize(
     """
     _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate, key_added)
     data, loss = adata.copy() if copy else adata, as_sum(loss)
-    registry = load(data)
+    registry = load_program(data)
     slots = [part.slot for part in loss.parts]
     stages = _stages(registry, train, slots, steps)
     names = [name for stage in stages for name in stage]
@@ -218,9 +218,6 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
 
 def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
     """Which steps are freed at once, in their order."""
-    if not len(registry):
-        msg = "No program is recorded here (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
-        raise ValueError(msg)
     steps = None if steps is None else [registry[name].name for name in ([steps] if isinstance(steps, str) else steps)]
     if train is not None:
         train = [train] if isinstance(train, str) else list(train)

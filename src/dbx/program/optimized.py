@@ -19,7 +19,7 @@ from dbx.program.plan import Version
 from dbx.program.registry import Registry
 from dbx.program.rerun import placed
 from dbx.program.run import prints, views
-from dbx.program.slots import Slot, row_names
+from dbx.program.slots import Slot, exists, row_names
 from dbx.program.split import Split
 from dbx.program.stages import Outcome
 from dbx.program.step import Read, Step
@@ -81,6 +81,13 @@ def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any
         "before": {step: {name: np.asarray(x) for name, x in parameters[step].items()} for step in freed},
         "history": history,
     }
+
+
+def summary_slot(data) -> Slot:
+    """Where the last optimisation is described: in ``uns``, of a MuData in that of a modality."""
+    mods = (None, *getattr(data, "mod", {}))
+    slots = [Slot("uns", ("optimize",), mod) for mod in mods]
+    return next((slot for slot in slots if exists(data, slot)), slots[0])
 
 
 def _gained(outcome: Outcome, name: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dbx.ops.state import attach_references
 from dbx.ops.values import Codes, Graph
 from dbx.program.plan import Plan, Version, make_plan, read_versions
 from dbx.program.reference import load_references
-from dbx.program.registry import Registry, load
+from dbx.program.registry import Registry, load_program
 from dbx.program.slots import Slot
 from dbx.program.step import Step
 
@@ -81,10 +81,7 @@ class Pipeline:
             There is no program, or a step named in ``steps`` cannot run: it is stale, or an input was changed outside
             dbx.
         """
-        registry = load(adata)
-        if not len(registry):
-            msg = "No program is recorded here (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
-            raise ValueError(msg)
+        registry = load_program(adata)
         plan = make_plan(registry, lambda version: version.writer is None and version.reader is None, names=steps)
         if steps is not None and plan.excluded:
             raise ValueError(excluded_text(plan.excluded))

@@ -187,6 +187,21 @@ def load(data: AnnData | MuData) -> Registry:
     return Registry.from_uns(data.uns[KEY]) if KEY in data.uns else Registry()
 
 
+def load_program(data: AnnData | MuData) -> Registry:
+    """The program recorded in ``data``.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    registry = load(data)
+    if not len(registry):
+        msg = "No program is recorded here (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
+        raise ValueError(msg)
+    return registry
+
+
 def save(data: AnnData | MuData, registry: Registry) -> None:
     """Write the program into ``data.uns`` as one new dict, so that views and copies never share it."""
     from dbx._version import __version__

@@ -15,7 +15,7 @@ from dbx.ops.apply import take
 from dbx.program import log
 from dbx.program.location import Location
 from dbx.program.path import Path, make_path
-from dbx.program.registry import load
+from dbx.program.registry import load_program
 from dbx.program.roots import rows_of
 from dbx.program.slots import Slot, holder, read, row_names
 
@@ -102,10 +102,7 @@ def sensitivity(
         There is no program; the output is not computed from the input, or has no gradient; there is no such column,
         group or cell; what the program read is gone.
     """
-    registry = load(adata)
-    if not len(registry):
-        msg = "No program is recorded here (uns['dbx']): run dbx.pp and dbx.tl steps first, or dbx.adopt(adata)."
-        raise ValueError(msg)
+    registry = load_program(adata)
     first, last = Slot.parse(input), Slot.parse(output)
     location = Location(adata, registry, dict(inputs or {}), own=True)
     names = row_names(adata, Slot("obs", mod=last.mod))
