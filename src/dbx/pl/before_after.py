@@ -10,7 +10,7 @@ import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.pl.figure import finish, panels
-from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, looks, tidy
+from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, colours, tidy
 from dbx.program.again import suffixed
 from dbx.program.before import frozen_coordinates
 from dbx.program.optimized import summary_slot
@@ -140,8 +140,8 @@ def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, apart: np.ndarray, 
         ax.figure.colorbar(points, ax=ax, label=name, shrink=0.7).outline.set_visible(False)
     else:
         levels = pd.Categorical(column)
-        colours = np.array([*(colour for colour, _ in looks(len(levels.categories))), FAINT])
-        ax.scatter(*z[order].T, c=colours[levels.codes][order], **look)
+        of_code = np.array([*colours(len(levels.categories)), FAINT])
+        ax.scatter(*z[order].T, c=of_code[levels.codes][order], **look)
 
 
 def _numeric(column: pd.Series) -> bool:
@@ -151,7 +151,7 @@ def _numeric(column: pd.Series) -> bool:
 def _legend(ax: Axes, column: pd.Series | None, apart: np.ndarray, name: str | None) -> None:
     if column is not None and not _numeric(column):
         levels = pd.Categorical(column)
-        for level, (colour, _) in zip(levels.categories, looks(len(levels.categories)), strict=True):
+        for level, colour in zip(levels.categories, colours(len(levels.categories)), strict=True):
             ax.scatter([], [], s=22, color=colour, linewidths=0, label=str(level))
     if apart.any():
         ax.scatter([], [], s=22, facecolors="none", edgecolors=INK, linewidths=0.7, label="held out")

@@ -30,6 +30,16 @@ def tidy(ax: Axes, xlabel: str, ylabel: str, title: str) -> None:
     ax.grid(visible=False)
 
 
+def colours(n: int) -> list[str]:
+    """Colours of n categories where markers are one: ours, or beyond them scanpy's, which differ up to 102."""
+    if n <= len(CATEGORIES):
+        return list(CATEGORIES[:n])
+    from scanpy.plotting.palettes import default_20, default_28, default_102
+
+    palette = next((p for p in (default_20, default_28) if n <= len(p)), default_102)
+    return [palette[i % len(palette)] for i in range(n)]
+
+
 def looks(n: int) -> list[tuple[str, str]]:
     """(colour, marker) of n categories, all different up to 42."""
     n_colours = len(CATEGORIES)
