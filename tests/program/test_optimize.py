@@ -199,8 +199,10 @@ def test_new_slots_are_written_whether_or_not_anything_was_kept(before):
     dbx.optimize(adata, CrossEntropy("label"), key_added="new", **QUICK)
     assert not adata.uns["optimize"]["kept"].any()
     np.testing.assert_array_equal(adata.obsm["X_pca_new"], before.obsm["X_pca"])
-    dbx.optimize(adata, CrossEntropy("label"), key_added="new", **QUICK)
+    dbx.optimize(adata, CrossEntropy("label"), key_added="new", steps="pca", **QUICK)
     assert "X_pca_new_new" not in adata.obsm
+    dbx.optimize(adata, CrossEntropy("label", slot="obsm/X_pca_new"), **QUICK)
+    assert list(adata.uns["optimize"]["trained"]) == ["pca_new"]
 
 
 def test_same_seed_same_bits(before, after):

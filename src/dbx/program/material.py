@@ -1,13 +1,12 @@
-"""What an optimisation works on: the cells, the columns of its minibatches, and the heads that judge them."""
+"""What an optimisation works on: the cells, and the columns of its minibatches."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
@@ -15,33 +14,19 @@ from dbx.data.minibatches import RESIDENT_BYTES
 from dbx.data.moments import moments
 from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
 from dbx.ops.apply import take
-from dbx.ops.label_head import LabelHead
-from dbx.ops.labels import known_labels
 from dbx.ops.linear_decoder import LinearDecoder
 from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes
 from dbx.program.chain import Chain
 from dbx.program.gather import column_value
 from dbx.program.judged import Part
+from dbx.program.labels import Labels, check_labels, check_names, judged_slot, read_labels
 from dbx.program.plan import read_versions
 from dbx.program.replay import gene_columns
 from dbx.program.slots import Slot, gene_names, read
 
 DISCRETE = Input(kind="codes", missing=True)
 ANY_COLUMN = Input(kind="columns", missing=True)
-
-
-@dataclass
-class Labels:
-    """A column of labels and the head that tells them."""
-
-    column: Slot
-    given: Codes
-    known: np.ndarray
-    """Codes against the head's classes, -1 for a cell without a label; array of shape (n_cells,)."""
-    head: LabelHead
-    slot: str
-    """What they are told from."""
 
 
 @dataclass
@@ -69,11 +54,11 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarra
     n_cells = chain.replay.n_cells
     names = _names(loss.parts)
     labels = {
-        name: _labels(data, chain, part, unlabeled, mask)
+        name: read_labels(data, chain, part, unlabeled, mask)
         for name, part in zip(names, loss.parts, strict=True)
         if isinstance(part, CrossEntropy)
     }
-    _check_labels(labels)
+    check_labels(labels)
     rows = np.arange(n_cells) if mask is None else np.flatnonzero(mask)
     if len(labels) == len(loss.parts):
         rows = rows[np.all([x.known[rows] >= 0 for x in labels.values()], axis=0)]
@@ -121,44 +106,6 @@ def _names(parts: Iterable[Objective]) -> list[str]:
     return names
 
 
-def _labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mask: np.ndarray | None) -> Labels:
-    column = Slot("obs", (part.label,), chain.trained[0].mod)
-    value = read(data, column)
-    check_names(value, column)
-    if "/" in part.label:
-        msg = f"obs[{part.label!r}] has a slash in its name, which predictions cannot be named by: rename the column."
-        raise ValueError(msg)
-    given = column_value(value, column, "optimize", LabelHead.inputs["labels"])
-    if mask is not None:
-        given = Codes(np.where(mask, given.codes, -1), given.levels)
-    known, classes = known_labels(given, unlabeled)
-    return Labels(column, given, known, LabelHead(unlabeled=unlabeled, classes=classes), _slot(chain, part))
-
-
-def check_names(value, slot: Slot) -> None:
-    """Refuse measurements where names of groups are meant."""
-    column = pd.Series(value)
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 != 0).any():
-        msg = f"{slot.written()} holds fractions, and names of groups are needed: cut it into categories (pandas.cut)."
-        raise ValueError(msg)
-
-
-def _check_labels(labels: Mapping[str, Labels]) -> None:
-    """Refuse what would leave one head's predictions in another's place, or no cell to train on."""
-    names = [x.column.keys[-1] for x in labels.values()]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        msg = f"{twice[0]!r} is told from two slots, and its predictions would be written twice: judge one of them."
-        raise ValueError(msg)
-    if len(names) > 1 and not np.all([x.known >= 0 for x in labels.values()], axis=0).any():
-        msg = f"No cell has all of the labels {', '.join(map(repr, names))}."
-        raise ValueError(msg)
-
-
-def _slot(chain: Chain, part: Objective) -> str:
-    return chain.slot if part.slot is None else str(Slot.parse(part.slot, chain.trained[0].mod))
-
-
 def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
     """Means of what is dropped from, zero for counts: a count cannot be moved away from its mean."""
     contents = {
@@ -193,7 +140,7 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns,
         reads[key] = place
     if isinstance(part, BatchMixing):
         facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
-    return Part(name, part, _slot(chain, part), reads, facts, _step(chain, part), labelled)
+    return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), labelled)
 
 
 def _first_matrix(chain: Chain) -> str:
@@ -261,40 +208,3 @@ def _step(chain: Chain, part: Objective) -> str:
 
 def _has(operator: Operator, needed: str) -> bool:
     return getattr(type(operator), needed, None) not in (None, getattr(Operator, needed, None))
-
-
-def coordinates(chain: Chain) -> None:
-    """Run the steps of the chain as they are; the replay has what they compute."""
-    for step in chain.steps:
-        chain.replay.run(step, chain.pipeline.operators[step.name], np.arange(chain.replay.n_cells, dtype=np.int32))
-
-
-def embedding(chain: Chain, slot: str) -> np.ndarray:
-    """What the chain computes for a slot, an array of shape (n_cells, n_dims)."""
-    value = chain.replay.env[chain.version(slot)].value
-    return RowBlocks(value, dtype=np.float32).dense()
-
-
-def start_heads(chain: Chain, material: Material, apart: np.ndarray, seed: int, progress) -> None:
-    """Train the heads on the coordinates as they are; ``apart`` are held-out rows."""
-    for part in material.parts:
-        head = material.heads.get(part.name)
-        if part.name in material.labels:
-            labels = material.labels[part.name]
-            z, held_out = embedding(chain, part.slot), material.rows[apart]
-            labels.head.fit_rows(z, labels.known, held_out, seed=seed, progress=progress)
-        elif head is not None:
-            rows = np.setdiff1d(np.arange(len(material.rows)), apart)
-            target = _target(chain, material, part)
-            head.reset(embedding(chain, part.slot)[material.rows[rows]], take(target, rows))
-
-
-def _target(chain: Chain, material: Material, part: Part) -> RowBlocks:
-    """What a decoder is to give back."""
-    place = part.reads["of"]
-    if place in material.columns:
-        return material.columns[place]
-    roots = list(chain.pipeline.inputs)
-    if place in roots:
-        return material.columns[f"root{roots.index(place)}"]
-    return RowBlocks(embedding(chain, place)[material.rows])

@@ -15,8 +15,9 @@ from dbx.ops.training import Training
 from dbx.program import log
 from dbx.program.chain import make_chain
 from dbx.program.gather import column_value
+from dbx.program.heads import coordinates, start_heads
 from dbx.program.location import Location
-from dbx.program.material import coordinates, make_material, start_heads
+from dbx.program.material import make_material
 from dbx.program.optimized import recorded
 from dbx.program.registry import Registry, load_program
 from dbx.program.run import commit
@@ -141,7 +142,7 @@ def optimize(
     _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate, key_added)
     data, loss = adata.copy() if copy else adata, as_sum(loss)
     registry = load_program(data)
-    slots = [part.slot for part in loss.parts]
+    slots, steps = [part.slot for part in loss.parts], [steps] if isinstance(steps, str) else steps
     stages = _stages(registry, train, slots, steps)
     names = [name for stage in stages for name in stage]
     mod = registry[names[0]].mod
@@ -218,7 +219,7 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
 
 def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
     """Which steps are freed at once, in their order."""
-    steps = None if steps is None else [registry[name].name for name in ([steps] if isinstance(steps, str) else steps)]
+    steps = None if steps is None else [registry[name].name for name in steps]
     if train is not None:
         train = [train] if isinstance(train, str) else list(train)
         names = [name for stage in train for name in ([stage] if isinstance(stage, str) else stage)]
@@ -231,7 +232,8 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
         return [(stage,) if isinstance(stage, str) else tuple(stage) for stage in train]
     able = [step for step in registry if steps is None or step.name in steps]
     named = [end for slot in slots if slot is not None and (end := registry.writer(slot)) is not None]
-    able = [step for step in able if not step.trained.get("key_added")]
+    if not named:  # what was written beside a step is not trained in its place
+        able = [step for step in able if not step.trained.get("key_added")]
     able = [step for step in able if all(step is end or registry.depends(end, step.id) for end in named)]
     projections = [step for step in able if step.operator in PROJECTIONS]
     if not projections:

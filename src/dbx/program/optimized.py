@@ -14,7 +14,8 @@ from dbx.ops.apply import apply
 from dbx.ops.state import state_arrays
 from dbx.program.again import run_again
 from dbx.program.chain import Chain
-from dbx.program.material import Labels, Material
+from dbx.program.labels import Labels
+from dbx.program.material import Material
 from dbx.program.plan import Version
 from dbx.program.registry import Registry
 from dbx.program.rerun import placed
