@@ -270,6 +270,8 @@ class Elbo(Objective):
 class OpenGates(Objective):
     """Share of the gates of a step that are expected to be open: its L0 penalty (Louizos et al., ICLR 2018).
 
+    In training it is taken at scores with the noise that the gates are drawn by.
+
     Parameters
     ----------
     step
