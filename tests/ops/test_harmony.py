@@ -170,6 +170,19 @@ def test_the_map_gives_what_the_fit_gave(cells):
     np.testing.assert_allclose(np.asarray(shares).T @ z, operator.reference_sums[...], rtol=1e-4, atol=1e-2)
 
 
+def test_strength_is_a_factor_of_what_is_taken_off(cells):
+    """0 leaves the cells; the last correction is linear in it while the shares are near 0 and 1."""
+    x, labels = cells
+    operator, z = fitted(x, labels, max_iter=1)
+    batch = {"batch": codes(labels["batch"])}
+    found = {}
+    for strength in (0.0, 0.5):
+        operator.strength = nnx.Param(jnp.asarray(strength, jnp.float32))
+        found[strength] = apply(operator, {"x": RowBlocks(x), "batch": batch}, len(x))["z"]
+    np.testing.assert_array_equal(found[0.0], x)
+    np.testing.assert_allclose(found[0.5], (x + z) / 2, atol=1e-4)
+
+
 def test_a_cell_of_no_batch_stays_where_it_is(cells):
     x, labels = cells
     operator, _ = fitted(x, labels)

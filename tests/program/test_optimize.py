@@ -1,5 +1,7 @@
 """dbx.optimize: what it gains where the components miss the labels, and that it leaves alone what it cannot improve."""
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import dbx
 from dbx.losses import CrossEntropy, Reconstruction, cross_entropy
 from dbx.program.registry import load
-from dbx.program.split import held_out_groups
+from dbx.program.split import held_out_groups, make_split
 
 N_CELLS, N_GENES, N_LABELS = 700, 60, 5
 QUICK = {"max_epochs": 60, "patience": 10, "learning_rate": 3e-3}
@@ -88,6 +90,26 @@ def test_labels_that_nothing_tells_leave_everything_as_it_was(before):
     np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
     assert np.abs(load(adata)["pca"].arrays["residual"][1]).max() == 0
     assert load(adata)["pca"].id == load(before)["pca"].id
+    # the head is that of the coordinates as they are, too
+    still = before.copy()
+    still.obs["label"] = adata.obs["label"]
+    dbx.optimize(still, CrossEntropy("label"), **{**QUICK, "learning_rate": 1e-12})
+    np.testing.assert_allclose(adata.obsm["label_probabilities"], still.obsm["label_probabilities"], atol=1e-5)
+
+
+def test_labels_that_no_trained_cell_has_do_not_judge():
+    groups = np.repeat(list("abcd"), 30)
+    known = np.where(groups == "a", np.arange(120) % 3, np.arange(120) % 2)  # label 2 in group a alone
+    material = SimpleNamespace(rows=np.arange(120), labels={"x": SimpleNamespace(known=known)})
+    split = next(
+        split
+        for seed in range(30)
+        if 0 in (split := make_split(material, groups, 0.25, np.random.default_rng(seed))).hidden
+    )
+    assert set(groups[split.hidden]) == {"a"}
+    assert set(known[split.judging]) == {0, 1}
+    assert len(split.hidden) == 30
+    assert len(split.judging) == 20
 
 
 def test_saved_program_tells_the_same_of_new_cells(after, tmp_path):

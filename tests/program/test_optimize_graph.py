@@ -71,6 +71,10 @@ def test_clusters_become_clearer_and_the_program_gives_them_again(before):
     assert after.uns["optimize"]["kept"].all()
     unsure = [float(entropy(a.obsm["leiden_probabilities"]).mean()) for a in (before, after)]
     assert unsure[1] < 0.9 * unsure[0]
+    # what was judged is what is written: of cells in their place among others that moved as well
+    told = after.uns["optimize"]["losses"]["function"]["after"]
+    written = float(entropy(after[after.uns["optimize"]["held_out"]].obsm["leiden_probabilities"]).mean())
+    assert told == pytest.approx(written, rel=0.01)
     # who is whose neighbour stays, the weights are those of the coordinates now
     assert (after.obsp["distances"] != 0).nnz == (before.obsp["distances"] != 0).nnz
     i, j = after.obsp["distances"].nonzero()

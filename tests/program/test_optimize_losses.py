@@ -212,6 +212,8 @@ def test_normalisation_is_trained_from_counts_that_lie_in_a_layer(counted):
     moved = load(after)["normalize_total"].build()
     assert after.uns["optimize"]["kept"].all()
     power, factor = float(moved.power[...]), float(moved.log_factor[...])
+    assert abs(power - 1) > 0.01
+    assert abs(factor) > 0.01
     counts = counted.X
     by_hand = np.log1p(counts / (counts.sum(axis=1, keepdims=True) / np.median(counts.sum(axis=1))) ** power)
     by_hand = np.log1p(np.expm1(by_hand) * np.exp(factor))

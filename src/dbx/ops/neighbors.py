@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -113,6 +114,14 @@ class Neighbors(Operator):
             "distances": Graph(edges.indices, edges.distances, rows, n, distances=True),
             "connectivities": Graph(edges.indices, weights, rows, n, symmetric=True),
         }
+
+    def refresh(self) -> None:
+        """Take the stored distances anew from the stored values, after these were moved."""
+        stored, metric = self.reference_distances.get_value(), find_metric(self.metric, dict(self.metric_kwds))
+        if metric is not None:
+            reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
+            distances = pair_distances(reference, reference, jnp.asarray(stored.indices), metric)
+            self.reference_distances = Reference(replace(stored, weights=distances))
 
     def _edges(self, x, rows, others: Edges) -> Edges:
         """Kept neighbours of fitted cells, found ones of the others."""

@@ -137,6 +137,9 @@ class Operator(nnx.Module):
         """Parameter -> noise that is added to it in each minibatch of a training: what makes gates stochastic."""
         return {}
 
+    def refresh(self) -> None:
+        """Bring what is kept of the fitted cells up to date after their values in a ``Reference`` were moved."""
+
     def settle(self, outputs: Mapping[str, Any]) -> None:
         """Bring what is known of the fitted cells up to date after a training moved the parameters.
 

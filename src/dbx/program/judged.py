@@ -115,9 +115,13 @@ class Judged:
 
 
 def _with_neighbours(model: Freed, batch: dict[str, jax.Array]):
-    """(rows of the cells of a minibatch and then of their neighbours, how many are its own, columns of all of them)."""
-    own = batch["cell"]
-    rows = jnp.concatenate([own, model.whole["neighbours"][...][own].ravel()])
+    """(rows of the cells of a minibatch and then of their neighbours, how many are its own, columns of all of them).
+
+    Of data that one block holds all cells are there: what edges have from their other end is then exact.
+    """
+    own, neighbours = batch["cell"], model.whole["neighbours"][...]
+    others = jnp.arange(len(neighbours)) if len(neighbours) <= BLOCK else neighbours[own].ravel()
+    rows = jnp.concatenate([own, others.astype(own.dtype)])
     others = {name: x[...][rows] for name, x in model.whole.items() if name != "neighbours"}
     return rows, len(own), {**batch, **others}
 
@@ -136,10 +140,12 @@ def dropped(x, centre, share: float, key):
 def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
     """The objective of each of these rows (``loss``), its parts, and what is told wrongly.
 
-    Where cells are judged by each other the rest are there, too, as far as a block goes.
+    Where cells are judged by each other, or have edges from each other, the rest are there, too, as far as a block
+    goes.
     """
     graphdef, state = nnx.split(model)
-    context = _context(len(columns["row"]), rows) if any(part.objective.of_sets for part in judged.parts) else rows[:0]
+    together = bool(model.whole) or any(part.objective.of_sets for part in judged.parts)
+    context = _context(len(columns["row"]), rows) if together else rows[:0]
     found, size = [], BLOCK - len(context)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]

@@ -285,13 +285,19 @@ class Pipeline:
 
 
 def renewed(operator: Operator, inputs: Mapping[str, Any], rows: Any) -> None:
-    """Put what cells are now in place of what a transductive operator keeps of them from its input."""
+    """Put what cells are now in place of what a transductive operator keeps of them from its input.
+
+    Where all of them are there, what it keeps of their surroundings is brought up to date, too.
+    """
     for attribute, port in operator.references.items():
         # the barrier keeps the compiler from working on all of it beforehand, as it does on constants
         kept = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, getattr(operator, attribute).get_value()))
         if port in inputs:
             kept = kept.at[rows].set(inputs[port].astype(kept.dtype))
         setattr(operator, attribute, Reference(kept))
+    moved = [getattr(operator, name)[...] for name, port in operator.references.items() if port in inputs]
+    if moved and len(rows) > len(moved[0]):
+        operator.refresh()
 
 
 def first_rows(value: Any, n_cells: int) -> Any:

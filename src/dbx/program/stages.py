@@ -104,7 +104,8 @@ def run_stages(
 
 def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Freed], float] | None:
     """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
-    if len(split.hidden) == len(split.judging) and not any(part.of_sets for part in loss.parts):
+    together = bool(material.whole) or any(part.of_sets for part in loss.parts)
+    if len(split.hidden) == len(split.judging) and not together:
         return None
     return lambda model: float(judge(model, judged, material.columns, split.judging)["loss"].mean())
 
