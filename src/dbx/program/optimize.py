@@ -74,7 +74,7 @@ def optimize(
     adata
         Annotated data with a program in ``uns["dbx"]``.
     loss
-        What to improve: one of :mod:`dbx.losses`, a sum of them, or a function that takes the judged slot (an array of
+        What to improve: one of ``dbx.losses``, a sum of them, or a function that takes the judged slot (an array of
         shape (n_cells, n_dims)) and returns an array of shape (n_cells,). A sum without weights is balanced: each part
         is divided by its size before (root mean square over held-out cells). ``a + 0.1 * b`` is taken as it stands.
     train
