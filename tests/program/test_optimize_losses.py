@@ -1,6 +1,7 @@
 """dbx.optimize with other objectives than labels: what each improves, sums of them, several steps, new slots."""
 
 import anndata as ad
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from dbx.losses import (
     Sum,
     VelocityConsistency,
 )
+from dbx.program.chain import make_chain
+from dbx.program.freed import Freed
+from dbx.program.location import Location
 from dbx.program.registry import load
 
 N_CELLS, N_GENES = 600, 40
@@ -244,6 +248,22 @@ def test_labels_weigh_as_told_however_few_cells_have_them(before):
     after = trained(adata, CrossEntropy("label") + 0.1 * BatchMixing("batch"), max_epochs=2)
     history = after.uns["optimize"]["history"]
     assert history["cross_entropy"][0] > 0.5 * change(after, "cross_entropy")[0]
+
+
+def test_gates_are_noisy_in_training_alone():
+    adata = cells()
+    dbx.pp.pca(adata, n_comps=4, projection="gated")
+    registry = load(adata)
+    chain = make_chain(registry, Location(adata, registry, {}, own=True), N_CELLS, ["pca"], [None])
+    operators = chain.pipeline.operators
+    model = Freed(chain.pipeline, {"pca": operators["pca"]}, {}, {}, {})
+    key = jax.random.key(3)
+    noise = operators["pca"].jitter(jax.random.fold_in(key, 0))
+    assert noise
+    clean, noisy = model.parameters()["pca"], model.jittered(operators, key)["pca"]
+    for name, value in clean.items():
+        np.testing.assert_allclose(noisy[name], value + noise.get(name, 0), rtol=1e-6)
+    assert any(np.abs(noisy[name] - clean[name]).max() > 0.1 for name in noise)
 
 
 def test_objectives_are_checked_and_tell_what_they_are():
