@@ -139,6 +139,10 @@ def test_sums_are_balanced_by_their_sizes_before_or_weighted_as_told(before):
     assert balanced.uns["optimize"]["gain"][0] == pytest.approx(total, rel=1e-4)
     weighted = trained(before, CrossEntropy("label") + 0.25 * BatchMixing("batch"))
     assert [part["weight"] for part in weighted.uns["optimize"]["losses"].values()] == [1, 0.25]
+    # the epoch is chosen by the same sum, and where nothing better follows it is the one before
+    history = balanced.uns["optimize"]["history"]
+    after_weighted = sum(part["weight"] * part["after"] for part in losses.values())
+    assert history["validation_loss"].min() == pytest.approx(after_weighted, rel=1e-3)
     both = 2 * (CrossEntropy("label") + 0.25 * BatchMixing("batch"))
     assert isinstance(both, Sum)
     assert both.weights == (2, 0.5)

@@ -153,7 +153,10 @@ def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.nda
         batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
         told = _told(judged, graphdef, state, batch)
         found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in told.items()})
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    # summed here: what is compiled for the parts serves before the weights are known and after
+    weighted = zip(judged.weights, judged.parts, strict=True)
+    return {"loss": sum(weight * values[part.name] for weight, part in weighted), **values}
 
 
 def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
@@ -164,5 +167,4 @@ def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _told(judged: Judged, graphdef, state, batch):
-    losses, followed = judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)
-    return {"loss": losses, **followed}
+    return judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)[1]
