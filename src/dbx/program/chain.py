@@ -9,15 +9,14 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.state import attach_references
 from dbx.ops.values import Codes
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Plan, Version
-from dbx.program.reference import load_references
+from dbx.program.reference import fitted
 from dbx.program.registry import Registry
 from dbx.program.replay import Replay
-from dbx.program.roots import fed, replayed, root_values
+from dbx.program.roots import replayed, root_values, roots_of
 from dbx.program.slots import Slot
 from dbx.program.step import Step
 
@@ -45,7 +44,7 @@ class Chain:
     @property
     def neighbours(self) -> np.ndarray | None:
         """Neighbours of each cell in the graph that the chain passes, an array of shape (n_cells, width), int32."""
-        graphs = [step.name for step in self.steps if CATALOGUE[step.operator].name == "neighbors"]
+        graphs = [step.name for step in self.steps if step.operator == "neighbors"]
         if not graphs:
             return None
         if len(graphs) > 1:
@@ -96,13 +95,10 @@ def make_chain(
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
     _check_trainable(between)
-    made = {step.id for step in between}
-    roots = dict.fromkeys(v for step in between for v in fed(registry, step) if v.writer not in made)
+    roots = roots_of(registry, between)
     replay = replayed(registry, location, n_cells, roots)
-    operators = {step.name: step.build() for step in between}
-    for step in between:
-        attach_references(operators[step.name], load_references(location.data, step))
-    return Chain(trained, Pipeline(registry, Plan(between, list(roots)), operators), replay, usual)
+    operators = {step.name: fitted(location.data, step) for step in between}
+    return Chain(trained, Pipeline(registry, Plan(between, roots), operators), replay, usual)
 
 
 def _writer(registry: Registry, slot: str, trained: list[Step]) -> Step:

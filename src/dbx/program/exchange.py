@@ -15,7 +15,7 @@ from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Version, read_versions
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay
-from dbx.program.roots import fed, replayed, root_values, rows_of
+from dbx.program.roots import fed, replayed, root_values, roots_of, rows_of
 from dbx.program.run import commit
 from dbx.program.slots import Slot, holder
 from dbx.program.step import Step
@@ -48,9 +48,8 @@ def write_parameters(pipeline: Pipeline, data: AnnData | MuData, parameters: Map
     moved = {name: _with(pipeline, name, named) for name, named in parameters.items()}
     moved = {name: operator for name, operator in moved.items() if operator is not None}
     steps = _to_run(registry, pipeline, set(moved))
-    made = {step.id for step in steps}
-    roots = dict.fromkeys(v for step in steps for v in fed(registry, step) if v.writer not in made)
-    replay = replayed(registry, Location(data, registry, {}, own=True), _n_cells(data, pipeline), roots)
+    location = Location(data, registry, {}, own=True)
+    replay = replayed(registry, location, _n_cells(data, pipeline), roots_of(registry, steps))
     values: dict[Slot, Any] = {}
     versions: dict[Version, Version] = {}
     for step in steps:

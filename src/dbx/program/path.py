@@ -13,14 +13,13 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.metrics import find_metric
-from dbx.ops.state import attach_references
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Plan, Version, read_versions
-from dbx.program.reference import load_references
+from dbx.program.reference import fitted
 from dbx.program.registry import Registry
-from dbx.program.roots import fed, replayed, root_values
+from dbx.program.roots import fed, replayed, root_values, roots_of
 from dbx.program.slots import Slot, exists, read
 from dbx.program.step import Step
 
@@ -102,16 +101,13 @@ def make_path(
             steps.append(step)
             made.add(step.id)
     _check_differentiable(steps)
-    roots = dict.fromkeys(v for step in steps for v in fed(registry, step) if v.writer not in made)
+    roots = roots_of(registry, steps)
     if len({version.slot for version in roots}) < len(roots):
         msg = f"The steps between {first.written()} and {last.written()} start from several versions of one slot."
         raise ValueError(msg)
     written, labels = _probabilities(end, str(last))
     steps = [replace(step, writes={**step.writes, **written}) if step is end else step for step in steps]
-    operators = {step.name: step.build() for step in steps}
-    for step in steps:
-        attach_references(operators[step.name], load_references(data, step))
-    pipeline = Pipeline(registry, Plan(steps, list(roots)), operators)
+    pipeline = Pipeline(registry, Plan(steps, roots), {step.name: fitted(data, step) for step in steps})
     replay = replayed(registry, location, n_cells, roots)
     target = written.get("probabilities", str(last))
     return Path(start, target, labels, pipeline, root_values(registry, pipeline, replay))

@@ -11,10 +11,9 @@ import numpy as np
 from flax import nnx
 
 from dbx.ops.operator import Operator, Reference
-from dbx.ops.state import attach_references
 from dbx.ops.values import Codes, Graph
 from dbx.program.plan import Plan, Version, make_plan, read_versions
-from dbx.program.reference import load_references
+from dbx.program.reference import fitted
 from dbx.program.registry import Registry, load_program
 from dbx.program.slots import Slot
 from dbx.program.step import Step
@@ -87,10 +86,9 @@ class Pipeline:
             raise ValueError(excluded_text(plan.excluded))
         operators, needed = {}, set()
         for step in plan.steps:
-            operators[step.name] = step.build()
+            operators[step.name] = fitted(adata, step)
             for name in step.reads.keys() - _of_fitted_cells(operators[step.name]):
                 needed.update(read_versions(registry, step, step.reads[name]))
-            attach_references(operators[step.name], load_references(adata, step))
         plan.roots = [version for version in plan.roots if version in needed]
         return cls(registry, plan, operators)
 

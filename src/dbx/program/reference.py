@@ -9,6 +9,8 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Operator
+from dbx.ops.state import attach_references
 from dbx.ops.values import Graph
 from dbx.program.registry import text_digest
 from dbx.program.run import reference_digests
@@ -27,6 +29,13 @@ class ReferenceChangedError(ValueError):
 def cells_digest(data: AnnData | MuData, mod: str | None = None) -> str:
     """Digest of the names of the cells in their order: what the columns of an edge matrix mean."""
     return text_digest(row_names(data, Slot("obs", mod=mod)))
+
+
+def fitted(reference: AnnData | MuData, step: Step) -> Operator:
+    """The operator of a step as it was fitted, with what it keeps of its reference cells."""
+    operator = step.build()
+    attach_references(operator, load_references(reference, step))
+    return operator
 
 
 def load_references(reference: AnnData | MuData, step: Step) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
-from dbx.ops.state import attach_references, reference_values, state_arrays
+from dbx.ops.state import reference_values, state_arrays
 from dbx.ops.values import Graph
 from dbx.program import log
 from dbx.program.location import Location
 from dbx.program.pipeline import excluded_text
 from dbx.program.plan import Plan, make_plan
-from dbx.program.reference import cells_digest, load_references
+from dbx.program.reference import cells_digest, fitted
 from dbx.program.registry import Registry, load
 from dbx.program.replay import Replay
 from dbx.program.run import Result, commit, prints, read_slots, reference_facts, views
@@ -194,8 +194,7 @@ def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> Non
 
 def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result:
     """One step applied to the data, and how it is recorded there."""
-    operator = step.build()
-    attach_references(operator, load_references(reference, step))
+    operator = fitted(reference, step)
     rows = _rows(data, reference, replay, step, operator, own=own)
     outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
     values, writes = placed(data, step, operator, outputs, own=own)

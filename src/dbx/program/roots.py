@@ -11,12 +11,11 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import take
 from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.state import attach_references
 from dbx.ops.values import Edges, Graph
 from dbx.program.location import Location
 from dbx.program.pipeline import Pipeline
 from dbx.program.plan import Version, make_plan, read_versions
-from dbx.program.reference import load_references
+from dbx.program.reference import fitted
 from dbx.program.registry import Registry
 from dbx.program.replay import Replay, gene_columns
 from dbx.program.slots import Slot, as_codes
@@ -29,6 +28,13 @@ def fed(registry: Registry, step: Step) -> Iterator[Version]:
     for name, entry in step.reads.items():
         if not ports[name].of_fitted_cells:
             yield from read_versions(registry, step, entry)
+
+
+def roots_of(registry: Registry, steps: Iterable[Step]) -> list[Version]:
+    """What steps read that none of them writes."""
+    steps = list(steps)
+    made = {step.id for step in steps}
+    return list(dict.fromkeys(v for step in steps for v in fed(registry, step) if v.writer not in made))
 
 
 def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
@@ -49,9 +55,7 @@ def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterab
             raise ValueError(msg)
         replay.env.update({version: location.value(version) for version in plan.roots})
         for step in plan.steps:
-            operator = step.build()
-            attach_references(operator, load_references(location.data, step))
-            replay.run(step, operator, np.arange(n_cells, dtype=np.int32))
+            replay.run(step, fitted(location.data, step), np.arange(n_cells, dtype=np.int32))
     replay.env.update({version: location.value(version) for version in roots if version not in lacking})
     return replay
 
