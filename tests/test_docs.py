@@ -36,7 +36,7 @@ def test_the_parser_of_this_test_reads_the_page():
 @pytest.mark.parametrize("module", MODULES)
 def test_api_page_lists_every_public_name(module):
     public = importlib.import_module(module)
-    # the shortest way to a name counts: dbx.rerun, not dbx.program.rerun as well
+    # the shortest way to a name counts: dbx.rerun, not dbx.program.replay.rerun as well
     names = [name for name in public.__all__ if public is dbx or name not in dbx.__all__]
     full = {f"{module}.{name}" for name in names} - set(MODULES) - {"dbx.__version__"}
     assert full - listed() == set()

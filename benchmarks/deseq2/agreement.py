@@ -14,10 +14,10 @@ from benchmarks.deseq2.tables import CALLS_HEAD, Apart, apart, calls_row, errors
 
 import dbx
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.cooks import cooks_distance, design_cells, robust_dispersion
-from dbx.ops.de.design import make_design
-from dbx.ops.de.fit import Settings, fit_model
-from dbx.ops.de.regression import moments
+from dbx.ops.de.design.design import make_design
+from dbx.ops.de.fit.cooks import cooks_distance, design_cells, robust_dispersion
+from dbx.ops.de.fit.fit_model import Settings, fit_model
+from dbx.ops.de.glm.regression import moments
 from dbx.ops.values import Codes
 
 COLUMNS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj")

@@ -17,7 +17,7 @@ class Dbx:
 
     def __init__(self, adata, *, likelihood: str, epochs: int, seed: int, validation: float = 0.1):
         import dbx
-        from dbx.program.registry import load
+        from dbx.program.record.registry import load
 
         self.fitted = adata.copy()
         sizes = {"n_hidden": N_HIDDEN, "n_latent": N_LATENT, "batch_size": BATCH_SIZE, "validation": validation}

@@ -104,7 +104,7 @@ def test_training_on_streamed_rows():
         import jax.numpy as jnp
         from dbx.data import RowBlocks
         from dbx.data.minibatches import Minibatches
-        from dbx.ops.training import Training, train
+        from dbx.ops.nn.training import Training, train
 
         class Line(nnx.Module):
             def __init__(self, n_in):

@@ -31,7 +31,7 @@ from dbx.ops.apply import take
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.state import attach_references, rebuild, reference_values, state_arrays
 from dbx.ops.values import Codes, Edges, Graph
-from dbx.program.run import views
+from dbx.program.record.outputs import views
 
 NAMES = list(CATALOGUE)
 MAPPING = [name for name in NAMES if maps_cells(name)]

@@ -7,9 +7,9 @@ from matplotlib.colors import to_hex
 
 import dbx
 from dbx.losses import CrossEntropy
+from dbx.pl._palette import CATEGORIES
 from dbx.pl.before_after import before_after
 from dbx.pl.history import history
-from dbx.pl.palette import CATEGORIES
 
 
 def cells():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from dbx.pl.labels import _cross, _enters, label_points
+from dbx.pl._labels import _cross, _enters, label_points
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import dbx
-from dbx.pl.palette import DOWN, UP
+from dbx.pl._palette import DOWN, UP
 from dbx.pl.sensitivity import sensitivity
 
 

@@ -10,7 +10,7 @@ from matplotlib.textpath import text_to_path
 from scipy import stats
 
 import dbx
-from dbx.pl.results import log_evidence, read_results
+from dbx.pl._results import log_evidence, read_results
 from dbx.pl.volcano import volcano
 
 

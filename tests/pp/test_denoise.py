@@ -5,7 +5,7 @@ import pytest
 
 import dbx
 from dbx.pp import denoise
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 
 QUICK = {"n_units": 8, "n_latents": 2, "max_epochs": 2}
 

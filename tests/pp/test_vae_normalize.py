@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import dbx
-from dbx.ops.vae import VAENormalize
+from dbx.ops.counts.vae import VAENormalize
 from dbx.pp.vae_normalize import vae_normalize
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 
 QUICK = {"n_hidden": 8, "n_latent": 3, "max_epochs": 2}
 

@@ -10,7 +10,7 @@ from mudata import MuData
 import dbx
 from dbx.datasets import mixology
 from dbx.program import SlotError
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 from dbx.tl.annotate import annotate
 
 QUICK = {"method": "scanvi", "max_epochs": 15, "label_epochs": 15, "n_hidden": 32, "learning_rate": 5e-3}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbx
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 from dbx.tl import mmd, wgan
 
 QUICK = {"batch_key": "batch", "n_hidden": 8, "n_latent": 3, "max_epochs": 2}

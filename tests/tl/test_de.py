@@ -16,8 +16,8 @@ from scipy import optimize, sparse, stats
 
 import dbx
 from dbx.data import RowBlocks
-from dbx.ops.de.iterate import iterate_size_factors
-from dbx.ops.de.trend import Trend
+from dbx.ops.de.dispersion.trend import Trend
+from dbx.ops.de.fit.iterate import iterate_size_factors
 
 COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 FIT = [

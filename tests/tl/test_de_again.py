@@ -8,8 +8,8 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.ops import nb_glm
-from dbx.program.registry import load
+from dbx.ops.de import nb_glm
+from dbx.program.record.registry import load
 
 DESIGN = "~ batch + treatment"
 

@@ -14,9 +14,9 @@ from deseq2_reference import SETS, deseq2
 from scipy import optimize, stats
 
 import dbx
-from dbx.ops.de import fit as fitting
-from dbx.ops.de.coefficients import MAX_ITER
-from dbx.ops.de.moments import first_guess
+from dbx.ops.de.dispersion.moments import first_guess
+from dbx.ops.de.fit.coefficients import MAX_ITER
+from dbx.ops.de.fit.fit_model import fit_model as fitting
 
 FIT = ["dispGeneEst", "dispFit", "dispMAP", "dispersion"]
 FALLS_BACK = "outlier_4v4"

@@ -11,7 +11,7 @@ from mudata import MuData
 from dbx.datasets import mixology
 from dbx.pp.harmony_integrate import harmony_integrate
 from dbx.program import SlotError
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 from dbx.tl.harmony import harmony
 from dbx.tl.lisi import lisi
 

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.manifold import trustworthiness
 
 import dbx
-from dbx.program.registry import load
+from dbx.program.record.registry import load
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_new_cells_of_real_lines_land_in_their_line(real):
 
 
 def test_a_network_maps_new_cells_from_their_own_values(small, monkeypatch, tmp_path):
-    monkeypatch.setattr("dbx.ops.parametric_umap.STEPS", 30)
+    monkeypatch.setattr("dbx.ops.layout.parametric_umap.STEPS", 30)
     dbx.tl.umap(small, method="parametric", maxiter=15, n_hidden=8, n_layers=1, max_epochs=4, key_added="X_net")
     step = load(small)["parametric_umap"]
     assert step.reads["x"].slots == ("obsm/X_pca",)
@@ -183,7 +183,7 @@ def test_a_network_maps_new_cells_from_their_own_values(small, monkeypatch, tmp_
 
 
 def test_as_many_dimensions_as_the_neighbours_had(small, monkeypatch):
-    monkeypatch.setattr("dbx.ops.parametric_umap.STEPS", 30)
+    monkeypatch.setattr("dbx.ops.layout.parametric_umap.STEPS", 30)
     dbx.pp.neighbors(small, n_pcs=3)
     dbx.tl.umap(small, method="parametric", maxiter=15, max_epochs=1)
     assert load(small)["parametric_umap"].config["n_dims"] == 3

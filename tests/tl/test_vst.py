@@ -15,12 +15,12 @@ from deseq2_reference import deseq2
 from scipy import sparse
 
 import dbx
-from dbx.ops.de.stabilise import stabilised, stabilising_curve
-from dbx.ops.de.trend import fit_trend
+from dbx.ops.de.dispersion.trend import fit_trend
+from dbx.ops.de.variance_stabilizing import stabilised, stabilising_curve
+from dbx.ops.de.vst import VST
 from dbx.ops.operator import Constant
-from dbx.ops.vst import VST
-from dbx.program.registry import load
-from dbx.program.slots import SlotError
+from dbx.program.record.registry import load
+from dbx.program.slots.slots import SlotError
 from dbx.tl.vst import vst
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.program.slots import SlotError
+from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

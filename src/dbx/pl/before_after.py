@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
-from dbx.pl.figure import finish, panels
-from dbx.pl.palette import CONTINUOUS, FAINT, INK, MANY, colours, tidy
-from dbx.program.again import suffixed
-from dbx.program.before import frozen_coordinates
-from dbx.program.optimized import summary_slot
-from dbx.program.registry import load
-from dbx.program.slots import Slot, read, row_names
+from dbx.pl._figure import finish, panels
+from dbx.pl._palette import CONTINUOUS, FAINT, INK, MANY, colours, tidy
+from dbx.program.record.registry import load
+from dbx.program.replay.recompute import suffixed
+from dbx.program.slots.slots import Slot, read, row_names
+from dbx.program.training.frozen import frozen_coordinates
+from dbx.program.training.results import summary_slot
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dbx.pl.figure import finish, panels
-from dbx.pl.palette import DOWN, INK, looks, tidy
-from dbx.pl.results import Results, read_results
+from dbx.pl._figure import finish, panels
+from dbx.pl._palette import DOWN, INK, looks, tidy
+from dbx.pl._results import Results, read_results
 from dbx.pl.samples import Samples, read_samples
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from dbx.program.slots import Slot
+    from dbx.program.slots.slots import Slot
 
 PSEUDO = 0.5
 """Added to counts, so that none has a place on a logarithmic axis."""

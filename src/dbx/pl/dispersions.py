@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.collections import PathCollection
 
 from dbx.get.de import de
-from dbx.pl.figure import axes, finish
-from dbx.pl.palette import DOWN, FAINT, INK, MANY, REST, UP, tidy
+from dbx.pl._figure import axes, finish
+from dbx.pl._palette import DOWN, FAINT, INK, MANY, REST, UP, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData

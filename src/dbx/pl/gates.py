@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.ops.gene_gate import GeneGate, best_first
+from dbx.ops.genes.gene_gate import GeneGate, best_first
 from dbx.ops.state import rebuild, state_arrays
-from dbx.pl.figure import axes, finish
-from dbx.pl.labels import label_points
-from dbx.pl.palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
-from dbx.program.registry import load
-from dbx.program.slots import Slot, exists, read
-from dbx.program.step import Step
+from dbx.pl._figure import axes, finish
+from dbx.pl._labels import label_points
+from dbx.pl._palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
+from dbx.program.record.registry import load
+from dbx.program.record.step import Step
+from dbx.program.slots.slots import Slot, exists, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
-from dbx.pl.figure import finish, panels
-from dbx.pl.palette import DOWN, LINE, NOTE, UP, tidy
-from dbx.program.optimized import summary_slot
-from dbx.program.registry import Registry, load
-from dbx.program.slots import read
-from dbx.program.step import Step
+from dbx.pl._figure import finish, panels
+from dbx.pl._palette import DOWN, LINE, NOTE, UP, tidy
+from dbx.program.record.registry import Registry, load
+from dbx.program.record.step import Step
+from dbx.program.slots.slots import read
+from dbx.program.training.results import summary_slot
 
 if TYPE_CHECKING:
     from anndata import AnnData

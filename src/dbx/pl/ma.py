@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl.figure import axes, finish
-from dbx.pl.labels import label_points
-from dbx.pl.palette import DOWN, INK, LINE, MANY, REST, UP, tidy
-from dbx.pl.results import read_results
+from dbx.pl._figure import axes, finish
+from dbx.pl._labels import label_points
+from dbx.pl._palette import DOWN, INK, LINE, MANY, REST, UP, tidy
+from dbx.pl._results import read_results
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as MplPath
 
-from dbx.pl.figure import axes, finish
-from dbx.program.plan import Version, read_versions
-from dbx.program.registry import Registry, load
-from dbx.program.step import Step
-from dbx.program.table import status
+from dbx.pl._figure import axes, finish
+from dbx.program.record.registry import Registry, load
+from dbx.program.record.step import Step
+from dbx.program.record.table import status
+from dbx.program.replay.plan import Version, read_versions
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl.figure import axes, finish
-from dbx.pl.palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
-from dbx.pl.results import Results, log_evidence, read_results
+from dbx.pl._figure import axes, finish
+from dbx.pl._palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
+from dbx.pl._results import Results, log_evidence, read_results
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.program import matrix_slot
-from dbx.program.slots import Slot, SlotError, read
+from dbx.program.slots.slots import Slot, SlotError, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

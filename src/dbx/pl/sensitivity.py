@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.pl.figure import axes, finish
-from dbx.pl.palette import DOWN, FAINT, INK, LINE, UP, tidy
-from dbx.program.slots import Slot, read
+from dbx.pl._figure import axes, finish
+from dbx.pl._palette import DOWN, FAINT, INK, LINE, UP, tidy
+from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

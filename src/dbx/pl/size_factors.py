@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
-from dbx.pl.figure import axes, finish
-from dbx.pl.labels import label_points
-from dbx.pl.palette import CONTINUOUS, DOWN, FAINT, INK, LINE, NOTE, looks, tidy
+from dbx.pl._figure import axes, finish
+from dbx.pl._labels import label_points
+from dbx.pl._palette import CONTINUOUS, DOWN, FAINT, INK, LINE, NOTE, looks, tidy
 from dbx.pl.samples import read_samples
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl.figure import axes, finish
-from dbx.pl.labels import label_points
-from dbx.pl.palette import DOWN, LINE, MANY, NOTE, REST, UP, tidy
-from dbx.pl.results import log_evidence, read_results
+from dbx.pl._figure import axes, finish
+from dbx.pl._labels import label_points
+from dbx.pl._palette import DOWN, LINE, MANY, NOTE, REST, UP, tidy
+from dbx.pl._results import log_evidence, read_results
 
 if TYPE_CHECKING:
     from anndata import AnnData

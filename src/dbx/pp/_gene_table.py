@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dbx.ops.dispersion import bin_edges
-from dbx.ops.highly_variable import HighlyVariable
+from dbx.ops.genes.dispersion import bin_edges
+from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.operator import Operator
 from dbx.program.compat import SCANPY
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from dbx.ops.metrics import METRICS, find_metric
-from dbx.ops.neighbors import Neighbors
+from dbx.ops.graph.metrics import METRICS, find_metric
+from dbx.ops.graph.neighbors import Neighbors
 from dbx.ops.operator import frozen
 from dbx.program import log
 

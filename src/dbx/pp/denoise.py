@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.denoise import Denoise
+from dbx.ops.counts.denoise import Denoise
 from dbx.program import matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from dbx.ops.gene_gate import GeneGate, best_first
+from dbx.ops.genes.gene_gate import GeneGate, best_first
 from dbx.program import matrix_slot, run_step
-from dbx.program.slots import Slot, read
+from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dbx.ops.harmony import Harmony
-from dbx.ops.harmony_levels import by_name
+from dbx.ops.batch.harmony.harmony import Harmony
+from dbx.ops.batch.harmony.levels import by_name
 from dbx.program import resolve_seed, run_step
 
 if TYPE_CHECKING:

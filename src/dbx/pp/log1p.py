@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.log1p import Log1p
+from dbx.ops.normalization.log1p import Log1p
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
 from dbx.program import matrix_slot, run_step
 from dbx.program.log import warn
-from dbx.program.slots import Slot, exists
+from dbx.program.slots.slots import Slot, exists
 
 if TYPE_CHECKING:
     import numpy as np

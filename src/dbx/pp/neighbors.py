@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import log, resolve_seed, run_step
-from dbx.program.representation import corrected_versions, representation_slot
-from dbx.program.slots import Slot, holder
+from dbx.program.record.representation import corrected_versions, representation_slot
+from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
     import numpy as np

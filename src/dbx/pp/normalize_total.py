@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.normalize_total import NormalizeTotal
+from dbx.ops.normalization.normalize_total import NormalizeTotal
 from dbx.program import compute_step, matrix_slot, run_step
 from dbx.program.log import warn
 

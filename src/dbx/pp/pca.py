@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from packaging.version import Version
 
-from dbx.ops.pca import PCA
+from dbx.ops.components.pca import PCA
 from dbx.program import compute_array, matrix_slot, resolve_seed, run_step
 from dbx.program.compat import SCANPY
-from dbx.program.slots import Slot, exists
+from dbx.program.slots.slots import Slot, exists
 
 if TYPE_CHECKING:
     from anndata import AnnData

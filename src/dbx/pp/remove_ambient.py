@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.ambient import RemoveAmbient
-from dbx.ops.ambient_profile import gene_totals
-from dbx.ops.rows import row_sums
+from dbx.ops.arrays import row_sums
+from dbx.ops.droplets.ambient import RemoveAmbient
+from dbx.ops.droplets.ambient_profile import gene_totals
 from dbx.program import matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:

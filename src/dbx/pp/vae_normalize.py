@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dbx.ops.vae import VAENormalize
+from dbx.ops.counts.vae import VAENormalize
 from dbx.program import matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:

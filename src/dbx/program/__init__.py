@@ -1,16 +1,17 @@
 """The program: slots, steps, registry, pipeline; the one place between AnnData and the operators."""
 
-from dbx.program.adopt import adopt
 from dbx.program.compat import resolve_seed
-from dbx.program.optimize import optimize
-from dbx.program.pipeline import Pipeline
-from dbx.program.reference import ReferenceChangedError
-from dbx.program.registry import RegistryError
-from dbx.program.rerun import rerun
-from dbx.program.run import compute_array, compute_step, graph_slot, matrix_slot, run_step
-from dbx.program.sensitivity import sensitivity
-from dbx.program.slots import SlotError
-from dbx.program.table import steps
+from dbx.program.pipeline.pipeline import Pipeline
+from dbx.program.pipeline.sensitivity import sensitivity
+from dbx.program.record.adopt import adopt
+from dbx.program.record.registry import RegistryError
+from dbx.program.record.run import compute_array, compute_step, run_step
+from dbx.program.record.table import steps
+from dbx.program.replay.reference import ReferenceChangedError
+from dbx.program.replay.rerun import rerun
+from dbx.program.slots.addresses import graph_slot, matrix_slot
+from dbx.program.slots.slots import SlotError
+from dbx.program.training.optimize import optimize
 
 __all__ = [
     "Pipeline",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from dbx.ops.batch_correction import BatchCorrection
+    from dbx.ops.batch.batch_correction import BatchCorrection
 
 
 def correct(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbx.ops.cellassign import CellAssign
-from dbx.ops.celltypist import CellTypist
-from dbx.ops.scanvi import ScANVI
+from dbx.ops.annotation.cellassign import CellAssign
+from dbx.ops.annotation.celltypist import CellTypist
+from dbx.ops.annotation.scanvi import ScANVI
 from dbx.program import graph_slot, log, matrix_slot, resolve_seed, run_step
-from dbx.program.slots import Slot, exists, gene_names
+from dbx.program.slots.slots import Slot, exists, gene_names
 from dbx.tl._markers import marker_columns
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dbx.ops.de.design import variables
-from dbx.ops.de.fitting import KINDS
-from dbx.ops.de.wald import ALTERNATIVES
-from dbx.ops.nb_glm import NBGLM
+from dbx.ops.de.design.design import variables
+from dbx.ops.de.fit_table import KINDS
+from dbx.ops.de.nb_glm import NBGLM
+from dbx.ops.de.results.wald import ALTERNATIVES
 from dbx.program import log, matrix_slot, run_step
-from dbx.program.slots import Slot, holder
+from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from dbx.ops.harmony import Harmony
-from dbx.ops.harmony_levels import by_name
+from dbx.ops.batch.harmony.harmony import Harmony
+from dbx.ops.batch.harmony.levels import by_name
 from dbx.program import resolve_seed, run_step
 
 if TYPE_CHECKING:

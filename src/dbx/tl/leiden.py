@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from packaging.version import Version
 
-from dbx.ops.leiden import Leiden, partition_class
+from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
 from dbx.program import graph_slot, log, resolve_seed, run_step
 from dbx.program.compat import SCANPY
-from dbx.program.slots import Slot, holder, read
+from dbx.program.slots.slots import Slot, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

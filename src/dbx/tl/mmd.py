@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dbx.ops.mmd import MMD
+from dbx.ops.batch.mmd import MMD
 from dbx.program import resolve_seed
 from dbx.tl._batch_correction import correct
 

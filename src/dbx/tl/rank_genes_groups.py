@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dbx.ops.rank_genes_groups import RankGenesGroups
+from dbx.ops.differential.rank_genes_groups import RankGenesGroups
 from dbx.program import log, matrix_slot, run_step
-from dbx.program.checks import looks_like_counts
-from dbx.program.slots import Slot, holder, read
+from dbx.program.slots.checks import looks_like_counts
+from dbx.program.slots.slots import Slot, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.soft_clusters import SoftClusters
-from dbx.program.run import run_step
+from dbx.ops.clusters.soft_clusters import SoftClusters
+from dbx.program.record.run import run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData

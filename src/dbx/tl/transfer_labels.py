@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from dbx.ops.graph.vote import neighbours_vote
 from dbx.ops.values import Edges
-from dbx.ops.vote import neighbours_vote
 from dbx.program import log
-from dbx.program.reference import cells_digest
-from dbx.program.registry import load
-from dbx.program.run import reference_digests
-from dbx.program.slots import Slot, SlotError, as_codes, exists, holder, read
+from dbx.program.record.commit import reference_digests
+from dbx.program.record.registry import load
+from dbx.program.replay.reference import cells_digest
+from dbx.program.slots.slots import Slot, SlotError, as_codes, exists, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from dbx.ops.parametric_umap import ParametricUMAP
-from dbx.ops.umap import UMAP
-from dbx.ops.umap_layout import curve_parameters
+from dbx.ops.layout.parametric_umap import ParametricUMAP
+from dbx.ops.layout.umap import UMAP
+from dbx.ops.layout.umap_layout import curve_parameters
 from dbx.program import graph_slot, log, resolve_seed, run_step
-from dbx.program.representation import representation_slot
-from dbx.program.slots import Slot, exists, holder, read
+from dbx.program.record.representation import representation_slot
+from dbx.program.slots.slots import Slot, exists, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dbx.ops.de.design import variables
-from dbx.ops.vst import VST
+from dbx.ops.de.design.design import variables
+from dbx.ops.de.vst import VST
 from dbx.program import log, matrix_slot, run_step
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dbx.ops.wgan import WGAN
+from dbx.ops.batch.wgan import WGAN
 from dbx.program import resolve_seed
 from dbx.tl._batch_correction import correct
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.de.fit import Settings, fit_model
+from dbx.ops.de.fit.fit_model import Settings, fit_model
 
 
 def _model(counts: np.ndarray):

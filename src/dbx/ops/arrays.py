@@ -1,0 +1,128 @@
+"""Arithmetic on rows and columns, alike for a dense block (JAX or NumPy) and for a SciPy CSR block on the host.
+
+A CSR block stays in SciPy and nothing is compiled for it; its integers become float32.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+
+def row_sums(x, kept=None):
+    """Sum of each row, an array of shape (n_rows,); over the columns of the boolean mask ``kept`` where it is given."""
+    if not sparse.issparse(x):
+        x = floating(x)
+        return (x if kept is None else x * _like(kept, x)).sum(axis=1)
+    values = floating(x.data)
+    if kept is not None:
+        values = values * np.asarray(kept)[x.indices]
+    filled = np.flatnonzero(np.diff(x.indptr))
+    sums = np.zeros(x.shape[0], values.dtype)
+    if len(filled):
+        # reduceat sums pairwise, so that float32 is enough
+        sums[filled] = np.add.reduceat(values[: x.indptr[-1]], x.indptr[filled])
+    return sums
+
+
+def divide_rows(x, divisor):
+    """Each row over its own entry of ``divisor``, an array of shape (n_rows,)."""
+    if not sparse.issparse(x):
+        x = floating(x)
+        return x / _like(divisor, x)[:, None]
+    values = floating(x.data)
+    divisors = np.repeat(np.asarray(divisor, values.dtype), np.diff(x.indptr))
+    return with_values(x, np.divide(values, divisors, out=divisors))
+
+
+def divide_columns(x, divisor, lowest: float | None = None, highest: float | None = None):
+    """Each column over its own entry of ``divisor``, an array of shape (n_columns,), then cut to a range.
+
+    A CSR block is only cut from above.
+    """
+    if not sparse.issparse(x):
+        x = floating(x)
+        x = x / _like(divisor, x)
+        return x if lowest is None and highest is None else _numpy(x).clip(x, lowest, highest)
+    values = floating(x.data)
+    divisors = np.asarray(divisor, values.dtype).take(x.indices, mode="clip")
+    values = np.divide(values, divisors, out=divisors)
+    return with_values(x, values if highest is None else np.minimum(values, values.dtype.type(highest), out=values))
+
+
+def multiply_columns(x, factor):
+    """Each column times its own entry of ``factor``, an array of shape (n_columns,); CSR drops columns times zero."""
+    if not sparse.issparse(x):
+        x = floating(x)
+        return x * _like(factor, x)
+    values, factor = floating(x.data), np.asarray(factor)
+    values = values * factor.astype(values.dtype)[x.indices]
+    kept = np.append(0, np.cumsum(factor[x.indices] != 0))
+    changed = type(x)((values[np.diff(kept) > 0], x.indices[np.diff(kept) > 0], kept[x.indptr]), shape=x.shape)
+    changed.has_sorted_indices = x.has_sorted_indices
+    return changed
+
+
+def subtract_columns(x, offset):
+    """Each column less its own entry of ``offset``, an array of shape (n_columns,); dense only."""
+    x = floating(x)
+    return x - _like(offset, x)
+
+
+def log1p(x, base: float | None = None):
+    """Logarithm of 1 + x, natural by default."""
+    if sparse.issparse(x):
+        return with_values(x, log1p(x.data, base))
+    logarithm = _numpy(x).log1p(floating(x))
+    return logarithm if base is None else logarithm / float(np.log(base))
+
+
+def where_rows(mask, x, other):
+    """Rows of ``x`` where the boolean mask is true, of ``other`` elsewhere; CSR blocks hold the same places."""
+    if sparse.issparse(x):
+        return with_values(x, np.where(np.repeat(mask, np.diff(x.indptr)), x.data, floating(other.data)))
+    return _numpy(x).where(mask[:, None], x, floating(other))
+
+
+def floating(values):
+    """Integers and booleans as float32, floating-point numbers as they are."""
+    return values if values.dtype.kind not in "biu" else values.astype(np.float32)
+
+
+def with_values(x: sparse.csr_matrix, values: np.ndarray) -> sparse.csr_matrix:
+    """A CSR matrix with other values at the same places.
+
+    The places are copied: SciPy changes them in place in ``eliminate_zeros`` and ``sort_indices``, for one owner only.
+    """
+    changed = type(x)((values, x.indices.copy(), x.indptr.copy()), shape=x.shape)
+    changed.has_sorted_indices = x.has_sorted_indices
+    changed.has_canonical_format = x.has_canonical_format
+    return changed
+
+
+def _like(values, x):
+    """An array in the dtype and library of ``x``."""
+    return np.asarray(values, x.dtype) if isinstance(x, np.ndarray) else jnp.asarray(values).astype(x.dtype)
+
+
+def _numpy(x):
+    return np if isinstance(x, np.ndarray) else jnp
+
+
+def as_float(x) -> jax.Array:
+    """A host array on the device, in single precision; ``jnp.asarray`` would compile something for every shape."""
+    return jax.device_put(np.asarray(x, np.float32))
+
+
+def unit_log(part) -> sparse.csr_matrix:
+    """log1p of counts per ten thousand, each row divided by its length."""
+    part = sparse.csr_matrix(part, dtype=np.float32)
+    part = (sparse.diags(1e4 / _at_least_tiny(part.sum(axis=1))) @ part).log1p()
+    length = np.sqrt(_at_least_tiny(part.power(2).sum(axis=1)))
+    return sparse.csr_matrix(sparse.diags(1 / length) @ part, dtype=np.float32)
+
+
+def _at_least_tiny(column) -> np.ndarray:
+    return np.maximum(np.asarray(column, np.float64).ravel(), 1e-12)

@@ -1,0 +1,1 @@
+"""One embedding for several batches."""

@@ -1,0 +1,1 @@
+"""Harmony, and Symphony's mapping of new cells."""

@@ -1,0 +1,110 @@
+"""Harmony's fit: clustering and correction in turn, until the objective settles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.batch.harmony.cluster import assigned_sums, cluster, correct
+from dbx.ops.batch.harmony.levels import per_level
+from dbx.ops.batch.harmony.ridge import kept_levels, ridge
+from dbx.ops.batch.harmony.tiles import Tiles, scaled, tile
+from dbx.ops.clusters.kmeans import kmeans
+
+if TYPE_CHECKING:
+    from dbx.ops.batch.harmony.harmony import Harmony
+
+
+class Fitted(NamedTuple):
+    """What each iteration found, and what the corrected reference adds up to in each cluster."""
+
+    centroids: list[jax.Array]
+    """Arrays of shape (n_clusters, n_columns), of unit length."""
+    log_penalty: list[jax.Array]
+    """Arrays of shape (n_levels, n_clusters)."""
+    coefficients: list[np.ndarray]
+    """Arrays of shape (n_levels, n_clusters, n_columns)."""
+    first: np.ndarray
+    """Array of shape (n_keys + 1,): the number of each key's first level, and the number of levels."""
+    sizes: jax.Array
+    """Array of shape (n_clusters,)."""
+    sums: jax.Array
+    """Array of shape (n_clusters, n_columns)."""
+
+
+def harmonize(settings: Harmony, x: np.ndarray, levels: np.ndarray, first: np.ndarray, seed: int, progress) -> Fitted:
+    """Correct ``x`` for its batches.
+
+    Parameters
+    ----------
+    settings
+        The operator, for its configuration.
+    x
+        Array of shape (n_cells, n_columns).
+    levels, first
+        What :func:`dbx.ops.batch.harmony.levels.numbered` gives.
+    seed
+        Seed of the first centroids and of the blocks.
+    progress
+        Called after each iteration.
+    """
+    n_clusters = default_clusters(len(x)) if settings.n_clusters is None else settings.n_clusters
+    if not 0 < n_clusters <= len(x):
+        msg = f"n_clusters={n_clusters} must be at least 1 and no more than the {len(x)} cells."
+        raise ValueError(msg)
+    cells_of = np.bincount(levels.ravel(), minlength=first[-1]).astype(x.dtype)
+    tiles = tile(levels, cells_of, int(np.ceil(1 / settings.block_size)), seed=seed)
+    placed, rows = jax.tree.map(jnp.asarray, tiles), jnp.asarray(tiles.place(x))
+    numbers = discounted(settings, cells_of, n_clusters, first), settings.sigma, settings.tol_cluster
+    numbers = [jnp.asarray(number, x.dtype) for number in numbers]
+    fitted = Fitted([], [], [], first, None, None)
+    z, centroids, before = rows, scaled(kmeans(scaled(x), n_clusters, seed=seed)), None
+    for i in range(settings.max_iter):
+        clusters = cluster(
+            rows, z, placed, centroids, *numbers, max_iter=settings.max_iter_cluster, flavor=settings.flavor
+        )
+        intercept, effect = regress(settings, clusters, tiles, first)
+        z = correct(rows, clusters, placed, effect)
+        fitted.centroids.append(clusters.centroids)
+        fitted.log_penalty.append(clusters.log_penalty)
+        fitted.coefficients.append(effect)
+        centroids = np.where(np.isnan(intercept), clusters.centroids, scaled(intercept))
+        start, after = map(float, clusters.objectives)
+        before = start if before is None else before
+        progress(i + 1, settings.max_iter, f"objective {after / len(x):.4f} per cell")
+        if 0 <= before - after < settings.tol * abs(before):
+            break
+        before = after
+    return fitted._replace(sizes=clusters.sizes.sum(axis=0), sums=assigned_sums(z, clusters))
+
+
+def default_clusters(n_cells: int) -> int:
+    """A thirtieth of the cells, at most 100."""
+    return max(min(round(n_cells / 30), 100), 1)
+
+
+def discounted(settings: Harmony, cells_of, n_clusters: int, first) -> np.ndarray:
+    """Theta by level, less where a level has few cells for so many clusters."""
+    theta = per_level(settings.theta, first, "theta")
+    if settings.tau == 0:
+        return theta
+    return theta * (1 - np.exp(-((cells_of / (n_clusters * settings.tau)) ** 2)))
+
+
+def regress(settings: Harmony, clusters, tiles: Tiles, first) -> tuple[np.ndarray, np.ndarray]:
+    """Intercepts and coefficients of the levels in each cluster."""
+    sizes, sums = np.asarray(clusters.sizes, np.float64), np.asarray(clusters.sums, np.float64)
+    expected = np.outer(tiles.cells_of / tiles.filled.sum(), sizes.sum(axis=0))
+    observed = np.zeros_like(expected)
+    for level in tiles.levels.T:
+        np.add.at(observed, level, sizes)
+    key_of = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    kept = kept_levels(observed, tiles.cells_of, key_of, settings.prune)
+    if settings.lamb is None:
+        penalty = settings.alpha * expected
+    else:
+        penalty = np.broadcast_to(per_level(settings.lamb, first, "lamb")[:, None], expected.shape)
+    return tuple(part.astype(clusters.sums.dtype) for part in ridge(sizes, sums, tiles.levels, penalty, kept))

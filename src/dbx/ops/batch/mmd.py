@@ -1,0 +1,53 @@
+"""Batch correction by maximum mean discrepancy."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from dbx.losses.mmd import mmd
+from dbx.ops.batch.batch_correction import BatchCorrection
+from dbx.ops.nn.training import train
+
+
+class MMD(BatchCorrection):
+    """An autoencoder whose latent distributions of any two batches have a small maximum mean discrepancy."""
+
+    name = "mmd"
+    followed: ClassVar = ("loss", "reconstruction", "mmd")
+
+    def __init__(
+        self,
+        *,
+        likelihood: str = "nb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        strength: float = 1000.0,
+        weighted: bool = True,
+        max_epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        n_genes: int | None = None,
+        n_batches: int | None = None,
+    ):
+        self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
+        self.strength, self.weighted = strength, weighted
+        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        self.n_genes, self.n_batches = n_genes, n_batches
+        self._set_up()
+
+    def _train(self, data, how, rng, seed, progress):
+        return train(self.autoencoder, objective, data, how, seed=seed, progress=progress)
+
+
+def objective(model, batch: dict[str, jax.Array], key, *, strength):
+    """Of each cell, for :func:`dbx.ops.nn.training.train`; the discrepancy is that of the minibatch."""
+    keys = [None] * 2 if key is None else jax.random.split(key)
+    z = model.encode(batch["x"], key=keys[0])
+    reconstruction = model.reconstruction(batch["x"], z, batch["batch"], key=keys[1])
+    discrepancy = mmd(z, model.membership(batch["batch"]), batch.get("weights"))
+    discrepancy = jnp.broadcast_to(discrepancy, reconstruction.shape)
+    return reconstruction + strength * discrepancy, {"reconstruction": reconstruction, "mmd": discrepancy}

@@ -1,0 +1,131 @@
+"""Batch correction against a Wasserstein critic."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.ops.batch.batch_correction import BatchCorrection
+from dbx.ops.checks import check_at_least
+from dbx.ops.counts.count_autoencoder import CountAutoencoder
+from dbx.ops.nn.adversarial import train_against
+from dbx.ops.nn.mlp import Linear
+
+CRITIC_UNITS = 64
+PENALTY = 10.0
+"""Weight of the squared deviation of the critic's slope from 1 (Gulrajani et al.)."""
+
+
+class Critic(nnx.Module):
+    """Latent coordinates to one score for each batch, high for its own cells; two hidden layers, no normalisation."""
+
+    def __init__(self):
+        self.first, self.second, self.last = Linear(), Linear(), Linear()
+
+    def reset(self, rng: np.random.Generator, n_latent: int, n_batches: int) -> None:
+        """Draw the parameters."""
+        self.first.reset(rng, n_latent, CRITIC_UNITS)
+        self.second.reset(rng, CRITIC_UNITS, CRITIC_UNITS)
+        self.last.reset(rng, CRITIC_UNITS, n_batches)
+
+    def __call__(self, z):
+        """Array of shape (n_cells, n_batches)."""
+        return self.last(jax.nn.softplus(self.second(jax.nn.softplus(self.first(z)))))
+
+
+class Contest(nnx.Module):
+    """The autoencoder and its critic."""
+
+    def __init__(self, autoencoder: CountAutoencoder):
+        self.autoencoder, self.critic = autoencoder, Critic()
+
+    def distance(self, z, batch):
+        """Wasserstein distance of a batch to the others as the critic sees it, the mean over batches: a scalar."""
+        share = signed_shares(self.autoencoder.membership(batch["batch"]), batch.get("weights"))
+        return jnp.sum(share * self.critic(z)) / share.shape[1]
+
+
+class WGAN(BatchCorrection):
+    """An autoencoder whose latent coordinates leave a Wasserstein critic without a difference between batches."""
+
+    name = "wgan"
+    followed: ClassVar = ("loss", "reconstruction", "distance", "critic_loss")
+
+    def __init__(
+        self,
+        *,
+        likelihood: str = "nb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        strength: float = 100.0,
+        weighted: bool = True,
+        critic_steps: int = 5,
+        max_epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        n_genes: int | None = None,
+        n_batches: int | None = None,
+    ):
+        self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
+        self.strength, self.weighted, self.critic_steps = strength, weighted, critic_steps
+        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        self.n_genes, self.n_batches = n_genes, n_batches
+        self._set_up()
+        check_at_least(critic_steps, 1, "critic_steps")
+
+    def _train(self, data, how, rng, seed, progress):
+        """The critic is trained along and not kept."""
+        contest = Contest(self.autoencoder)
+        contest.critic.reset(rng, self.n_latent, self.n_batches)
+        return train_against(
+            contest,
+            objective,
+            critic_objective,
+            data,
+            how,
+            critic=nnx.PathContains("critic"),
+            critic_steps=self.critic_steps,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
+    """Of the autoencoder: it is to explain the counts and to look alike to the critic."""
+    keys = jax.random.split(key)
+    z = model.autoencoder.encode(batch["x"], key=keys[0])
+    reconstruction = model.autoencoder.reconstruction(batch["x"], z, batch["batch"], key=keys[1])
+    distance = jnp.broadcast_to(model.distance(z, batch), reconstruction.shape)
+    return reconstruction + strength * distance, {"reconstruction": reconstruction, "distance": distance}
+
+
+def critic_objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
+    """Of the critic: the distance as large as it can be with slopes of 1 between cells of different batches."""
+    keys = jax.random.split(key, 3)
+    z = jax.lax.stop_gradient(model.autoencoder.encode(batch["x"], key=keys[0]))
+    other = jax.random.permutation(keys[1], z)
+    between = z + jax.random.uniform(keys[2], (len(z), 1)) * (other - z)
+    slope = jax.vmap(jax.grad(lambda one, batch: model.critic(one)[batch]))(between, batch["batch"])
+    length = jnp.sqrt(jnp.sum(slope**2, axis=1) + 1e-12)
+    return PENALTY * (length - 1) ** 2 - model.distance(z, batch), {}
+
+
+def signed_shares(membership, weights=None):
+    """How much each cell counts in the distance of each batch to the others, an array of shape (n_cells, n_batches).
+
+    The cells of batch b count positively in column b, those of the others negatively, both with a sum of 1; ``weights``
+    are as :func:`dbx.losses.mmd` takes them. A column is zero where the minibatch lacks the batch, or any other.
+    """
+    n_batches = membership.shape[1]
+    weights = jnp.ones_like(membership) if weights is None else weights
+    share = membership.T[:, None] * weights.T  # (a, b, i): cell i of batch a as it counts against batch b
+    total = share.sum(axis=2)
+    share = share / jnp.maximum(total, 1e-12)[:, :, None]
+    some = (total > 0) & (total.T > 0) & ~jnp.eye(n_batches, dtype=bool)
+    pairs = jnp.where(some[:, :, None], share - share.swapaxes(0, 1), 0)
+    return (pairs.sum(axis=1) / jnp.maximum(some.sum(axis=1), 1)[:, None]).T

@@ -1,0 +1,181 @@
+"""Leiden communities of a neighbour graph, and the vote that places new cells in them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.graph.vote import neighbours_vote
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Codes, Graph
+
+
+class Leiden(Operator):
+    """Partition of a weighted graph by leidenalg or igraph; a new cell joins the cluster of most of its edge weight.
+
+    ``clustering_args`` are further (name, value) arguments of the library's own function. With ``restrict_to`` only the
+    cells whose ``groups`` are among these levels are divided; the others keep their group as their label.
+    """
+
+    name = "leiden"
+    inputs: ClassVar = {"graph": Input(kind="graph"), "groups": Input(kind="codes", optional=True, unseen="missing")}
+    outputs: ClassVar = {
+        "labels": Output(dtype=None),
+        "probabilities": Output(),
+        "modularity": Output(axis="none", dtype=None, view=True, inference=True),
+    }
+    rowwise = True
+    blockwise = True
+    references: ClassVar = {"labels": "labels"}
+
+    def __init__(
+        self,
+        *,
+        resolution: float | None = 1.0,
+        flavor: Literal["leidenalg", "igraph"] = "leidenalg",
+        n_iterations: int = -1,
+        directed: bool | None = None,
+        use_weights: bool = True,
+        partition_type: str | None = None,
+        restrict_to: tuple[str, ...] | None = None,
+        clustering_args: tuple[tuple[str, Any], ...] = (),
+    ):
+        self.resolution = resolution
+        self.flavor = flavor
+        self.n_iterations = n_iterations
+        self.directed = directed
+        self.use_weights = use_weights
+        self.partition_type = partition_type
+        self.restrict_to = restrict_to
+        self.clustering_args = clustering_args
+
+    def fit(
+        self, *, graph: sparse.csr_matrix, groups: Codes | None = None, seed: int = 0, progress: Progress = silent
+    ) -> None:
+        """Find the partition with the library itself."""
+        chosen = None if self.restrict_to is None else _members(groups, self.restrict_to)
+        part = self._partition(graph if chosen is None else graph[chosen][:, chosen], seed)
+        names = np.asarray(part.membership).astype(str).astype(object)
+        if chosen is not None:
+            names = _within(groups, chosen, "-".join(self.restrict_to), names)
+        self.labels = Reference(_natural_codes(names))
+        self.quality = Constant(np.asarray(part.modularity, np.float64))
+
+    def __call__(self, graph: Graph, groups: Codes | None = None):
+        """Stored labels of fitted cells, voted ones of others (-1 without neighbours), and the shares of the vote."""
+        stored = self.labels.get_value()
+        known = graph.rows >= 0
+        own = jnp.asarray(stored.codes)[jnp.maximum(graph.rows, 0)]
+        votes = neighbours_vote(graph, stored)
+        voted = (votes > 0).any(axis=1)
+        alone = Codes(jnp.where(known & ~voted, own, -1), stored.levels).one_hot(votes.dtype)
+        labels = jnp.where(known, own, jnp.where(voted, votes.argmax(axis=1), -1))
+        return {"labels": Codes(labels.astype(jnp.int32), stored.levels), "probabilities": votes + alone}
+
+    @property
+    def modularity(self) -> float:
+        """Of the partition found, as the library that found it computes it."""
+        return float(self.quality[...])
+
+    def _partition(self, adjacency: sparse.csr_matrix, seed: int):
+        arguments = {**dict(self.clustering_args), "n_iterations": self.n_iterations}
+        if self.flavor == "igraph":
+            graph = _igraph(adjacency, directed=False)
+            if self.resolution is not None:
+                arguments["resolution"] = self.resolution
+            if self.use_weights:
+                arguments["weights"] = "weight"
+            with _igraph_random(seed):
+                return graph.community_leiden(**{"objective_function": "modularity", **arguments})
+        import leidenalg
+
+        graph = _igraph(adjacency, directed=self.directed is not False)
+        if self.resolution is not None:
+            arguments["resolution_parameter"] = self.resolution
+        if self.use_weights:
+            arguments["weights"] = np.asarray(graph.es["weight"], np.float64)
+        kind = partition_class(self.partition_type or "RBConfigurationVertexPartition")
+        return leidenalg.find_partition(graph, kind, seed=seed, **arguments)
+
+
+def partition_class(name: str) -> type:
+    """One of leidenalg's own partition types, by name."""
+    import leidenalg
+    from leidenalg.VertexPartition import MutableVertexPartition
+
+    found = getattr(leidenalg, name, None)
+    if isinstance(found, type) and issubclass(found, MutableVertexPartition):
+        return found
+    known = [n for n, t in vars(leidenalg).items() if isinstance(t, type) and issubclass(t, MutableVertexPartition)]
+    msg = f"{name!r} is no partition type of leidenalg; choose from {', '.join(sorted(known))}."
+    raise ValueError(msg)
+
+
+def _igraph(adjacency: sparse.csr_matrix, *, directed: bool):
+    """An edge for each stored value other than zero, in the order they are stored, which the partition depends on."""
+    import igraph
+
+    edges = adjacency.tocoo()
+    kept = edges.data != 0
+    ends = np.column_stack([edges.row[kept], edges.col[kept]]).astype(np.int64)
+    graph = igraph.Graph(n=adjacency.shape[0], edges=ends, directed=directed)
+    graph.es["weight"] = edges.data[kept].tolist()
+    return graph
+
+
+@contextmanager
+def _igraph_random(seed: int) -> Iterator[None]:
+    """Let igraph draw from a generator of its own: Python's global one, its default, is neither read nor moved."""
+    import igraph
+
+    igraph.set_random_number_generator(_Draws(seed))
+    try:
+        yield
+    finally:
+        igraph.set_random_number_generator(random)
+
+
+class _Draws:
+    """What igraph asks of a random number generator, drawn as scanpy draws it."""
+
+    def __init__(self, seed: int):
+        self._state = np.random.RandomState(seed)
+
+    def random(self) -> float:
+        return self._state.random()
+
+    def randint(self, low: int, high: int) -> int:
+        return self._state.randint(low, high + 1)
+
+    def gauss(self, mean: float, sd: float) -> float:
+        return self._state.normal(mean, sd)
+
+    def getrandbits(self, bits: int) -> int:
+        return self._state.tomaxint() & ((1 << bits) - 1)
+
+
+def _members(groups: Codes, levels: tuple[str, ...]) -> np.ndarray:
+    chosen = [groups.levels.index(level) for level in levels]
+    return np.isin(np.asarray(groups.codes), chosen)
+
+
+def _within(groups: Codes, chosen: np.ndarray, prefix: str, names: np.ndarray) -> np.ndarray:
+    """Labels of all cells when only some were divided: 'prefix,0' for those, their group for the rest."""
+    every = np.array([*groups.levels, None], dtype=object)[np.asarray(groups.codes)]
+    every[chosen] = [f"{prefix},{name}" for name in names]
+    return every
+
+
+def _natural_codes(names: np.ndarray) -> Codes:
+    """Codes against the names in natural order ('2' before '10'); None is -1."""
+    from natsort import natsorted
+
+    levels = natsorted({name for name in names if name is not None})
+    number = {name: i for i, name in enumerate(levels)}
+    return Codes(np.array([number.get(name, -1) for name in names], np.int32), tuple(levels))

@@ -1,0 +1,95 @@
+"""An autoencoder of counts whose decoder is told the batch: what the batch corrections by discrepancy train."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import as_float
+from dbx.ops.counts.count_profile import Profile
+from dbx.ops.counts.count_vae import CountDecoder
+from dbx.ops.nn.mlp import MLP, Linear
+
+
+class FixedScale(nnx.Module):
+    """Take off the mean and divide by the spread over all dimensions: a latent space that cannot shrink or collapse.
+
+    One number for all dimensions, so that a dimension may matter less than another; statistics of the minibatch in
+    training, running ones at inference.
+    """
+
+    def __init__(self, *, momentum: float = 0.01, epsilon: float = 1e-6):
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def reset(self, n_units: int) -> None:
+        """Nothing seen yet."""
+        self.mean = nnx.BatchStat(as_float(np.zeros(n_units)))
+        self.variance, self.steps = nnx.BatchStat(as_float(1.0)), nnx.BatchStat(as_float(0.0))
+
+    def __call__(self, x, *, training: bool = False):
+        """Array of the shape of ``x``, whose dimensions have variance 1 on average."""
+        mean, variance = self.mean[...], self.variance[...]
+        if training:
+            mean = x.mean(axis=0)
+            variance = jnp.mean((x - mean) ** 2)
+            self.steps[...] = self.steps[...] + 1
+            share = jnp.maximum(self.momentum, 1 / self.steps[...])
+            for known, seen in ((self.mean, mean), (self.variance, variance)):
+                known[...] = known[...] + share * jax.lax.stop_gradient(seen - known[...])
+        return (x - mean) / jnp.sqrt(variance + self.epsilon)
+
+
+class CountAutoencoder(nnx.Module):
+    """log1p counts to latent coordinates of fixed scale, and with the batch back to the distribution of the counts.
+
+    The encoder is not told the batch. In training normal noise of standard deviation ``noise`` joins the coordinates,
+    so that cells that decode alike lie close together.
+    """
+
+    def __init__(self, *, likelihood: str, n_latent: int, n_layers: int, dropout: float, noise: float, n_batches: int):
+        self.n_latent, self.noise, self.n_batches = n_latent, noise, n_batches
+        self.hidden, self.latent, self.scale = MLP(n_layers, dropout=dropout), Linear(), FixedScale()
+        self.decoder = CountDecoder(likelihood=likelihood, n_layers=n_layers)
+
+    def reset(self, rng: np.random.Generator, start: Profile, n_hidden: int) -> None:
+        """Draw the parameters."""
+        self.n_batches, n_genes = start.frequency.shape
+        self.hidden.reset(rng, n_genes, n_hidden)
+        self.latent.reset(rng, n_hidden, self.n_latent)
+        self.scale.reset(self.n_latent)
+        self.decoder.reset(rng, start, self.n_latent, n_hidden, by_batch=False)
+
+    def encode(self, x, *, key=None):
+        """Latent coordinates, an array of shape (n_cells, n_latent); ``key`` switches to training, without noise."""
+        return self.scale(self._unscaled(x, key), training=key is not None)
+
+    def _unscaled(self, x, key=None):
+        return self.latent(self.hidden(jnp.log1p(x), key=key))
+
+    def settle(self, x: RowBlocks) -> None:
+        """Set the mean and spread to those of all cells, now that the encoder no longer moves."""
+        graphdef, state = nnx.split(self)
+        run = jax.jit(lambda state, rows: nnx.merge(graphdef, state)._unscaled(rows))
+        blocks = [np.float64(run(state, block.rows))[block.mask] for block in x]
+        mean = sum(block.sum(axis=0) for block in blocks) / x.n_rows
+        variance = sum(((block - mean) ** 2).sum() for block in blocks) / (x.n_rows * self.n_latent)
+        self.scale.mean[...], self.scale.variance[...] = as_float(mean), as_float(variance)
+
+    def reconstruction(self, x, z, codes, *, key=None):
+        """Negative log-likelihood of each cell (but for ``log x!``), an array of shape (n_cells,)."""
+        if key is None:
+            return -self.decoder.log_likelihood(x, z, self.told(codes))
+        at = jax.random.split(key)
+        z = z + self.noise * jax.random.normal(at[0], z.shape, z.dtype)
+        return -self.decoder.log_likelihood(x, z, self.told(codes), key=at[1])
+
+    def membership(self, codes):
+        """One column for each batch; a code of -1 is in none."""
+        return jax.nn.one_hot(codes, self.n_batches)
+
+    def told(self, codes):
+        """What the decoder is told of the batch; a code of -1 is an equal share of all."""
+        return jnp.where((codes < 0)[:, None], 1 / self.n_batches, self.membership(codes))

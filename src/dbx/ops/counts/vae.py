@@ -1,0 +1,239 @@
+"""A variational autoencoder of counts: latent coordinates and denoised expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.losses.counts import log_factorial
+from dbx.losses.latent import normal_kl
+from dbx.ops.arrays import as_float
+from dbx.ops.checks import check_above_zero, check_at_least, check_held_out, check_known
+from dbx.ops.counts.count_batches import add_batches
+from dbx.ops.counts.count_covariates import design, standards
+from dbx.ops.counts.count_profile import count_profile
+from dbx.ops.counts.count_vae import CountVAE, negative_elbo
+from dbx.ops.nn.epochs import WEIGHT_UNIT, default_epochs, warm_up
+from dbx.ops.nn.training import Training, train
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
+from dbx.ops.state import state_arrays
+from dbx.ops.values import Codes
+
+LIKELIHOODS = ("zinb", "nb", "poisson")
+DISPERSIONS = ("gene", "gene-batch")
+DROPOUT = 0.1
+HISTORY = ("loss", "reconstruction", "kl")
+
+
+class VAENormalize(Operator):
+    """The scVI model: log1p counts to a normal posterior, its mean decoded to proportions of the cell's total.
+
+    ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
+    ``transform_batch``: no randomness, and each cell alone. A batch that was not trained on gets columns of its own in
+    the frozen networks (:meth:`extend`) or, with ``adapt_epochs=0``, an equal share of the known batches'.
+    """
+
+    name = "vae_normalize"
+    inputs: ClassVar = {
+        "x": Input(genes=True, content=("counts",)),
+        "batch": Input(kind="codes", unseen="extend", optional=True),
+        "categories": Input(kind="columns", discrete=True, unseen="missing", optional=True),
+        "numbers": Input(kind="columns", optional=True),
+    }
+    outputs: ClassVar = {
+        "z": Output(content="embedding"),
+        "normalized": Output(content="normalized"),
+        "history": Output(axis="none", dtype=None, view=True),
+    }
+    rowwise = True
+    resumes = True
+
+    def __init__(
+        self,
+        *,
+        likelihood: str = "zinb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        dispersion: str = "gene",
+        encode_batch: bool = False,
+        max_epochs: int | None = None,
+        validation: float = 0.1,
+        patience: int | None = 30,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        target_sum: float = 1e4,
+        transform_batch: str | None = None,
+        decode: bool = True,
+        adapt_epochs: int = 100,
+        n_genes: int | None = None,
+        n_batches: int | None = None,
+    ):
+        check_known(likelihood, LIKELIHOODS, "likelihood")
+        check_known(dispersion, DISPERSIONS, "dispersion")
+        for name, value, least in (
+            ("n_latent", n_latent, 1),
+            ("n_hidden", n_hidden, 1),
+            ("n_layers", n_layers, 1),
+            ("batch_size", batch_size, 2),
+            ("adapt_epochs", adapt_epochs, 0),
+        ):
+            check_at_least(value, least, name)
+        for name, value in (("max_epochs", max_epochs), ("patience", patience)):
+            check_at_least(1 if value is None else value, 1, name)
+        check_above_zero(target_sum, "target_sum")
+        check_held_out(validation, "validation")
+        self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
+        self.n_latent, self.n_hidden, self.n_layers = n_latent, n_hidden, n_layers
+        self.max_epochs, self.validation, self.patience = max_epochs, validation, patience
+        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
+        self.adapt_epochs = adapt_epochs
+        self.n_genes, self.n_batches = n_genes, n_batches
+        self.vae = CountVAE(
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout=DROPOUT,
+            encode_batch=encode_batch,
+            n_batches=n_batches or 1,
+        )
+
+    def fit(
+        self,
+        *,
+        x: RowBlocks,
+        batch: Codes | None = None,
+        categories: Mapping[str, Codes] | None = None,
+        numbers: Mapping[str, np.ndarray] | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Train the networks, from the parameters that are there or else from a random start."""
+        self._check_batch(batch)
+        n_batches = 1 if batch is None else batch.n_levels
+        codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
+        start, goes_on = count_profile(x, codes, n_batches), hasattr(self, "trace")
+        if goes_on:
+            self._check_same(x.n_columns, n_batches)
+        self.n_genes, self.n_batches = x.n_columns, n_batches
+        self.scale = self.scale if goes_on else Constant(as_float(standards(numbers)))
+        extra = design(categories, numbers, self.scale[...])
+        if not goes_on:
+            by_batch, n_extra = self.dispersion == "gene-batch", 0 if extra is None else extra.shape[1]
+            self.vae.reset(np.random.default_rng(seed), start, self.n_hidden, by_batch=by_batch, n_extra=n_extra)
+        n_done = self.trace.shape[1] if goes_on else 0
+        how = Training(
+            epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            epsilon=0.01,  # this and the weight decay as scVI trains
+            weight_decay=1e-6,
+            schedules={"kl_weight": lambda now: warm_up(n_done + now, x.n_rows)},
+            validation=self.validation,
+            patience=self.patience if self.validation else None,
+        )
+        columns = {"x": x, "batch": codes, "log_factorial": start.log_factorial}
+        data = Minibatches(columns | ({} if extra is None else {"extra": np.asarray(extra)}))
+        history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
+        epochs = np.array([history[name] for name in self._followed()])
+        before = [np.asarray(self.trace[...])] if goes_on else []
+        self.trace = Constant(as_float(np.concatenate([*before, epochs], axis=1)))
+
+    def extend(self, *, x: RowBlocks, batch: Codes, categories=None, numbers=None, seed: int = 0, progress=silent):
+        """Give batches that were not there at the fit columns of their own, trained with all else frozen.
+
+        Only these columns learn, from the cells of the new batches (scArches: Lotfollahi et al., Nature Biotechnology,
+        2022). ``batch`` lists the fitted batches first, then the new ones.
+        """
+        n_new = batch.n_levels - self.vae.n_batches
+        if n_new > 0 and self.adapt_epochs > 0 and self.vae.n_batches > 1:
+            extra = design(categories, numbers, self.scale[...])
+            add_batches(self.vae, x, np.asarray(batch.codes), n_new, extra, epochs=self.adapt_epochs, seed=seed)
+            self.n_batches = self.vae.n_batches
+
+    def __call__(self, x, batch: Codes | None = None, categories=None, numbers=None):
+        """Posterior means and, unless ``decode=False``, expression that sums to ``target_sum`` in each cell."""
+        extra = design(categories, numbers, self.scale[...], x.dtype)
+        z, _ = self.vae.posterior(x, as_codes(batch, x), extra=extra)
+        if not self.decode:
+            return {"z": z}
+        decoded = self.vae.decoder(z, self.vae.covariates(as_codes(self._target(batch), x), z.dtype, extra))
+        return {"z": z, "normalized": self.target_sum * jnp.exp(decoded["log_proportion"])}
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
+        """Negative evidence lower bound of each cell, in nats.
+
+        The expectation over the posterior is taken at two opposite draws around ``outputs["z"]`` that are always the
+        same, so that the loss is a function of its arguments alone.
+        """
+        x, z = inputs["x"], outputs["z"]
+        codes = as_codes(inputs.get("batch"), x)
+        extra = design(inputs.get("categories"), inputs.get("numbers"), self.scale[...], x.dtype)
+        _, variance = self.vae.posterior(x, codes, extra=extra)
+        noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
+        covariates, decoder = self.vae.covariates(codes, z.dtype, extra), self.vae.decoder
+        likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
+        return normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1)
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Weights of networks are small numbers: three of their units are one of distance, their steps as they are."""
+        return {
+            name: Unit(WEIGHT_UNIT, 1 / WEIGHT_UNIT)
+            for name, (kind, _) in state_arrays(self).items()
+            if kind == "parameter"
+        }
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Means over the cells in each epoch, arrays of shape (n_epochs,), in nats: ``elbo`` and its terms.
+
+        ``loss`` is what was minimised: reconstruction + weight x divergence, the weight rising with the epochs. The
+        ``validation_elbo`` is that of the cells that were held out, at their posterior means.
+        """
+        trace = dict(zip(self._followed(), np.asarray(self.trace[...]), strict=True))
+        held_out = {"validation_elbo": -trace.pop("validation_loss")} if self.validation else {}
+        return {"elbo": -trace["reconstruction"] - trace["kl"], **held_out, **trace}
+
+    def _followed(self) -> tuple[str, ...]:
+        """What the engine tells of each epoch, in the order of the rows of ``trace``."""
+        return (*HISTORY, "validation_loss") if self.validation else HISTORY
+
+    def _target(self, batch: Codes | None) -> Codes | None:
+        if self.transform_batch is None or batch is None:
+            return batch
+        return Codes(jnp.full_like(batch.codes, batch.levels.index(self.transform_batch)), batch.levels)
+
+    def _check_same(self, n_genes: int, n_batches: int) -> None:
+        if (n_genes, n_batches) != (self.n_genes, self.n_batches):
+            msg = (
+                f"The model was trained on {self.n_genes} genes and {self.n_batches} batches and cannot go on with "
+                f"{n_genes} and {n_batches}: fit it anew."
+            )
+            raise ValueError(msg)
+
+    def _check_batch(self, batch: Codes | None) -> None:
+        if batch is None:
+            if self.transform_batch is not None or self.dispersion == "gene-batch" or self.encode_batch:
+                msg = "transform_batch, dispersion='gene-batch' and encode_batch need batches: name their column."
+                raise ValueError(msg)
+            return
+        if batch.n_levels < 2:
+            msg = f"All cells are of one batch ({batch.levels[0]!r}), nothing to separate: leave batch_key out."
+            raise ValueError(msg)
+        if self.transform_batch is not None and self.transform_batch not in batch.levels:
+            known = ", ".join(map(repr, batch.levels))
+            msg = f"transform_batch={self.transform_batch!r} is none of the batches: {known}."
+            raise ValueError(msg)
+
+
+def as_codes(batch: Codes | None, x):
+    """The batch of each row, -1 where none is given."""
+    return jnp.full(len(x), -1) if batch is None else batch.codes

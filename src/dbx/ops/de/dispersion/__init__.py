@@ -1,0 +1,1 @@
+"""Dispersions: gene-wise estimates, trend, prior, posterior."""

@@ -1,0 +1,1 @@
+"""Size factors and the fit of the model, outliers included."""

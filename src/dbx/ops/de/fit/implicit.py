@@ -1,0 +1,172 @@
+"""Maximum likelihood fits with derivatives: what solves an equation moves as the equation says (implicit function)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dbx.ops.de.dispersion.optimal_dispersion import fit_dispersion
+from dbx.ops.de.dispersion.posterior import SMALLEST, largest, posterior
+from dbx.ops.de.glm.linear import gram, inverse
+from dbx.ops.de.glm.regression import RIDGE
+
+MAX_ITER = 200
+PRECISION = 50
+"""A fit ends when a step gains less than so many units in the last place of one."""
+ROUNDING = 1000
+"""Units in the last place of the objective that a good step may lose."""
+AT_BOUND = 1e-6
+"""A log dispersion so near its bound lies on it."""
+
+
+def coefficients(y, design, size_factors, dispersion, *, min_mu: float = 0.0) -> jax.Array:
+    """Coefficients of negative binomial regressions at the maximum of the likelihood, with their derivatives.
+
+    Natural logarithms, an array of shape (n_genes, n_coefficients): the fit of :func:`~.fit_coefficients` taken to its
+    end, with the same nearly flat prior, which gives a gene that is absent from one level a finite maximum. The
+    derivative is that of the maximum in all four arguments, whatever the path to it. In float64: call it, and
+    differentiate it, within ``jax.enable_x64(True)``.
+
+    Parameters
+    ----------
+    y
+        Counts, an array of shape (n_genes, n_samples).
+    design
+        Array of shape (n_samples, n_coefficients), of full rank.
+    size_factors
+        Array of shape (n_samples,).
+    dispersion
+        Array of shape (n_genes,), positive.
+    min_mu
+        A sample whose fitted mean is below this many counts enters by the quadratic that DESeq2's weighted least
+        squares put in the likelihood's place there. The derivative jumps where a mean crosses it.
+    """
+    return _coefficients(min_mu, y, design, size_factors, dispersion)
+
+
+def exact_dispersion(y, mu, design) -> jax.Array:
+    """Dispersions at the maximum of the Cox-Reid adjusted likelihood, an array of shape (n_genes,), with derivatives.
+
+    The means are an argument like the counts; the derivative is taken in both and in the design, and is zero where the
+    maximum lies at a bound, 1e-8 or max(10, n_samples). In float64, as :func:`coefficients`.
+
+    Parameters
+    ----------
+    y
+        Counts, an array of shape (n_genes, n_samples).
+    mu
+        Means, an array of the same shape.
+    design
+        Array of shape (n_samples, n_coefficients).
+    """
+    return jnp.exp(_log_dispersion(y, mu, design))
+
+
+class _State(NamedTuple):
+    beta: jax.Array
+    height: jax.Array
+    share: jax.Array
+    """Array of shape (n_genes,): how much of Newton's step is tried next."""
+    active: jax.Array
+    n_iter: jax.Array
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@partial(jax.jit, static_argnums=0)
+def _coefficients(min_mu: float, y, design, size_factors, dispersion) -> jax.Array:
+    """Newton's method, its steps halved until they gain: the objective is concave."""
+    given = (y, design, size_factors, dispersion)
+    unit = jnp.finfo(y.dtype).eps
+
+    def advance(state: _State) -> _State:
+        slope, bread = _slope(state.beta, min_mu, *given), inverse(_curvature(state.beta, min_mu, *given))
+        step = jnp.einsum("gpq,gq->gp", bread, slope)
+        gain = (step * slope).sum(axis=1)
+        there = state.beta + state.share[:, None] * step
+        height = _height(there, min_mu, *given)
+        done = gain < PRECISION * unit
+        better = (height > state.height - ROUNDING * unit * (1 + jnp.abs(height))) | done
+        return _State(
+            jnp.where((better & state.active)[:, None], there, state.beta),
+            jnp.where(better & state.active, height, state.height),
+            jnp.where(better, 1.0, state.share / 2),
+            state.active & ~done,
+            state.n_iter + 1,
+        )
+
+    def unfinished(state: _State):
+        return state.active.any() & (state.n_iter < MAX_ITER)
+
+    target = jnp.log(y / size_factors + 0.1) @ design
+    start = jnp.einsum("pq,gq->gp", inverse((design.T @ design)[None])[0], target)
+    height, one = _height(start, min_mu, *given), jnp.ones(len(y), y.dtype)
+    state = _State(start, height, one, one > 0, jnp.asarray(0))
+    return jax.lax.while_loop(unfinished, advance, state).beta
+
+
+@_coefficients.defjvp
+@partial(jax.jit, static_argnums=0)
+def _coefficients_jvp(min_mu, primals, tangents):
+    beta = _coefficients(min_mu, *primals)
+    _, moved = jax.jvp(lambda *given: _slope(beta, min_mu, *given), primals, tangents)
+    bread = inverse(_curvature(beta, min_mu, *primals))
+    return beta, jnp.einsum("gpq,gq->gp", bread, moved)
+
+
+def _height(beta, min_mu, y, design, size_factors, dispersion):
+    """The objective: log likelihood of the means, its quadratic below the floor, and the prior; (n_genes,)."""
+    eta, floor, mu, alpha = _means(beta, min_mu, design, size_factors, dispersion)
+    terms = y * (eta + jnp.log(size_factors)) - (y + 1 / alpha) * jnp.log1p(alpha * mu)
+    if min_mu > 0:
+        below, weight = eta - floor, mu / (1 + alpha * mu)
+        at_floor = y * (floor + jnp.log(size_factors)) - (y + 1 / alpha) * jnp.log1p(alpha * mu)
+        quadratic = at_floor + (y - mu) / (1 + alpha * mu) * below - weight * below**2 / 2
+        terms = jnp.where(below > 0, terms, quadratic)
+    return terms.sum(axis=1) - RIDGE / 2 * (beta**2).sum(axis=1)
+
+
+def _slope(beta, min_mu, y, design, size_factors, dispersion):
+    """Gradient of the objective in the coefficients, an array of shape (n_genes, n_coefficients)."""
+    eta, floor, mu, alpha = _means(beta, min_mu, design, size_factors, dispersion)
+    residual = (y - mu + mu * jnp.maximum(floor - eta, 0)) / (1 + alpha * mu)
+    return residual @ design - RIDGE * beta
+
+
+def _curvature(beta, min_mu, y, design, size_factors, dispersion):
+    """Minus the Hessian of the objective, an array of shape (n_genes, n_coefficients, n_coefficients)."""
+    eta, floor, mu, alpha = _means(beta, min_mu, design, size_factors, dispersion)
+    weight = mu / (1 + alpha * mu)
+    weight = jnp.where(eta > floor, weight * (1 + alpha * y) / (1 + alpha * mu), weight)
+    return gram(weight, design) + RIDGE * jnp.eye(design.shape[1])
+
+
+def _means(beta, min_mu, design, size_factors, dispersion):
+    """(linear predictor, the same of the floor, mean not below the floor, dispersion by row)."""
+    eta = beta @ design.T
+    floor = jnp.log(min_mu / size_factors) if min_mu > 0 else jnp.full_like(size_factors, -jnp.inf)
+    return eta, floor, size_factors * jnp.exp(jnp.maximum(eta, floor)), dispersion[:, None]
+
+
+@jax.custom_jvp
+@jax.jit
+def _log_dispersion(y, mu, design) -> jax.Array:
+    return jnp.log(fit_dispersion(y, mu, design, largest(y.shape[1])))
+
+
+@_log_dispersion.defjvp
+@jax.jit
+def _log_dispersion_jvp(primals, tangents):
+    x = _log_dispersion(*primals)
+    low, high = jnp.log(SMALLEST), jnp.log(largest(primals[0].shape[1]))
+    inside = (x > low + AT_BOUND) & (x < high - AT_BOUND)
+    _, moved = jax.jvp(lambda *given: _dispersion_slope(x, *given), primals, tangents)
+    _, falls = jax.jvp(lambda x: _dispersion_slope(x, *primals), (x,), (jnp.ones_like(x),))
+    return x, jnp.where(inside, -moved / jnp.where(inside, falls, -1.0), 0.0)
+
+
+def _dispersion_slope(x, y, mu, design):
+    """Derivative of the adjusted likelihood in the log dispersions ``x``, an array of shape (n_genes,)."""
+    return posterior(x, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros_like(x), 0.0)[1]

@@ -1,0 +1,1 @@
+"""Negative binomial regression of many genes at once."""

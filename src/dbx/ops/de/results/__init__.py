@@ -1,0 +1,1 @@
+"""Tests, independent filtering, shrinkage and tables."""

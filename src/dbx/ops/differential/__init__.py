@@ -1,0 +1,1 @@
+"""Tests of genes between groups."""

@@ -1,0 +1,1 @@
+"""Artefacts of droplets: ambient RNA and doublets."""

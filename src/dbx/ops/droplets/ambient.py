@@ -1,0 +1,202 @@
+"""Removal of ambient RNA: counts that were in the liquid of a droplet, not in its cell."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import floating, row_sums, with_values
+from dbx.ops.droplets.ambient_mixture import MOST, TINY, contamination, native_share, rounded_rows
+from dbx.ops.droplets.ambient_profile import first_clusters, gene_totals, group_totals
+from dbx.ops.droplets.ambient_rate import shared_rate
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.values import Codes
+
+ROUNDS = 3
+CSR_ROWS = 1 << 13
+MOST_LIFT = 2.0
+
+
+class RemoveAmbient(Operator):
+    """Counts as a mixture of the profile of a cell's cluster and of the ambient profile; the cell's own are returned.
+
+    Of a cell's ``N`` counts a share ``rho`` is ambient: a gene's count is Poisson with mean
+    ``N ((1 - rho) native + rho ambient)``. ``rho`` is fitted to the genes that the cell's cluster hardly expresses,
+    under a gamma prior around the rate that all cells share; what is returned is each count times the posterior
+    probability that a count of this gene is native. A cell without a cluster (code -1, or none given) is of the cluster
+    under which its counts are likeliest.
+    """
+
+    name = "remove_ambient"
+    inputs: ClassVar = {
+        "x": Input(genes=True, content=("counts",)),
+        "cluster": Input(kind="codes", unseen="missing", missing=True, optional=True),
+    }
+    outputs: ClassVar = {"x": Output(), "fraction": Output(), "profile": Output(axis="genes", view=True)}
+    rowwise = True
+    sparse = True
+
+    def __init__(
+        self,
+        *,
+        integers: bool = False,
+        rate: float | None = None,
+        concentration: float = 50.0,
+        n_clusters: int | None = None,
+        from_droplets: bool = False,
+    ):
+        if rate is not None and not 0 <= rate < 1:
+            msg = f"rate={rate} must be a share of the counts: from 0 to below 1."
+            raise ValueError(msg)
+        if concentration <= 0 or (n_clusters is not None and n_clusters < 1):
+            msg = f"concentration={concentration} must be above 0, and n_clusters={n_clusters} at least 1."
+            raise ValueError(msg)
+        self.integers, self.rate, self.concentration = integers, rate, concentration
+        self.n_clusters, self.from_droplets = n_clusters, from_droplets
+
+    def given_profile(self, total: np.ndarray) -> RemoveAmbient:
+        """Take the ambient profile from counts in empty droplets, an array of shape (n_genes,), before the fit."""
+        self.profile = Constant(jnp.asarray(total / total.sum(), jnp.float32))
+        self.support = Constant(jnp.asarray(total.sum(), jnp.float32))
+        return self
+
+    def fit(self, *, x: RowBlocks, cluster: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
+        """Find the profiles of ambient RNA and clusters, the rate that cells share, and which genes tell a cell's."""
+        if not self.from_droplets:
+            self.given_profile(_some(gene_totals(x)))
+        elif not hasattr(self, "profile") or self.profile[...].shape != (x.n_columns,):
+            msg = "The profile of the empty droplets is not at hand: call dbx.pp.remove_ambient again, with raw=."
+            raise ValueError(msg)
+        codes = None if cluster is None else np.asarray(cluster.codes)
+        if codes is None or not (codes >= 0).any():
+            observed = first_clusters(x, self.n_clusters, seed)
+        else:
+            observed = sum(group_totals(part, codes[a:b], cluster.n_levels) for a, b, part in x.parts())
+        self._set(observed, 0.0, np.zeros(len(observed)))
+        observed = sum(group_totals(part, labels, len(observed)) for part, labels in self._labelled(x, codes))
+        rate = self.rate
+        if rate is None:
+            rate = shared_rate(observed, np.asarray(self.profile[...], np.float64), float(self.support[...]))
+        liquid = rate * observed.sum(axis=1)
+        for i in range(ROUNDS):
+            self._set(observed, rate, liquid)
+            fitted = sum(self._liquid(part, labels) for part, labels in self._labelled(x, codes))
+            liquid = fitted[0]
+            progress(i + 1, ROUNDS, f"mean rate {rate:.3f}")
+        # genes were chosen for their few counts, so that there are fewer than at the rate: as a whole, not in each cell
+        expected, found = fitted[1:].sum(axis=1)
+        self.lift = Constant(jnp.asarray(np.clip(expected / max(found, TINY), 1, MOST_LIFT), jnp.float32))
+
+    def __call__(self, x, cluster: Codes | None = None):
+        """Native counts, of the kind of ``x``, and the share of each cell's counts that is ambient."""
+        if sparse.issparse(x) and x.shape[0] > CSR_ROWS:
+            parts = [self(x[rows], _rows_of(cluster, rows)) for rows in _slices(x.shape[0])]
+            whole = sparse.vstack([part["x"] for part in parts], format="csr")
+            return {"x": whole, "fraction": np.concatenate([part["fraction"] for part in parts])}
+        labels = self._labels(x, None if cluster is None else cluster.codes)
+        rho = self._contamination(x, labels)
+        if sparse.issparse(x):
+            row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+            native, ambient = (
+                np.asarray(self.native[...])[labels[row], x.indices],
+                np.asarray(self.profile[...])[x.indices],
+            )
+            cleaned = with_values(x, floating(x.data) * native_share(rho[row], native, ambient))
+        else:
+            x = floating(x)
+            cleaned = x * native_share(rho[:, None], self.native[...][labels], self.profile[...])
+        return {"x": rounded_rows(cleaned) if self.integers else cleaned, "fraction": rho}
+
+    def _set(self, observed: np.ndarray, rate: float, liquid: np.ndarray) -> None:
+        """State, given the counts of each cluster and how many of them are ambient."""
+        ambient = np.asarray(self.profile[...], np.float64)
+        soup = liquid[:, None] * ambient
+        native = np.maximum(observed - soup, 0) + ambient / 2  # half a count, so that no profile is empty
+        # no more native counts than ambient ones, even if one count was missed by chance
+        hardly = soup >= np.maximum(observed + 1 - soup, 0)
+        self.native = Constant(jnp.asarray(native / native.sum(axis=1, keepdims=True), jnp.float32))
+        self.hardly = Constant(jnp.asarray(hardly))
+        self.mean_rate = Constant(jnp.asarray(rate, jnp.float32))
+        self.lift = Constant(jnp.asarray(1.0, jnp.float32))
+
+    def _labelled(self, x: RowBlocks, codes: np.ndarray | None):
+        """Blocks of counts with the cluster of each row."""
+        for start, stop, part in x.parts():
+            yield part, self._labels(part, None if codes is None else codes[start:stop])
+
+    def _labels(self, x, codes):
+        """The cluster of each row: its own, or the likeliest."""
+        rate = self.mean_rate[...]
+        mixed = jnp.log((1 - rate) * self.native[...] + rate * self.profile[...] + TINY)
+        if not isinstance(x, jnp.ndarray):
+            x, mixed, codes = floating(x), np.asarray(mixed), None if codes is None else np.asarray(codes)
+        likeliest = (x @ mixed.T).argmax(axis=1)
+        if codes is None:
+            return likeliest
+        return (jnp if isinstance(x, jnp.ndarray) else np).where(codes < 0, likeliest, codes)
+
+    def _contamination(self, x, labels):
+        """The share of each row's counts that is ambient, an array of shape (n_rows,)."""
+        rate, (found, expected, start) = self.mean_rate[...], self._evidence(x, labels)
+        scale = (self.concentration + 1) / (1 - rate)
+        shape, lift = rate * scale, self.lift[...]
+        if isinstance(start, np.ndarray):
+            shape, scale, lift = map(np.asarray, (shape, scale, lift))
+        return contamination(lambda rho: ((lift * found(rho) + shape) / (expected + scale)).clip(0, MOST), start)
+
+    def _evidence(self, x, labels):
+        """What the genes that a row's cluster hardly expresses tell of its contamination.
+
+        The ambient counts found in them, as a function of the row's contamination; how many there would be if all of
+        its counts were ambient; and the mean contamination.
+        """
+        rate, profile, hardly, native = (v[...] for v in (self.mean_rate, self.profile, self.hardly, self.native))
+        expected = hardly @ profile
+        if not sparse.issparse(x):
+            x = floating(jnp.asarray(x))
+            count, native = x * hardly[labels], native[labels]
+
+            def found(rho):
+                return (count * (1 - native_share(rho[:, None], native, profile))).sum(axis=1)
+
+            return found, row_sums(x) * expected[labels], jnp.full(len(x), rate, x.dtype)
+        rate, profile, hardly, native, expected = map(np.asarray, (rate, profile, hardly, native, expected))
+        row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+        kept = np.flatnonzero(hardly[labels[row], x.indices])
+        count, row, gene = floating(x.data)[kept], row[kept], x.indices[kept]
+        native, ambient = native[labels[row], gene], profile[gene]
+
+        def found_sparse(rho):
+            liquid = count * (1 - native_share(rho[row], native, ambient))
+            return np.bincount(row, liquid, minlength=len(rho)).astype(rho.dtype)
+
+        return found_sparse, row_sums(x) * expected[labels], np.full(x.shape[0], rate, np.float32)
+
+    def _liquid(self, x, labels) -> np.ndarray:
+        """Of each cluster: ambient counts, those expected at the mean rate among the telling genes, and those found.
+
+        An array of shape (3, n_clusters).
+        """
+        found, expected, start = self._evidence(x, labels)
+        counts = self._contamination(x, labels) * row_sums(x)
+        per_row = np.stack([np.asarray(v, np.float64) for v in (counts, start * expected, found(start))])
+        return group_totals(per_row.T, labels, len(self.native[...])).T
+
+
+def _some(total: np.ndarray) -> np.ndarray:
+    if total.sum() == 0:
+        msg = "There are no counts at all."
+        raise ValueError(msg)
+    return total
+
+
+def _slices(n_rows: int):
+    return [slice(start, start + CSR_ROWS) for start in range(0, n_rows, CSR_ROWS)]
+
+
+def _rows_of(cluster: Codes | None, rows: slice) -> Codes | None:
+    return None if cluster is None else Codes(cluster.codes[rows], cluster.levels)

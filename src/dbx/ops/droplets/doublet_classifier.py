@@ -1,0 +1,126 @@
+"""Observed cells told from simulated doublets, by the mean of classifiers that were each shown a draw of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.ops.arrays import as_float
+from dbx.ops.droplets.doublet_features import neighbour_shares
+from dbx.ops.nn.mlp import MLP, Linear
+from dbx.ops.nn.training import Training, train
+from dbx.ops.operator import Constant, Progress, silent
+
+DROPOUT = 0.1
+MOST_ANCHORS, ROWS = 15_000, 4096
+
+
+class TwoHeads(nnx.Module):
+    """A linear model and a network with a hidden layer, on the same features.
+
+    The linear one changes less from draw to draw, the network finds more; their mean does both.
+    """
+
+    def __init__(self):
+        self.hidden, self.out, self.linear = MLP(1, dropout=DROPOUT), Linear(), Linear()
+
+    def reset(self, rng: np.random.Generator, n_features: int, n_hidden: int) -> None:
+        """Draw the parameters of the network; the linear model starts at zero."""
+        self.hidden.reset(rng, n_features, n_hidden)
+        self.out.reset(rng, n_hidden, 1)
+        self.linear.kernel, self.linear.bias = (nnx.Param(as_float(np.zeros(s))) for s in ((n_features, 1), 1))
+
+    def __call__(self, features, *, key=None):
+        """Log-odds of simulated against observed by either, array of shape (n_rows, 2)."""
+        return jnp.concatenate([self.linear(features), self.out(self.hidden(features, key=key))], axis=1)
+
+
+def cross_entropy(model: TwoHeads, batch: dict[str, jax.Array], key):
+    """Binary cross-entropy of each row, summed over both heads, weighted so that both classes count alike."""
+    logit, simulated = model(batch["features"], key=key), batch["simulated"][:, None]
+    return batch["weight"] * (jax.nn.softplus(logit) - simulated * logit).sum(axis=1), {}
+
+
+class DrawClassifier(nnx.Module):
+    """A classifier of places, and of the share of one draw's simulated doublets among their neighbours.
+
+    The neighbours are looked for among anchors: a bounded number of observed cells and of simulated doublets.
+    """
+
+    def __init__(self, n_latent: int):
+        self.n_latent = n_latent
+        self.heads = TwoHeads()
+
+    def fit(
+        self,
+        observed: np.ndarray,
+        simulated: np.ndarray,
+        how: Training,
+        n_hidden: int,
+        *,
+        rng: np.random.Generator,
+        seed: int,
+        progress: Progress = silent,
+    ) -> np.ndarray:
+        """Learn from places, arrays of shape (n_rows, n_places).
+
+        Returns
+        -------
+        Loss by epoch, array of shape (n_epochs,).
+        """
+        places = np.concatenate([observed, simulated])
+        label = np.repeat(np.arange(2, dtype=np.float32), [len(observed), len(simulated)])
+        kept = slice(None)
+        if len(places) > MOST_ANCHORS:
+            kept = np.sort(rng.choice(len(places), MOST_ANCHORS, replace=False))
+        self.anchors, self.simulated = Constant(as_float(places[kept])), Constant(as_float(label[kept]))
+        features = in_parts(self, "features", places)
+        self.centre, self.spread = (Constant(as_float(v)) for v in (features.mean(axis=0), features.std(axis=0) + 1e-6))
+        scaled = (features - np.asarray(self.centre[...])) / np.asarray(self.spread[...])
+        weight = np.where(label == 1, 0.5 / label.mean(), 0.5 / (1 - label.mean())).astype(np.float32)
+        self.heads.reset(rng, features.shape[1], n_hidden)
+        data = Minibatches({"features": RowBlocks(scaled), "simulated": label, "weight": weight})
+        return train(self.heads, cross_entropy, data, how, seed=seed, progress=progress)["loss"]
+
+    def features(self, places):
+        """Places, and the share of simulated doublets around them in either space."""
+        anchors, simulated = self.anchors[...], self.simulated[...]
+        spaces = (slice(0, self.n_latent), slice(self.n_latent, -1))
+        shares = [neighbour_shares(places[:, at], anchors[:, at], simulated) for at in spaces]
+        return jnp.concatenate([places, *shares], axis=1)
+
+    def __call__(self, places):
+        """Log-odds, array of shape (n_rows,)."""
+        scaled = (self.features(places) - self.centre[...]) / self.spread[...]
+        return self.heads(scaled).mean(axis=1)
+
+
+def stack(draws: Sequence[DrawClassifier]) -> DrawClassifier:
+    """One classifier whose arrays hold those of all, along a first axis."""
+    graphdef = nnx.graphdef(draws[0])
+    return nnx.merge(graphdef, jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(nnx.state, draws)))
+
+
+def mean_logit(stacked: DrawClassifier, places):
+    """Mean log-odds over the draws, array of shape (n_rows,)."""
+    graphdef, state = nnx.split(stacked)
+    return jax.lax.map(lambda one: nnx.merge(graphdef, one)(places), state).mean(axis=0)
+
+
+def in_parts(module: nnx.Module, method: str, rows: np.ndarray) -> np.ndarray:
+    """A method of a module on the host's rows, compiled, a bounded number at a time."""
+    graphdef, state = nnx.split(module)
+    parts = [rows[at : at + ROWS] for at in range(0, len(rows), ROWS)]
+    return np.concatenate([np.asarray(_run(graphdef, state, method, part)) for part in parts])
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _run(graphdef, state, method: str, values):
+    return getattr(nnx.merge(graphdef, state), method)(values)

@@ -1,0 +1,190 @@
+"""Doublets by a classifier on a variational autoencoder's latent space (SOLO: Bernstein et al., Cell Systems, 2020)."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.ops.arrays import as_float, row_sums
+from dbx.ops.counts.count_profile import count_profile
+from dbx.ops.counts.count_vae import CountEncoder, CountVAE, negative_elbo
+from dbx.ops.droplets.doublet_classifier import DROPOUT, DrawClassifier, in_parts, mean_logit, stack
+from dbx.ops.droplets.doublet_features import batch_codes, components, simulate_doublets, with_losses
+from dbx.ops.nn.epochs import default_epochs, warm_up
+from dbx.ops.nn.training import Training, train
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.values import Codes
+
+MOST_SIMULATED = 50_000
+LEAST_EPOCHS, LEAST_STEPS = 20, 900
+"""Of training a classifier. A few hundred cells make few minibatches: after 20 epochs of those, the weight of the total
+is still near where it started, and doublets of two like cells, which have nothing else, are ranked below it."""
+
+
+class Solo(Operator):
+    """Classifiers of observed cells against simulated doublets, their mean odds shifted to the expected rate.
+
+    They are told a cell's latent coordinates (of an autoencoder trained on the observed cells), leading components of
+    its log-normalised counts, its total, and the share of simulated doublets among its neighbours in both spaces. Each
+    has a draw of doublets of its own, since one draw's luck moves the ranks of a few thousand cells.
+    """
+
+    name = "solo"
+    inputs: ClassVar = {
+        "x": Input(genes=True, content=("counts",)),
+        "batch": Input(kind="codes", unseen="missing", optional=True, of_fitted_cells=True),
+    }
+    outputs: ClassVar = {
+        "score": Output(),
+        "doublet": Output(dtype="bool"),
+        "summary": Output(axis="none", dtype=None, view=True),
+        "history": Output(axis="none", dtype=None, view=True),
+    }
+    rowwise = True
+
+    def __init__(
+        self,
+        *,
+        expected_doublet_rate: float = 0.05,
+        sim_doublet_ratio: float = 2.0,
+        n_draws: int = 5,
+        likelihood: str = "nb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        max_epochs: int | None = None,
+        classifier_epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+    ):
+        if not 0 < expected_doublet_rate < 1:
+            msg = f"expected_doublet_rate={expected_doublet_rate} must be a share of the cells, between 0 and 1."
+            raise ValueError(msg)
+        if sim_doublet_ratio <= 0:
+            msg = f"sim_doublet_ratio={sim_doublet_ratio} must be above 0."
+            raise ValueError(msg)
+        if n_draws < 1:
+            msg = f"n_draws={n_draws} must be at least 1."
+            raise ValueError(msg)
+        self.expected_doublet_rate, self.sim_doublet_ratio = expected_doublet_rate, sim_doublet_ratio
+        self.n_draws = n_draws
+        self.likelihood, self.n_latent, self.n_hidden = likelihood, n_latent, n_hidden
+        self.max_epochs, self.classifier_epochs = max_epochs, classifier_epochs
+        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.encoder = CountEncoder(n_latent=n_latent, n_layers=1, dropout=DROPOUT)
+        self.draws = DrawClassifier(n_latent)
+
+    def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
+        """Train the autoencoder, then a classifier for each draw of doublets; shift their odds to the expected rate."""
+        rng, codes = np.random.default_rng(seed), batch_codes(batch, x.n_rows)
+        losses = self._train_encoder(x, codes, rng, seed, progress)
+        directions, offset, depth = components(x, rng)
+        self.directions, self.offset = Constant(as_float(directions)), Constant(as_float(offset))
+        self.depth = Constant(as_float(depth))
+        observed = np.concatenate([in_parts(self, "places", block.rows[block.mask]) for block in x])
+        history = self._train_classifiers(observed, x, codes, rng, seed, progress)
+        self.trace, self.classifier_trace = Constant(as_float(losses)), Constant(as_float(history))
+        logit = in_parts(self, "logit", observed).astype(np.float64)
+        self.shift = Constant(as_float(prior_shift(logit, self.expected_doublet_rate)))
+        n_called = max(round(self.expected_doublet_rate * x.n_rows), 1)
+        # halfway to the next, so that rounding calls nobody else
+        between = np.sort(logit + np.asarray(self.shift[...]))[-n_called - 1 :][:2].mean()
+        self.threshold = Constant(as_float(1 / (1 + np.exp(-between))))
+
+    def __call__(self, x, batch: Codes | None = None):
+        """Probability of being a doublet, and whether it is among the expected number of likeliest."""
+        score = jax.nn.sigmoid(self.logit(self.places(x)) + self.shift[...])
+        return {"score": score, "doublet": score >= self.threshold[...]}
+
+    @property
+    def summary(self) -> dict[str, np.ndarray]:
+        """Threshold of the calls."""
+        return {"threshold": np.asarray(self.threshold[...])}
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Losses of both trainings in each epoch, arrays of shape (n_epochs,)."""
+        return {"vae_loss": np.asarray(self.trace[...]), "classifier_loss": np.asarray(self.classifier_trace[...])}
+
+    def _train_encoder(self, x, codes, rng, seed, progress) -> np.ndarray:
+        n_batches = int(codes.max()) + 1
+        vae = CountVAE(
+            likelihood=self.likelihood,
+            n_latent=self.n_latent,
+            n_layers=1,
+            dropout=DROPOUT,
+            encode_batch=False,
+            n_batches=n_batches,
+        )
+        start = count_profile(x, codes, n_batches)
+        vae.reset(rng, start, self.n_hidden, by_batch=False)
+        how = Training(
+            epochs=self.max_epochs or max(default_epochs(x.n_rows) // 4, 1),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            epsilon=0.01,
+            weight_decay=1e-6,
+            schedules={"kl_weight": warm_up},
+        )
+        data = Minibatches({"x": x, "batch": codes})
+        history = train(vae, negative_elbo, data, how, seed=seed, progress=progress)
+        self.encoder = vae.encoder
+        return history["loss"] + start.log_factorial.mean()
+
+    def _train_classifiers(self, observed, x, codes, rng, seed, progress) -> np.ndarray:
+        sizes = draw_sizes(self.n_draws, self.sim_doublet_ratio * x.n_rows)
+        n_epochs = self.classifier_epochs or enough_epochs(len(observed) + sizes[0], self.batch_size)
+        how = Training(
+            epochs=n_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=1e-2,
+            schedules={"learning_rate": lambda epochs: 1 - epochs / n_epochs},
+        )
+        history, draws = [], []
+        for number, size in enumerate(sizes, 1):
+            doublets = simulate_doublets(x, codes, size, rng)
+            simulated = np.concatenate([in_parts(self, "places", with_losses(part, rng)) for part in doublets])
+            draw = DrawClassifier(self.n_latent)
+            given = {"n_hidden": self.n_hidden // 2, "rng": rng, "seed": seed + number, "progress": progress}
+            history.append(draw.fit(observed, simulated, how, **given))
+            draws.append(draw)
+        self.draws = stack(draws)
+        return np.mean(history, axis=0)
+
+    def places(self, x):
+        """Latent coordinates, components and the logarithm of the total, an array of shape (n_cells, n_places)."""
+        total = jnp.maximum(row_sums(x), 1e-6)[:, None]
+        z, _ = self.encoder(x)
+        log = jnp.log1p(x * (self.depth[...] / total))
+        return jnp.concatenate([z, log @ self.directions[...] - self.offset[...], jnp.log(total)], axis=1)
+
+    def logit(self, places):
+        """Mean log-odds over the draws, as learnt on classes of equal weight."""
+        return mean_logit(self.draws, places)
+
+
+def draw_sizes(n_draws: int, n_simulated: float) -> list[int]:
+    """Doublets in each draw: no more draws than make ``MOST_SIMULATED`` doublets, but one."""
+    size = int(np.clip(round(n_simulated), 20, MOST_SIMULATED))
+    return [size] * min(n_draws, MOST_SIMULATED // size)
+
+
+def enough_epochs(n_rows: int, batch_size: int) -> int:
+    """Passes over the rows that a classifier is trained for: a number of them, and of steps at least."""
+    return max(LEAST_EPOCHS, ceil(LEAST_STEPS / ceil(n_rows / batch_size)))
+
+
+def prior_shift(logit: np.ndarray, rate: float) -> float:
+    """What to add to log-odds learnt on balanced classes so that the mean probability is the expected rate."""
+    low, high = -50.0 - logit.max(), 50.0 - logit.min()
+    for _ in range(100):
+        middle = (low + high) / 2
+        mean = (1 / (1 + np.exp(-(logit + middle)))).mean()
+        low, high = (middle, high) if mean < rate else (low, middle)
+    return (low + high) / 2

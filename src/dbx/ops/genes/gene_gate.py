@@ -1,0 +1,190 @@
+"""A gate on every gene: starts at a ranking, and training chooses the genes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from scipy.optimize import brentq
+from scipy.special import expit, ndtri
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import moments
+from dbx.ops.arrays import multiply_columns
+from dbx.ops.checks import check_above_zero, check_at_least, check_known
+from dbx.ops.genes.highly_variable import HighlyVariable
+from dbx.ops.nn import hard_concrete
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
+
+METHODS = ("top_k", "l0")
+EXCHANGED = 1.0
+"""As many genes from outside the best, relative to ``n_genes``, does noise open in a minibatch at the start."""
+OPEN_START, MOST_SHUT = 0.98, 0.3
+"""With noise, the probability that the L0 gate of a chosen gene is not zero at the start; the most for the others."""
+STEPS = {"top_k": 15.0, "l0": 4.0}
+"""At the usual learning rate of .001 a score moves by this many thousandths of its spread in a step."""
+FAR = 10.0
+"""To move ``n_genes`` scores by so many spreads is a distance of 1: another choice costs less than other loadings."""
+
+
+class GeneGate(Operator):
+    """``x * gate``: the genes whose gate is shut are zero. A selection of genes that training can change.
+
+    ``top_k``: the gates of the ``n_genes`` highest scores are 1, all others 0; the gradient is that of sigmoids
+    about the edge between them (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
+    how many are open is learnt. ``order`` has the genes from the best to the worst, as indices; without, they are
+    ranked by Seurat's normalised dispersion of ``x``.
+    """
+
+    name = "gene_gate"
+    inputs: ClassVar = {"x": Input(genes=True)}
+    outputs: ClassVar = {
+        "x": Output(dtype=None),
+        "open": Output(axis="genes", dtype="bool", view=True),
+        "score": Output(axis="genes", dtype="float32", view=True),
+    }
+    rowwise = True
+    sparse = True
+
+    def __init__(
+        self,
+        *,
+        n_genes: int = 200,
+        method: Literal["top_k", "l0"] = "top_k",
+        temperature: float | None = None,
+        order: tuple[int, ...] | None = None,
+    ):
+        check_at_least(n_genes, 1, "n_genes")
+        check_known(method, METHODS, "method")
+        if temperature is not None:
+            check_above_zero(temperature, "temperature")
+        self.n_genes, self.method, self.temperature, self.order = n_genes, method, temperature, order
+
+    def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
+        """Rank the genes and open the gates of the best."""
+        if self.n_genes > x.n_columns:
+            msg = f"n_genes={self.n_genes} is more than the {x.n_columns} genes there are."
+            raise ValueError(msg)
+        order = best_first(seurat_dispersion(x)) if self.order is None else np.asarray(self.order)
+        if not np.array_equal(np.sort(order), np.arange(x.n_columns)):
+            msg = f"The order of genes must name each of the {x.n_columns} once."
+            raise ValueError(msg)
+        start = np.empty(x.n_columns)
+        start[order] = normal_scores(x.n_columns)
+        temperature = self._temperature(start)
+        if self.method == "l0":
+            n_shut = max(x.n_columns - self.n_genes, 1)
+            probability = np.full(x.n_columns, min(EXCHANGED * self.n_genes / n_shut, MOST_SHUT))
+            probability[order[: self.n_genes]] = OPEN_START
+            start = hard_concrete.log_alpha_of(probability, temperature)
+        self.scores = nnx.Param(jnp.asarray(start, jnp.float32))
+        self.softness = Constant(jnp.float32(temperature))
+
+    def _temperature(self, start: np.ndarray) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        return hard_concrete.TEMPERATURE if self.method == "l0" else exchanging_temperature(start, self.n_genes)
+
+    def __call__(self, x) -> dict[str, Any]:
+        """The genes chosen on the reference, the others zero."""
+        return {"x": multiply_columns(x, self._gate())}
+
+    def jitter(self, key) -> dict[str, Any]:
+        """Logistic noise: each gate is then open with the probability that its gradient belongs to."""
+        scale = self.softness[...] if self.method == "top_k" else 1.0
+        return {"scores": scale * hard_concrete.noise(key, self.scores[...].shape)}
+
+    def expected_open(self):
+        """Share of gates that are open where noise is added."""
+        if self.method == "top_k":
+            msg = f'method="top_k" has {self.n_genes} open genes whatever is learnt; use method="l0" to learn how many.'
+            raise ValueError(msg)
+        return hard_concrete.probability_open(self.scores[...], self.softness[...]).mean()
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """The spread is that of the scores, or the way from shut to open."""
+        spread = 1.0 if self.method == "top_k" else 2 * hard_concrete.edge(float(self.softness[...]))
+        far = FAR * self.n_genes**0.5
+        return {"scores": Unit(spread * far, STEPS[self.method] / far)}
+
+    def _gate(self):
+        if self.method == "top_k":
+            return top_k_gate(self.scores[...], self.n_genes, self.softness[...])
+        return hard_concrete.gate(self.scores[...], self.softness[...])
+
+    @property
+    def open(self) -> np.ndarray:
+        """Array of shape (n_genes,), bool."""
+        return np.asarray(self._gate()) > 0
+
+    @property
+    def score(self) -> np.ndarray:
+        """Array of shape (n_genes,): quantiles of the normal distribution at the start, or ``log_alpha``."""
+        return np.asarray(self.scores[...])
+
+
+def top_k_gate(scores, k: int, temperature: float):
+    """1 for the ``k`` highest scores, else 0, with the gradient of :func:`soft_gate` (straight-through)."""
+    soft = soft_gate(scores, k, temperature)
+    hard = jnp.zeros_like(scores).at[jax.lax.top_k(scores, k)[1]].set(1)
+    return hard + (soft - jax.lax.stop_gradient(soft))
+
+
+def soft_gate(scores, k: int, temperature: float):
+    """The declared surrogate: sigmoids of the distance to the edge between the scores that are in and out.
+
+    Genes compete: the edge moves with the scores so that the sum of the gates stays what it is.
+    """
+    inside = jax.lax.top_k(jax.lax.stop_gradient(scores), min(k + 1, len(scores)))[0]
+    edge = (inside[k - 1] + inside[-1]) / 2
+    gates = jax.nn.sigmoid((scores - edge) / temperature)
+    slopes = jax.lax.stop_gradient(gates * (1 - gates))
+    moves = jnp.vdot(slopes, scores - jax.lax.stop_gradient(scores)) / jnp.maximum(slopes.sum(), 1e-12)
+    return jax.nn.sigmoid((scores - edge - moves) / temperature)
+
+
+def normal_scores(n: int) -> np.ndarray:
+    """Quantiles of the standard normal distribution, from the highest down: ranks with a spread of 1."""
+    return -ndtri((np.arange(n) + 0.5) / n)
+
+
+def exchanging_temperature(scores: np.ndarray, k: int) -> float:
+    """Where the sigmoids of the scores below the edge sum to ``EXCHANGED * k``, or to a quarter of their number."""
+    ordered = np.sort(scores)[::-1]
+    if k >= len(ordered):
+        return 1.0
+    below = ordered[k:] - (ordered[k - 1] + ordered[k]) / 2
+    wanted = min(EXCHANGED * k, len(below) / 4)
+    return float(np.exp(brentq(lambda t: expit(below / np.exp(t)).sum() - wanted, -20, 20)))
+
+
+def best_first(values: np.ndarray) -> np.ndarray:
+    """Genes from the highest value to the lowest, ties in their order, NaN last."""
+    return np.argsort(np.where(np.isnan(values), np.inf, -values), kind="stable")
+
+
+def seurat_dispersion(x: RowBlocks) -> np.ndarray:
+    """Normalised dispersion of each gene, from logarithms of normalised counts.
+
+    Raises
+    ------
+    ValueError
+        There are values below zero, or too large for logarithms.
+    """
+    if (moments(x, transform=_below_zero).total < 0).any():
+        msg = (
+            "Genes are ranked by the dispersion of logarithms, and there are values below zero. Run "
+            'dbx.pp.highly_variable_genes(adata) before scaling and say by="dispersions_norm", or name another column.'
+        )
+        raise ValueError(msg)
+    ranking = HighlyVariable()
+    ranking.fit(x=x)
+    return np.asarray(ranking.dispersions_norm[...])
+
+
+def _below_zero(values: np.ndarray) -> np.ndarray:
+    return np.minimum(values, 0)

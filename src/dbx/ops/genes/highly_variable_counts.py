@@ -1,0 +1,79 @@
+"""Highly variable genes of raw counts, by variance beyond the trend of the mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import moments, whole_parts
+from dbx.ops.genes.loess_variance import normalized_variances, ranks_within
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.values import Codes
+
+FLAVORS = ("seurat_v3", "seurat_v3_paper")
+
+
+class HighlyVariableCounts(Operator):
+    """Genes whose counts vary more than their mean predicts; with batches, by median rank and number of batches.
+
+    ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: on a query
+    it is kept.
+    """
+
+    name = "highly_variable_genes_v3"
+    inputs = {
+        "x": Input(genes=True, content=("counts", "normalized")),
+        "batch": Input(kind="codes", optional=True, unseen="missing"),
+    }
+    outputs = {
+        "highly_variable": Output(axis="genes", dtype="bool", view=True),
+        "highly_variable_rank": Output(axis="genes", dtype="float32", view=True),
+        "means": Output(axis="genes", dtype="float64", view=True),
+        "variances": Output(axis="genes", dtype="float64", view=True),
+        "variances_norm": Output(axis="genes", dtype="float64", view=True),
+        "highly_variable_nbatches": Output(axis="genes", dtype="int64", view=True),
+    }
+
+    def __init__(self, *, flavor: str = "seurat_v3", n_top_genes: int = 2000, span: float = 0.3):
+        if flavor not in FLAVORS:
+            msg = f'`flavor` needs to be "seurat_v3" or "seurat_v3_paper" here, not {flavor!r}.'
+            raise ValueError(msg)
+        self.flavor = flavor
+        self.n_top_genes = n_top_genes
+        self.span = span
+
+    def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
+        """Find the statistics of each gene and flag the most variable."""
+        codes, n_groups = (None, 1) if batch is None else (np.asarray(batch.codes), batch.n_levels)
+        groups = moments(x, codes, n_groups)
+        norms = normalized_variances(x, codes, groups, self.span)
+        ranks = ranks_within(norms, int(self.n_top_genes))
+        n_batches = np.isfinite(ranks).sum(axis=0)
+        rank = np.ma.median(np.ma.masked_invalid(ranks), axis=0).filled(np.nan)
+        # the last key counts first; NaN ranks come last
+        keys = (-n_batches, rank) if self.flavor == "seurat_v3" else (rank, -n_batches)
+        flag = np.zeros(x.n_columns, dtype=bool)
+        flag[np.lexsort(keys)[: int(self.n_top_genes)]] = True
+        everyone = groups.pooled()
+        self.highly_variable = Constant(flag)
+        self.highly_variable_rank = Constant(rank)
+        self.means = Constant(everyone.mean[0])
+        self.variances = Constant(everyone.variance[0])
+        self.variances_norm = Constant(norms.mean(axis=0))
+        self.highly_variable_nbatches = Constant(n_batches)
+        self.are_counts = Constant(np.asarray(_are_counts(x)))
+
+    def __call__(self, x=None, batch=None):
+        return {}
+
+
+def _are_counts(x: RowBlocks) -> bool:
+    """Whether every value is a non-negative integer."""
+    for _, _, part in whole_parts(x):
+        values = part.data if sparse.issparse(part) else part
+        if values.dtype.kind != "u" and values.size and values.min() < 0:
+            return False
+        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+            return False
+    return True

@@ -1,0 +1,117 @@
+"""Neighbours of the cells of a reference among each other: exact by dbx, or from a library or a matrix of distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.graph.knn import search
+from dbx.ops.graph.metrics import Metric, find_metric
+from dbx.ops.operator import Progress
+
+CHUNK = 1 << 13
+"""Cells searched for between two signs of progress."""
+
+Searcher = Callable[[np.ndarray], "sparse.csr_matrix | np.ndarray"]
+
+
+def find_neighbors(
+    x: np.ndarray, k: int, metric: str, metric_kwds: Mapping, how: str, searcher: Searcher | None, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` nearest others of each row of ``x``: indices (a missing one is the row itself) and distances, (n, k).
+
+    Distances that ``find_metric(metric, metric_kwds)`` can give are left to it, and are 0 here.
+    """
+    known = find_metric(metric, metric_kwds)
+    if searcher is not None:
+        return from_matrix(searcher(x), k)
+    if known is not None and k == len(x) - 1:
+        everyone = np.tile(np.arange(len(x), dtype=np.int32), (len(x), 1))
+        indices = everyone[~np.eye(len(x), dtype=bool)].reshape(len(x), k)
+        return indices, np.zeros(indices.shape, np.float32)
+    if known is not None and known.embed is not None:
+        indices = _faiss(np.asarray(known.embed(x)), k) if how == "faiss" else _exact(x, k, known, progress)
+        return indices, np.zeros(indices.shape, np.float32)
+    return without_self(*library_nearest(x, x, k=min(k + 1, len(x)), metric=metric, metric_kwds=metric_kwds), k)
+
+
+def _exact(x: np.ndarray, k: int, metric: Metric, progress: Progress) -> np.ndarray:
+    n = len(x)
+    size = min(CHUNK, n)
+    reference, rows = jax.numpy.asarray(x), np.arange(n, dtype=np.int32)
+    found = []
+    for start in range(0, n, size):
+        part, own = x[start : start + size], rows[start : start + size]
+        missing = size - len(part)
+        part, own = np.pad(part, ((0, missing), (0, 0))), np.pad(own, (0, missing))
+        found.append(np.asarray(search(part, reference, own, k=k, metric=metric))[: size - missing])
+        progress(min(start + size, n), n)
+    return np.concatenate(found)
+
+
+def _faiss(x: np.ndarray, k: int) -> np.ndarray:
+    """Approximate Euclidean neighbours by an inverted file: sqrt(n) lists, 16 of them probed."""
+    import faiss
+
+    x = np.ascontiguousarray(x, np.float32)
+    n_lists = int(np.sqrt(len(x)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(x.shape[1]), x.shape[1], n_lists)
+    index.train(x)
+    index.add(x)
+    index.nprobe = 16
+    distances, indices = index.search(x, k + 1)
+    return without_self(indices.astype(np.int32), distances, k)[0]
+
+
+def library_nearest(
+    queries, reference, *, k: int, metric: str, metric_kwds: Mapping, dtype=np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` nearest reference cells by any metric that scikit-learn knows, by blocks: arrays (n_queries, k)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if metric == "given":
+        msg = (
+            "These neighbours were handed in as distances or found by a function, so new cells cannot be placed. "
+            "Run dbx.pp.neighbors with the name of a metric instead."
+        )
+        raise ValueError(msg)
+    queries, reference = np.asarray(queries), np.asarray(reference)
+    options = {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in metric_kwds.items()}
+    found = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric, metric_params=options or None)
+    distances, indices = found.fit(reference).kneighbors(queries)
+    return indices.astype(np.int32), distances.astype(dtype)
+
+
+def without_self(indices: np.ndarray, distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first ``k`` neighbours of each row that are not the row itself; a missing one (-1) becomes the row itself."""
+    own = np.arange(len(indices))[:, None]
+    indices = np.where(indices < 0, own, indices)
+    order = np.argsort(indices == own, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1)
+
+
+def from_matrix(distances: sparse.csr_matrix | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` nearest others of each row of a matrix of distances, dense or sparse.
+
+    In a dense matrix 0 is a distance; in a sparse one what is not stored is no neighbour.
+    """
+    if not sparse.issparse(distances):
+        distances = np.array(distances)
+        np.fill_diagonal(distances, np.inf)
+        indices = np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int32)
+        return indices, np.take_along_axis(distances, indices, axis=1)
+    n = distances.shape[0]
+    entries = distances.tocoo()
+    others = entries.row != entries.col
+    row, column, value = entries.row[others], entries.col[others], entries.data[others]
+    order = np.lexsort((column, value, row))
+    row, column, value = row[order], column[order], value[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, np.arange(n))[row]
+    kept = rank < k
+    indices = np.repeat(np.arange(n, dtype=np.int32)[:, None], k, axis=1)
+    nearest = np.zeros((n, k), value.dtype)
+    indices[row[kept], rank[kept]], nearest[row[kept], rank[kept]] = column[kept], value[kept]
+    return indices, nearest

@@ -1,0 +1,161 @@
+"""The graph of nearest neighbours: searched once, its distances and weights differentiable ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.apply import apply
+from dbx.ops.graph.edge_weights import Edges, gauss_weights, jaccard_weights, umap_weights
+from dbx.ops.graph.knn import nearest, pair_distances
+from dbx.ops.graph.knn_host import find_neighbors, library_nearest
+from dbx.ops.graph.metrics import find_metric
+from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Graph, own_rows
+
+MOST_DENSE = 10_000
+"""Cells up to which ``knn=False``, every cell a neighbour of every other, is held in memory."""
+
+
+class Neighbors(Operator):
+    """Distances to the nearest cells, and the weights that UMAP, a Gaussian or a Jaccard kernel makes of them.
+
+    A fitted cell keeps the neighbours it was fitted with, their distances taken anew from its own values: which cells
+    are neighbours is fixed, how strongly they are connected is differentiable. Any other cell gets its ``n_neighbors``
+    nearest fitted cells and directed weights without local connectivity, as in umap-learn's ``transform``. What an
+    edge needs of the cell at its other end comes from that cell's stored distances.
+
+    ``metric="given"`` is for distances that come from elsewhere (``searcher``): they are kept as they are, and new
+    cells cannot be placed.
+
+    UMAP: McInnes, Healy and Melville, arXiv 1802.03426, 2018. Gaussian: Haghverdi et al., Nature Methods 2016.
+    Jaccard: Levine et al., Cell 2015. The hard counterpart is ``scanpy.pp.neighbors``.
+    """
+
+    name = "neighbors"
+    inputs: ClassVar = {"x": Input(), "rows": Input(kind="rows")}
+    outputs: ClassVar = {"distances": Output(), "connectivities": Output()}
+    rowwise = True
+    blockwise = True
+    references: ClassVar = {"reference": "x", "reference_distances": "distances"}
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 15,
+        n_pcs: int | None = None,
+        metric: str = "euclidean",
+        metric_kwds: tuple[tuple[str, float], ...] = (),
+        method: Literal["umap", "gauss", "jaccard"] = "umap",
+        knn: bool = True,
+        search: Literal["exact", "faiss"] = "exact",
+    ):
+        self.n_neighbors = n_neighbors
+        self.n_pcs = n_pcs
+        self.metric = metric
+        self.metric_kwds = metric_kwds
+        self.method = method
+        self.knn = knn
+        self.search = search
+        self.searcher: Callable[[np.ndarray], sparse.csr_matrix | np.ndarray] | None = None
+        """Set before ``fit``: finds the neighbours in dbx's stead and gives a matrix of distances."""
+
+    def fit(self, *, x: RowBlocks, rows: np.ndarray, seed: int = 0, progress: Progress = silent) -> None:
+        """Find the neighbours of all cells."""
+        n = len(rows)
+        self._check(n)
+        k = self.n_neighbors - 1 if self.knn else n - 1
+        values = x.dense()
+        metric, options = self.metric, dict(self.metric_kwds)
+        indices, distances = find_neighbors(
+            values[:, : self.n_pcs], k, metric, options, self.search, self.searcher, progress
+        )
+        self.searcher = None
+        order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order a CSR gives back
+        indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
+        self.reference = Reference(jnp.asarray(values))
+        self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
+        # A slot will give back the bits that __call__ computes, so these are the ones to go on with.
+        distances = apply(self, {"x": x, "rows": rows}, n)["distances"].weights[:, :k]
+        self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
+
+    def _check(self, n: int) -> None:
+        if not 2 <= self.n_neighbors <= n:
+            msg = f"n_neighbors={self.n_neighbors} is not possible with {n} cells: choose n_neighbors from 2 to {n}."
+            raise ValueError(msg)
+        if not self.knn and n > MOST_DENSE:
+            msg = f"knn=False connects all {n} cells with each other, which dbx does up to {MOST_DENSE}: use knn=True."
+            raise ValueError(msg)
+
+    def __call__(self, x: Array, rows: Array) -> dict[str, Graph]:
+        """Distances and weights of the edges of each cell; ``rows``: its own row among the fitted cells, -1 for others.
+
+        A row of -2 - i is a cell that is placed anew among all fitted cells but the i-th, which it is.
+        """
+        stored = self.reference_distances.get_value()
+        n = stored.n_reference
+        others = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, x.dtype)
+        edges = self._edges(x[:, : self.n_pcs], rows, others)
+        if self.method == "umap":
+            weights = umap_weights(edges, others)
+        elif self.method == "gauss":
+            weights = gauss_weights(edges, others, self.n_neighbors, knn=self.knn)
+        else:
+            weights = jaccard_weights(edges, others)
+        return {
+            "distances": Graph(edges.indices, edges.distances, rows, n, distances=True),
+            "connectivities": Graph(edges.indices, weights, rows, n, symmetric=True),
+        }
+
+    def refresh(self) -> None:
+        """Take the stored distances anew from the stored values, after these were moved."""
+        stored, metric = self.reference_distances.get_value(), find_metric(self.metric, dict(self.metric_kwds))
+        if metric is not None:
+            reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
+            distances = pair_distances(reference, reference, jnp.asarray(stored.indices), metric)
+            self.reference_distances = Reference(replace(stored, weights=distances))
+
+    def _edges(self, x, rows, others: Edges) -> Edges:
+        """Kept neighbours of fitted cells, found ones of the others."""
+        fitted, own = rows >= 0, own_rows(rows)
+        reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
+        stored = jnp.maximum(own, 0)
+        indices, distances = others.indices[stored], others.distances[stored]
+        metric = find_metric(self.metric, dict(self.metric_kwds))
+        if metric is None:
+            kept = (indices, distances)
+            indices, distances = _unless(fitted, kept, lambda: self._ask_library(x, reference, *kept))
+        else:
+            fixed = jax.lax.stop_gradient((x, reference))
+            indices = _unless(fitted, indices, lambda: self._nearest(*fixed, own, indices, metric))
+            distances = pair_distances(x, reference, indices, metric)
+        real = indices != own[:, None]
+        return Edges(indices, jnp.where(real, distances, 0), real, rows)
+
+    def _nearest(self, x, reference, own, indices, metric):
+        if self.knn:
+            return nearest(x, reference, own, k=self.n_neighbors, metric=metric)
+        return jnp.broadcast_to(jnp.arange(len(reference), dtype=indices.dtype), indices.shape)
+
+    def _ask_library(self, x, reference, indices, distances):
+        shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (indices, distances)]
+        options = {"k": indices.shape[1], "metric": self.metric, "metric_kwds": dict(self.metric_kwds)}
+        place = partial(library_nearest, **options, dtype=distances.dtype)
+        return tuple(jax.pure_callback(place, shapes, x, reference))
+
+
+def _unless(fitted, kept, find):
+    """Rows kept for the fitted cells; found for the others, if there are any."""
+
+    def mix():
+        return jax.tree.map(lambda old, new: jnp.where(fitted[:, None], old, new), kept, find())
+
+    return jax.lax.cond(fitted.all(), lambda: kept, mix)

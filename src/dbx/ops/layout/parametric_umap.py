@@ -1,0 +1,218 @@
+"""UMAP's layout as a network of a cell's own values, which maps new cells as it maps the fitted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import Minibatches
+from dbx.ops.arrays import as_float
+from dbx.ops.checks import check_at_least
+from dbx.ops.layout.umap import UMAP
+from dbx.ops.nn.epochs import WEIGHT_UNIT
+from dbx.ops.nn.mlp import Linear
+from dbx.ops.nn.training import Training, train
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
+from dbx.ops.state import state_arrays
+from dbx.ops.values import Graph
+
+STEPS = 3000
+"""Least number of minibatches by which the network learns the ordinary layout, and of edges after that."""
+CELLS = 256
+"""Most cells in a minibatch of the regression."""
+EDGES = 512
+"""Most edges in a minibatch."""
+LEARNING_RATE = 2e-3
+"""At the start of either; it falls to 0."""
+
+
+class Network(nnx.Module):
+    """Linear layers with GELU between; cells are centred and of size 1 on average, places likewise."""
+
+    def __init__(self, n_layers: int):
+        self.layers = nnx.List([Linear() for _ in range(n_layers + 1)])
+
+    def reset(self, rng: np.random.Generator, x: np.ndarray, places: np.ndarray, n_hidden: int) -> None:
+        """Draw the parameters for cells of shape (n_cells, n_dims) and what they are to be mapped to at first."""
+        self.centre, self.size = (Constant(as_float(part)) for part in _centre_and_size(x))
+        self.middle, self.extent = (Constant(as_float(part)) for part in _centre_and_size(places))
+        widths = [x.shape[1], *[n_hidden] * (len(self.layers) - 1), places.shape[1]]
+        for layer, n_in, n_out in zip(self.layers, widths[:-1], widths[1:], strict=True):
+            layer.reset(rng, n_in, n_out)
+
+    def __call__(self, x):
+        """Places of cells, an array of shape (n_cells, n_components)."""
+        h = (x - self.centre[...]) / self.size[...]
+        for layer in self.layers[:-1]:
+            h = jax.nn.gelu(layer(h))
+        return self.middle[...] + self.extent[...] * self.layers[-1](h)
+
+
+def _centre_and_size(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column, and root mean square of all columns about it."""
+    centre = x.mean(axis=0, dtype=np.float64)
+    return centre, np.maximum(np.sqrt(((x - centre) ** 2).mean()), 1e-12)
+
+
+class Cells(nnx.Variable):
+    """Values of the cells that edges of a minibatch lie between."""
+
+
+class Drawn(nnx.Module):
+    """A network and the cells it draws."""
+
+    def __init__(self, network: Network, x: np.ndarray):
+        self.network, self.x = network, Cells(as_float(x))
+
+
+@dataclass(frozen=True)
+class CrossEntropyOfEdges:
+    """UMAP's objective of a minibatch of edges; the other edges' ends are its negative samples."""
+
+    a: float
+    b: float
+    gamma: float
+    n_negative: int
+
+    def __call__(self, model: Drawn, batch: dict[str, jax.Array], key):
+        """Of each edge, for :func:`dbx.ops.nn.training.train`."""
+        x = model.x[...]
+        head, tail = model.network(x[batch["head"]]), model.network(x[batch["tail"]])
+        near = jnp.log1p(self._power(((head - tail) ** 2).sum(axis=1)))
+        turns = jax.random.randint(key, (self.n_negative,), 1, max(len(tail), 2))
+        others = jax.vmap(lambda turn: jnp.roll(tail, turn, axis=0))(turns)
+        apart = self._power(((head - others) ** 2).sum(axis=-1))
+        far = jnp.log1p(1 / (0.001 + apart)).sum(axis=0)
+        loss = batch["weight"] * (near + self.gamma * far)
+        return loss, {}
+
+    def _power(self, squared):
+        return self.a * jnp.maximum(squared, 1e-12) ** self.b
+
+
+class ParametricUMAP(Operator):
+    """A network that maps cells to places in which likely neighbours lie close and others apart.
+
+    ``fit`` takes the cells and the edges between them. The ordinary layout is made first, the network learns it by
+    regression, and then goes on by UMAP's own objective over minibatches of edges. Any cell, fitted or new, is mapped
+    from its own values alone.
+
+    Sainburg, McInnes and Gentner, Neural Computation 2021. The counterpart is ``umap.parametric_umap``; without the
+    network it is :class:`dbx.ops.UMAP`.
+    """
+
+    name = "parametric_umap"
+    inputs: ClassVar = {
+        "x": Input(),
+        "graph": Input(kind="graph", of_fitted_cells=True),
+        "init": Input(optional=True, of_fitted_cells=True),
+    }
+    outputs: ClassVar = {"z": Output(content="embedding"), "history": Output(axis="none", dtype=None, view=True)}
+    rowwise = True
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 2,
+        n_dims: int | None = None,
+        a: float = 0.5830300203414425,
+        b: float = 1.3341669924314914,
+        gamma: float = 1.0,
+        alpha: float = 1.0,
+        negative_sample_rate: float = 5,
+        n_epochs: int | None = None,
+        start: Literal["spectral", "random", "given"] = "spectral",
+        n_hidden: int = 128,
+        n_layers: int = 3,
+        max_epochs: int | None = None,
+    ):
+        for name, value, least in (("n_hidden", n_hidden, 1), ("n_layers", n_layers, 1), ("max_epochs", max_epochs, 0)):
+            check_at_least(least if value is None else value, least, name)
+        self.n_components, self.n_dims = n_components, n_dims
+        self.a, self.b, self.gamma, self.alpha = a, b, gamma, alpha
+        self.negative_sample_rate, self.n_epochs, self.start = negative_sample_rate, n_epochs, start
+        self.n_hidden, self.n_layers, self.max_epochs = n_hidden, n_layers, max_epochs
+        self.network = Network(n_layers)
+        self.starter: Callable[[], np.ndarray] | None = None
+        """Set before ``fit``, as in :class:`dbx.ops.UMAP`."""
+
+    def fit(
+        self,
+        *,
+        x: RowBlocks,
+        graph: sparse.csr_matrix,
+        init: RowBlocks | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Lay the cells out, learn the layout, and go on by its objective."""
+        values = np.ascontiguousarray(x.dense()[:, : self.n_dims], np.float32)
+        places = self._layout(graph, init, x, seed, progress)
+        self.network.reset(np.random.default_rng(seed), values, places, self.n_hidden)
+        self._regress(values, places, seed)
+        history = self._descend(values, graph, seed, progress)
+        self.trace = Constant(as_float(history["loss"]))
+
+    def _layout(self, graph, init, x: RowBlocks, seed: int, progress: Progress) -> np.ndarray:
+        names = ("n_components", "a", "b", "gamma", "alpha", "negative_sample_rate", "n_epochs", "start")
+        ordinary = UMAP(**{name: getattr(self, name) for name in names})
+        ordinary.starter, self.starter = self.starter, None
+        ordinary.fit(graph=graph, init=init, x=x, seed=seed, progress=progress)
+        return np.asarray(ordinary.embedding[...])
+
+    def _regress(self, values: np.ndarray, places: np.ndarray, seed: int) -> None:
+        size = min(CELLS, len(values))
+        how = schedule(-(-STEPS // -(-len(values) // size)), size)
+        train(self.network, distance_to_place, Minibatches({"x": values, "place": places}), how, seed=seed)
+
+    def _descend(self, values, graph: sparse.csr_matrix, seed: int, progress: Progress) -> Mapping[str, np.ndarray]:
+        edges = sparse.triu(graph, 1).tocoo()
+        turned = np.random.default_rng(seed).random(len(edges.row)) < 0.5
+        columns = {
+            "head": np.where(turned, edges.row, edges.col).astype(np.int32),
+            "tail": np.where(turned, edges.col, edges.row).astype(np.int32),
+            "weight": (edges.data / edges.data.mean()).astype(np.float32),
+        }
+        objective = CrossEntropyOfEdges(self.a, self.b, self.gamma, max(round(self.negative_sample_rate), 1))
+        size = min(EDGES, len(edges.row))
+        epochs = -(-STEPS // -(-len(edges.row) // size)) if self.max_epochs is None else self.max_epochs
+        if epochs == 0:
+            return {"loss": np.empty(0)}
+        model, how = Drawn(self.network, values), schedule(epochs, size)
+        return train(model, objective, Minibatches(columns), how, seed=seed, progress=progress)
+
+    def __call__(self, x, graph: Graph | None = None, init=None) -> dict[str, Any]:
+        """The places of cells, an array of shape (n_cells, n_components)."""
+        del graph, init
+        return {"z": self.network(x[:, : self.n_dims])}
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Weights of networks are small numbers: some of their units are one of distance, their steps as they are."""
+        names = [name for name, (kind, _) in state_arrays(self).items() if kind == "parameter"]
+        return dict.fromkeys(names, Unit(WEIGHT_UNIT, 1 / WEIGHT_UNIT))
+
+    @property
+    def history(self) -> Mapping[str, np.ndarray]:
+        """Mean cross-entropy of the edges in each epoch, an array of shape (n_epochs,)."""
+        return {"loss": np.asarray(self.trace[...])}
+
+
+def schedule(epochs: int, size: int) -> Training:
+    """Adam at a rate that falls to 0."""
+    falling = {"learning_rate": lambda done: 1 - done / epochs}
+    return Training(epochs=epochs, batch_size=size, learning_rate=LEARNING_RATE, schedules=falling)
+
+
+def distance_to_place(network: Network, batch: dict[str, jax.Array], key):
+    """Squared distance of each cell to where it should be, relative to the layout's extent."""
+    del key
+    return (((network(batch["x"]) - batch["place"]) / network.extent[...]) ** 2).sum(axis=1), {}

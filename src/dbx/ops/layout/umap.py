@@ -1,0 +1,186 @@
+"""UMAP of a graph of neighbours; new cells are placed in the finished layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.layout.spectral import spectral_layout
+from dbx.ops.layout.umap_layout import CLIP, Curve, layout
+from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Graph, own_rows
+
+SPAN = 10.0
+"""Side of the box in which a layout starts, as in umap-learn."""
+NOISE = 1e-4
+"""Standard deviation of the noise on a spectral start of that size."""
+PLACING_STEPS = 30
+"""Steps that refine the place of a new cell."""
+PLACING_PUSHES = 256
+"""Fitted cells that push a new cell in each of them, others in the next; all of them where there are few."""
+
+
+class UMAP(Operator):
+    """A layout in which cells that are likely neighbours lie close and others apart.
+
+    ``fit`` takes the edges between the fitted cells; ``init`` (positions to start from) and ``x`` (what the neighbours
+    were found in; where the parts of a disconnected graph come to lie) matter only there. Fitted cells keep their
+    place. Any other cell starts at the weighted mean of its neighbours and takes a fixed number of steps, pulled by
+    them and pushed by a sample of all fitted cells that depends on nothing: ``transform`` of umap-learn without chance,
+    cell by cell, and differentiable in the weights.
+
+    McInnes, Healy and Melville, arXiv 1802.03426, 2018. The hard counterpart is ``scanpy.tl.umap``.
+    """
+
+    name = "umap"
+    inputs: ClassVar = {"graph": Input(kind="graph"), "init": Input(optional=True), "x": Input(optional=True)}
+    outputs: ClassVar = {"z": Output(content="embedding")}
+    rowwise = True
+    references: ClassVar = {"embedding": "z"}
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 2,
+        a: float = 0.5830300203414425,
+        b: float = 1.3341669924314914,
+        gamma: float = 1.0,
+        alpha: float = 1.0,
+        negative_sample_rate: float = 5,
+        n_epochs: int | None = None,
+        start: Literal["spectral", "random", "given"] = "spectral",
+    ):
+        self.n_components = n_components
+        self.a = a
+        self.b = b
+        self.gamma = gamma
+        self.alpha = alpha
+        self.negative_sample_rate = negative_sample_rate
+        self.n_epochs = n_epochs
+        self.start = start
+        self.starter: Callable[[], np.ndarray] | None = None
+        """Set before ``fit`` where ``start`` is "given" and not by the input ``init``: gives the first positions."""
+
+    @property
+    def curve(self) -> Curve:
+        """What the layout takes for the likelihood of an edge."""
+        return Curve(self.a, self.b, self.gamma)
+
+    def fit(
+        self,
+        *,
+        graph: sparse.csr_matrix,
+        init: RowBlocks | None = None,
+        x: RowBlocks | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Lay out the cells of a graph of shape (n_cells, n_cells)."""
+        usual = 500 if graph.shape[0] <= 10_000 else 200
+        n_epochs = usual if self.n_epochs is None else self.n_epochs
+        graph = _strong_edges(graph, n_epochs if n_epochs > 10 else usual)
+        z = layout(
+            graph,
+            self._start(graph, init, x, seed),
+            self.curve,
+            n_epochs=n_epochs,
+            alpha=self.alpha,
+            negative_sample_rate=self.negative_sample_rate,
+            seed=seed,
+            progress=progress,
+        )
+        self.starter = None
+        self.embedding = Reference(jnp.asarray(z))
+
+    def _start(self, graph: sparse.csr_matrix, init, x, seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        shape = (graph.shape[0], self.n_components)
+        if self.start == "random":
+            start = rng.uniform(0, SPAN, shape)
+        elif self.start == "spectral":
+            start = spectral_layout(graph, self.n_components, seed, None if x is None else x.dense())
+            start = start * (SPAN / np.abs(start).max()) + rng.normal(0, NOISE, shape)
+        else:
+            if init is None and self.starter is None:
+                msg = "This layout started from positions handed in, which are not recorded: hand them in again."
+                raise ValueError(msg)
+            start = np.asarray(init.dense() if self.starter is None else self.starter(), np.float32)
+            if start.shape != shape:
+                msg = f"The positions to start from have shape {start.shape}; {shape} is needed: cells x n_components."
+                raise ValueError(msg)
+            start = start + rng.normal(0, NOISE / SPAN * np.ptp(start), shape)  # cells at one place could never part
+        extent = np.ptp(start, axis=0)
+        return SPAN * (start - start.min(axis=0)) / np.where(extent > 0, extent, 1)
+
+    def __call__(self, graph: Graph, init: Array | None = None, x: Array | None = None) -> dict[str, Array]:
+        """The places of cells, an array of shape (n_cells, n_components)."""
+        embedding = jnp.asarray(self.embedding[...])
+        fitted = graph.rows >= 0
+        kept = embedding[jnp.maximum(graph.rows, 0)].astype(graph.weights.dtype)
+        z = jax.lax.cond(
+            fitted.all(), lambda: kept, lambda: jnp.where(fitted[:, None], kept, self._place(graph, embedding))
+        )
+        return {"z": z}
+
+    def _place(self, graph: Graph, embedding: Array) -> Array:
+        """Positions of new cells, an array of shape (n_cells, n_components)."""
+        total = graph.weights.sum(axis=1, keepdims=True)
+        share = graph.weights / jnp.where(total > 0, total, 1)
+        neighbours = embedding[graph.indices]
+
+        own = own_rows(graph.rows)
+
+        def step(t, z):
+            drawn = _sample(len(embedding), t)
+            others = (drawn[None] != own[:, None])[..., None], embedding[drawn]
+            pulls, pushes = self._forces(z, share, neighbours, others)
+            return z + (1 - t / PLACING_STEPS) * (pulls + pushes)
+
+        mean = (share[..., None] * neighbours).sum(axis=1)
+        steps = jnp.arange(PLACING_STEPS)
+        return jax.lax.scan(lambda z, t: (step(t, z).astype(z.dtype), None), mean, steps)[0]
+
+    def _forces(self, z, share, neighbours, others):
+        far, others = others
+        between = z[:, None] - neighbours
+        pulls = jnp.clip(self.curve.pull((between**2).sum(axis=-1))[..., None] * between, -CLIP, CLIP)
+        between = z[:, None] - others
+        pushes = jnp.clip(self.curve.push((between**2).sum(axis=-1))[..., None] * between, -CLIP, CLIP)
+        return (share[..., None] * pulls).sum(axis=1), self.negative_sample_rate * (far * pushes).mean(axis=1)
+
+    def loss(self, inputs, outputs):
+        """Cross-entropy of edges against the places of cells, its second term over a fixed sample."""
+        graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
+        squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
+        apart = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
+        near = (graph.weights * jnp.log1p(self.a * _power(squared, self.b))).sum(axis=1)
+        far = jnp.log1p(1 / (0.001 + self.a * _power(apart, self.b))).mean(axis=1)
+        return near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
+
+
+def _power(squared, b):
+    apart = squared > 0
+    return jnp.where(apart, jnp.where(apart, squared, 1) ** b, 0)
+
+
+def _sample(n: int, turn) -> Array:
+    """Rows at even distances over all ``n`` fitted cells, others at each turn."""
+    stride = max(n // PLACING_PUSHES, 1)
+    return (jnp.arange(n // stride) * stride + turn * max(stride // PLACING_STEPS, 1)) % n
+
+
+def _strong_edges(graph: sparse.csr_matrix, n_epochs: int) -> sparse.csr_matrix:
+    """The edges that would be drawn at least once."""
+    graph = sparse.csr_matrix(graph, copy=True)
+    if graph.nnz == 0:
+        msg = "The graph of neighbours has no edges."
+        raise ValueError(msg)
+    graph.data[graph.data < graph.data.max() / n_epochs] = 0
+    graph.eliminate_zeros()
+    return graph

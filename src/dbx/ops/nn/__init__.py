@@ -1,0 +1,1 @@
+"""Layers, and training by minibatches."""

@@ -1,0 +1,1 @@
+"""Depth, logarithm and scale of counts."""

@@ -1,0 +1,1 @@
+"""The recorded steps as one differentiable function."""

@@ -1,0 +1,200 @@
+"""The part of a program between two slots, as a function of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.graph.metrics import find_metric
+from dbx.ops.values import Codes, Edges, Graph
+from dbx.program.pipeline.pipeline import Pipeline
+from dbx.program.pipeline.values import root_values
+from dbx.program.record.registry import Registry
+from dbx.program.record.step import Step
+from dbx.program.replay.location import Location
+from dbx.program.replay.plan import Plan, Version, read_versions
+from dbx.program.replay.reference import fitted
+from dbx.program.replay.sources import fed, replayed, roots_of
+from dbx.program.slots.slots import Slot, exists, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+PROBABILITIES = "obsm/probabilities of labels"
+"""Where the pipeline of a path to labels leaves their probabilities, if the program keeps them nowhere."""
+
+
+@dataclass
+class Path:
+    """Steps that lead from one version of a slot to another slot."""
+
+    start: Version
+    end: str
+    """The slot at the end, as the pipeline names it."""
+    labels: str | None
+    """The slot of the labels that the columns of the end are the probabilities of."""
+    pipeline: Pipeline
+    values: dict[str, RowBlocks | Codes | Edges | np.ndarray]
+    """What the pipeline starts from, by slot; the start among them."""
+
+    @property
+    def features(self) -> list[str] | None:
+        """Names of the genes of the start, None where its columns are none."""
+        return self.pipeline.inputs[self.start.slot]
+
+    def columns(self, rows: dict[str, Any]) -> list[str]:
+        """Names of the columns of the end: labels where it has any, else numbers. ``rows`` are values of a few cells.
+
+        Raises
+        ------
+        ValueError
+            The end cannot be differentiated.
+        """
+        states, n_cells = self.states(), rows[self.start.slot].shape[0]
+        made = jax.eval_shape(lambda s, r: self.run(s, r, np.full(n_cells, -1, np.int32)), states, rows)
+        end = made[self.end]
+        if isinstance(end, Codes | Graph):
+            kind = "labels without probabilities" if isinstance(end, Codes) else "a graph"
+            msg = f"{Slot.parse(self.end).written()} holds {kind}, which have no gradient: name an embedding."
+            raise ValueError(msg)
+        width = 1 if len(end.shape) == 1 else end.shape[1]
+        levels = () if self.labels is None else made[self.labels].levels
+        return list(levels[:width]) if len(levels) >= width else [str(i) for i in range(width)]  # unassigned comes last
+
+    def states(self) -> dict[str, Any]:
+        """Step -> what its operator holds; an argument of compiled functions, not a constant in them."""
+        return {name: parts[1:] for name, parts in self.pipeline._split.items()}
+
+    def run(self, states: dict[str, Any], values: dict[str, Any], rows) -> dict[str, Any]:
+        """The slots that the steps write."""
+        pipeline = copy(self.pipeline)
+        pipeline._split = {name: (parts[0], *states[name]) for name, parts in self.pipeline._split.items()}
+        return pipeline({}, values, rows=rows)
+
+
+def make_path(
+    data: AnnData | MuData, registry: Registry, location: Location, n_cells: int, ends: tuple[Slot, Slot], reader=None
+) -> Path:
+    """The path between two slots.
+
+    ``reader`` names the step whose version of the first slot is meant.
+
+    Raises
+    ------
+    ValueError
+        The second slot is not computed from the first, or a step between them cannot be differentiated.
+    """
+    first, last = ends
+    end = _writer(data, registry, last)
+    before = _before(registry, end)
+    start = _start(data, registry, location, before, ends, reader)
+    steps, made = [], set()
+    for step in before:
+        if any(version == start or version.writer in made for version in fed(registry, step)):
+            steps.append(step)
+            made.add(step.id)
+    _check_differentiable(steps)
+    roots = roots_of(registry, steps)
+    if len({version.slot for version in roots}) < len(roots):
+        msg = f"The steps between {first.written()} and {last.written()} start from several versions of one slot."
+        raise ValueError(msg)
+    written, labels = _probabilities(end, str(last))
+    steps = [replace(step, writes={**step.writes, **written}) if step is end else step for step in steps]
+    pipeline = Pipeline(registry, Plan(steps, roots), {step.name: fitted(data, step) for step in steps})
+    replay = replayed(registry, location, n_cells, roots)
+    target = written.get("probabilities", str(last))
+    return Path(start, target, labels, pipeline, root_values(registry, pipeline, replay))
+
+
+def _writer(data, registry: Registry, slot: Slot) -> Step:
+    step = registry.writer(str(slot))
+    if step is None:
+        read(data, slot)
+        msg = f"{slot.written()} was not written by a recorded step (dbx.steps shows them): it cannot be traced back."
+        raise ValueError(msg)
+    name = next(name for name, address in step.writes.items() if address == str(slot))
+    if CATALOGUE[step.operator].outputs[name].view:
+        msg = f"{slot.written()} is what {step.name!r} learnt of all cells, not a function of each: it has no gradient."
+        raise ValueError(msg)
+    return step
+
+
+def _before(registry: Registry, end: Step) -> list[Step]:
+    """The steps that a step's outputs for cells are computed by, itself the last, in the order they ran."""
+    found, queue = {end.id: end}, [end]
+    while queue:
+        step = queue.pop()
+        for version in fed(registry, step):
+            source = registry.by_id(version.writer)
+            if source is None and version.writer is not None:
+                msg = (
+                    f"Step {step.name!r} is stale: the {version.slot} it read was computed again since. Run it again "
+                    "first."
+                )
+                raise ValueError(msg)
+            if source is not None and source.id not in found:
+                found[source.id] = source
+                queue.append(source)
+    return [step for step in registry if step.id in found]
+
+
+def _start(data, registry: Registry, location: Location, before: list[Step], ends, reader: str | None) -> Version:
+    """The version of the first slot that is meant: the last that is read on the way."""
+    first, last = ends
+    reads = [(step, version) for step in before for version in fed(registry, step)]
+    here = [(step, version) for step, version in reads if version.slot == str(first)]
+    if not here and first.is_gene_matrix:  # a layer that keeps what the program started from
+        here = [(s, v) for s, v in reads if v.writer is None and location.available(v) and location.found[v] == first]
+    if not here:
+        if exists(data, first):
+            slots = ", ".join(dict.fromkeys(version.slot for _, version in reads))
+            msg = f"{last.written()} is not computed from {first.written()}, but from {slots}."
+            raise ValueError(msg)
+        read(data, first)
+    if reader is not None:
+        readers = [step.name for step, _ in here]
+        here = [(step, version) for step, version in here if step.name == reader]
+        if not here:
+            msg = f"Step {reader!r} does not read {first.written()} on the way to {last.written()}; {readers} do."
+            raise ValueError(msg)
+    step, version = max(here, key=lambda found: found[0].at)
+    if any(CATALOGUE[step.operator].inputs[name].kind != "matrix" for name in _inputs(registry, step, version)):
+        msg = f"{first.written()} is not a matrix of numbers: no gradient can be taken in it."
+        raise ValueError(msg)
+    return version
+
+
+def _inputs(registry: Registry, step: Step, version: Version) -> list[str]:
+    return [name for name, entry in step.reads.items() if version in read_versions(registry, step, entry)]
+
+
+def _check_differentiable(steps: Iterable[Step]) -> None:
+    for step in steps:
+        operator = CATALOGUE[step.operator]
+        if not operator.rowwise:
+            msg = f"Step {step.name!r} does not map each cell by itself: there is no gradient of a cell through it."
+            raise ValueError(msg)
+        metric = step.config.get("metric")
+        if operator.name == "neighbors" and find_metric(metric, dict(step.config.get("metric_kwds", ()))) is None:
+            msg = f"Step {step.name!r} measures distances by metric={metric!r}, which has no gradient in dbx."
+            raise ValueError(msg)
+
+
+def _probabilities(end: Step, slot: str) -> tuple[dict[str, str], str | None]:
+    """(what the last step should write besides, the slot of the labels), where it tells labels."""
+    outputs = CATALOGUE[end.operator].outputs
+    name = next(name for name, address in end.writes.items() if address == slot)
+    if "labels" not in outputs or name not in ("labels", "probabilities"):
+        return {}, None
+    labels = end.writes.get("labels", "obs/labels")
+    if name == "labels" and "probabilities" in outputs:
+        return {"labels": labels, "probabilities": PROBABILITIES}, labels
+    return {"labels": labels}, labels

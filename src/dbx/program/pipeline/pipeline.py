@@ -1,0 +1,331 @@
+"""Recorded steps composed by their slots into one differentiable function of all their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.ops.operator import Operator, Reference
+from dbx.ops.values import Codes, Graph
+from dbx.program.record.registry import Registry, load_program
+from dbx.program.record.step import Step
+from dbx.program.replay.plan import Plan, Version, excluded_text, make_plan, read_versions
+from dbx.program.replay.reference import fitted
+from dbx.program.slots.slots import Slot
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+Parameters = dict[str, dict[str, Any]]
+
+
+class Run(NamedTuple):
+    """How a step ran within a pipeline."""
+
+    operator: Operator
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+class Pipeline:
+    """A differentiable function ``(parameters, slots) -> slots`` made of an AnnData's recorded steps.
+
+    Parameters
+    ----------
+    registry
+        The recorded steps.
+    plan
+        Which of them take part, and what they start from.
+    operators
+        Step name -> fitted operator, its references attached.
+
+    Examples
+    --------
+    >>> pipeline = dbx.Pipeline.from_adata(adata)  # doctest: +SKIP
+    >>> print(pipeline.describe())  # doctest: +SKIP
+    >>> slots = pipeline(pipeline.parameters, {"X": counts})  # doctest: +SKIP
+    """
+
+    def __init__(self, registry: Registry, plan: Plan, operators: Mapping[str, Operator]):
+        self.registry = registry
+        self.plan = plan
+        self.operators = dict(operators)
+        self._split = {name: nnx.split(operator, nnx.Param, ...) for name, operator in self.operators.items()}
+
+    @classmethod
+    def from_adata(cls, adata: AnnData | MuData, steps: Iterable[str] | None = None) -> Pipeline:
+        """Compose the program recorded in ``adata``.
+
+        Parameters
+        ----------
+        adata
+            The annotated data with a program in ``uns["dbx"]``; transductive steps keep their reference cells in its
+            slots.
+        steps
+            Names of the steps wanted, all that map cells by default; what they need of others comes along.
+
+        Returns
+        -------
+        The pipeline. It starts from the slots as they were before the program.
+
+        Raises
+        ------
+        ValueError
+            There is no program, or a step named in ``steps`` cannot run: it is stale, or an input was changed outside
+            dbx.
+        """
+        registry = load_program(adata)
+        plan = make_plan(registry, lambda version: version.writer is None and version.reader is None, names=steps)
+        if steps is not None and plan.excluded:
+            raise ValueError(excluded_text(plan.excluded))
+        operators, needed = {}, set()
+        for step in plan.steps:
+            operators[step.name] = fitted(adata, step)
+            for name in step.reads.keys() - _of_fitted_cells(operators[step.name]):
+                needed.update(read_versions(registry, step, step.reads[name]))
+        plan.roots = [version for version in plan.roots if version in needed]
+        return cls(registry, plan, operators)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Step name -> parameter name -> array: everything a gradient is taken in, at its fitted value."""
+        split = {name: nnx.to_flat_state(params) for name, (_, params, _) in self._split.items()}
+        named = {
+            name: {".".join(map(str, path)): variable[...] for path, variable in flat} for name, flat in split.items()
+        }
+        return {name: arrays for name, arrays in named.items() if arrays}
+
+    @property
+    def inputs(self) -> dict[str, list[str] | None]:
+        """Slot -> names of the genes its columns must be, in this order (None for a slot that has no genes)."""
+        return {version.slot: self._genes(version) for version in self.plan.roots}
+
+    def __call__(
+        self,
+        parameters: Parameters,
+        slots: Mapping[str, Any],
+        *,
+        rows: Any = None,
+        genes: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Run the steps on device values; pure, so that it can be jitted and differentiated.
+
+        Parameters
+        ----------
+        parameters
+            As :attr:`parameters`; steps or names left out keep their fitted values.
+        slots
+            A value for each slot in :attr:`inputs`: an array of shape (n_cells, n_genes) with the genes named there,
+            Codes for a categorical column.
+        rows
+            Array of shape (n_cells,), int32: each cell's row among the fitted cells, -1 for a new one. Fitted cells get
+            back the stored results of transductive steps. All cells are new by default.
+        genes
+            Slot -> names of the genes of its columns, where they are others or in another order than :attr:`inputs`
+            says.
+
+        Returns
+        -------
+        Slot -> value after the last step that wrote it.
+        """
+        return self.trace(parameters, slots, rows=rows, genes=genes)[0]
+
+    def trace(
+        self,
+        parameters: Parameters,
+        slots: Mapping[str, Any],
+        *,
+        rows: Any = None,
+        genes: Mapping[str, Any] | None = None,
+        block: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Run]]:
+        """What a call gives, and besides how each step ran: step name -> :class:`Run`.
+
+        With a ``block`` only that many cells, the first, pass the first step that works on a graph: the others are
+        their neighbours, and where it keeps its reference cells these are brought up to date by all of them.
+        """
+        genes = {**self.inputs, **(genes or {})}
+        _check_slots(slots, genes)
+        env = {version: (slots[version.slot], genes[version.slot]) for version in self.plan.roots}
+        n_cells = _n_cells(next(iter(env.values()))[0])
+        rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
+        latest, runs = {}, {}
+        for step in self.plan.steps:
+            operator = self._merged(step.name, parameters.get(step.name, {}))
+            inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
+            inputs |= {
+                name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
+            }
+            if block is not None and type(operator).blockwise:
+                renewed(operator, inputs, rows)
+                inputs = {name: first_rows(value, block) for name, value in inputs.items()}
+                rows = rows[:block]
+            outputs = operator(**inputs)
+            runs[step.name] = Run(operator, inputs, outputs)
+            names = None if step.genes is None else list(step.genes)
+            for name, value in outputs.items():
+                if name in step.writes:
+                    slot = step.writes[name]
+                    env[Version(slot, step.id)] = value, names if Slot.parse(slot).is_gene_matrix else None
+                    latest[slot] = value
+        return latest, runs
+
+    def read(self, adata: AnnData | MuData, cells: Any = None) -> dict[str, Any]:
+        """What the pipeline starts from, as a call takes it.
+
+        Parameters
+        ----------
+        adata
+            The data the pipeline was made of (counts are found in a layer, too), or new cells in the same state.
+        cells
+            Row numbers, a slice or a mask of the cells wanted; all by default.
+
+        Returns
+        -------
+        Slot -> dense array of shape (n_cells, n_genes) with the genes named in :attr:`inputs`, or Codes.
+        """
+        from dbx.program.pipeline.parameters import read_values
+
+        return read_values(self, adata, cells)
+
+    def write(self, adata: AnnData | MuData, parameters: Parameters) -> None:
+        """Put trained parameters into the program that the pipeline was made of.
+
+        The steps are recorded with them, and what they and the row-wise steps after them write is computed anew.
+        Layouts, graphs and partitions stay as they are and are marked stale.
+
+        Parameters
+        ----------
+        adata
+            The data the pipeline was made of.
+        parameters
+            As :attr:`parameters`; what is left out stays as it is.
+
+        Raises
+        ------
+        KeyError
+            There is no such step, or no such parameter of this shape.
+        ValueError
+            The program changed since the pipeline was made; a parameter is not finite.
+        """
+        from dbx.program.pipeline.parameters import write_parameters
+
+        write_parameters(self, adata, parameters)
+
+    def describe(self) -> str:
+        """The wiring in words: a line a step, what feeds it, what it writes, and what is left out and why."""
+        lines = [f"starts from: {', '.join(version.slot for version in self.plan.roots) or 'nothing'}"]
+        for step in self.plan.steps:
+            feeds = []
+            for name, read in step.reads.items():
+                for version in read_versions(self.registry, step, read):
+                    source = self.registry.by_id(version.writer)
+                    feeds.append(f"{name} <- {version.slot}" + (f" ({source.name})" if source else ""))
+            made = ", ".join(slot for name, slot in step.writes.items() if not self._is_view(step, name))
+            count = sum(np.size(array) for array in self.parameters.get(step.name, {}).values())
+            learnt = f"  [{count:,} parameters]" if count else ""
+            lines.append(f"{step.name}: {'; '.join(feeds)} -> {made}{learnt}")
+        lines += [f"left out: {name} ({reason})" for name, reason in self.plan.excluded.items()]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({' -> '.join(step.name for step in self.plan.steps)})"
+
+    def _is_view(self, step: Step, name: str) -> bool:
+        return self.operators[step.name].outputs[name].view
+
+    def _genes(self, version: Version) -> list[str] | None:
+        """Genes that the steps reading a root need, in the first reader's order."""
+        if not Slot.parse(version.slot).is_gene_matrix:
+            return None
+        names: dict[str, None] = {}
+        for step in self.plan.steps:
+            for read in step.reads.values():
+                if step.genes is not None and version in read_versions(self.registry, step, read):
+                    names.update(dict.fromkeys(step.genes))
+        return list(names)
+
+    def _input(self, env, step: Step, name: str) -> Any:
+        port = self.operators[step.name].inputs[name]
+        versions = read_versions(self.registry, step, step.reads[name])
+        if port.kind == "columns":
+            return {Slot.parse(version.slot).keys[-1]: env[version][0] for version in versions}
+        value, genes = env[versions[0]]
+        if not port.genes or genes is None or list(step.genes) == list(genes):
+            return value
+        at = {gene: i for i, gene in enumerate(genes)}
+        missing = [gene for gene in step.genes if gene not in at]
+        if missing:
+            some = ", ".join(missing[:5])
+            msg = f"Step {step.name!r} needs genes that {versions[0].slot} lacks: {some} ({len(missing)})."
+            raise ValueError(msg)
+        return value[:, np.array([at[gene] for gene in step.genes])]
+
+    def _merged(self, name: str, parameters: Mapping[str, Any]) -> Operator:
+        graphdef, params, rest = self._split[name]
+        if parameters:
+            flat = dict(nnx.to_flat_state(params))
+            unknown = set(parameters) - {".".join(map(str, path)) for path in flat}
+            if unknown:
+                msg = f"Step {name!r} has no parameter {', '.join(sorted(unknown))}."
+                raise KeyError(msg)
+            for path, variable in flat.items():
+                key = ".".join(map(str, path))
+                flat[path] = variable.replace(parameters[key]) if key in parameters else variable
+            params = nnx.from_flat_state(flat)
+        return nnx.merge(graphdef, params, rest, copy=True)
+
+
+def renewed(operator: Operator, inputs: Mapping[str, Any], rows: Any) -> None:
+    """Put what cells are now in place of what a transductive operator keeps of them from its input.
+
+    Where all of them are there, what it keeps of their surroundings is brought up to date, too.
+    """
+    for attribute, port in operator.references.items():
+        # the barrier keeps the compiler from working on all of it beforehand, as it does on constants
+        kept = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, getattr(operator, attribute).get_value()))
+        if port in inputs:
+            kept = kept.at[rows].set(inputs[port].astype(kept.dtype))
+        setattr(operator, attribute, Reference(kept))
+    moved = [getattr(operator, name)[...] for name, port in operator.references.items() if port in inputs]
+    if moved and len(rows) > len(moved[0]):
+        operator.refresh()
+
+
+def first_rows(value: Any, n_cells: int) -> Any:
+    """The first cells of an array, codes or a graph."""
+    return jax.tree.map(lambda leaf: leaf[:n_cells], value)
+
+
+def _check_slots(slots: Mapping[str, Any], genes: Mapping[str, Any]) -> None:
+    """Complain of values that are missing, sparse, or of another width than their genes."""
+    for slot, names in genes.items():
+        if slot not in slots:
+            msg = f"The pipeline needs a value for {slot!r}; it starts from {', '.join(map(repr, genes))}."
+            raise ValueError(msg)
+        if names is None:
+            continue
+        if not hasattr(slots[slot], "ndim") or hasattr(slots[slot], "tocsr"):
+            msg = f"{slot!r} must be a dense JAX or NumPy array of shape (n_cells, n_genes): use .toarray()."
+            raise ValueError(msg)
+        if slots[slot].shape[1] != len(names):
+            msg = (
+                f"{slot!r} has {slots[slot].shape[1]} columns, but {len(names)} genes are needed: "
+                f"pipeline.inputs[{slot!r}] names them; or pass genes={{{slot!r}: adata.var_names}}."
+            )
+            raise ValueError(msg)
+
+
+def _of_fitted_cells(operator: Operator) -> set[str]:
+    """Inputs that new cells go without."""
+    return {name for name, port in operator.inputs.items() if port.of_fitted_cells}
+
+
+def _n_cells(value: Any) -> int:
+    return len(value) if isinstance(value, Codes | Graph) else value.shape[0]

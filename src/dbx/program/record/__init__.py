@@ -1,0 +1,1 @@
+"""Run an operator once and record it."""

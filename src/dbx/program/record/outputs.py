@@ -1,0 +1,45 @@
+"""Outputs of a fitted operator: views of its state, declared dtypes, what a slot keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.operator import Operator, Output
+from dbx.ops.values import Codes, Graph
+from dbx.program.record.inputs import Gathered
+from dbx.program.slots.slots import Slot, as_stored, holder
+
+
+def views(operator: Operator) -> dict[str, Any]:
+    """The outputs of a fitted operator that are views of its state; an adopted one may lack some."""
+    names = [name for name, output in operator.outputs.items() if output.view and hasattr(operator, name)]
+    return {name: host(getattr(operator, name)) for name in names}
+
+
+def host(value: Any) -> Any:
+    """A state's value as NumPy."""
+    if hasattr(value, "get_value"):
+        value = value.get_value()
+    return np.asarray(value) if hasattr(value, "__array__") else value
+
+
+def as_dtype(value: Any, output: Output) -> Any:
+    """An output in its declared dtype."""
+    if output.dtype is None or isinstance(value, Graph | Codes):
+        return value
+    if isinstance(value, np.ndarray) or sparse.issparse(value):
+        return value.astype(output.dtype, copy=False)
+    return value
+
+
+def stored(data, output: Output, value: Any, slot: Slot, given: Gathered) -> Any:
+    """An output as its slot keeps it: a view of some genes takes the full length, zero elsewhere."""
+    mask = given.mask
+    if output.axis == "genes" and mask is not None and len(value) == mask.sum() != len(mask):
+        full = np.zeros((len(mask), *value.shape[1:]), value.dtype)
+        full[mask] = value
+        value = full
+    return as_stored(value, slot, holder(data, slot), given.genes)

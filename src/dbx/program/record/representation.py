@@ -1,0 +1,63 @@
+"""Which matrix neighbours are sought in where none is named, as scanpy chooses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbx.program.record.registry import load
+from dbx.program.slots.slots import Slot, SlotError, holder
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+FEW_GENES = 50
+"""Up to as many genes X itself is used."""
+PCA_KEYS = ("pca", "X_pca")
+
+
+def representation_slot(
+    data: AnnData | MuData, use_rep: str | None, n_pcs: int | None, *, mod: str | None = None
+) -> tuple[str | None, int | None]:
+    """(slot, number of its first columns or None for all) of what neighbours are sought in; no slot where PCA is due.
+
+    Raises
+    ------
+    SlotError
+        ``use_rep`` is not there.
+    ValueError
+        It has fewer than ``n_pcs`` columns.
+    """
+    owner = holder(data, Slot("obs", mod=mod))
+    if use_rep is None and (n_pcs == 0 or (owner.n_vars <= FEW_GENES and owner.n_vars > 0)):
+        use_rep = "X"
+    if use_rep is None:
+        use_rep = next((key for key in PCA_KEYS if key in owner.obsm), None)
+        if use_rep is None:
+            return None, n_pcs
+    if use_rep in owner.obsm:
+        columns = owner.obsm[use_rep].shape[1]
+        if n_pcs is not None and n_pcs > columns:
+            msg = f"n_pcs={n_pcs}, but adata.obsm[{use_rep!r}] has {columns} columns: lower n_pcs or compute more."
+            raise ValueError(msg)
+        return f"obsm/{use_rep}", n_pcs
+    if use_rep == "X":
+        return "X", None
+    there = ", ".join(map(repr, owner.obsm)) or "nothing"
+    msg = f"use_rep={use_rep!r} is not in adata.obsm, which has {there}. Compute it first, or name one of these or 'X'."
+    raise SlotError(msg)
+
+
+def corrected_versions(data: AnnData | MuData, slot: str, *, mod: str | None = None) -> list[str]:
+    """Keys of ``obsm`` that hold the embedding at ``slot`` corrected: by Harmony or a step that keeps its shape."""
+    owner, slot = holder(data, Slot("obs", mod=mod)), Slot.parse(slot, mod)
+    if slot.container != "obsm":
+        return []
+    keys = [f"{slot.key}_harmony"]
+    for step in load(data):
+        if any(str(slot) in read.slots for read in step.reads.values()):
+            keys += [Slot.parse(written).key for written in step.writes.values() if "obsm/" in written]
+    shape = owner.obsm[slot.key].shape
+    return [
+        key for key in dict.fromkeys(keys) if key != slot.key and key in owner.obsm and owner.obsm[key].shape == shape
+    ]

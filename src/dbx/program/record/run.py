@@ -1,0 +1,184 @@
+"""The one function a wrapper calls: read slots, fit, apply, then write and record, or leave everything as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dbx._version import __version__
+from dbx.data.blocks import RowBlocks
+from dbx.ops.apply import apply
+from dbx.ops.operator import Operator, plain
+from dbx.ops.state import rebuild, state_arrays
+from dbx.program import log
+from dbx.program.record.commit import commit, prints, read_slots, reference_facts
+from dbx.program.record.inputs import Gathered, gather
+from dbx.program.record.outputs import as_dtype, stored, views
+from dbx.program.record.registry import Registry, load
+from dbx.program.record.step import Step
+from dbx.program.slots.fingerprint import same
+from dbx.program.slots.slots import Slot, check_writable
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+@dataclass
+class Result:
+    """A computed step, nothing of it written yet."""
+
+    operator: Operator
+    outputs: dict[str, Any]
+    """Every output by name, views included."""
+    values: dict[Slot, Any]
+    step: Step
+
+
+def run_step(
+    data: AnnData | MuData,
+    operator: Operator,
+    *,
+    reads: Mapping[str, str | Sequence[str]],
+    writes: Mapping[str, str],
+    constants: Mapping[str, Any] | None = None,
+    select: str | np.ndarray | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    copy: bool = False,
+    mod: str | None = None,
+    resume: bool = False,
+) -> AnnData | MuData | None:
+    """Fit an operator on slots, apply it, write its outputs and record the step.
+
+    ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
+    ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the
+    boolean
+    gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in.
+    With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
+    Everything is computed before anything is assigned, and assigned whole or not at all.
+    """
+    if copy:
+        data = data.copy()
+    registry = load(data)
+    result = compute(
+        data,
+        registry,
+        operator,
+        reads=reads,
+        writes=writes,
+        constants=constants,
+        select=select,
+        name=name,
+        seed=seed,
+        mod=mod,
+        resume=resume,
+    )
+    registry.record(result.step)
+    commit(data, registry, result.values)
+    return data if copy else None
+
+
+def compute_step(
+    data: AnnData | MuData,
+    operator: Operator,
+    *,
+    reads: Mapping[str, str | Sequence[str]],
+    writes: Mapping[str, str] | None = None,
+    constants: Mapping[str, Any] | None = None,
+    select: str | np.ndarray | None = None,
+    seed: int = 0,
+    mod: str | None = None,
+) -> dict[str, Any]:
+    """The outputs of a step by name, with nothing written or recorded (``inplace=False``)."""
+    del writes, constants
+    result = compute(data, load(data), operator, reads=reads, writes={}, select=select, seed=seed, mod=mod)
+    return result.outputs
+
+
+def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
+    """Outputs and views for a plain array of shape (n_cells, n_genes): computed, not recorded."""
+    blocks = RowBlocks(x, dtype=np.float64 if operator.precision == "float64" else np.float32)
+    operator.fit(x=blocks, seed=seed)
+    return {**apply(operator, {"x": blocks}, blocks.n_rows), **views(operator)}
+
+
+def compute(
+    data,
+    registry: Registry,
+    operator,
+    *,
+    reads,
+    writes,
+    constants=None,
+    select=None,
+    name=None,
+    seed=0,
+    mod=None,
+    resume=False,
+) -> Result:
+    """Fit and apply an operator; the result is not written yet."""
+    constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
+    title = name or operator.name
+    given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
+    check_writable(data, slots.values())  # before a long training, not after
+    if resume:
+        operator = resumed(registry, operator, given, seed)
+    with log.timed(f"computing {title}"), log.progress(title) as show:
+        operator.fit(**given.fit, seed=seed, progress=show)
+        outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
+    outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
+    values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
+    step = Step(
+        name=title,
+        id=registry.next_id(),
+        operator=operator.name,
+        config=operator.config,
+        seed=seed,
+        version=__version__,
+        reads=given.reads,
+        writes={key: str(slot) for key, slot in slots.items()},
+        select=str(Slot.parse(select, mod)) if isinstance(select, str) else None,
+        select_source=given.select_source,
+        content={str(slots[k]): o.content for k, o in operator.outputs.items() if o.content and k in slots},
+        constants={str(slot): plain_json(value) for slot, value in constants.items() if is_json(value)},
+        n_cells=given.n_cells,
+        genes=given.genes,
+        arrays=state_arrays(operator),
+        **reference_facts(data, operator, {**read_slots(given.reads), **slots}, values),
+        fingerprints=prints(data, given.fingerprints, values),
+    )
+    return Result(operator, outputs, {**values, **constants}, step)
+
+
+def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) -> Operator:
+    """The operator with the state of the last step that was fitted alike on the same input, if there is one."""
+    for step in sorted(registry, key=lambda step: -step.at):
+        if step.operator != operator.name or step.mapped or step.seed != seed or dict(step.reads) != given.reads:
+            continue
+        recorded = step.build()
+        same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
+        same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.fingerprints.items())
+        if recorded.fit_config == operator.fit_config and same_genes and same_input and step.n_cells == given.n_cells:
+            log.info(f"Going on from the fit of step {step.name!r}: neither its settings nor its input changed.")
+            return rebuild(type(operator), operator.config, step.arrays)
+    return operator
+
+
+def is_json(value: Any) -> bool:
+    """Plain enough for the registry's JSON."""
+    try:
+        json.dumps(plain_json(value))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def plain_json(value: Any) -> Any:
+    """Nested dicts of plain values, NumPy scalars as Python's."""
+    return {str(k): plain_json(v) for k, v in value.items()} if isinstance(value, Mapping) else plain(value)

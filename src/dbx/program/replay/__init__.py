@@ -1,0 +1,1 @@
+"""Run recorded steps again."""

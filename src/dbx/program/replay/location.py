@@ -1,0 +1,102 @@
+"""Where each version of a slot can still be found: in its slot, in another layer, or where the user says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dbx.program.record.inputs import axis_names, original
+from dbx.program.record.registry import Registry
+from dbx.program.replay.plan import Version, read_versions
+from dbx.program.replay.replay import Value
+from dbx.program.slots.fingerprint import same, slot_fingerprint
+from dbx.program.slots.slots import Slot, exists, gene_names, holder, read
+
+
+class Location:
+    """Where each version of a slot can be found in the data."""
+
+    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool):
+        self.data, self.registry, self.own = data, registry, own
+        self.inputs = {str(Slot.parse(slot)): Slot.parse(place) for slot, place in inputs.items()}
+        self.found: dict[Version, Slot | None] = {}
+
+    def available(self, version: Version) -> bool:
+        """Whether this version still exists."""
+        if version not in self.found:
+            place = self._find(version)
+            self.found[version] = (
+                place if place is None or not self.own or self._has_the_genes(version, place) else None
+            )
+        return self.found[version] is not None
+
+    def _has_the_genes(self, version: Version, place: Slot) -> bool:
+        """Whether genes were not cut since: a later version may need fewer."""
+        if not place.is_gene_matrix:
+            return True
+        names = gene_names(self.data, place)
+        readers = [
+            step
+            for step in self.registry
+            if step.maps_cells() and any(version in read_versions(self.registry, step, r) for r in step.reads.values())
+        ]
+        return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
+
+    def check_inputs(self) -> None:
+        """Complain of a place that is not there, or a name that no step starts from."""
+        for slot, place in self.inputs.items():
+            read(self.data, place)
+            asked = [v.slot for v in self.found if v.writer is None and v.reader is None]
+            if slot not in asked:
+                msg = (
+                    f"inputs names {slot}, but the program starts from {', '.join(dict.fromkeys(asked)) or 'nothing'}."
+                )
+                raise ValueError(msg)
+
+    def value(self, version: Version) -> Value:
+        """The version's value."""
+        self.available(version)
+        slot = self.found[version]
+        return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
+
+    def _find(self, version: Version) -> Slot | None:
+        slot = Slot.parse(version.slot)
+        if version.writer is None and version.reader is None and version.slot in self.inputs:
+            return self.inputs[version.slot] if exists(self.data, self.inputs[version.slot]) else None
+        if not self.own:
+            here = version.writer is None and version.reader is None
+            return slot if here and exists(self.data, slot) else None
+        known = self._known_prints(version)
+        latest = self.registry.writer(version.slot)
+        unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
+        if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
+            return slot
+        if version.writer is None and slot.is_gene_matrix and known:
+            owner = holder(self.data, slot)
+            places = [f"layers/{name}" for name in owner.layers if name is not None]
+            others = [Slot.parse(place, slot.mod) for place in ("X", *places, "raw/X")]
+            return next(
+                (o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None
+            )
+        return None
+
+    def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
+        print_ = slot_fingerprint(read(self.data, slot), *axis_names(self.data, slot))
+        verdicts = [same(old, print_) for old in known]
+        return any(verdict or (verdict is None and not sure) for verdict in verdicts)
+
+    def _known_prints(self, version: Version) -> list[np.ndarray]:
+        if version.writer is not None:
+            steps = [self.registry.by_id(version.writer)]
+            keys = [version.slot]
+        else:
+            steps = [self.registry.by_id(version.reader)] if version.reader is not None else list(self.registry)
+            keys = [original(version.slot)]
+        kept = []
+        for step in steps:
+            if version.writer is None and version.slot not in step.writes.values():
+                reads_it = any(version.slot in r.slots and r.source is None for r in step.reads.values())
+                if reads_it and (version.reader is not None or not any(r.gap for r in step.reads.values())):
+                    kept.append(step.fingerprints.get(version.slot))
+            kept += [step.fingerprints.get(key) for key in keys]
+        return [print_ for print_ in kept if print_ is not None]

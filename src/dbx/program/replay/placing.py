@@ -1,0 +1,56 @@
+"""Outputs of a recorded step as this data can hold them: genes in its order, graphs to the reference in ``obsm``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.operator import Operator
+from dbx.ops.values import Graph
+from dbx.program import log
+from dbx.program.record.step import Step
+from dbx.program.slots.slots import Slot, as_stored, gene_names, holder, row_names
+
+
+def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
+    """(slot -> value as stored, output -> slot) of what can be written into this data."""
+    values, writes = {}, {}
+    for name, address in step.writes.items():
+        if name not in outputs:
+            continue
+        slot, value = Slot.parse(address), outputs[name]
+        if isinstance(value, Graph) and not own:
+            slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
+        if operator.outputs[name].axis == "genes" and slot.axis == "genes":
+            value = _aligned(value, step.genes, row_names(data, slot))
+        if slot.is_gene_matrix:
+            value = _with_all_genes(value, step, gene_names(data, slot), slot)
+            if value is None:
+                continue
+        values[slot] = as_stored(value, slot, holder(data, slot), step.genes)
+        writes[name] = str(slot)
+    return values, writes
+
+
+def _aligned(value: np.ndarray, genes: np.ndarray, names: pd.Index) -> np.ndarray:
+    """A view of genes in the order of the data's, with nothing (0, False, NaN) for genes it is not about."""
+    at = pd.Index(genes).get_indexer(names)
+    fill = np.nan if value.dtype.kind == "f" and value.ndim == 1 else 0
+    full = np.full((len(names), *value.shape[1:]), fill, value.dtype)
+    full[at >= 0] = value[at[at >= 0]]
+    return full
+
+
+def _with_all_genes(value, step: Step, names: pd.Index, slot: Slot):
+    """A gene matrix in the order of the data's genes, None where the data have genes the program does not know."""
+    at = pd.Index(step.genes).get_indexer(names)
+    if (at < 0).any():
+        log.info(
+            f"{slot.written()} is left as it is: {int((at < 0).sum())} genes are not in the program. Subset to "
+            "the reference's genes first to have it written."
+        )
+        return None
+    return value if np.array_equal(at, np.arange(len(step.genes))) else value[:, at]

@@ -1,0 +1,121 @@
+"""Compute recorded steps anew with other parameters, and record them so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.operator import Operator, Reference
+from dbx.ops.state import rebuild, state_arrays
+from dbx.program.record.commit import prints, read_slots, reference_facts
+from dbx.program.record.outputs import views
+from dbx.program.record.registry import Registry
+from dbx.program.record.step import Read, Step
+from dbx.program.replay.placing import placed
+from dbx.program.replay.plan import Version
+from dbx.program.replay.replay import Replay
+from dbx.program.slots.slots import Slot
+
+
+def run_again(
+    data,
+    registry: Registry,
+    replay: Replay,
+    step: Step,
+    operator: Operator,
+    versions: dict[Version, Version],
+    values: dict[Slot, Any],
+    key_added: str | None = None,
+    trained: Mapping[str, Any] | None = None,
+) -> None:
+    """Compute a step anew and record it, in its slots or in new ones with ``key_added`` at their end.
+
+    ``versions`` says where what the step read is now, and is told what it writes; ``values`` are collected to be
+    written. ``trained`` says how its parameters came about, where they are new.
+    """
+    _renew(replay, step, operator, versions)
+    moved = {slot: suffixed(slot, key_added) for slot in step.writes.values()}
+    again = replace(
+        step,
+        id=registry.next_id(),
+        name=step.name if key_added is None else f"{step.name}_{key_added}",
+        reads={name: _now(read, versions) for name, read in step.reads.items()},
+        writes={name: moved[slot] for name, slot in step.writes.items()},
+        content={moved.get(slot, slot): what for slot, what in step.content.items()},
+        constants={suffixed(slot, key_added): value for slot, value in step.constants.items()},
+        arrays=state_arrays(operator),
+        **({} if trained is None else {"trained": trained, "mapped": False, "n_cells": replay.n_cells}),
+    )
+    replay.registry = Registry([*registry, again])
+    outputs = _outputs(replay, again, operator)
+    operator.settle(outputs)
+    new, writes = placed(data, again, operator, {**outputs, **views(operator)}, own=True)
+    if key_added is not None:
+        new |= {Slot.parse(slot): value for slot, value in again.constants.items()}
+    slots = {name: Slot.parse(slot) for name, slot in writes.items()}
+    again = replace(
+        again,
+        writes=writes,
+        arrays=state_arrays(operator),
+        fingerprints={**step.fingerprints, **prints(data, {}, new)},
+        **reference_facts(data, operator, {**read_slots(again.reads), **slots}, {**values, **new}),
+    )
+    kept = registry.record(again)  # under its former id, where the result is what it was
+    for old, slot in moved.items():
+        versions[Version(old, step.id)] = Version(slot, kept.id)
+        if Version(slot, again.id) in replay.env:
+            replay.env[Version(slot, kept.id)] = replay.env[Version(slot, again.id)]
+    values |= new
+
+
+def _outputs(replay: Replay, step: Step, operator: Operator) -> dict[str, Any]:
+    rows = np.arange(replay.n_cells, dtype=np.int32)
+    outputs = replay.run(step, operator, rows)
+    if not operator.blockwise:
+        return outputs
+    # what an edge has from the cell at its other end follows from that cell's own outputs
+    for attribute, port in operator.references.items():
+        if port in outputs:
+            setattr(operator, attribute, Reference(outputs[port]))
+    return replay.run(step, operator, rows)
+
+
+def _renew(replay: Replay, step: Step, operator: Operator, versions: Mapping[Version, Version]) -> None:
+    """Bring the fitted cells that a step keeps from its input up to date; who is whose neighbour stays."""
+    for attribute, port in operator.references.items():
+        if port in step.reads:
+            now = _now(step.reads[port], versions)
+            value = replay.env[Version(now.slots[0], now.source)].value
+            setattr(operator, attribute, Reference(jnp.asarray(value)))
+
+
+def _now(read: Read, versions: Mapping[Version, Version]) -> Read:
+    """What a step reads, where it is now."""
+    now = [versions.get(Version(slot, read.source), Version(slot, read.source)) for slot in read.slots]
+    return replace(read, slots=tuple(version.slot for version in now), source=now[0].writer)
+
+
+def suffixed(slot: str, key_added: str | None) -> str:
+    """A slot with ``key_added`` at its end: ``obsm/X_pca_better``, ``uns/pca_better/variance``, ``layers/X_better``."""
+    if key_added is None:
+        return slot
+    parsed = Slot.parse(slot)
+    if parsed.container == "X":
+        return str(replace(parsed, container="layers", keys=(f"X_{key_added}",)))
+    first, *rest = parsed.keys
+    return str(replace(parsed, keys=(f"{first}_{key_added}", *rest)))
+
+
+def with_parameters(operator: Operator, parameters: Mapping[str, Any]) -> Operator:
+    """The operator with other parameters, and the cells that it keeps."""
+    arrays = state_arrays(operator)
+    arrays |= {name: (arrays[name][0], np.asarray(x).astype(arrays[name][1].dtype)) for name, x in parameters.items()}
+    moved = rebuild(type(operator), operator.config, arrays)
+    for name in operator.references:
+        if hasattr(operator, name):
+            setattr(moved, name, getattr(operator, name))
+    return moved

@@ -1,0 +1,289 @@
+"""Apply a recorded program again: to the cells it was fitted on, or to new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.operator import Operator
+from dbx.ops.state import reference_values, state_arrays
+from dbx.program import log
+from dbx.program.record.commit import commit, prints, read_slots, reference_facts
+from dbx.program.record.outputs import views
+from dbx.program.record.registry import Registry, load
+from dbx.program.record.run import Result
+from dbx.program.record.step import Step
+from dbx.program.replay.location import Location
+from dbx.program.replay.placing import placed
+from dbx.program.replay.plan import Plan, excluded_text, make_plan
+from dbx.program.replay.reference import cells_digest, fitted
+from dbx.program.replay.replay import Replay
+from dbx.program.replay.settings import with_settings
+from dbx.program.slots.slots import Slot, holder, row_names
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def rerun(
+    adata: AnnData | MuData,
+    reference: AnnData | MuData | None = None,
+    *,
+    steps: Iterable[str] | None = None,
+    refit: bool | Literal["continue"] = False,
+    missing_genes: Literal["raise", "zero"] = "raise",
+    inputs: Mapping[str, str] | None = None,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Run a recorded program again, on the cells it was fitted on or on new ones.
+
+    Genes are matched by name, categories by level. Steps that place cells among others (neighbours, layouts,
+    partitions)
+    place new cells among the reference's, which stays as it is; tests and DE tables are not repeated on new cells.
+
+    Parameters
+    ----------
+    adata
+        The cells to run the program on; for new cells, in the state the program started from (usually raw counts in X).
+    reference
+        The AnnData that holds the program and the cells it was fitted on; None if that is ``adata`` itself.
+    steps
+        Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
+    refit
+        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` steps that can
+        (``vae_normalize``) go on from the parameters they have, and a warning names the trained ones that start anew.
+    missing_genes
+        What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
+        ``"zero"``.
+    inputs
+        Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
+    config
+        New settings of steps, by name: ``{"de": {"contrast": ("cell", "b", "a")}}``. Such a step keeps what it learnt
+        if its fit does not depend on these settings, and is fitted anew otherwise; only on the cells it was fitted on.
+    copy
+        Return a copy instead of writing into ``adata``.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the
+    graph to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR
+    matrices of shape (n_cells, n_reference_cells), with a digest of the reference's cell names in
+    ``uns["reference_cells"]``; X is left as it is where ``adata`` has genes that the program does not know.
+
+    Raises
+    ------
+    ValueError
+        There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
+        a category is unknown; the cells are not in the state the program starts from; there is no such setting.
+    """
+    if refit not in (True, False, "continue"):
+        msg = f'refit must be True, False or "continue", not {refit!r}.'
+        raise ValueError(msg)
+    if missing_genes not in ("raise", "zero"):
+        msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
+        raise ValueError(msg)
+    data = adata.copy() if copy else adata
+    own = reference is None or reference is adata
+    registry = load(data if own else reference)
+    if not len(registry):
+        raise ValueError(_no_program("adata" if own else "reference"))
+    steps = [steps] if isinstance(steps, str) else steps
+    changed = with_settings(registry, config or {}, own=own)
+    location = Location(data, registry, dict(inputs or {}), own=own)
+
+    def runs(step: Step) -> bool:
+        return refit or step.name in changed or step.maps_cells()
+
+    plan = make_plan(registry, location.available, names=steps, runs=runs)
+    location.check_inputs()
+    if not own:
+        _check_nothing_is_missing(plan)
+        _warn_of_own_program(data, registry)
+    _say_what_is_left_out(registry, plan, named=steps is not None)
+    if refit == "continue":
+        _warn_of_new_starts(plan)
+    replay = Replay(registry, _n_cells(data, plan), missing_genes)
+    replay.env.update({version: location.value(version) for version in plan.roots})
+    results = []
+    for step in plan.steps:
+        if refit or step.name in changed:
+            written = {slot: value for result in results for slot, value in result.values.items()}
+            keeps = refit == "continue"
+            results.append(_refitted(data, replay, step, written, changed.get(step.name), keeps=keeps))
+        else:
+            results.append(_mapped(data, data if own else reference, replay, step, own=own))
+    if not own and not refit:
+        known = {step.name for step in plan.steps}
+        results += [_kept(data, step) for step in registry if step.name not in known and _is_selection(step)]
+    again = _rewired(registry, [result.step for result in results])
+    steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
+    in_time = sorted(results, key=lambda result: result.step.at)
+    values = {slot: value for result in in_time for slot, value in result.values.items()}
+    commit(data, Registry(steps_now), values)
+    return data if copy else None
+
+
+def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
+    """Name -> step, its reads following what earlier steps wrote into other slots than on the reference."""
+    moved = {
+        (step.id, old): step.writes[name]
+        for step in steps
+        for name, old in registry[step.name].writes.items()
+        if step.writes.get(name, old) != old
+    }
+    rewired = {}
+    for step in steps:
+        reads = {
+            name: replace(read, slots=tuple(moved.get((read.source, slot), slot) for slot in read.slots))
+            for name, read in step.reads.items()
+        }
+        rewired[step.name] = replace(step, reads=reads)
+    return rewired
+
+
+def _no_program(name: str) -> str:
+    return (
+        f"No program is recorded in {name}.uns['dbx']. Run dbx.pp and dbx.tl steps on it first, or dbx.adopt({name}) "
+        f"if scanpy "
+        "computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
+    )
+
+
+def _check_nothing_is_missing(plan: Plan) -> None:
+    """New cells must have everything that the wanted steps start from."""
+    if plan.missing:
+        lacking = "; ".join(f"{Slot.parse(slot).written()}, for {name!r}" for slot, name in plan.missing.items())
+        slot = next(iter(plan.missing))
+        msg = (
+            f"The new cells lack what the program starts from: {lacking}. Add it, name where it is "
+            f'(inputs={{"{slot}": "..."}}), or choose steps that do without (steps=[...]).'
+        )
+        raise ValueError(msg)
+
+
+def _warn_of_own_program(data, registry: Registry) -> None:
+    lost = [step.name for step in load(data) if not step.mapped]
+    if lost:
+        log.warn(f"The new cells had a program of their own ({', '.join(lost)}), which the mapped one replaces.")
+
+
+def _warn_of_new_starts(plan: Plan) -> None:
+    operators = {step.name: CATALOGUE[step.operator] for step in plan.steps}
+    anew = [name for name, operator in operators.items() if "history" in operator.outputs and not operator.resumes]
+    if anew:
+        log.warn(f"Trained anew, not further, since they cannot go on: {', '.join(anew)}.")
+
+
+def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:
+    if plan.excluded and (named or not plan.steps):
+        raise ValueError(excluded_text(plan.excluded))
+    if plan.excluded:
+        starts = ", ".join(
+            f"{version.slot} as {registry.by_id(version.writer).name!r} wrote it"
+            for version in plan.roots
+            if version.writer
+        )
+        log.warn(excluded_text(plan.excluded) + (f" Starting from {starts}." if starts else ""))
+
+
+def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result:
+    """One step applied to the data, and how it is recorded there."""
+    operator = fitted(reference, step)
+    rows = _rows(data, reference, replay, step, operator, own=own)
+    outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
+    values, writes = placed(data, step, operator, outputs, own=own)
+    moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
+    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    if any(name in step.writes and name not in writes for name in replay_outputs(outputs, operator)):
+        constants = {}  # X was left as it is
+    if moved:  # edges to other cells: scanpy's settings of the graph do not hold here
+        constants = {Slot("uns", ("reference_cells",), step.mod): cells_digest(reference, step.mod)}
+    step = replace(
+        step,
+        writes=writes,
+        config=operator.config,
+        arrays=state_arrays(operator),
+        fingerprints={**(step.fingerprints if own else {}), **prints(data, {}, values)},
+        mapped=step.mapped or not own,
+        n_cells=replay.n_cells,
+    )
+    return Result(operator, outputs, {**values, **constants}, step)
+
+
+def replay_outputs(outputs: Mapping[str, Any], operator: Operator) -> list[str]:
+    """Names of the outputs computed for cells."""
+    return [name for name in outputs if not operator.outputs[name].view]
+
+
+def _refitted(
+    data, replay: Replay, step: Step, written: Mapping[Slot, Any], changed: Step | None = None, *, keeps: bool = False
+) -> Result:
+    """A step fitted anew; going on from its state if that is wanted, or if its new settings leave the fit as it is."""
+    keeps = keeps or (changed is not None and changed.build().fit_config == step.build().fit_config)
+    step = changed or step
+    operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
+    step = replace(step, genes=genes)
+    values, writes = placed(data, step, operator, outputs, own=True)
+    slots = {name: Slot.parse(slot) for name, slot in writes.items()}
+    facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, {**written, **values})
+    step = replace(
+        step,
+        writes=writes,
+        arrays=state_arrays(operator),
+        fingerprints={**step.fingerprints, **prints(data, {}, values)},
+        mapped=False,
+        n_cells=replay.n_cells,
+        **facts,
+    )
+    return Result(operator, outputs, {**values, **{Slot.parse(s): v for s, v in step.constants.items()}}, step)
+
+
+def _kept(data, step: Step) -> Result:
+    """A selection made on the reference, written for the query's genes as it is."""
+    operator = step.build()
+    outputs = _kept_views(operator)
+    values, writes = placed(data, step, operator, outputs, own=False)
+    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    step = replace(step, writes=writes, fingerprints=prints(data, {}, values), mapped=True)
+    return Result(operator, outputs, {**values, **constants}, step)
+
+
+def _is_selection(step: Step) -> bool:
+    if step.maps_cells():
+        return False
+    outputs = step.build().outputs
+    return any(not outputs[name].inference for name in step.writes)
+
+
+def _kept_views(operator: Operator) -> dict[str, Any]:
+    """Views worth having on other cells: selections and loadings, not conclusions about the fitted cells."""
+    return {name: value for name, value in views(operator).items() if not operator.outputs[name].inference}
+
+
+def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, own: bool) -> np.ndarray:
+    """Each cell's row among the reference cells: itself, or -1 for a cell that is not, or not the same, there."""
+    if own or not any(port.kind == "rows" for port in operator.inputs.values()):
+        return np.arange(replay.n_cells, dtype=np.int32)
+    names, known = row_names(data, Slot("obs", mod=step.mod)), row_names(reference, Slot("obs", mod=step.mod))
+    if not known.is_unique:
+        return np.full(len(names), -1, np.int32)
+    rows = known.get_indexer(names).astype(np.int32)
+    references = reference_values(operator)
+    for attribute, port in operator.references.items():
+        if port in step.reads and (rows >= 0).any():
+            here = replay.matrix(step, operator, port)[rows >= 0]
+            there = np.asarray(references[attribute])[rows[rows >= 0]]
+            scale = np.abs(there).max(initial=1e-12)
+            rows[np.flatnonzero(rows >= 0)[~np.isclose(here, there, rtol=1e-4, atol=1e-4 * scale).all(axis=1)]] = -1
+    return rows
+
+
+def _n_cells(data, plan: Plan) -> int:
+    first = next((slot for step in plan.steps for slot in step.writes.values()), "X")
+    return holder(data, Slot("obs", mod=Slot.parse(first).mod)).n_obs

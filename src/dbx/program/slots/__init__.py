@@ -1,0 +1,1 @@
+"""Addresses inside AnnData and MuData, and what lies there."""

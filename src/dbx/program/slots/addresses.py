@@ -1,0 +1,47 @@
+"""The slots that scanpy's arguments name: ``layer``, ``obsm``, ``use_raw``, ``neighbors_key``, ``obsp``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbx.program.slots.slots import Slot, read
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def matrix_slot(layer: str | None = None, obsm: str | None = None, *, use_raw: bool = False) -> str:
+    """The slot that scanpy's ``layer``, ``obsm`` and ``use_raw`` name.
+
+    Raises
+    ------
+    ValueError
+        More than one of them was given.
+    """
+    named = [a for a in (layer and f"layers/{layer}", obsm and f"obsm/{obsm}", use_raw and "raw/X") if a]
+    if len(named) > 1:
+        msg = "Name one of `layer`, `obsm` and `use_raw`, not several."
+        raise ValueError(msg)
+    return named[0] if named else "X"
+
+
+def graph_slot(
+    data: AnnData | MuData, neighbors_key: str | None = None, obsp: str | None = None, *, mod: str | None = None
+) -> str:
+    """The slot of the neighbours' connectivities, looked up through ``uns[neighbors_key]`` as scanpy does.
+
+    Raises
+    ------
+    ValueError
+        Both were given.
+    SlotError
+        There are no neighbours of this name.
+    """
+    if obsp is not None and neighbors_key is not None:
+        msg = "Name `neighbors_key` or `obsp`, not both."
+        raise ValueError(msg)
+    if obsp is not None:
+        return f"obsp/{obsp}"
+    settings = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod))
+    return f"obsp/{settings.get('connectivities_key', 'connectivities')}"

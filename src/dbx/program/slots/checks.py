@@ -1,0 +1,132 @@
+"""Checks at the boundary: what an input must hold, in words that say what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Input
+from dbx.program.slots.slots import Slot
+
+LOOKS_LIKE = {
+    "counts": "raw counts",
+    "normalized": "normalised counts",
+    "log": "log-normalised values",
+    "scaled": "scaled values",
+    "embedding": "an embedding",
+    "fractional": "fractional values",
+}
+
+
+def check_matrix(
+    blocks: RowBlocks, port: Input, slot: Slot, known: str | None, operator: str, *, advice: str | None = None
+) -> str | None:
+    """Check a matrix input; returns what it holds, as far as that is known: at least whether it is counts.
+
+    ``known`` is what is known of it before looking; ``advice`` says what to do about wrong content.
+
+    Raises
+    ------
+    ValueError
+        The registry knows that the slot holds something else than the operator takes, it has no cells or no columns,
+        it contains NaN or infinities, or counts are needed and there are negative or fractional values.
+    """
+    if 0 in blocks.shape:
+        msg = f"{slot.written()} is empty: {blocks.n_rows} cells x {blocks.n_columns} columns."
+        raise ValueError(msg)
+    if port.content and known is not None and known not in port.content:
+        holds = f"{slot.written()} holds {LOOKS_LIKE[known]}"
+        msg = f"{operator} needs {wanted(port)}, but {holds}. {advice or _other_place(port)}"
+        raise ValueError(msg)
+    strict = port.content == ("counts",)
+    is_counts = True
+    for start, values, part in _chunks(blocks):
+        _check_finite(values, part, start, slot)
+        if strict or start == 0:
+            is_counts = is_counts and _are_counts(values)
+        if strict and not is_counts:
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+        if "counts" in port.content and values.size and values.min() < 0:
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+    return known or (("counts" if is_counts else "fractional") if port.genes else None)
+
+
+def wanted(port: Input) -> str:
+    """What an input takes, in words."""
+    return " or ".join(LOOKS_LIKE[content] for content in port.content)
+
+
+def _chunks(blocks: RowBlocks):
+    """(first row, stored values, rows) of chunks of the source; what lies in memory is not copied."""
+    source = blocks.source
+    if sparse.issparse(source):
+        size = 1 << 20
+        for at in range(0, max(source.nnz, 1), size):
+            yield at, source.data[at : at + size], source
+    elif isinstance(source, np.ndarray):
+        for start in range(0, blocks.n_rows, blocks.block_rows):
+            part = source[start : start + blocks.block_rows]
+            yield start, part, part
+    else:  # on disk or lazy: one look, reading all of it would cost as much as the step
+        part = blocks.rows(slice(0, blocks.block_rows))
+        yield 0, part.data if sparse.issparse(part) else part, part
+
+
+def _check_finite(values: np.ndarray, part, start: int, slot: Slot) -> None:
+    if values.dtype.kind != "f" or np.isfinite(_quick_sum(values)):
+        return
+    if np.isfinite(values).all():
+        return
+    if sparse.issparse(part):
+        entries = part.tocoo()
+        flags = ~np.isfinite(entries.data)
+        bad = np.column_stack([entries.row[flags], entries.col[flags]])
+    else:
+        bad = np.argwhere(~np.isfinite(part)) + np.array([start, 0])
+    row, column = bad[0]
+    msg = (
+        f"{slot.written()} contains {len(bad)} NaN or infinite values, the first in row {row}, column {column}. "
+        "Remove or impute them first."
+    )
+    raise ValueError(msg)
+
+
+def _quick_sum(values: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(values.sum())
+
+
+def looks_like_counts(x) -> bool:
+    """Whether the first rows of a matrix of any kind hold non-negative whole numbers only."""
+    rows = RowBlocks(x).rows(slice(0, 256))
+    return _are_counts(rows.data if sparse.issparse(rows) else rows)
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    if values.dtype.kind in "bu":
+        return True
+    if values.size and values.min() < 0:
+        return False
+    return values.dtype.kind == "i" or bool(np.array_equal(values, np.rint(values)))
+
+
+def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> str:
+    if values.size and values.min() < 0:
+        what = f"negative values (smallest {values.min():.4g})"
+    else:
+        what = f"fractional values (such as {values[values != np.rint(values)][0]:.4g})"
+    return f"{operator} needs raw counts, but {slot.written()} has {what}. {advice}"
+
+
+def _other_place(port: Input) -> str:
+    if "counts" in port.content:
+        return (
+            "Name where the counts are, e.g. layer='counts', or keep them before normalising: "
+            "adata.layers['counts'] = adata.X.copy()."
+        )
+    if "log" in port.content:
+        return (
+            "Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer that holds such values."
+        )
+    return "Name another slot."

@@ -1,0 +1,121 @@
+"""A cheap fingerprint of a slot: tells whether it is still what the program wrote, also after subsetting.
+
+Rows and columns are sampled by the hash of their names, so that a subset or a new order of cells and genes keeps
+a known share of the sample. Four things are kept: a sum of squares over the sampled rows, a random projection of
+some rows over all columns, the entries of these rows in some columns, and which rows and columns there were.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.data.blocks import is_backed, is_dask
+from dbx.ops.values import Codes, Graph
+from dbx.program.slots.hashes import combined, name_hashes, scrambled
+
+SAMPLED_VALUES = 2_000_000
+KEPT = 32
+TOLERANCE = 1e-6
+"""Relative; sums of the same numbers in another storage order differ by rounding only."""
+
+
+def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None = None) -> np.ndarray | None:
+    """Fingerprint of a slot's value, an array of shape (n,), float64; None for values left lazy or on disk.
+
+    ``names`` and ``column_names`` are name hashes of rows and columns; columns without names go by number.
+    """
+    value = _matrix(value)
+    if value is None or value.shape[0] != len(names):
+        return None
+    if column_names is None or len(column_names) != value.shape[1]:
+        column_names = scrambled(np.arange(value.shape[1], dtype=np.uint64))
+    stride = max(value.shape[0] * value.shape[1] // SAMPLED_VALUES, 1)
+    rows = np.flatnonzero(names % np.uint64(stride) == 0)
+    rows = rows if len(rows) >= KEPT else np.argsort(names, kind="stable")[: 8 * KEPT]
+    kept_rows = rows[np.argsort(names[rows], kind="stable")[:KEPT]]
+    kept_columns = np.argsort(column_names, kind="stable")[:KEPT]
+    total = _sum_of_squares(value if len(rows) == value.shape[0] else value[rows])
+    sample = value[kept_rows]
+    sample = (sample.toarray() if sparse.issparse(sample) else np.asarray(sample)).astype(np.float64)
+    weights = 0.5 + column_names.astype(np.float64) / 2**53
+    head = [combined(names), combined(column_names), total, len(kept_rows), len(kept_columns)]
+    parts = [head, names[kept_rows], column_names[kept_columns], sample @ weights, sample[:, kept_columns].ravel()]
+    return np.nan_to_num(np.concatenate([np.asarray(part, np.float64) for part in parts]), nan=-1.25e300)
+
+
+def same(old: np.ndarray | None, new: np.ndarray | None) -> bool | None:
+    """Whether two fingerprints can be of the same values; None where they share too little to tell."""
+    if old is None or new is None:
+        return None
+    rows_a, columns_a, total_a, names_a, genes_a, projection_a, entries_a = _parts(old)
+    rows_b, columns_b, total_b, names_b, genes_b, projection_b, entries_b = _parts(new)
+    if rows_a == rows_b and columns_a == columns_b:
+        return _close(total_a, total_b) and _close(projection_a, projection_b) and _close(entries_a, entries_b)
+    _, at_a, at_b = np.intersect1d(names_a, names_b, return_indices=True)
+    if columns_a == columns_b:
+        return _close(projection_a[at_a], projection_b[at_b]) if len(at_a) else None
+    _, gene_a, gene_b = np.intersect1d(genes_a, genes_b, return_indices=True)
+    if len(at_a) * len(gene_a) < KEPT // 2:
+        return None
+    return _close(entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)])
+
+
+def slot_fingerprint(value: Any, names: pd.Index, column_names: pd.Index | None) -> np.ndarray | None:
+    """Fingerprint of a value whose rows (and columns, for a gene matrix) have these names."""
+    return fingerprint(value, name_hashes(names), None if column_names is None else name_hashes(column_names))
+
+
+def _matrix(value: Any):
+    """Any stored value as a matrix of numbers, or None."""
+    if value is None or is_dask(value) or is_backed(value):
+        return None
+    if isinstance(value, Graph):
+        value = value.to_csr()
+    if isinstance(value, Codes):
+        value = pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))
+    if isinstance(value, pd.DataFrame):
+        return np.column_stack([_numbers(value[column]) for column in value]) if value.shape[1] else None
+    if isinstance(value, pd.Series | pd.Categorical | pd.Index):
+        return _numbers(pd.Series(value))[:, None]
+    if sparse.issparse(value):
+        return value if value.format == "csr" else value.tocsr()
+    value = np.asarray(value)
+    if value.ndim == 0 or value.dtype.kind not in "biufOSUT":
+        return None
+    if value.dtype.kind in "OSUT":
+        return _numbers(pd.Series(value.ravel()))[:, None] if value.ndim == 1 else None
+    return value[:, None] if value.ndim == 1 else value.reshape(len(value), -1)
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """A column as numbers that do not depend on how its categories are ordered."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        hashes = np.append(name_hashes(column.cat.categories).astype(np.float64), -1.0)
+        return hashes[column.cat.codes.to_numpy()]
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes, uniques = pd.factorize(column)
+    return np.append(name_hashes(uniques).astype(np.float64), -1.0)[codes]
+
+
+def _sum_of_squares(value) -> float:
+    flat = value.data if sparse.issparse(value) else np.ascontiguousarray(value).reshape(-1)
+    size = 1 << 20
+    parts = (flat[i : i + size].astype(np.float64) for i in range(0, len(flat), size))
+    return float(sum(np.square(part, out=part).sum() for part in parts))  # not dot: its threads cost more than the sum
+
+
+def _parts(packed: np.ndarray):
+    rows, columns, total, n_rows, n_columns = packed[:5]
+    n_rows, n_columns = int(n_rows), int(n_columns)
+    cuts = np.cumsum([5, n_rows, n_columns, n_rows])
+    names, genes, projection, entries = (packed[a:b] for a, b in zip(cuts, [*cuts[1:], len(packed)], strict=True))
+    return rows, columns, total, names, genes, projection, entries.reshape(n_rows, n_columns)
+
+
+def _close(a, b) -> bool:
+    return bool(np.allclose(a, b, rtol=TOLERANCE, atol=1e-12))

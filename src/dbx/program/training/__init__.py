@@ -1,0 +1,1 @@
+"""Move parameters of recorded steps, and keep what helps."""

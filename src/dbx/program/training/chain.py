@@ -1,0 +1,159 @@
+"""The part of a program that training moves: from the trained steps to the slots that are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.values import Codes
+from dbx.program.pipeline.pipeline import Pipeline
+from dbx.program.pipeline.values import root_values
+from dbx.program.record.registry import Registry
+from dbx.program.record.step import Step
+from dbx.program.replay.location import Location
+from dbx.program.replay.plan import Plan, Version
+from dbx.program.replay.reference import fitted
+from dbx.program.replay.replay import Replay
+from dbx.program.replay.sources import replayed, roots_of
+from dbx.program.slots.slots import Slot
+
+
+@dataclass
+class Chain:
+    """Row-wise steps, one differentiable function of their parameters, and where it starts."""
+
+    trained: list[Step]
+    pipeline: Pipeline
+    replay: Replay
+    """Has the values that the chain starts from."""
+    slot: str
+    """What is judged where an objective names no slot."""
+
+    @property
+    def steps(self) -> list[Step]:
+        """In their order."""
+        return self.pipeline.plan.steps
+
+    def version(self, slot: str) -> Version:
+        """The version of a slot that the chain writes last."""
+        return Version(slot, next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
+
+    @property
+    def neighbours(self) -> np.ndarray | None:
+        """Neighbours of each cell in the graph that the chain passes, an array of shape (n_cells, width), int32."""
+        graphs = [step.name for step in self.steps if step.operator == "neighbors"]
+        if not graphs:
+            return None
+        if len(graphs) > 1:
+            msg = f"Training passes one graph of neighbours, not {', '.join(graphs)}: judge a slot of one of them."
+            raise ValueError(msg)
+        return np.asarray(self.pipeline.operators[graphs[0]].reference_distances.get_value().indices)
+
+    @property
+    def computed(self) -> set[str]:
+        """Slots that are computed for cells."""
+        outputs = {step.id: CATALOGUE[step.operator].outputs for step in self.steps}
+        return {slot for step in self.steps for name, slot in step.writes.items() if not outputs[step.id][name].view}
+
+    def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
+        """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
+        return root_values(self.pipeline.registry, self.pipeline, self.replay)
+
+
+def make_chain(
+    registry: Registry,
+    location: Location,
+    n_cells: int,
+    train: Iterable[str],
+    slots: Iterable[str | None],
+    steps: Iterable[str] | None = None,
+) -> Chain:
+    """The chain from the steps named ``train`` to ``slots``, within the steps named ``steps``.
+
+    Without a slot it ends at what the last trained step writes for cells, or the last of ``steps``.
+
+    Raises
+    ------
+    ValueError
+        A step has nothing to train, or is not among ``steps``; a slot does not depend on it; a step between them does
+        not work row by row.
+    """
+    allowed = None if steps is None else {registry[name].name for name in steps}
+    trained = sorted((registry[name] for name in train), key=lambda step: step.at)
+    for step in trained:
+        if not any(kind == "parameter" for kind, _ in step.arrays.values()):
+            able = [s.name for s in registry if any(kind == "parameter" for kind, _ in s.arrays.values())]
+            msg = f"Step {step.name!r} has no parameters to train; those that have: {', '.join(able) or 'none'}."
+            raise ValueError(msg)
+    last = trained[-1] if allowed is None else max((registry[name] for name in allowed), key=lambda step: step.at)
+    usual = _cell_slot(last)
+    judged = dict.fromkeys(usual if slot is None else str(Slot.parse(slot, last.mod)) for slot in slots)
+    ends = [_writer(registry, slot, trained) for slot in judged]
+    between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
+    _check_allowed(between, trained, allowed)
+    _check_trainable(between)
+    roots = roots_of(registry, between)
+    replay = replayed(registry, location, n_cells, roots)
+    operators = {step.name: fitted(location.data, step) for step in between}
+    return Chain(trained, Pipeline(registry, Plan(between, roots), operators), replay, usual)
+
+
+def _writer(registry: Registry, slot: str, trained: list[Step]) -> Step:
+    """The step that wrote a judged slot, which must follow from the trained ones."""
+    end = registry.writer(slot)
+    for step in trained:
+        if end is None or not (end.id == step.id or registry.depends(end, step.id)):
+            msg = f"{Slot.parse(slot).written()} is not computed from what {step.name!r} writes."
+            raise ValueError(msg)
+    return end
+
+
+def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] | None) -> None:
+    if allowed is None:
+        return
+    outside = [step.name for step in (*trained, *between) if step.name not in allowed]
+    if outside:
+        msg = (
+            f"steps={sorted(allowed)} leaves out {outside[0]!r}, which is trained or lies between a trained step and "
+            "what is judged: add it, or judge an earlier slot."
+        )
+        raise ValueError(msg)
+
+
+def _cell_slot(step: Step) -> str:
+    """The coordinates that a step writes for cells, or else the first matrix."""
+    outputs = CATALOGUE[step.operator].outputs
+    matrices = {
+        name: slot
+        for name, slot in step.writes.items()
+        if not outputs[name].view and Slot.parse(slot).container in ("obsm", "layers", "X")
+    }
+    coordinates = [slot for name, slot in matrices.items() if outputs[name].content == "embedding"]
+    found = [*coordinates, *matrices.values()]
+    if not found:
+        msg = f"Step {step.name!r} writes no coordinates of cells: name what is judged, slot=..."
+        raise ValueError(msg)
+    return found[0]
+
+
+def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> bool:
+    after = any(step.id == t.id or registry.depends(step, t.id) for t in trained)
+    return after and (step.id == end.id or registry.depends(end, step.id))
+
+
+def _check_trainable(steps: list[Step]) -> None:
+    for step in steps:
+        operator = CATALOGUE[step.operator]
+        given = {name: port for name, port in operator.inputs.items() if not port.of_fitted_cells}
+        used = [port for name, port in given.items() if name in step.reads or port.kind == "rows"]
+        alone = operator.rowwise and all(port.kind in ("matrix", "codes", "columns") for port in used)
+        if not alone and not operator.blockwise:
+            msg = (
+                f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
+                "judge a slot before it."
+            )
+            raise ValueError(msg)

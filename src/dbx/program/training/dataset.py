@@ -1,0 +1,210 @@
+"""What an optimisation works on: the cells, and the columns of its minibatches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from flax import nnx
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import RESIDENT_BYTES
+from dbx.data.moments import moments
+from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
+from dbx.ops.apply import take
+from dbx.ops.nn.linear_decoder import LinearDecoder
+from dbx.ops.operator import Input, Operator
+from dbx.ops.values import Codes
+from dbx.program.record.inputs import column_value
+from dbx.program.replay.plan import read_versions
+from dbx.program.replay.replay import gene_columns
+from dbx.program.slots.slots import Slot, gene_names, read
+from dbx.program.training.chain import Chain
+from dbx.program.training.labels import Labels, check_labels, check_names, judged_slot, read_labels
+from dbx.program.training.objective import Part
+
+DISCRETE = Input(kind="codes", missing=True)
+ANY_COLUMN = Input(kind="columns", missing=True)
+
+
+@dataclass
+class Material:
+    """Cells and columns; rows are numbered within the cells that take part."""
+
+    parts: tuple[Part, ...]
+    rows: np.ndarray
+    """The cells that take part."""
+    columns: dict[str, RowBlocks | np.ndarray]
+    levels: dict[str, tuple[str, ...] | None]
+    """Slot that the chain starts from -> levels of a column, None for numbers."""
+    centres: dict[str, np.ndarray]
+    """Column of the minibatch -> what a value that is not shown is set to."""
+    labels: dict[str, Labels]
+    """Name of a part -> its labels."""
+    heads: dict[str, nnx.Module]
+    """Name of a part -> what judges it; to be started by :func:`start_heads`."""
+    whole: dict[str, np.ndarray]
+    """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
+
+
+def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarray | None = None) -> Material:
+    """Read what the objectives need of each cell; only those in the mask take part."""
+    n_cells = chain.replay.n_cells
+    names = _names(loss.parts)
+    labels = {
+        name: read_labels(data, chain, part, unlabeled, mask)
+        for name, part in zip(names, loss.parts, strict=True)
+        if isinstance(part, CrossEntropy)
+    }
+    check_labels(labels)
+    rows = np.arange(n_cells) if mask is None else np.flatnonzero(mask)
+    if len(labels) == len(loss.parts):
+        rows = rows[np.all([x.known[rows] >= 0 for x in labels.values()], axis=0)]
+    roots = chain.roots()
+    columns = {f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())}
+    centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
+    columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
+    columns["row"] = np.arange(len(rows), dtype=np.int32)
+    parts = tuple(
+        _part(data, chain, name, part, labels, rows, columns, unlabeled)
+        for name, part in zip(names, loss.parts, strict=True)
+    )
+    levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
+    heads = {name: x.head.head for name, x in labels.items()}
+    heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
+    whole = _whole(chain, roots)
+    if whole:
+        columns["cell"] = rows.astype(np.int32)
+    return Material(parts, rows, columns, levels, centres, labels, heads, whole)
+
+
+def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
+    """Columns that neighbours of a minibatch's cells are taken from; none where the chain passes no graph."""
+    neighbours = chain.neighbours
+    if neighbours is None:
+        return {}
+    size = sum(x.n_rows * x.n_columns * 4 for x in roots.values() if isinstance(x, RowBlocks))
+    if size > RESIDENT_BYTES:
+        msg = (
+            f"Training through a graph of neighbours needs all cells on the device, {size / 1e9:.1f} GB here: select "
+            "variable genes first, or judge a slot before the graph."
+        )
+        raise ValueError(msg)
+    values = [x.dense() if isinstance(x, RowBlocks) else x.codes if isinstance(x, Codes) else x for x in roots.values()]
+    return {"neighbours": neighbours} | {f"root{i}": np.asarray(x) for i, x in enumerate(values)}
+
+
+def _names(parts: Iterable[Objective]) -> list[str]:
+    """What parts are called, numbered from the second of a kind on."""
+    seen: Counter[str] = Counter()
+    names = []
+    for part in parts:
+        seen[part.name] += 1
+        names.append(part.name if seen[part.name] == 1 else f"{part.name}_{seen[part.name]}")
+    return names
+
+
+def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
+    """Means of what is dropped from, zero for counts: a count cannot be moved away from its mean."""
+    contents = {
+        version: entry.content
+        for step in chain.steps
+        for entry in step.reads.values()
+        for version in read_versions(chain.pipeline.registry, step, entry)
+    }
+    centres = {}
+    for i, version in enumerate(chain.pipeline.plan.roots):
+        x = columns[f"root{i}"]
+        if isinstance(x, RowBlocks):
+            counts = contents.get(version) in ("counts", "normalized")
+            centres[f"root{i}"] = np.zeros(x.n_columns) if counts else moments(x).mean[0]
+    return centres
+
+
+def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns, unlabeled: str) -> Part:
+    """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
+    mod = chain.trained[0].mod
+    reads, facts = {}, {}
+    labelled = 1.0
+    if name in labels:
+        labelled = float(np.mean(labels[name].known[rows] >= 0))
+        reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
+    for key, address in part.reads.items():
+        place = str(Slot.parse(address, mod)) if address else _first_matrix(chain)
+        if place not in chain.computed and place not in chain.pipeline.inputs:
+            value = _column(data, chain, part, Slot.parse(place), unlabeled)
+            place = f"{name}.{key}"
+            columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
+        reads[key] = place
+    if isinstance(part, BatchMixing):
+        facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
+    return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), labelled)
+
+
+def _first_matrix(chain: Chain) -> str:
+    return next(v.slot for v in chain.pipeline.plan.roots if Slot.parse(v.slot).container != "obs")
+
+
+def _check_velocity(chain: Chain, slot: Slot) -> None:
+    if slot.is_gene_matrix and not Slot.parse(_first_matrix(chain)).is_gene_matrix:
+        msg = (
+            f"{slot.written()} are velocities of genes, and {_first_matrix(chain)}, which the trained steps start "
+            "from, has none: train an earlier step, or name velocities of the embedding."
+        )
+        raise ValueError(msg)
+
+
+def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: str) -> RowBlocks | Codes | np.ndarray:
+    """A slot outside the chain, with the genes that the chain starts from."""
+    value = read(data, slot)
+    if slot.container == "obs" and part.name == "function":
+        return column_value(value, slot, "optimize", ANY_COLUMN)
+    if slot.container == "obs":
+        check_names(value, slot)
+        found = column_value(value, slot, "optimize", DISCRETE)
+        without = [i for i, level in enumerate(found.levels) if level == unlabeled]
+        return Codes(np.where(np.isin(found.codes, without), -1, found.codes), found.levels)
+    if part.name == "velocity_consistency":
+        _check_velocity(chain, slot)
+        value = np.nan_to_num(np.asarray(RowBlocks(value).dense()))
+    blocks = RowBlocks(value, dtype=np.float32)
+    genes = chain.pipeline.inputs.get(_first_matrix(chain))
+    if not slot.is_gene_matrix or genes is None:
+        return blocks
+    chosen = gene_columns(gene_names(data, slot), genes, chain.trained[0].name, "raise")
+    return blocks if chosen is None else blocks.select(chosen)
+
+
+def _shares(chain: Chain, columns, place: str, name: str) -> np.ndarray:
+    """Share of each batch among the cells."""
+    roots = list(chain.pipeline.inputs)
+    codes = columns[f"root{roots.index(place)}" if place in roots else place]
+    counts = np.bincount(codes[codes >= 0])
+    if (counts > 0).sum() < 2:
+        msg = f"obs[{name!r}] has one batch only: there is nothing to mix."
+        raise ValueError(msg)
+    return np.maximum(counts / counts.sum(), 1e-6).astype(np.float32)
+
+
+def _step(chain: Chain, part: Objective) -> str:
+    """The trained step that an objective is about."""
+    if not isinstance(part, Elbo | OpenGates):
+        return ""
+    needed = "expected_open" if isinstance(part, OpenGates) else "loss"
+    operators = {step.name: chain.pipeline.operators[step.name] for step in chain.steps}
+    able = [name for name, operator in operators.items() if _has(operator, needed)]
+    trained = [step.name for step in chain.trained if step.name in able]
+    if part.step is None and trained:
+        return trained[0]
+    if part.step in able:
+        return part.step
+    what = "gates" if needed == "expected_open" else "an objective of its own"
+    asked = f"Step {part.step!r} of the chain" if part.step else "A trained step"
+    msg = f"{asked} with {what} is needed; steps that have: {', '.join(able) or 'none'}."
+    raise ValueError(msg)
+
+
+def _has(operator: Operator, needed: str) -> bool:
+    return getattr(type(operator), needed, None) not in (None, getattr(Operator, needed, None))

@@ -1,0 +1,170 @@
+"""An objective after a pipeline, for :func:`dbx.ops.nn.training.train` and for judging by held-out cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.data.blocks import RowBlocks
+from dbx.losses.objectives import Cells, Objective, VelocityConsistency
+from dbx.ops.values import Codes
+from dbx.program.pipeline.pipeline import Pipeline, first_rows
+from dbx.program.slots.slots import Slot
+from dbx.program.training.trainable import Freed
+
+DROPOUT = 0.3
+"""Share of the values that a chain starts from that each minibatch is not shown."""
+BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """One objective of a sum, and where its values are."""
+
+    name: str
+    objective: Objective
+    slot: str
+    """What is judged."""
+    reads: Mapping[str, str]
+    """Name of what the objective reads -> slot that the pipeline has, or name of a column of the minibatch."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    step: str = ""
+    """The step whose own objective or gates it is about."""
+    labelled: float = 1.0
+    """Share of the cells that have what it judges; the others are 0, and must not dilute it in training."""
+
+
+class Judged:
+    """The objective of each cell after the pipeline; see :class:`dbx.ops.nn.training.Loss`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        levels: Mapping[str, tuple[str, ...] | None],
+        parts: tuple[Part, ...],
+        weights: tuple[float, ...],
+        dropout: float,
+    ):
+        """``levels`` has every slot that the pipeline starts from: levels of a column, None for numbers."""
+        self.pipeline, self.levels, self.parts, self.weights = pipeline, levels, parts, weights
+        self.dropout = dropout
+
+    def __call__(self, model: Freed, batch: dict[str, jax.Array], key, *, anchor):
+        """The weighted sum of the objectives, and each of them."""
+        rows, block = None, None
+        if model.whole:
+            rows, block, batch = _with_neighbours(model, batch)
+        whole = {
+            slot: batch[f"root{i}"] if levels is None else Codes(batch[f"root{i}"], levels)
+            for i, (slot, levels) in enumerate(self.levels.items())
+        }
+        shown = whole if key is None else self._hidden(model, whole, key)
+        parameters = model.parameters() if key is None else model.jittered(self.pipeline.operators, key)
+        latest, runs = self.pipeline.trace(parameters, shown, rows=rows, block=block)
+        values = first_rows({slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch, len(batch["row"]))
+        found, followed = [], {}
+        for part in self.parts:
+            head = model.heads.get(part.name)
+            cells = Cells(
+                z=first_rows(latest[part.slot], len(batch["row"])),
+                read={name: values[place] for name, place in part.reads.items()},
+                rows=batch["row"],
+                head=head,
+                facts=part.facts,
+                run=lambda name, part=part: runs[name or part.step],
+                velocity=self._pushed(part, parameters, shown, values),
+            )
+            values_of_cells = part.objective.of_cells(cells)
+            found.append(values_of_cells if key is None else values_of_cells / part.labelled)
+            followed[part.name] = found[-1]
+            if part.objective.labelled:
+                label = cells.read["label"]
+                followed[f"{part.name}_errors"] = 1.0 * ((head(cells.z).argmax(axis=1) != label) & (label >= 0))
+        total = sum(weight * x for weight, x in zip(self.weights, found, strict=True))
+        penalty = 0 if key is None else anchor * model.distance()
+        return total + penalty, followed
+
+    def _hidden(self, model: Freed, whole, key) -> dict[str, Any]:
+        """What the pipeline starts from with some of the values dropped."""
+        shown = dict(whole)
+        for i, slot in enumerate(whole):
+            if f"root{i}" in model.centre:
+                centre = model.centre[f"root{i}"][...]
+                shown[slot] = dropped(whole[slot], centre, self.dropout, jax.random.fold_in(key, i))
+        return shown
+
+    def _pushed(self, part: Part, parameters, shown, values):
+        """Velocities of genes pushed through the pipeline; None where there are none."""
+        if (
+            not isinstance(part.objective, VelocityConsistency)
+            or not Slot.parse(part.objective.velocity).is_gene_matrix
+        ):
+            return None
+        (root,) = [slot for slot in shown if Slot.parse(slot).is_gene_matrix]
+        velocity = values[part.reads["velocity"]]
+        return jax.jvp(lambda x: self.pipeline(parameters, {**shown, root: x})[part.slot], (shown[root],), (velocity,))[
+            1
+        ]
+
+
+def _with_neighbours(model: Freed, batch: dict[str, jax.Array]):
+    """(rows of the cells of a minibatch and then of their neighbours, how many are its own, columns of all of them).
+
+    Of data that one block holds all cells are there: what edges have from their other end is then exact.
+    """
+    own, neighbours = batch["cell"], model.whole["neighbours"][...]
+    others = jnp.arange(len(neighbours)) if len(neighbours) <= BLOCK else neighbours[own].ravel()
+    rows = jnp.concatenate([own, others.astype(own.dtype)])
+    others = {name: x[...][rows] for name, x in model.whole.items() if name != "neighbours"}
+    return rows, len(own), {**batch, **others}
+
+
+def codes(value: Any) -> Any:
+    """A categorical column as its codes."""
+    return value.codes if isinstance(value, Codes) else value
+
+
+def dropped(x, centre, share: float, key):
+    """Values set to the centre of their column at random, the rest moved away from it: the expectation stays."""
+    kept = jax.random.bernoulli(key, 1 - share, x.shape)
+    return jnp.where(kept, centre + (x - centre) / (1 - share), centre)
+
+
+def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The objective of each of these rows (``loss``), its parts, and what is told wrongly.
+
+    Where cells are judged by each other, or have edges from each other, the rest are there, too, as far as a block
+    goes.
+    """
+    graphdef, state = nnx.split(model)
+    together = bool(model.whole) or any(part.objective.of_sets for part in judged.parts)
+    context = _context(len(columns["row"]), rows) if together else rows[:0]
+    found, size = [], BLOCK - len(context)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        there = np.concatenate([part, context])
+        batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
+        told = _told(judged, graphdef, state, batch)
+        found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in told.items()})
+    values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    # summed here: what is compiled for the parts serves before the weights are known and after
+    weighted = zip(judged.weights, judged.parts, strict=True)
+    return {"loss": sum(weight * values[part.name] for weight, part in weighted), **values}
+
+
+def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
+    """Other cells, evenly over all, for half a block at most."""
+    others = np.setdiff1d(np.arange(n_cells), rows)
+    return others[:: -(-len(others) // (BLOCK // 2)) or 1]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _told(judged: Judged, graphdef, state, batch):
+    return judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)[1]

@@ -1,0 +1,127 @@
+"""What an optimisation leaves behind: steps with new parameters, what they write, heads, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dbx._version import __version__
+from dbx.data.blocks import RowBlocks
+from dbx.ops.apply import apply
+from dbx.ops.state import state_arrays
+from dbx.program.record.commit import prints
+from dbx.program.record.outputs import views
+from dbx.program.record.registry import Registry
+from dbx.program.record.step import Read, Step
+from dbx.program.replay.placing import placed
+from dbx.program.replay.plan import Version
+from dbx.program.replay.recompute import run_again
+from dbx.program.slots.slots import Slot, exists, row_names
+from dbx.program.training.chain import Chain
+from dbx.program.training.dataset import Material
+from dbx.program.training.labels import Labels
+from dbx.program.training.split import Split
+from dbx.program.training.stages import Outcome
+
+
+def recorded(
+    data,
+    registry: Registry,
+    chain: Chain,
+    material: Material,
+    outcome: Outcome,
+    split: Split,
+    key_added: str | None,
+    told: Mapping[str, Any],
+) -> dict[Slot, Any]:
+    """Record the chain as it is now and the heads; what is to be written."""
+    values: dict[Slot, Any] = {}
+    versions: dict[Version, Version] = {}
+    how = {name: {**told, **_gained(outcome, name), "key_added": key_added or ""} for name in outcome.operators}
+    if key_added is not None:  # not to be trained by default next time
+        how = {step.name: {"loss": "", "key_added": key_added} for step in chain.steps} | how
+    if outcome.kept or key_added is not None:
+        for step in chain.steps:
+            operator = outcome.operators.get(step.name, chain.pipeline.operators[step.name])
+            run_again(data, registry, chain.replay, step, operator, versions, values, key_added, how.get(step.name))
+    for labels in material.labels.values():
+        end = chain.version(labels.slot)
+        values |= _head_step(data, registry, chain, labels, versions.get(end, end), told["seed"])
+    mod = chain.trained[0].mod
+    names = row_names(data, Slot("obs", mod=mod)).to_numpy()[material.rows[split.judging]]
+    values[Slot("uns", ("optimize",), mod)] = summary(chain, material, outcome) | {
+        "held_out": names.astype(object),
+        "key_added": key_added or "",
+    }
+    return values
+
+
+def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any]:
+    """How it went, as ``uns`` can keep it."""
+    stages, parameters = outcome.stages, chain.pipeline.parameters
+    freed = dict.fromkeys(name for stage in stages for name in stage.steps)
+    kept = [stage for stage in stages if stage.kept]
+    losses = {
+        part.name: {
+            "before": stages[0].before[part.name],
+            "after": (kept[-1].after if kept else stages[0].before)[part.name],
+            "weight": outcome.weights[i],
+        }
+        for i, part in enumerate(material.parts)
+    }
+    history = {name: np.concatenate([stage.history[name] for stage in stages]) for name in stages[0].history}
+    history["stage"] = np.repeat(np.arange(len(stages)), [len(stage.history["loss"]) for stage in stages])
+    return {
+        "trained": np.array([" + ".join(stage.steps) for stage in stages], dtype=object),
+        "kept": np.array([stage.kept for stage in stages]),
+        "gain": np.array([stage.gain for stage in stages]),
+        "standard_error": np.array([stage.standard_error for stage in stages]),
+        "losses": losses,
+        "before": {step: {name: np.asarray(x) for name, x in parameters[step].items()} for step in freed},
+        "history": history,
+    }
+
+
+def summary_slot(data) -> Slot:
+    """Where the last optimisation is described: in ``uns``, of a MuData in that of a modality."""
+    mods = (None, *getattr(data, "mod", {}))
+    slots = [Slot("uns", ("optimize",), mod) for mod in mods]
+    return next((slot for slot in slots if exists(data, slot)), slots[0])
+
+
+def _gained(outcome: Outcome, name: str) -> dict[str, float]:
+    """What the stage gained in which a step was freed."""
+    stage = next(stage for stage in outcome.stages if name in stage.steps)
+    return {"gain": stage.gain, "standard_error": stage.standard_error}
+
+
+def _head_step(data, registry: Registry, chain: Chain, labels: Labels, read_: Version, seed: int) -> dict[Slot, Any]:
+    head, label, mod = labels.head, labels.column.keys[-1], labels.column.mod
+    z = RowBlocks(chain.replay.env[read_].value, dtype=np.float32)
+    outputs = {**apply(head, {"z": z}, z.n_rows), **views(head)}
+    writes = {
+        "labels": Slot("obs", (f"{label}_predicted",), mod),
+        "confidence": Slot("obs", (f"{label}_confidence",), mod),
+        "probabilities": Slot("obsm", (f"{label}_probabilities",), mod),
+    }
+    step = Step(
+        name=head.name,
+        id=registry.next_id(),
+        operator=head.name,
+        config=head.config,
+        seed=seed,
+        version=__version__,
+        reads={
+            "z": Read(slots=(read_.slot,), source=read_.writer),
+            "labels": Read(slots=(str(labels.column),), levels={label: labels.given.levels}),
+        },
+        writes={name: str(slot) for name, slot in writes.items()},
+        n_cells=z.n_rows,
+        arrays=state_arrays(head),
+    )
+    values, _ = placed(data, step, head, outputs, own=True)
+    registry.record(replace(step, fingerprints=prints(data, {}, values)))
+    return values

@@ -1,0 +1,64 @@
+"""Which cells are held out of an optimisation: those that judge it, and those that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbx.program.training.dataset import Material
+
+LEAST = 5
+"""Fewest cells that can judge anything."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the material."""
+
+    judging: np.ndarray
+    hidden: np.ndarray
+    """What nothing is trained on: the judging rows, and the others of their groups."""
+
+
+def make_split(material: Material, groups: np.ndarray | None, share: float, rng: np.random.Generator) -> Split:
+    """Hold out a share of the rows that have every label, or whole groups.
+
+    Raises
+    ------
+    ValueError
+        There are too few cells, groups or labels for that.
+    """
+    known = [labels.known[material.rows] for labels in material.labels.values()]
+    rows = np.flatnonzero(np.all([k >= 0 for k in known], axis=0)) if known else np.arange(len(material.rows))
+    if groups is None:
+        judging = hidden = np.sort(rng.permutation(rows)[: round(share * len(rows))])
+    else:
+        levels = held_out_groups(groups[rows], share, rng)
+        hidden = np.flatnonzero(np.isin(groups, levels))
+        judging = np.intersect1d(rows, hidden)
+    for codes in known:  # what no trained cell is called cannot be told
+        judging = judging[np.isin(codes[judging], np.delete(codes, hidden))]
+    if len(judging) < LEAST or len(rows) - len(judging) < LEAST:
+        msg = (
+            f"{len(judging)} of {len(rows)} cells would be held out to judge by and {len(rows) - len(judging)} trained "
+            f"on; {LEAST} of each are the least (with labels that both have). Change validation={share}, or what is "
+            "held out, or use more cells."
+        )
+        raise ValueError(msg)
+    return Split(judging, hidden)
+
+
+def held_out_groups(groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Groups drawn in a random order whose cells come nearest to the share."""
+    levels, sizes = np.unique(groups, return_counts=True)
+    if len(levels) < 2:
+        msg = f"split_key has one group only ({str(levels[0])!r}): there is nothing to hold out."
+        raise ValueError(msg)
+    order, best = rng.permutation(len(levels)), (np.inf, levels[:1])
+    for start in range(len(levels)):
+        turned = np.roll(order, -start)
+        off = np.abs(np.cumsum(sizes[turned])[:-1] / len(groups) - share)
+        if off.min() < best[0]:
+            best = (off.min(), levels[turned[: off.argmin() + 1]])
+    return best[1]

@@ -1,0 +1,139 @@
+"""Free steps one after the other, each kept only if held-out cells say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dbx.data.minibatches import Minibatches
+from dbx.losses.objectives import Sum
+from dbx.ops.nn.training import Training, train
+from dbx.ops.operator import Operator, Progress
+from dbx.program.pipeline.pipeline import Pipeline
+from dbx.program.replay.recompute import with_parameters
+from dbx.program.training.chain import Chain
+from dbx.program.training.dataset import Material
+from dbx.program.training.objective import DROPOUT, Judged, judge
+from dbx.program.training.split import Split
+from dbx.program.training.trainable import Freed, Moved
+
+LEAST_ERRORS = 0.02
+"""Share of held-out cells that must be told wrongly before: with fewer there is nothing to gain."""
+
+
+@dataclass
+class Stage:
+    """What freeing some steps led to, judged by the held-out cells."""
+
+    steps: tuple[str, ...]
+    kept: bool
+    verdict: str
+    """The same in words, with the reason."""
+    gain: float
+    standard_error: float
+    before: Mapping[str, float]
+    """Name of an objective -> its mean before."""
+    after: Mapping[str, float]
+    history: Mapping[str, np.ndarray]
+
+
+@dataclass
+class Outcome:
+    """What training found."""
+
+    stages: list[Stage] = field(default_factory=list)
+    operators: dict[str, Operator] = field(default_factory=dict)
+    """Kept step -> its operator as trained."""
+    weights: tuple[float, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether anything was."""
+        return any(stage.kept for stage in self.stages)
+
+
+def run_stages(
+    chain: Chain,
+    material: Material,
+    loss: Sum,
+    stages: Sequence[tuple[str, ...]],
+    split: Split,
+    how: Training,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Outcome:
+    """Train each stage's steps together with those kept before."""
+    outcome, data = Outcome(), Minibatches(material.columns)
+    for stage in stages:
+        operators = {**chain.pipeline.operators, **outcome.operators}
+        pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
+        freed = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
+        model = Freed(pipeline, freed, material.heads, material.centres, material.whole)
+        judged = Judged(pipeline, material.levels, material.parts, (1.0,) * len(material.parts), DROPOUT)
+        before = judge(model, judged, material.columns, split.judging)
+        if not outcome.stages:
+            outcome.weights = _weights(loss, material, before)
+        judged.weights = outcome.weights
+        kept_heads = jax.tree.map(np.array, nnx.state(model.heads))
+        history = train(
+            model,
+            judged,
+            data,
+            how,
+            trainable=nnx.Any(nnx.Param, Moved),
+            held_out=split.hidden,
+            judge=_judge(judged, material, split, loss),
+            seed=seed,
+            progress=progress,
+        )
+        after = judge(model, judged, material.columns, split.judging)
+        result = _verdict(stage, material, outcome.weights, before, after, history)
+        outcome.stages.append(result)
+        if result.kept:
+            moved = model.parameters()
+            outcome.operators = {name: with_parameters(operators[name], moved[name]) for name in freed}
+        else:
+            nnx.update(model.heads, kept_heads)
+    return outcome
+
+
+def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Freed], float] | None:
+    """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
+    together = bool(material.whole) or any(part.of_sets for part in loss.parts)
+    if len(split.hidden) == len(split.judging) and not together:
+        return None
+    return lambda model: float(judge(model, judged, material.columns, split.judging)["loss"].mean())
+
+
+def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
+    """Those given; otherwise the inverse of each objective's size over the cells before training."""
+    if not loss.balanced:
+        return tuple(1.0 if weight is None else float(weight) for weight in loss.weights)
+    sizes = {part.name: float(np.sqrt(np.mean(before[part.name] ** 2))) for part in material.parts}
+    nothing = [name for name, size in sizes.items() if size < 1e-6]
+    if nothing:
+        msg = f"{nothing[0]} is 0 already, and a sum cannot be balanced by that: give weights, a + 0.1 * b."
+        raise ValueError(msg)
+    return tuple(1 / size for size in sizes.values())
+
+
+def _verdict(stage, material: Material, weights, before, after, history) -> Stage:
+    """Kept where the cells improved by more than a standard error, and there was something to improve."""
+    names = [part.name for part in material.parts]
+    better = sum(w * (before[name] - after[name]) for w, name in zip(weights, names, strict=True))
+    gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
+    errors = [before[f"{name}_errors"].mean() for name in names if name in material.labels]
+    hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
+    means = [{name: float(values[name].mean()) for name in names} for values in (before, after)]
+    if gain <= error:
+        verdict = "put back: not more than a standard error"
+    elif hardly_wrong:
+        verdict = f"put back: at most {LEAST_ERRORS:.0%} were told wrongly before"
+    else:
+        verdict = "kept as trained"
+    return Stage(stage, verdict == "kept as trained", verdict, gain, error, *means, history)

@@ -1,0 +1,200 @@
+"""Fits and their derivatives: optima checked by what defines them, derivatives by finite differences in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from deseq2_reference import deseq2
+from scipy import optimize, stats
+
+from dbx.ops.de.fit.implicit import coefficients, exact_dispersion
+from dbx.ops.de.fit.size_factors import median_of_ratios
+
+N, GENES = 9, 8
+RNG = np.random.default_rng(1)
+DESIGN = np.column_stack([np.ones(N), np.arange(N) % 2, RNG.normal(size=N)])
+FACTORS = RNG.uniform(0.5, 2, N)
+DISPERSION = np.array([1e-8, 1e-3, 0.02, 0.1, 0.3, 1, 3, 0.5])
+MU = FACTORS * np.exp(np.linspace(0.5, 7, GENES)[:, None] + RNG.normal(size=(GENES, 2)) @ DESIGN[:, 1:].T)
+Y = RNG.negative_binomial(1 / DISPERSION[:, None], 1 / (1 + DISPERSION[:, None] * MU)).astype(np.float64)
+Y[-1, DESIGN[:, 1] == 0] = 0  # a gene that is absent from one level: the prior alone holds its coefficient
+DIRECTIONS = RNG.normal(size=(GENES, N)), RNG.normal(size=DESIGN.shape), RNG.normal(size=N), RNG.normal(size=GENES)
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def assert_derivatives(function, arguments, tangents, step=1e-3):
+    """jvp, in each argument alone, against differences; vjp against jvp."""
+    function = jax.jit(function)
+    values = function(*arguments)
+    weights = RNG.normal(size=values.shape)
+
+    @jax.jit
+    def derivatives(tangents):
+        _, pull = jax.vjp(function, *arguments)
+        backward = sum((pulled * t).sum() for pulled, t in zip(pull(weights), tangents, strict=True))
+        return jax.jvp(function, arguments, tangents)[1], backward
+
+    for which in range(len(arguments)):
+        moved = tuple(t if i == which else np.zeros_like(t) for i, t in enumerate(tangents))
+        at = {h: function(*(a + h * step * t for a, t in zip(arguments, moved, strict=True))) for h in (-2, -1, 1, 2)}
+        numeric = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
+        forward, backward = derivatives(moved)
+        # truncation of relative order step^4; rounding 1e-12 of the value over the step
+        np.testing.assert_allclose(forward, numeric, rtol=1e-6, atol=3e-9 * np.abs(values).max())
+        np.testing.assert_allclose(backward, (weights * forward).sum(), rtol=1e-7, atol=1e-12)
+
+
+def test_coefficients_are_scipys_maximum():
+    beta = np.asarray(coefficients(Y, DESIGN, FACTORS, DISPERSION))[1:-1]
+    for y, alpha, found in zip(Y[1:-1], DISPERSION[1:-1], beta, strict=True):
+
+        def loss(b, y=y, alpha=alpha):
+            mu = FACTORS * np.exp(DESIGN @ b)
+            return -stats.nbinom.logpmf(y, 1 / alpha, 1 / (1 + alpha * mu)).sum()
+
+        theirs = optimize.minimize(loss, found + 0.1, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-10})
+        assert loss(found) <= theirs.fun + 1e-9
+        np.testing.assert_allclose(found, theirs.x, atol=1e-4)  # the square root of scipy's tolerance
+
+
+def test_coefficients_are_those_of_deseq2():
+    r = deseq2("nb_6v6")
+    theirs, error = (r.results.filter(like=kind).to_numpy() * np.log(2) for kind in ("beta_", "SE_"))
+    found = coefficients(r.counts, r.design, r.size_factors, r.results["dispersion"].to_numpy(), min_mu=0.5)
+    # R stops when the deviance changes by less than 1e-8 of itself, some 1e-4 standard errors before the end
+    off = np.abs(found - theirs) / error
+    assert len(found) == 2000
+    assert np.median(off) < 1e-4
+    assert off.max() < 5e-3
+
+
+def test_one_mean_has_a_closed_form():
+    """Poisson counts with an intercept: log(sum y / sum s), whose derivatives are known."""
+    one, tiny = np.ones((N, 1)), np.full(GENES, 1e-8)
+    value = coefficients(Y, one, FACTORS, tiny)[:, 0]
+    np.testing.assert_allclose(value, np.log(Y.sum(axis=1) / FACTORS.sum()), rtol=1e-5)
+    of_factors = jax.jit(jax.jacfwd(lambda s: coefficients(Y, one, s, tiny)[:, 0]))(FACTORS)
+    np.testing.assert_allclose(of_factors, np.full((GENES, N), -1 / FACTORS.sum()), rtol=1e-3)
+    of_counts = jax.jit(jax.grad(lambda y: coefficients(y, one, FACTORS, tiny).sum()))(Y)
+    np.testing.assert_allclose(of_counts, 1 / Y.sum(axis=1, keepdims=True) * np.ones(N), rtol=1e-3)
+
+
+@pytest.mark.parametrize("min_mu", [0.0, 20.0])
+def test_derivatives_of_coefficients(min_mu):
+    present = slice(-1)
+    tangents = (
+        (DIRECTIONS[0] * Y)[present] / 3,
+        DIRECTIONS[1] / 10,
+        DIRECTIONS[2],
+        (DIRECTIONS[3] * DISPERSION)[present],
+    )
+    arguments = Y[present], DESIGN, FACTORS, DISPERSION[present]
+    assert_derivatives(lambda *a: coefficients(*a, min_mu=min_mu), arguments, tangents)
+
+
+def test_derivatives_of_a_gene_that_one_level_lacks():
+    assert_derivatives(
+        lambda s, a: coefficients(Y[-1:], DESIGN, s, a), (FACTORS, DISPERSION[-1:]), (DIRECTIONS[2], np.ones(1))
+    )
+
+
+def test_the_floor_makes_a_difference_where_means_are_below_it():
+    plain, floored = (np.asarray(coefficients(Y, DESIGN, FACTORS, DISPERSION, min_mu=m)) for m in (0.0, 0.5))
+    below = (FACTORS * np.exp(plain @ DESIGN.T) < 0.5).any(axis=1)
+    assert below.any()
+    assert (~below).any()
+    np.testing.assert_allclose(floored[~below], plain[~below], rtol=1e-9)
+    assert (np.abs(floored - plain).max(axis=1)[below] > 1e-3).all()
+
+
+def test_hard_genes_reach_their_maximum():
+    """Counts to 1e6 beside zeros, dispersions from 1e-8 to 1e3: the slope is zero, to its own rounding."""
+    y = np.exp(RNG.uniform(0, 14, (200, N))).round() * (RNG.random((200, N)) < 0.5)
+    dispersion = 10.0 ** RNG.uniform(-8, 3, 200)
+    for min_mu in (0.0, 0.5):
+        beta = np.asarray(coefficients(y, DESIGN, FACTORS, dispersion, min_mu=min_mu))
+        assert np.isfinite(beta).all()
+        if min_mu == 0:
+            mu, alpha = FACTORS * np.exp(beta @ DESIGN.T), dispersion[:, None]
+            slope = (y - mu) / (1 + alpha * mu)
+            error = np.sqrt((mu / (1 + alpha * mu)) @ DESIGN**2)
+            prior = 1e-6 / np.log(2) ** 2 * beta
+            assert (np.abs(slope @ DESIGN - prior) < 1e-6 * (1 + error)).all()
+
+
+def test_fits_are_mapped_over():
+    batch = FACTORS * np.array([[1.0], [1.5]])
+    both = jax.jit(jax.vmap(lambda s: coefficients(Y, DESIGN, s, DISPERSION)))(batch)
+    for one, s in zip(both, batch, strict=True):
+        np.testing.assert_allclose(one, coefficients(Y, DESIGN, s, DISPERSION), rtol=1e-9, atol=1e-9)
+
+
+def test_second_derivatives():
+    def first(s):
+        return jax.jvp(lambda s: coefficients(Y[3:5], DESIGN, s, DISPERSION[3:5]), (s,), (DIRECTIONS[2],))[1]
+
+    assert_derivatives(first, (FACTORS,), (DIRECTIONS[2],))
+
+
+def adjusted(x, y, mu):
+    """The Cox-Reid adjusted likelihood of one gene, as it is written."""
+    alpha = np.exp(x)
+    likelihood = stats.nbinom.logpmf(y, 1 / alpha, 1 / (1 + alpha * mu)).sum()
+    return likelihood - np.linalg.slogdet((DESIGN.T * (mu / (1 + alpha * mu))) @ DESIGN)[1] / 2
+
+
+def test_dispersions_are_scipys_maximum():
+    found = np.asarray(exact_dispersion(Y, MU, DESIGN))
+    inside = (found > 1.01e-8) & (found < 9.99)
+    assert inside.sum() >= 5
+    for x, y, mu in zip(np.log(found[inside]), Y[inside], MU[inside], strict=True):
+        theirs = optimize.minimize_scalar(lambda x, y=y, mu=mu: -adjusted(x, y, mu), bounds=(x - 1, x + 1))
+        np.testing.assert_allclose(x, theirs.x, atol=2e-5)  # scipy's own precision
+        for elsewhere in np.linspace(np.log(1e-6), np.log(10), 25):
+            assert adjusted(elsewhere, y, mu) <= adjusted(x, y, mu) + 1e-9
+
+
+def test_derivatives_of_dispersions():
+    inside = np.asarray(exact_dispersion(Y, MU, DESIGN)) > 1.01e-8
+    y, mu = Y[inside], MU[inside]
+    tangents = DIRECTIONS[0][inside] * y / 3, DIRECTIONS[0][::-1][inside] * mu / 3, DIRECTIONS[1] / 10
+    assert_derivatives(exact_dispersion, (y, mu, DESIGN), tangents)
+
+
+def test_dispersions_at_a_bound_do_not_move():
+    flat = np.repeat(np.round(FACTORS * 50)[None], 2, axis=0)
+    flat[1] = [0] * (N - 1) + [100]
+    mu = np.stack([FACTORS * 50, np.full(N, 0.01)])
+    value, moved = jax.jvp(lambda mu: exact_dispersion(flat, mu, DESIGN), (mu,), (mu,))
+    np.testing.assert_allclose(value, [1e-8, 10], rtol=1e-6)
+    np.testing.assert_array_equal(moved, 0)
+
+
+def test_derivatives_of_size_factors():
+    """Medians over an odd and an even number of ratios; the references held, and moving with the counts."""
+    for n_genes in (7, 8):
+        counts = RNG.uniform(1, 50, (N, n_genes))
+        counts[0, 0] = 0  # no ratio
+        tangent = RNG.normal(size=counts.shape)
+        references = np.log(np.maximum(counts, 1)).mean(axis=0)
+        references[1] = np.nan
+        assert_derivatives(lambda c, r=references: median_of_ratios(c, r), (jnp.asarray(counts),), (tangent,))
+        whole = jnp.asarray(counts[1:])
+        assert_derivatives(lambda c: median_of_ratios(c, jnp.log(c).mean(axis=0)), (whole,), (tangent[1:],))
+
+
+@pytest.mark.slow
+def test_derivatives_go_through_the_whole_fit():
+    """From counts to size factors, means and dispersions."""
+
+    def fit(y):
+        factors = median_of_ratios(y.T, jnp.log(y).mean(axis=1))
+        beta = coefficients(y, DESIGN, factors, jnp.full(len(y), 0.1))
+        return exact_dispersion(y, factors * jnp.exp(beta @ DESIGN.T), DESIGN)
+
+    assert_derivatives(fit, (jnp.asarray(Y[4:7] + 1),), (DIRECTIONS[0][4:7] * Y[4:7] / 3,))
