@@ -10,7 +10,7 @@ import scanpy as sc
 import dbx
 from dbx.ops.components.pca import PCA
 from dbx.program.record.registry import load
-from dbx.program.slots.slots import slots
+from dbx.program.slots import slots
 
 
 @pytest.fixture
