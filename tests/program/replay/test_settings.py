@@ -9,7 +9,8 @@ import dbx
 from dbx.ops.values import Codes, Frame
 from dbx.program.record.registry import load
 from dbx.program.replay.settings import with_settings
-from dbx.program.slots.slots import Slot, slots
+from dbx.program.slots import slots
+from dbx.program.slots.slots import Slot
 
 
 def test_only_the_settings_named_change(analysed):

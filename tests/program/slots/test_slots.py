@@ -8,7 +8,8 @@ import pytest
 from scipy import sparse
 
 from dbx.ops.values import Codes, Graph
-from dbx.program.slots.slots import Slot, SlotError, slots
+from dbx.program.slots import slots
+from dbx.program.slots.slots import Slot, SlotError
 
 
 @pytest.fixture
