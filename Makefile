@@ -1,11 +1,12 @@
-# Needs Python >= 3.11 and pip, no more: everything runs in a virtual environment of its own.
+# Needs Python >= 3.11 with pip, no more: everything runs in a virtual environment of its own.
 #   make demo    a whole analysis on real counts, into dbx-demo/
 #   make test    formatting, layers, documentation with its tutorials, tests
 #   make docs | bench | clean
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= test,docs,dask,leiden
+TOOLS ?= test docs
+EXTRAS ?= dask,leiden
 TESTS ?= tests
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml README.md $(shell find src -type f -not -name '*.pyc')
@@ -40,11 +41,12 @@ docs: $(VENV)/.test
 	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# what JAX compiles is kept inside the repository, for tests only
-unit: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
+# most of the time goes to compiling: what JAX compiles is kept, however quick it was, for tests and tutorials only
+docs unit: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+docs unit: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 unit: $(VENV)/.test
 	@echo "== tests, $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
@@ -54,6 +56,7 @@ $(VENV)/.created:
 	@echo "== virtual environment $(VENV) of $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dbx needs Python 3.11 or newer: make PYTHON=/path/to/python ...")'
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@touch $@
 
 # an environment of `make test` has dbx in place already, following the sources
@@ -63,13 +66,13 @@ $(VENV)/.demo: $(SOURCES) | $(VENV)/.created
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.created
-	@echo "== installing dbx with its extras $(EXTRAS) (the first time takes a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@echo "== installing dbx and the tools for $(TOOLS) (the first time takes a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' $(TOOLS:%=--group %)
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.test
 	@echo "== installing the tools to compare with"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group bench
 	@touch $@
 
 clean:

@@ -1,10 +1,23 @@
 """Data that several test modules share: small, real where it matters."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 import dbx
+
+MAPS = Path("/proc/self/maps")
+ENOUGH_MAPS = 30_000
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file is one worker's (`--dist loadgroup`), unless its tests are in groups of their own."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +53,12 @@ def rng():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_compiled_functions():
-    """Compiled functions hold memory maps: a process may have 65,530, and all tests together need more."""
+def _keep_below_the_limit_of_memory_maps():
+    """Compiled functions hold memory maps, of which Linux gives a process 65,530: all tests together need more."""
     yield
-    jax.clear_caches()
+    if memory_maps() > ENOUGH_MAPS:
+        jax.clear_caches()
+
+
+def memory_maps():
+    return len(MAPS.read_bytes().splitlines()) if MAPS.exists() else 0
