@@ -38,7 +38,7 @@ def used():
 
 
 def test_every_way_to_import_is_seen():
-    code = "import a.b\ndef f():\n    from c import d\n    from . import e\nimportlib.import_module('sklearn.g')\nimport os"
+    code = "import a.b, os\ndef f():\n    from c import d\n    from . import e\nimportlib.import_module('sklearn.g')"
     assert imported(code) == {"a", "c", "scikit-learn"}
 
 

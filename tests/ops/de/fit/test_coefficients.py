@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import optimize, stats
 
-from dbx.ops.de.fit.coefficients import LARGEST, MAX_ITER, deviance_of_means, fit_coefficients
 from dbx.ops.de.fit import coefficients
+from dbx.ops.de.fit.coefficients import LARGEST, MAX_ITER, deviance_of_means, fit_coefficients
 from dbx.ops.de.glm import genes
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.likelihood import log_rising, log_rising_slope
