@@ -12,7 +12,7 @@ from scipy import sparse
 
 import dbx
 from dbx.ops.de import nb_glm
-from dbx.ops.de.fit.fit_model import prepare
+from dbx.ops.de.fit import prepare
 
 DONORS = [f"d{i:02}" for i in range(12)]
 CONDITION = dict(zip(DONORS, "AAAABBBBCCCC", strict=True))

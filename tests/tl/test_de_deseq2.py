@@ -15,8 +15,8 @@ from scipy import optimize, stats
 
 import dbx
 from dbx.ops.de.dispersion.moments import first_guess
+from dbx.ops.de.fit import fit_model as fitting
 from dbx.ops.de.fit.coefficients import MAX_ITER
-from dbx.ops.de.fit.fit_model import fit_model as fitting
 
 FIT = ["dispGeneEst", "dispFit", "dispMAP", "dispersion"]
 FALLS_BACK = "outlier_4v4"

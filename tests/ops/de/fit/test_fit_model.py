@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from dbx.data import RowBlocks
+from dbx.ops.de.fit import fit_model as fit
 from dbx.ops.de.fit.fit_model import fit_model, shrink
-from dbx.ops.de.fit.fit_model import fit_model as fit
 from dbx.ops.de.fit.prepare import Settings, prepare_samples
 from dbx.ops.de.glm import genes
 from dbx.ops.de.glm.regression import regression

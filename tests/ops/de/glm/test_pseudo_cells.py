@@ -7,10 +7,11 @@ from scipy import sparse, stats
 from dbx.data import RowBlocks
 from dbx.ops.de.dispersion.moments import base_moments, first_guess
 from dbx.ops.de.dispersion.posterior import Posterior
+from dbx.ops.de.fit import prepare
 from dbx.ops.de.fit.cells import guess_of_cells, kind_sums, moments_of_cells, outliers_of_cells
 from dbx.ops.de.fit.coefficients import fit_coefficients
 from dbx.ops.de.fit.cooks import cooks_distance, cutoff, design_cells, max_cooks, outlier_flags, robust_dispersion
-from dbx.ops.de.fit.fit_model import fit_model, prepare
+from dbx.ops.de.fit.fit_model import fit_model
 from dbx.ops.de.fit.prepare import Settings
 from dbx.ops.de.glm import pseudo_cells as collapse
 from dbx.ops.de.glm.genes import GeneCounts
