@@ -112,6 +112,10 @@ class RowBlocks:
         write(part, rows)
         return rows
 
+    def block(self, index: slice | np.ndarray) -> np.ndarray:
+        """Some rows as they go to a device."""
+        return self.dense(index)
+
     def _parts(self, size: int, reader):
         edges = chunk_edges(self.source, 8 * BLOCK_BYTES)
         for start, stop, part in _pieces(partial(reader, self.source), self.n_rows, size, edges):

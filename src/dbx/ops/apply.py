@@ -14,7 +14,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, block_rows, is_dask
 from dbx.ops.operator import Operator
-from dbx.ops.values import Codes, Edges, Graph
+from dbx.ops.values import Codes, Edges, Graph, HostValue
 
 
 @partial(jax.jit, static_argnums=0)
@@ -82,24 +82,23 @@ def _dense_parts(operator, inputs, n_rows):
 
 
 def _padded(x, index: slice, size: int):
-    part = _device_rows(x, index)
+    part = device_rows(x, index)
     missing = size - (index.stop - index.start)
     if missing == 0:
         return part
     return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (np.ndim(leaf) - 1)), part)
 
 
-def _device_rows(x, index: slice):
-    if isinstance(x, RowBlocks):
-        return x.dense(index)
-    return x.block(index) if isinstance(x, Edges) else take(x, index)
+def device_rows(x, index: slice | np.ndarray):
+    """Rows of a host value as they go to a device."""
+    return x.block(index) if isinstance(x, HostValue) else take(x, index)
 
 
 def take(x, index):
     """Rows of any value that flows between operators."""
     if isinstance(x, RowBlocks):
         return RowBlocks(x.rows(index), dtype=x.dtype)
-    if sparse.issparse(x):
+    if sparse.issparse(x) or isinstance(x, Edges):
         return x[index]
     return jax.tree.map(lambda leaf: leaf[index], x)
 

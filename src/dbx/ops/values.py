@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,14 @@ import numpy as np
 from scipy import sparse
 
 Array = jax.Array | np.ndarray
+
+
+@runtime_checkable
+class HostValue(Protocol):
+    """An input that is not a pytree of arrays on the host: it makes the device value of some cells itself."""
+
+    def block(self, index: slice | np.ndarray) -> Any:
+        """These cells' part of it, a pytree of arrays."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("codes",), meta_fields=("levels",))
@@ -129,8 +137,17 @@ class Edges:
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
-    def block(self, index: slice) -> Graph:
-        """Rows of the graph, padded to a power of two so that few widths are ever compiled."""
+    def __getitem__(self, index) -> Edges:
+        return Edges(self.matrix[index], self.rows[index])
+
+    def block(self, index: slice | np.ndarray) -> Graph:
+        """Rows of the graph, padded so that few widths are ever compiled.
+
+        A slice is padded to the next power of two, rows by number to the largest degree of all.
+        """
         part = self.matrix[index]
-        widest = int(np.diff(part.indptr).max(initial=1))
-        return Graph.from_csr(part, rows=self.rows[index], width=1 << (widest - 1).bit_length())
+        if isinstance(index, slice):
+            width = 1 << (int(np.diff(part.indptr).max(initial=1)) - 1).bit_length()
+        else:
+            width = int(np.diff(self.matrix.indptr).max(initial=1))
+        return Graph.from_csr(part, rows=self.rows[index], width=width)

@@ -9,7 +9,6 @@ import numpy as np
 from packaging.version import Version
 
 SCANPY = Version(version("scanpy"))
-ANNDATA = Version(version("anndata"))
 
 
 def resolve_seed(random_state: Any = 0, rng: Any = None) -> int:

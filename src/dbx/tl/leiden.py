@@ -14,7 +14,7 @@ from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
 from dbx.program import graph_slot, log, resolve_seed, run_step
 from dbx.program.compat import SCANPY
-from dbx.program.slots.slots import Slot, holder, read
+from dbx.program.slots.slots import Slot, assigned, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -197,13 +197,6 @@ def _in_obsp(data, key: str, adjacency, mod: str | None) -> Iterator[str | None]
         n_cells = owner.n_obs
         msg = f"adjacency has shape {adjacency.shape}; with {n_cells} cells it must be {(n_cells, n_cells)}."
         raise ValueError(msg)
-    before = owner.obsp.get(key)
-    owner.obsp[key] = adjacency
-    try:
-        yield f"obsp/{key}"
-    except BaseException:
-        if before is None:
-            del owner.obsp[key]
-        else:
-            owner.obsp[key] = before
-        raise
+    slot = Slot("obsp", (key,), mod)
+    with assigned(data, {slot: adjacency}):
+        yield slot

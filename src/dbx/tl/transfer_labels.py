@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from dbx.ops.graph.vote import neighbours_vote
-from dbx.ops.values import Edges
+from dbx.ops.values import Codes, Edges
 from dbx.program import log
-from dbx.program.record.commit import reference_digests
+from dbx.program.record.prints import digests_of
 from dbx.program.record.registry import load
 from dbx.program.replay.reference import cells_digest
-from dbx.program.slots.slots import Slot, SlotError, as_codes, exists, holder, read
+from dbx.program.slots.slots import Slot, SlotError, as_codes, assign, exists, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,11 +74,13 @@ def transfer_labels(
     votes = np.concatenate([_votes(graph.block(slice(at, at + BLOCK)), labels) for at in range(0, len(graph), BLOCK)])
     best, found = votes.argmax(axis=1), votes.any(axis=1)
     data = adata.copy() if copy else adata
-    obs = holder(data, Slot("obs", mod=mod)).obs
     key_added = key_added or key
-    obs[key_added] = pd.Categorical.from_codes(np.where(found, best, -1), categories=list(labels.levels))
-    obs[f"{key_added}_probability"] = votes.max(axis=1)
-    log.hint(f"added\n    adata.obs[{key_added!r}]\n    adata.obs['{key_added}_probability']")
+    values = {
+        Slot("obs", (key_added,), mod): Codes(np.where(found, best, -1), labels.levels),
+        Slot("obs", (f"{key_added}_probability",), mod): votes.max(axis=1),
+    }
+    assign(data, values)
+    log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
     return data if copy else None
 
 
@@ -112,14 +113,14 @@ def _check_same_cells(adata, reference, slot: Slot) -> None:
             "dbx.rerun(adata, reference) again."
         )
         raise ValueError(msg)
-    step = load(adata).writer(str(slot))
-    for address, known in ({} if step is None else step.digests).items():
-        there = Slot.parse(address)
-        if exists(reference, there):
-            now = reference_digests(reference, there, read(reference, there))
-            if now is not None and not np.isin(now, known).all():
+    step = load(adata).writer(slot)
+    for there in () if step is None else step.references.values():
+        if there in step.digests and exists(reference, there):
+            now = digests_of(reference, there, read(reference, there))
+            other = ~np.isin(now, step.digests[there])
+            if other.any():
                 msg = (
-                    f"{int((~np.isin(now, known)).sum())} cells of reference are not those that {slot.written()} "
+                    f"{int(other.sum())} cells of reference are not those that {slot.written()} "
                     f"leads to, or {there.written('reference')} was changed since: dbx.rerun(adata, reference) again."
                 )
                 raise ValueError(msg)

@@ -239,7 +239,7 @@ def test_nothing_is_written_unless_asked(analysed, tmp_path):
         (("obsm/X_pca", "obsm/X_umap"), r"adata\.obsm\['X_pca'\] is not computed from adata\.obsm\['X_umap'\]"),
         (("obsp/connectivities",), "holds a graph"),
         (("obsm/X_pca_harmony", "obs/batch"), "not a matrix of numbers"),
-        (("nonsense",), "is no slot"),
+        (("nonsense",), "is not a valid slot"),
     ],
 )
 def test_wrong_slots_are_said(analysed, given, message):

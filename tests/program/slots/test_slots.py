@@ -34,7 +34,7 @@ def test_what_is_no_address_is_refused(address):
     if address == "X/y/z/":
         assert Slot.parse(address).container == "X"
         return
-    with pytest.raises(ValueError, match="is no slot"):
+    with pytest.raises(ValueError, match="is not a valid slot"):
         Slot.parse(address)
 
 

@@ -9,15 +9,13 @@ import numpy as np
 
 from dbx.ops.operator import Operator
 from dbx.ops.state import state_arrays
-from dbx.program.pipeline.pipeline import Pipeline
-from dbx.program.pipeline.values import root_values, rows_of
+from dbx.program.pipeline.values import Composed, root_values, rows_of
 from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
-from dbx.program.replay.plan import Version, read_versions
+from dbx.program.replay.plan import Version
 from dbx.program.replay.recompute import run_again, with_parameters
-from dbx.program.replay.replay import Replay
 from dbx.program.replay.sources import fed, replayed, roots_of
 from dbx.program.slots.slots import Slot, holder
 
@@ -26,19 +24,20 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-def read_values(pipeline: Pipeline, data: AnnData | MuData, cells: np.ndarray | None = None) -> dict[str, Any]:
+def read_values(pipeline: Composed, data: AnnData | MuData, cells: np.ndarray | None = None) -> dict[str, Any]:
     """What the pipeline starts from, for some cells of the data it was made of or of others."""
     own = _is_own(pipeline, load(data))
     location = Location(data, pipeline.registry, {}, own=own)
     n_cells = _n_cells(data, pipeline)
     replay = replayed(pipeline.registry, location, n_cells, pipeline.plan.roots)
     if not own:
-        _check_state(pipeline, replay)
+        for step in pipeline.plan.steps:
+            replay.check(step, pipeline.operators[step.name])
     rows = np.arange(n_cells) if cells is None else np.arange(n_cells)[cells]
-    return rows_of(root_values(pipeline.registry, pipeline, replay), rows)
+    return rows_of(root_values(pipeline, replay), rows)
 
 
-def write_parameters(pipeline: Pipeline, data: AnnData | MuData, parameters: Mapping[str, Mapping[str, Any]]) -> None:
+def write_parameters(pipeline: Composed, data: AnnData | MuData, parameters: Mapping[str, Mapping[str, Any]]) -> None:
     """Record steps with new parameters, and write what they and the steps after them give now."""
     registry = load(data)
     if not _same(pipeline, registry) or any(registry[s.name].mapped for s in pipeline.plan.steps):
@@ -60,30 +59,19 @@ def write_parameters(pipeline: Pipeline, data: AnnData | MuData, parameters: Map
     commit(data, registry, values)
 
 
-def _is_own(pipeline: Pipeline, registry: Registry) -> bool:
+def _is_own(pipeline: Composed, registry: Registry) -> bool:
     """Whether these cells went through the steps themselves, though parameters may have been written since."""
     known = {step.name: step for step in registry}
     return all(step.name in known and not known[step.name].mapped for step in pipeline.plan.steps)
 
 
-def _check_state(pipeline: Pipeline, replay: Replay) -> None:
-    """New cells must come in the state the program started from."""
-    for step in pipeline.plan.steps:
-        operator = pipeline.operators[step.name]
-        for name, entry in step.reads.items():
-            for version in read_versions(pipeline.registry, step, entry):
-                port, value = operator.inputs[name], replay.env.get(version)
-                if port.kind == "matrix" and value is not None:
-                    replay._blocks(step, operator, port, value, version, step.genes, entry.content)
-
-
-def _same(pipeline: Pipeline, registry: Registry) -> bool:
+def _same(pipeline: Composed, registry: Registry) -> bool:
     """Whether the pipeline's steps are those recorded here, none of them run again since."""
     known = {step.name: step.id for step in registry}
     return all(known.get(step.name) == step.id for step in pipeline.plan.steps)
 
 
-def _with(pipeline: Pipeline, name: str, named: Mapping[str, Any]) -> Operator | None:
+def _with(pipeline: Composed, name: str, named: Mapping[str, Any]) -> Operator | None:
     """A step's operator with these parameters, None where they are what they were."""
     if name not in pipeline.operators:
         msg = f"The pipeline has no step {name!r}; it has {', '.join(pipeline.operators)}."
@@ -105,7 +93,7 @@ def _with(pipeline: Pipeline, name: str, named: Mapping[str, Any]) -> Operator |
     return None if same else with_parameters(operator, new)
 
 
-def _to_run(registry: Registry, pipeline: Pipeline, moved: set[str]) -> list[Step]:
+def _to_run(registry: Registry, pipeline: Composed, moved: set[str]) -> list[Step]:
     """The moved steps, and those after them that map each cell by itself; layouts and partitions become stale."""
     steps, made = [], set()
     for step in pipeline.plan.steps:
@@ -117,6 +105,6 @@ def _to_run(registry: Registry, pipeline: Pipeline, moved: set[str]) -> list[Ste
     return steps
 
 
-def _n_cells(data, pipeline: Pipeline) -> int:
+def _n_cells(data, pipeline: Composed) -> int:
     mod = pipeline.plan.steps[0].mod
     return holder(data, Slot("obs", mod=mod)).n_obs

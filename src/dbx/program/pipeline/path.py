@@ -22,13 +22,14 @@ from dbx.program.replay.location import Location
 from dbx.program.replay.plan import Plan, Version, read_versions
 from dbx.program.replay.reference import fitted
 from dbx.program.replay.sources import fed, replayed, roots_of
+from dbx.program.slots.kinds import KINDS
 from dbx.program.slots.slots import Slot, exists, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-PROBABILITIES = "obsm/probabilities of labels"
+PROBABILITIES = Slot("obsm", ("probabilities of labels",))
 """Where the pipeline of a path to labels leaves their probabilities, if the program keeps them nowhere."""
 
 
@@ -37,9 +38,9 @@ class Path:
     """Steps that lead from one version of a slot to another slot."""
 
     start: Version
-    end: str
+    end: Slot
     """The slot at the end, as the pipeline names it."""
-    labels: str | None
+    labels: Slot | None
     """The slot of the labels that the columns of the end are the probabilities of."""
     pipeline: Pipeline
     values: dict[str, RowBlocks | Codes | Edges | np.ndarray]
@@ -63,7 +64,7 @@ class Path:
         end = made[self.end]
         if isinstance(end, Codes | Graph):
             kind = "labels without probabilities" if isinstance(end, Codes) else "a graph"
-            msg = f"{Slot.parse(self.end).written()} holds {kind}, which have no gradient: name an embedding."
+            msg = f"{self.end.written()} holds {kind}, which have no gradient: name an embedding."
             raise ValueError(msg)
         width = 1 if len(end.shape) == 1 else end.shape[1]
         levels = () if self.labels is None else made[self.labels].levels
@@ -106,21 +107,21 @@ def make_path(
     if len({version.slot for version in roots}) < len(roots):
         msg = f"The steps between {first.written()} and {last.written()} start from several versions of one slot."
         raise ValueError(msg)
-    written, labels = _probabilities(end, str(last))
+    written, labels = _probabilities(end, last)
     steps = [replace(step, writes={**step.writes, **written}) if step is end else step for step in steps]
-    pipeline = Pipeline(registry, Plan(steps, roots), {step.name: fitted(data, step) for step in steps})
+    pipeline = Pipeline(registry, Plan(steps, roots), {step.name: fitted(data, registry, step) for step in steps})
     replay = replayed(registry, location, n_cells, roots)
-    target = written.get("probabilities", str(last))
-    return Path(start, target, labels, pipeline, root_values(registry, pipeline, replay))
+    target = written.get("probabilities", last)
+    return Path(start, target, labels, pipeline, root_values(pipeline, replay))
 
 
 def _writer(data, registry: Registry, slot: Slot) -> Step:
-    step = registry.writer(str(slot))
+    step = registry.writer(slot)
     if step is None:
         read(data, slot)
         msg = f"{slot.written()} was not written by a recorded step (dbx.steps shows them): it cannot be traced back."
         raise ValueError(msg)
-    name = next(name for name, address in step.writes.items() if address == str(slot))
+    name = next(name for name, address in step.writes.items() if address == slot)
     if CATALOGUE[step.operator].outputs[name].view:
         msg = f"{slot.written()} is what {step.name!r} learnt of all cells, not a function of each: it has no gradient."
         raise ValueError(msg)
@@ -150,7 +151,7 @@ def _start(data, registry: Registry, location: Location, before: list[Step], end
     """The version of the first slot that is meant: the last that is read on the way."""
     first, last = ends
     reads = [(step, version) for step in before for version in fed(registry, step)]
-    here = [(step, version) for step, version in reads if version.slot == str(first)]
+    here = [(step, version) for step, version in reads if version.slot == first]
     if not here and first.is_gene_matrix:  # a layer that keeps what the program started from
         here = [(s, v) for s, v in reads if v.writer is None and location.available(v) and location.found[v] == first]
     if not here:
@@ -166,7 +167,8 @@ def _start(data, registry: Registry, location: Location, before: list[Step], end
             msg = f"Step {reader!r} does not read {first.written()} on the way to {last.written()}; {readers} do."
             raise ValueError(msg)
     step, version = max(here, key=lambda found: found[0].at)
-    if any(CATALOGUE[step.operator].inputs[name].kind != "matrix" for name in _inputs(registry, step, version)):
+    ports = [CATALOGUE[step.operator].inputs[name] for name in _inputs(registry, step, version)]
+    if not all(KINDS[port.kind].numeric for port in ports):
         msg = f"{first.written()} is not a matrix of numbers: no gradient can be taken in it."
         raise ValueError(msg)
     return version
@@ -188,13 +190,13 @@ def _check_differentiable(steps: Iterable[Step]) -> None:
             raise ValueError(msg)
 
 
-def _probabilities(end: Step, slot: str) -> tuple[dict[str, str], str | None]:
+def _probabilities(end: Step, slot: Slot) -> tuple[dict[str, Slot], Slot | None]:
     """(what the last step should write besides, the slot of the labels), where it tells labels."""
     outputs = CATALOGUE[end.operator].outputs
     name = next(name for name, address in end.writes.items() if address == slot)
     if "labels" not in outputs or name not in ("labels", "probabilities"):
         return {}, None
-    labels = end.writes.get("labels", "obs/labels")
+    labels = end.writes.get("labels", Slot("obs", ("labels",)))
     if name == "labels" and "probabilities" in outputs:
         return {"labels": labels, "probabilities": PROBABILITIES}, labels
     return {"labels": labels}, labels

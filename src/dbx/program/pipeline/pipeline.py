@@ -12,11 +12,13 @@ from flax import nnx
 
 from dbx.ops.operator import Operator, Reference
 from dbx.ops.values import Codes, Graph
+from dbx.program.pipeline.parameters import read_values, write_parameters
+from dbx.program.record.inputs import own_rows
 from dbx.program.record.registry import Registry, load_program
 from dbx.program.record.step import Step
 from dbx.program.replay.plan import Plan, Version, excluded_text, make_plan, read_versions
 from dbx.program.replay.reference import fitted
-from dbx.program.slots.slots import Slot
+from dbx.program.slots.kinds import KINDS, Request, Value
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -86,7 +88,7 @@ class Pipeline:
             raise ValueError(excluded_text(plan.excluded))
         operators, needed = {}, set()
         for step in plan.steps:
-            operators[step.name] = fitted(adata, step)
+            operators[step.name] = fitted(adata, registry, step)
             for name in step.reads.keys() - _of_fitted_cells(operators[step.name]):
                 needed.update(read_versions(registry, step, step.reads[name]))
         plan.roots = [version for version in plan.roots if version in needed]
@@ -152,14 +154,13 @@ class Pipeline:
         """
         genes = {**self.inputs, **(genes or {})}
         _check_slots(slots, genes)
-        env = {version: (slots[version.slot], genes[version.slot]) for version in self.plan.roots}
-        n_cells = _n_cells(next(iter(env.values()))[0])
+        env = {version: Value(slots[version.slot], genes[version.slot]) for version in self.plan.roots}
+        n_cells = _n_cells(next(iter(env.values())).value)
         rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
         latest, runs = {}, {}
         for step in self.plan.steps:
             operator = self._merged(step.name, parameters.get(step.name, {}))
-            inputs = {name: rows for name, port in operator.inputs.items() if port.kind == "rows"}
-            inputs |= {
+            inputs = own_rows(operator, rows) | {
                 name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
             }
             if block is not None and type(operator).blockwise:
@@ -172,7 +173,7 @@ class Pipeline:
             for name, value in outputs.items():
                 if name in step.writes:
                     slot = step.writes[name]
-                    env[Version(slot, step.id)] = value, names if Slot.parse(slot).is_gene_matrix else None
+                    env[Version(slot, step.id)] = Value(value, names if slot.is_gene_matrix else None)
                     latest[slot] = value
         return latest, runs
 
@@ -190,8 +191,6 @@ class Pipeline:
         -------
         Slot -> dense array of shape (n_cells, n_genes) with the genes named in :attr:`inputs`, or Codes.
         """
-        from dbx.program.pipeline.parameters import read_values
-
         return read_values(self, adata, cells)
 
     def write(self, adata: AnnData | MuData, parameters: Parameters) -> None:
@@ -214,8 +213,6 @@ class Pipeline:
         ValueError
             The program changed since the pipeline was made; a parameter is not finite.
         """
-        from dbx.program.pipeline.parameters import write_parameters
-
         write_parameters(self, adata, parameters)
 
     def describe(self) -> str:
@@ -242,7 +239,7 @@ class Pipeline:
 
     def _genes(self, version: Version) -> list[str] | None:
         """Genes that the steps reading a root need, in the first reader's order."""
-        if not Slot.parse(version.slot).is_gene_matrix:
+        if not version.slot.is_gene_matrix:
             return None
         names: dict[str, None] = {}
         for step in self.plan.steps:
@@ -251,21 +248,12 @@ class Pipeline:
                     names.update(dict.fromkeys(step.genes))
         return list(names)
 
-    def _input(self, env, step: Step, name: str) -> Any:
-        port = self.operators[step.name].inputs[name]
-        versions = read_versions(self.registry, step, step.reads[name])
-        if port.kind == "columns":
-            return {Slot.parse(version.slot).keys[-1]: env[version][0] for version in versions}
-        value, genes = env[versions[0]]
-        if not port.genes or genes is None or list(step.genes) == list(genes):
-            return value
-        at = {gene: i for i, gene in enumerate(genes)}
-        missing = [gene for gene in step.genes if gene not in at]
-        if missing:
-            some = ", ".join(missing[:5])
-            msg = f"Step {step.name!r} needs genes that {versions[0].slot} lacks: {some} ({len(missing)})."
-            raise ValueError(msg)
-        return value[:, np.array([at[gene] for gene in step.genes])]
+    def _input(self, env: Mapping[Version, Value], step: Step, name: str) -> Any:
+        port, entry = self.operators[step.name].inputs[name], step.reads[name]
+        values = tuple(env[version] for version in read_versions(self.registry, step, entry))
+        return KINDS[port.kind].connect(
+            Request(step=step.name, port=port, slots=entry.slots, values=values, genes=step.genes)
+        )
 
     def _merged(self, name: str, parameters: Mapping[str, Any]) -> Operator:
         graphdef, params, rest = self._split[name]

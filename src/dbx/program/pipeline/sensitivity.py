@@ -17,7 +17,7 @@ from dbx.program.pipeline.path import Path, make_path
 from dbx.program.pipeline.values import rows_of
 from dbx.program.record.registry import load_program
 from dbx.program.replay.location import Location
-from dbx.program.slots.slots import Slot, holder, read, row_names
+from dbx.program.slots.slots import Slot, assign, read, row_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -125,7 +125,7 @@ def sensitivity(
     table.attrs["output"] = output
     if key_added is not None:
         params = {"output": output, "input": input, **({} if groups is None else {"groups": groups})}
-        holder(adata, Slot("uns", mod=last.mod)).uns[key_added] = {"table": table, "params": params}
+        assign(adata, {Slot("uns", (key_added,), last.mod): {"table": table, "params": params}})
     return table
 
 

@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
-from scipy import sparse
 
-from dbx.data.blocks import RowBlocks
-from dbx.ops.apply import take
-from dbx.ops.values import Edges, Graph
+from dbx.ops.apply import device_rows
+from dbx.ops.operator import Operator
 from dbx.program.record.registry import Registry
-from dbx.program.replay.plan import read_versions
-from dbx.program.replay.replay import Replay, gene_columns
-from dbx.program.slots.slots import Slot, as_codes
-
-if TYPE_CHECKING:
-    from dbx.program.pipeline.pipeline import Pipeline
+from dbx.program.record.step import Step
+from dbx.program.replay.plan import Plan, Version, read_versions
+from dbx.program.replay.replay import Replay
+from dbx.program.slots.kinds import KINDS, Request
 
 
-def root_values(registry: Registry, pipeline: Pipeline, replay: Replay) -> dict[str, Any]:
-    """Slot -> host value of what a pipeline starts from: the genes it wants, codes against the recorded levels."""
-    values: dict[str, Any] = {}
-    for version in pipeline.plan.roots:
-        slot, found = Slot.parse(version.slot), replay.env[version]
-        if slot.container == "obsp":
-            values[version.slot] = Edges(sparse.csr_matrix(found.value), -2 - np.arange(replay.n_cells, dtype=np.int32))
-            continue
-        if slot.container == "obs":
-            reads = (
-                r for s in pipeline.plan.steps for r in s.reads.values() if version in read_versions(registry, s, r)
-            )
-            levels = next(reads).levels.get(slot.keys[-1])
-            values[version.slot] = (
-                np.asarray(found.value, np.float32) if levels is None else as_codes(found.value, tuple(levels))
-            )
-            continue
-        array = found.value.to_numpy() if hasattr(found.value, "to_numpy") else found.value
-        blocks, genes = RowBlocks(array, dtype=np.float32), pipeline.inputs[version.slot]
-        columns = None if genes is None else gene_columns(found.genes, genes, pipeline.plan.steps[0].name, "raise")
-        values[version.slot] = blocks if columns is None else blocks.select(columns)
-    return values
+class Composed(Protocol):
+    """Steps of a program that run together: a pipeline."""
+
+    registry: Registry
+    plan: Plan
+    operators: dict[str, Operator]
+
+    @property
+    def inputs(self) -> dict[str, list[str] | None]:
+        """Slot -> names of the genes its columns must be, in this order (None for a slot that has no genes)."""
+
+
+def root_values(composed: Composed, replay: Replay) -> dict[str, Any]:
+    """Slot -> host value of what steps start from: the genes they want, codes against the recorded levels."""
+    return {version.slot: _root(composed, replay, version) for version in composed.plan.roots}
+
+
+def _root(composed: Composed, replay: Replay, version: Version) -> Any:
+    step, name = next(_readers(composed, version))
+    port = composed.operators[step.name].inputs[name]
+    request = Request(
+        step=step.name,
+        port=replace(port, unseen="missing", missing=True),
+        slots=(version.slot,),
+        values=(replay.env[version],),
+        genes=composed.inputs[version.slot],
+        levels=step.reads[name].levels,
+    )
+    return KINDS[port.kind].root(request)
+
+
+def _readers(composed: Composed, version: Version) -> Iterator[tuple[Step, str]]:
+    """Steps that read a version, and by which input."""
+    for step in composed.plan.steps:
+        for name, entry in step.reads.items():
+            if version in read_versions(composed.registry, step, entry):
+                yield step, name
 
 
 def rows_of(values: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """Some rows of host values, dense, as a pipeline takes them."""
-    return {slot: _some(x, rows) for slot, x in values.items()}
-
-
-def _some(x, rows: np.ndarray):
-    if isinstance(x, Edges):
-        width = int(np.diff(x.matrix.indptr).max(initial=1))
-        return Graph.from_csr(x.matrix[rows], rows=x.rows[rows], width=width)
-    return x.dense(rows) if isinstance(x, RowBlocks) else take(x, rows)
+    """Some rows of host values, as a pipeline takes them."""
+    return {slot: device_rows(x, rows) for slot, x in values.items()}

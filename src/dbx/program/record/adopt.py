@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx._version import __version__
 from dbx.ops.components.pca import PCA
 from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
@@ -18,7 +17,6 @@ from dbx.ops.normalization.log1p import Log1p
 from dbx.ops.normalization.normalize_total import NormalizeTotal
 from dbx.ops.normalization.scale import Scale
 from dbx.ops.operator import Constant, Operator
-from dbx.ops.state import state_arrays
 from dbx.program import log
 from dbx.program.record.adopt_checks import (
     clip_of,
@@ -30,10 +28,11 @@ from dbx.program.record.adopt_checks import (
     sample,
 )
 from dbx.program.record.commit import commit
-from dbx.program.record.inputs import axis_names, original
+from dbx.program.record.prints import print_of
+from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
-from dbx.program.record.step import Read, Step, gene_array
-from dbx.program.slots.fingerprint import slot_fingerprint
+from dbx.program.record.step import Read, Step
+from dbx.program.slots.genes import gene_array
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
@@ -201,42 +200,41 @@ class _Finder:
         """
         registry = self.registry
         self._forget_x(writes)
-        prints = {slot: self._print(slot) for slot in writes.values() if not slot.startswith("uns/")}
-        if source is None and "X" in writes.values():
-            prints[original("X")] = before
+        slots = {name: Slot.parse(slot) for name, slot in writes.items()}
+        x = Slot("X")
+        outside = {}
+        if source is None and x in slots.values():
+            outside = {x: before}
         elif source is None and not self._is_scaled():
-            prints["X"] = self._print("X")
+            outside = {x: self._print(x)}
         chooser = None if select is None else registry.writer(select)
-        step = Step(
-            name=operator.name,
-            id=registry.next_id(),
-            operator=operator.name,
-            config=operator.config,
-            seed=0,
-            version=__version__,
-            reads={"x": Read(slots=("X",), source=source and source.id, content=source and source.content.get("X"))},
-            writes=dict(writes),
-            select=select,
-            select_source=chooser and chooser.id,
-            content={writes[k]: o.content for k, o in operator.outputs.items() if o.content and k in writes},
+        step = new_step(
+            self.adata,
+            registry,
+            operator,
+            reads={"x": Read(slots=(x,), source=source and source.id, content=source and source.content.get(x))},
+            writes=slots,
+            values={slot: read(self.adata, slot) for slot in slots.values()},
+            outside={slot: print_ for slot, print_ in outside.items() if print_ is not None},
             n_cells=self.adata.n_obs,
             genes=gene_array(self.adata.var_names if genes is None else genes),
-            arrays=state_arrays(operator),
-            fingerprints={slot: print_ for slot, print_ in prints.items() if print_ is not None},
+            select=select and Slot.parse(select),
+            select_source=chooser and chooser.id,
         )
         self.found.append(registry.record(step).name)
 
     def _forget_x(self, writes: Mapping[str, str]) -> None:
         """Only the last writer of X knows what it looks like now: earlier versions are gone and have no fingerprint."""
-        if "X" not in writes.values():
-            return
-        for step in self.registry:
-            if "X" in step.writes.values() and "X" in step.fingerprints:
-                step.fingerprints.pop("X")
+        if "X" in writes.values():
+            self.registry.steps = [
+                replace(step, fingerprints={k: v for k, v in step.fingerprints.items() if k != "X"})
+                if "X" in step.writes.values()
+                else step
+                for step in self.registry
+            ]
 
-    def _print(self, address: str) -> np.ndarray | None:
-        slot = Slot.parse(address)
-        return slot_fingerprint(read(self.adata, slot), *axis_names(self.adata, slot))
+    def _print(self, slot: Slot) -> np.ndarray | None:
+        return print_of(self.adata, slot, read(self.adata, slot))
 
     def _is_scaled(self) -> bool:
         if self._standardised is None:
@@ -266,5 +264,5 @@ class _Finder:
             if counts.min() >= 0 and np.array_equal(counts, np.rint(counts)):
                 depth = depth_of(logged, counts, base)
                 if depth is not None:
-                    return depth, self._print(f"layers/{name}")
+                    return depth, self._print(Slot("layers", (name,)))
         return None, None

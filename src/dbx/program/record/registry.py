@@ -202,13 +202,6 @@ def load_program(data: AnnData | MuData) -> Registry:
     return registry
 
 
-def save(data: AnnData | MuData, registry: Registry) -> None:
-    """Write the program into ``data.uns`` as one new dict, so that views and copies never share it."""
-    from dbx._version import __version__
-
-    data.uns[KEY] = registry.to_uns(__version__)
-
-
 def tree_digest(tree: Mapping[str, Any]) -> str:
     """SHA-256 over the program text and every array, whatever order or container they come back in."""
     digest = hashlib.sha256(json.dumps([int(tree["schema"]), str(tree["version"]), str(tree["program"])]).encode())

@@ -55,8 +55,8 @@ def corrected_versions(data: AnnData | MuData, slot: str, *, mod: str | None = N
         return []
     keys = [f"{slot.key}_harmony"]
     for step in load(data):
-        if any(str(slot) in read.slots for read in step.reads.values()):
-            keys += [Slot.parse(written).key for written in step.writes.values() if "obsm/" in written]
+        if any(slot in read.slots for read in step.reads.values()):
+            keys += [written.key for written in step.writes.values() if written.container == "obsm"]
     shape = owner.obsm[slot.key].shape
     return [
         key for key in dict.fromkeys(keys) if key != slot.key and key in owner.obsm and owner.obsm[key].shape == shape

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.operator import Operator, plain
-from dbx.ops.state import rebuild, state_arrays
+from dbx.ops.operator import Operator
+from dbx.ops.state import rebuild
 from dbx.program import log
-from dbx.program.record.commit import commit, prints, read_slots, reference_facts
+from dbx.program.record.commit import commit
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
+from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.slots.fingerprint import same
@@ -57,8 +56,7 @@ def run_step(
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
     ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the
-    boolean
-    gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality every slot is addressed in.
+    boolean gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
@@ -88,14 +86,11 @@ def compute_step(
     operator: Operator,
     *,
     reads: Mapping[str, str | Sequence[str]],
-    writes: Mapping[str, str] | None = None,
-    constants: Mapping[str, Any] | None = None,
     select: str | np.ndarray | None = None,
     seed: int = 0,
     mod: str | None = None,
 ) -> dict[str, Any]:
     """The outputs of a step by name, with nothing written or recorded (``inplace=False``)."""
-    del writes, constants
     result = compute(data, load(data), operator, reads=reads, writes={}, select=select, seed=seed, mod=mod)
     return result.outputs
 
@@ -134,24 +129,21 @@ def compute(
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
-    step = Step(
+    step = new_step(
+        data,
+        registry,
+        operator,
         name=title,
-        id=registry.next_id(),
-        operator=operator.name,
-        config=operator.config,
         seed=seed,
-        version=__version__,
         reads=given.reads,
-        writes={key: str(slot) for key, slot in slots.items()},
-        select=str(Slot.parse(select, mod)) if isinstance(select, str) else None,
-        select_source=given.select_source,
-        content={str(slots[k]): o.content for k, o in operator.outputs.items() if o.content and k in slots},
-        constants={str(slot): plain_json(value) for slot, value in constants.items() if is_json(value)},
+        writes=slots,
+        values=values,
+        outside=given.outside,
         n_cells=given.n_cells,
         genes=given.genes,
-        arrays=state_arrays(operator),
-        **reference_facts(data, operator, {**read_slots(given.reads), **slots}, values),
-        fingerprints=prints(data, given.fingerprints, values),
+        select=Slot.parse(select, mod) if isinstance(select, str) else None,
+        select_source=given.select_source,
+        constants=constants,
     )
     return Result(operator, outputs, {**values, **constants}, step)
 
@@ -163,22 +155,8 @@ def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) 
             continue
         recorded = step.build()
         same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
-        same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.fingerprints.items())
+        same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.outside.items())
         if recorded.fit_config == operator.fit_config and same_genes and same_input and step.n_cells == given.n_cells:
             log.info(f"Going on from the fit of step {step.name!r}: neither its settings nor its input changed.")
             return rebuild(type(operator), operator.config, step.arrays)
     return operator
-
-
-def is_json(value: Any) -> bool:
-    """Plain enough for the registry's JSON."""
-    try:
-        json.dumps(plain_json(value))
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def plain_json(value: Any) -> Any:
-    """Nested dicts of plain values, NumPy scalars as Python's."""
-    return {str(k): plain_json(v) for k, v in value.items()} if isinstance(value, Mapping) else plain(value)

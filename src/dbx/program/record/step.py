@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
+from dbx.program.slots.slots import Slot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
     """Which slots fed one input, and whose version of them."""
 
-    slots: tuple[str, ...]
+    slots: tuple[Slot, ...]
     source: int | None = None
     """Id of the step that wrote what was read; None for what was there before the program."""
     gap: str | None = None
@@ -26,6 +26,9 @@ class Read:
     content: str | None = None
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Levels of each categorical column at the fit."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slots", tuple(map(Slot.parse, self.slots)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +42,15 @@ class Step:
     seed: int
     version: str
     reads: Mapping[str, Read]
-    writes: Mapping[str, str]
-    select: str | None = None
+    writes: Mapping[str, Slot]
+    select: Slot | None = None
     """Slot of the gene mask that was in force."""
     select_source: int | None = None
-    content: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[Slot, str] = field(default_factory=dict)
     """Slot -> what it holds after this step."""
-    references: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Slot] = field(default_factory=dict)
     """Reference attribute -> slot in the reference cells' AnnData."""
-    constants: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[Slot, Any] = field(default_factory=dict)
     """Slot -> plain value written besides, such as scanpy's ``uns/pca/params``."""
     at: int = 0
     """When it last ran, as a count of recorded runs: the last writer of a slot made what is there now."""
@@ -60,15 +63,25 @@ class Step:
     """Names of the genes the state is about, in its order."""
     arrays: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
     fingerprints: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Slot -> fingerprint of what was read from outside the program or written."""
+    """Slot -> fingerprint of what was read from outside the program, is kept of reference cells, or was written."""
     digests: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Referenced slot -> digest of each of its rows, sorted."""
 
+    def __post_init__(self) -> None:
+        for name in ("writes", "references"):
+            parsed = {key: Slot.parse(slot) for key, slot in getattr(self, name).items()}
+            object.__setattr__(self, name, parsed)
+        for name in ("content", "constants"):
+            parsed = {Slot.parse(slot): value for slot, value in getattr(self, name).items()}
+            object.__setattr__(self, name, parsed)
+        if self.select is not None:
+            object.__setattr__(self, "select", Slot.parse(self.select))
+
     @property
     def mod(self) -> str | None:
-        """The modality it is addressed at."""
-        first = next(iter((*self.writes.values(), *(read.slots[0] for read in self.reads.values()))), "")
-        return first.split("/")[1] if first.startswith("mod/") else None
+        """The modality that its slots are in, None for an AnnData or the MuData itself."""
+        first = next(iter((*self.writes.values(), *(read.slots[0] for read in self.reads.values()))), None)
+        return None if first is None else first.mod
 
     def build(self) -> Operator:
         """The fitted operator, without its per-cell references."""
@@ -80,7 +93,7 @@ class Step:
             raise LookupError(msg)
         return rebuild(CATALOGUE[self.operator], self.config, self.arrays)
 
-    def results(self) -> list[str]:
+    def results(self) -> list[Slot]:
         """The slots it is there for: of cells, and conclusions; not statistics of genes beside them."""
         outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
         known = {name: slot for name, slot in self.writes.items() if name in outputs}
@@ -117,8 +130,3 @@ ARRAY_FIELDS = ("genes", "arrays", "fingerprints", "digests", "reads")
 def asdict_shallow(step: Step) -> dict[str, Any]:
     """The fields of a step, not copied."""
     return {name: getattr(step, name) for name in step.__dataclass_fields__}
-
-
-def gene_array(names: pd.Index | np.ndarray) -> np.ndarray:
-    """Gene names as h5ad and zarr both keep them."""
-    return np.array([str(name) for name in names.tolist()], dtype=object)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dbx.program.record.inputs import axis_names, original
+from dbx.program.record.prints import original, print_of
 from dbx.program.record.registry import Registry
 from dbx.program.replay.plan import Version, read_versions
-from dbx.program.replay.replay import Value
-from dbx.program.slots.fingerprint import same, slot_fingerprint
-from dbx.program.slots.slots import Slot, exists, gene_names, holder, read
+from dbx.program.slots.fingerprint import same
+from dbx.program.slots.kinds import Value
+from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
 
 class Location:
@@ -18,7 +18,7 @@ class Location:
 
     def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool):
         self.data, self.registry, self.own = data, registry, own
-        self.inputs = {str(Slot.parse(slot)): Slot.parse(place) for slot, place in inputs.items()}
+        self.inputs = {Slot.parse(slot): Slot.parse(place) for slot, place in inputs.items()}
         self.found: dict[Version, Slot | None] = {}
 
     def available(self, version: Version) -> bool:
@@ -60,28 +60,21 @@ class Location:
         return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
 
     def _find(self, version: Version) -> Slot | None:
-        slot = Slot.parse(version.slot)
-        if version.writer is None and version.reader is None and version.slot in self.inputs:
-            return self.inputs[version.slot] if exists(self.data, self.inputs[version.slot]) else None
+        slot = version.slot
+        if version.writer is None and version.reader is None and slot in self.inputs:
+            return self.inputs[slot] if exists(self.data, self.inputs[slot]) else None
         if not self.own:
             here = version.writer is None and version.reader is None
             return slot if here and exists(self.data, slot) else None
         known = self._known_prints(version)
-        latest = self.registry.writer(version.slot)
+        latest = self.registry.writer(slot)
         unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
         if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
             return slot
-        if version.writer is None and slot.is_gene_matrix and known:
-            owner = holder(self.data, slot)
-            places = [f"layers/{name}" for name in owner.layers if name is not None]
-            others = [Slot.parse(place, slot.mod) for place in ("X", *places, "raw/X")]
-            return next(
-                (o for o in others if o != slot and exists(self.data, o) and self._is(o, known, sure=True)), None
-            )
-        return None
+        return next((other for other in slots_beside(self.data, slot) if self._is(other, known, sure=True)), None)
 
     def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
-        print_ = slot_fingerprint(read(self.data, slot), *axis_names(self.data, slot))
+        print_ = print_of(self.data, slot, read(self.data, slot))
         verdicts = [same(old, print_) for old in known]
         return any(verdict or (verdict is None and not sure) for verdict in verdicts)
 

@@ -18,10 +18,10 @@ from dbx.program.slots.slots import Slot, as_stored, gene_names, holder, row_nam
 def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
     """(slot -> value as stored, output -> slot) of what can be written into this data."""
     values, writes = {}, {}
-    for name, address in step.writes.items():
+    for name, slot in step.writes.items():
         if name not in outputs:
             continue
-        slot, value = Slot.parse(address), outputs[name]
+        value = outputs[name]
         if isinstance(value, Graph) and not own:
             slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
         if operator.outputs[name].axis == "genes" and slot.axis == "genes":
@@ -31,7 +31,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
             if value is None:
                 continue
         values[slot] = as_stored(value, slot, holder(data, slot), step.genes)
-        writes[name] = str(slot)
+        writes[name] = slot
     return values, writes
 
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from dbx.ops.catalogue import CATALOGUE
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
+from dbx.program.slots.slots import Slot
 
 
 class Version(NamedTuple):
     """One version of a slot: the one a step wrote, or one from outside the program."""
 
-    slot: str
+    slot: Slot
     writer: int | None
     """Id of the step that wrote it; None for a value from outside."""
     reader: int | None = None
@@ -28,7 +29,7 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     roots: list[Version] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[Slot, str] = field(default_factory=dict)
     """Slot -> the step that starts from it, where it is not there."""
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from dbx.ops.operator import Operator, Reference
 from dbx.ops.state import rebuild, state_arrays
-from dbx.program.record.commit import prints, read_slots, reference_facts
 from dbx.program.record.outputs import views
+from dbx.program.record.recording import step_again
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.placing import placed
@@ -47,7 +47,6 @@ def run_again(
         writes={name: moved[slot] for name, slot in step.writes.items()},
         content={moved.get(slot, slot): what for slot, what in step.content.items()},
         constants={suffixed(slot, key_added): value for slot, value in step.constants.items()},
-        arrays=state_arrays(operator),
         **({} if trained is None else {"trained": trained, "mapped": False, "n_cells": replay.n_cells}),
     )
     replay.registry = Registry([*registry, again])
@@ -55,15 +54,9 @@ def run_again(
     operator.settle(outputs)
     new, writes = placed(data, again, operator, {**outputs, **views(operator)}, own=True)
     if key_added is not None:
-        new |= {Slot.parse(slot): value for slot, value in again.constants.items()}
-    slots = {name: Slot.parse(slot) for name, slot in writes.items()}
-    again = replace(
-        again,
-        writes=writes,
-        arrays=state_arrays(operator),
-        fingerprints={**step.fingerprints, **prints(data, {}, new)},
-        **reference_facts(data, operator, {**read_slots(again.reads), **slots}, {**values, **new}),
-    )
+        new |= again.constants
+    about = {"writes": writes, "values": new, "n_cells": again.n_cells, "mapped": again.mapped}
+    again = step_again(data, again, operator, **about, pending=values)
     kept = registry.record(again)  # under its former id, where the result is what it was
     for old, slot in moved.items():
         versions[Version(old, step.id)] = Version(slot, kept.id)
@@ -99,15 +92,14 @@ def _now(read: Read, versions: Mapping[Version, Version]) -> Read:
     return replace(read, slots=tuple(version.slot for version in now), source=now[0].writer)
 
 
-def suffixed(slot: str, key_added: str | None) -> str:
+def suffixed(slot: Slot, key_added: str | None) -> Slot:
     """A slot with ``key_added`` at its end: ``obsm/X_pca_better``, ``uns/pca_better/variance``, ``layers/X_better``."""
     if key_added is None:
         return slot
-    parsed = Slot.parse(slot)
-    if parsed.container == "X":
-        return str(replace(parsed, container="layers", keys=(f"X_{key_added}",)))
-    first, *rest = parsed.keys
-    return str(replace(parsed, keys=(f"{first}_{key_added}", *rest)))
+    if slot.container == "X":
+        return Slot("layers", (f"X_{key_added}",), slot.mod)
+    first, *rest = slot.keys
+    return Slot(slot.container, (f"{first}_{key_added}", *rest), slot.mod)
 
 
 def with_parameters(operator: Operator, parameters: Mapping[str, Any]) -> Operator:

@@ -1,21 +1,20 @@
-"""The cells a transductive step was fitted on: their values in slots, checked against the digests kept of them."""
+"""The cells a transductive step was fitted on: found again by version, wherever they are, or refused by name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
 
-from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Operator
 from dbx.ops.state import attach_references
-from dbx.ops.values import Graph
-from dbx.program.record.commit import reference_digests
-from dbx.program.record.registry import text_digest
+from dbx.program.record.prints import digests_of, print_of, reference_key
+from dbx.program.record.registry import Registry, text_digest
 from dbx.program.record.step import Step
-from dbx.program.slots.slots import Slot, SlotError, as_codes, read, row_names
+from dbx.program.slots.fingerprint import same
+from dbx.program.slots.kinds import Request, Value, stored_kind
+from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, read, row_names, slots_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,58 +30,107 @@ def cells_digest(data: AnnData | MuData, mod: str | None = None) -> str:
     return text_digest(row_names(data, Slot("obs", mod=mod)))
 
 
-def fitted(reference: AnnData | MuData, step: Step) -> Operator:
+def fitted(reference: AnnData | MuData, registry: Registry, step: Step) -> Operator:
     """The operator of a step as it was fitted, with what it keeps of its reference cells."""
     operator = step.build()
-    attach_references(operator, load_references(reference, step))
+    attach_references(operator, load_references(reference, registry, step, operator))
     return operator
 
 
-def load_references(reference: AnnData | MuData, step: Step) -> dict[str, Any]:
+def load_references(reference: AnnData | MuData, registry: Registry, step: Step, operator: Operator) -> dict[str, Any]:
     """Attribute -> device value of everything a transductive step keeps of its reference cells.
 
     Raises
     ------
     ReferenceChangedError
-        The slot is gone or was overwritten, or these are other cells than the step was fitted on.
+        What it keeps is in no slot any more, or these are other cells than the step was fitted on.
     """
     if step.mapped and step.references:
         msg = (
             f"Step {step.name!r} was fitted on other cells and only applied to these: pass the AnnData it was fitted "
-            f"on, "
-            "dbx.rerun(query, reference=...)."
+            "on, dbx.rerun(query, reference=...)."
         )
         raise ReferenceChangedError(msg)
-    return {attribute: _checked(reference, step, Slot.parse(slot)) for attribute, slot in step.references.items()}
+    return {attribute: _found(reference, registry, step, operator, attribute) for attribute in step.references}
 
 
-def _checked(reference, step: Step, slot: Slot) -> Any:
+def _found(reference, registry: Registry, step: Step, operator: Operator, attribute: str) -> Any:
+    slot, port = step.references[attribute], operator.references[attribute]
+    place = _place(reference, registry, step, slot, is_output=port in step.writes)
+    found = Value(read(reference, place), gene_names(reference, place) if place.is_gene_matrix else None)
+    declared = operator.outputs[port] if port in step.writes else operator.inputs[port]
+    request = Request(
+        step=step.name,
+        port=operator.inputs.get(port),
+        slots=(place,),
+        values=(found,),
+        dtype=np.float64 if operator.precision == "float64" else np.float32,
+        genes=step.genes if place.is_gene_matrix else None,
+    )
+    return stored_kind(place, getattr(declared, "dtype", None)).kept(request)
+
+
+def _place(reference, registry: Registry, step: Step, slot: Slot, *, is_output: bool) -> Slot:
+    """Where the version of a slot that a step keeps is now: there, or beside it under another name."""
+    known = _Known(reference, registry, step, slot, is_output=is_output)
+    if exists(reference, slot) and known.is_at(slot, sure=False):
+        return slot
+    for other in slots_beside(reference, slot):
+        if known.is_at(other, sure=True):
+            return other
+    raise ReferenceChangedError(_changed(reference, step, slot, known))
+
+
+def _changed(reference, step: Step, slot: Slot, known: _Known) -> str:
+    """Why reference cells cannot be used, and what to do."""
+    where = f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, "
     try:
-        value = read(reference, slot)
+        read(reference, slot)
     except SlotError as error:
-        msg = f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, which is gone. {error}"
-        raise ReferenceChangedError(msg) from None
-    digests = step.digests.get(str(slot))
-    if digests is not None:
-        now = reference_digests(reference, slot, value)
-        known = np.isin(now, digests)
-        if not known.all():
-            msg = (
-                f"Step {step.name!r} keeps its reference cells in {slot.written('reference')}, but "
-                f"{int((~known).sum())} of "
-                f"{len(known)} rows there are not what it was fitted on: the slot was overwritten, or these are other "
-                f"cells. Run the step again on the reference."
-            )
-            raise ReferenceChangedError(msg)
-    return _device_value(value)
+        return f"{where}which is gone. {error}"
+    again = "Run the step again on the reference"
+    if slot.is_gene_matrix:
+        again += ", and keep such values in a layer that is not overwritten (adata.layers['log'] = adata.X.copy())"
+    what = f"{known.changes(slot)} what it was fitted on"
+    return f"{where}but {what}: the slot was overwritten, or these are other cells. {again}."
 
 
-def _device_value(value: Any) -> Any:
-    if isinstance(value, pd.Series | pd.Categorical):
-        column = pd.Series(value).astype("category")
-        return as_codes(column, tuple(map(str, column.cat.categories)))
-    if sparse.issparse(value) and value.shape[0] == value.shape[1]:
-        matrix = sparse.csr_matrix(value)
-        matrix.sort_indices()
-        return Graph.from_csr(matrix, rows=np.arange(matrix.shape[0]))
-    return RowBlocks(value).dense() if value.dtype.kind != "f" or sparse.issparse(value) else np.asarray(value)
+class _Known:
+    """What is remembered of a version of a slot."""
+
+    def __init__(self, reference, registry: Registry, step: Step, slot: Slot, *, is_output: bool):
+        self.reference = reference
+        key = reference_key(slot, step.writes, is_output=is_output)
+        source = (
+            step
+            if is_output
+            else next((registry.by_id(entry.source) for entry in step.reads.values() if slot in entry.slots), None)
+        )
+        self.digests = step.digests.get(key)
+        self.prints = [print_ for print_ in self._prints(step, source, slot, key) if print_ is not None]
+        latest = registry.writer(slot)
+        self.is_last_written = key == slot and (latest is None or latest is source)
+
+    @staticmethod
+    def _prints(step: Step, source: Step | None, slot: Slot, key: str) -> Iterator[np.ndarray | None]:
+        yield step.fingerprints.get(key)
+        if source is not None:
+            yield source.fingerprints.get(slot)
+
+    def is_at(self, slot: Slot, *, sure: bool) -> bool:
+        """Whether a slot holds this version; where nothing can be compared, whether no step wrote there since."""
+        value = read(self.reference, slot)
+        if self.digests is not None:
+            return bool(np.isin(digests_of(self.reference, slot, value), self.digests).all())
+        now = print_of(self.reference, slot, value)
+        verdicts = [same(old, now) for old in self.prints]
+        if any(verdicts):
+            return True
+        return not sure and self.is_last_written and all(verdict is None for verdict in verdicts)
+
+    def changes(self, slot: Slot) -> str:
+        """How much of a slot is not this version, in words."""
+        if self.digests is None:
+            return "that is not"
+        known = np.isin(digests_of(self.reference, slot, read(self.reference, slot)), self.digests)
+        return f"{int((~known).sum())} of {len(known)} rows there are not"

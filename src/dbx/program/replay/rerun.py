@@ -10,10 +10,12 @@ import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
-from dbx.ops.state import reference_values, state_arrays
+from dbx.ops.state import reference_values
 from dbx.program import log
-from dbx.program.record.commit import commit, prints, read_slots, reference_facts
+from dbx.program.record.commit import commit
+from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import views
+from dbx.program.record.recording import step_again
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
@@ -158,7 +160,7 @@ def _no_program(name: str) -> str:
 def _check_nothing_is_missing(plan: Plan) -> None:
     """New cells must have everything that the wanted steps start from."""
     if plan.missing:
-        lacking = "; ".join(f"{Slot.parse(slot).written()}, for {name!r}" for slot, name in plan.missing.items())
+        lacking = "; ".join(f"{slot.written()}, for {name!r}" for slot, name in plan.missing.items())
         slot = next(iter(plan.missing))
         msg = (
             f"The new cells lack what the program starts from: {lacking}. Add it, name where it is "
@@ -194,25 +196,19 @@ def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> Non
 
 def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result:
     """One step applied to the data, and how it is recorded there."""
-    operator = fitted(reference, step)
+    operator = fitted(reference, replay.registry, step)
     rows = _rows(data, reference, replay, step, operator, own=own)
     outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
     values, writes = placed(data, step, operator, outputs, own=own)
-    moved = {old: new for name, old in step.writes.items() if (new := writes.get(name)) not in (None, old)}
-    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
+    constants = dict(step.constants)
     if any(name in step.writes and name not in writes for name in replay_outputs(outputs, operator)):
         constants = {}  # X was left as it is
-    if moved:  # edges to other cells: scanpy's settings of the graph do not hold here
+    if any(writes.get(name, slot) != slot for name, slot in step.writes.items()):
+        # edges to other cells: scanpy's settings of the graph do not hold here
         constants = {Slot("uns", ("reference_cells",), step.mod): cells_digest(reference, step.mod)}
-    step = replace(
-        step,
-        writes=writes,
-        config=operator.config,
-        arrays=state_arrays(operator),
-        fingerprints={**(step.fingerprints if own else {}), **prints(data, {}, values)},
-        mapped=step.mapped or not own,
-        n_cells=replay.n_cells,
-    )
+    mapped = step.mapped or not own
+    about = {"writes": writes, "values": values, "n_cells": replay.n_cells, "mapped": mapped}
+    step = step_again(data, step, operator, **about, keep_prints=own)
     return Result(operator, outputs, {**values, **constants}, step)
 
 
@@ -230,18 +226,9 @@ def _refitted(
     operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
     step = replace(step, genes=genes)
     values, writes = placed(data, step, operator, outputs, own=True)
-    slots = {name: Slot.parse(slot) for name, slot in writes.items()}
-    facts = reference_facts(data, operator, {**read_slots(step.reads), **slots}, {**written, **values})
-    step = replace(
-        step,
-        writes=writes,
-        arrays=state_arrays(operator),
-        fingerprints={**step.fingerprints, **prints(data, {}, values)},
-        mapped=False,
-        n_cells=replay.n_cells,
-        **facts,
-    )
-    return Result(operator, outputs, {**values, **{Slot.parse(s): v for s, v in step.constants.items()}}, step)
+    about = {"writes": writes, "values": values, "n_cells": replay.n_cells, "mapped": False}
+    step = step_again(data, step, operator, **about, pending=written)
+    return Result(operator, outputs, {**values, **step.constants}, step)
 
 
 def _kept(data, step: Step) -> Result:
@@ -249,9 +236,9 @@ def _kept(data, step: Step) -> Result:
     operator = step.build()
     outputs = _kept_views(operator)
     values, writes = placed(data, step, operator, outputs, own=False)
-    constants = {Slot.parse(slot): value for slot, value in step.constants.items()}
-    step = replace(step, writes=writes, fingerprints=prints(data, {}, values), mapped=True)
-    return Result(operator, outputs, {**values, **constants}, step)
+    about = {"writes": writes, "values": values, "n_cells": step.n_cells, "mapped": True}
+    step = step_again(data, step, operator, **about, keep_prints=False)
+    return Result(operator, outputs, {**values, **step.constants}, step)
 
 
 def _is_selection(step: Step) -> bool:
@@ -268,7 +255,7 @@ def _kept_views(operator: Operator) -> dict[str, Any]:
 
 def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, own: bool) -> np.ndarray:
     """Each cell's row among the reference cells: itself, or -1 for a cell that is not, or not the same, there."""
-    if own or not any(port.kind == "rows" for port in operator.inputs.values()):
+    if own or not own_rows(operator, None):
         return np.arange(replay.n_cells, dtype=np.int32)
     names, known = row_names(data, Slot("obs", mod=step.mod)), row_names(reference, Slot("obs", mod=step.mod))
     if not known.is_unique:
@@ -285,5 +272,5 @@ def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, ow
 
 
 def _n_cells(data, plan: Plan) -> int:
-    first = next((slot for step in plan.steps for slot in step.writes.values()), "X")
-    return holder(data, Slot("obs", mod=Slot.parse(first).mod)).n_obs
+    mod = next((step.mod for step in plan.steps), None)
+    return holder(data, Slot("obs", mod=mod)).n_obs

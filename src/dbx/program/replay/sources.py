@@ -13,7 +13,6 @@ from dbx.program.replay.location import Location
 from dbx.program.replay.plan import Version, make_plan, read_versions
 from dbx.program.replay.reference import fitted
 from dbx.program.replay.replay import Replay
-from dbx.program.slots.slots import Slot
 
 
 def fed(registry: Registry, step: Step) -> Iterator[Version]:
@@ -40,7 +39,7 @@ def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterab
         plan = make_plan(registry, location.available, names=[step.name for step in writers])
         if plan.excluded or len(writers) < len(lacking):
             reasons = "; ".join(f"{name!r}: {reason}" for name, reason in plan.excluded.items())
-            slot = Slot.parse(lacking[0].slot)
+            slot = lacking[0].slot
             msg = (
                 f"{slot.written()} is not any more what the program read there, and cannot be computed again"
                 f"{f' ({reasons})' if reasons else ''}. Keep counts in a layer, or say where they are: "
@@ -49,6 +48,6 @@ def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterab
             raise ValueError(msg)
         replay.env.update({version: location.value(version) for version in plan.roots})
         for step in plan.steps:
-            replay.run(step, fitted(location.data, step), np.arange(n_cells, dtype=np.int32))
+            replay.run(step, fitted(location.data, registry, step), np.arange(n_cells, dtype=np.int32))
     replay.env.update({version: location.value(version) for version in roots if version not in lacking})
     return replay

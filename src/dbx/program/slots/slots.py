@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import sparse
 from dbx.ops.values import Codes, Frame, Graph, GroupTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from anndata import AnnData
     from mudata import MuData
@@ -42,16 +42,28 @@ class SlotError(KeyError):
         return self.args[0]
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(str):
     """An address: ``X``, ``raw/X``, ``layers/counts``, ``obsm/X_pca``, ``obs/batch``, ``uns/pca/variance``.
 
-    Below ``uns`` every further part is a nested key; below ``varm`` and ``obsm`` a third part is a DataFrame's column.
+    It is its own text, with the parts as attributes. Below ``uns`` every further part is a nested key; below ``varm``
+    and ``obsm`` a third part is a DataFrame's column.
     """
 
+    __slots__ = ("container", "keys", "mod")
+
     container: str
-    keys: tuple[str, ...] = ()
-    mod: str | None = None
+    keys: tuple[str, ...]
+    mod: str | None
+
+    def __new__(cls, container: str, keys: tuple[str, ...] = (), mod: str | None = None) -> Slot:
+        """Address a container, by keys below it, of the object itself or of one modality."""
+        path = "/".join((container, *keys))
+        slot = super().__new__(cls, f"mod/{mod}/{path}" if mod else path)
+        slot.container, slot.keys, slot.mod = container, tuple(keys), mod
+        return slot
+
+    def __getnewargs__(self) -> tuple[str, tuple[str, ...], str | None]:
+        return self.container, self.keys, self.mod
 
     @classmethod
     def parse(cls, address: str | Slot, mod: str | None = None) -> Slot:
@@ -66,15 +78,10 @@ class Slot:
             keys = ("/".join(keys),)
         known = container == "X" or (container == "raw" and keys == ("X",))
         if not known and not (container in (*FRAMES, *MAPPINGS, "uns") and keys):
-            msg = (
-                f"{address!r} is no slot. Slots look like 'X', 'layers/counts', 'obsm/X_pca', 'obs/batch', 'mod/rna/X'."
-            )
+            examples = "'X', 'layers/counts', 'obsm/X_pca', 'obs/batch', 'mod/rna/X'"
+            msg = f"{address!r} is not a valid slot. Slots look like {examples}."
             raise ValueError(msg)
         return cls(container, keys, mod)
-
-    def __str__(self) -> str:
-        path = "/".join((self.container, *self.keys))
-        return f"mod/{self.mod}/{path}" if self.mod else path
 
     @property
     def key(self) -> str:
@@ -137,6 +144,18 @@ def exists(data: AnnData | MuData, slot: Slot) -> bool:
     except KeyError:
         return False
     return True
+
+
+def slots_beside(data: AnnData | MuData, slot: Slot) -> list[Slot]:
+    """Other slots that can hold a copy of what is in this one."""
+    owner = holder(data, slot)
+    if slot.is_gene_matrix:
+        layers = [Slot("layers", (name,), slot.mod) for name in owner.layers if name is not None]
+        places = [Slot("X", mod=slot.mod), *layers, Slot("raw", ("X",), slot.mod)]
+        return [place for place in places if place != slot and exists(data, place)]
+    if slot.container not in ("obsm", "obsp"):
+        return []
+    return [Slot(slot.container, (key,), slot.mod) for key in getattr(owner, slot.container) if key != slot.key]
 
 
 def read(data: AnnData | MuData, slot: Slot) -> Any:
@@ -237,6 +256,13 @@ def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
 
 def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
     """Write all slots or none: whatever fails, the slots are as they were."""
+    with assigned(data, values):
+        pass
+
+
+@contextmanager
+def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
+    """Write slots for what follows; if that fails, the slots are as they were."""
     values = _whole_frames(data, values)
     check_writable(data, values)
     undo: list[tuple[Slot, Any, bool]] = []
@@ -246,6 +272,7 @@ def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
             present = exists(data, whole)
             undo.append((whole, read(data, whole) if present else None, present))
             write(data, slot, value)
+        yield
     except BaseException:
         for slot, value, present in reversed(undo):
             write(data, slot, value) if present else _delete(data, slot)

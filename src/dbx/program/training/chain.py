@@ -19,6 +19,7 @@ from dbx.program.replay.plan import Plan, Version
 from dbx.program.replay.reference import fitted
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.sources import replayed, roots_of
+from dbx.program.slots.kinds import KINDS
 from dbx.program.slots.slots import Slot
 
 
@@ -30,7 +31,7 @@ class Chain:
     pipeline: Pipeline
     replay: Replay
     """Has the values that the chain starts from."""
-    slot: str
+    slot: Slot
     """What is judged where an objective names no slot."""
 
     @property
@@ -61,7 +62,7 @@ class Chain:
 
     def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
         """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
-        return root_values(self.pipeline.registry, self.pipeline, self.replay)
+        return root_values(self.pipeline, self.replay)
 
 
 def make_chain(
@@ -91,23 +92,23 @@ def make_chain(
             raise ValueError(msg)
     last = trained[-1] if allowed is None else max((registry[name] for name in allowed), key=lambda step: step.at)
     usual = _cell_slot(last)
-    judged = dict.fromkeys(usual if slot is None else str(Slot.parse(slot, last.mod)) for slot in slots)
+    judged = dict.fromkeys(usual if slot is None else Slot.parse(slot, last.mod) for slot in slots)
     ends = [_writer(registry, slot, trained) for slot in judged]
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
     _check_trainable(between)
     roots = roots_of(registry, between)
     replay = replayed(registry, location, n_cells, roots)
-    operators = {step.name: fitted(location.data, step) for step in between}
+    operators = {step.name: fitted(location.data, registry, step) for step in between}
     return Chain(trained, Pipeline(registry, Plan(between, roots), operators), replay, usual)
 
 
-def _writer(registry: Registry, slot: str, trained: list[Step]) -> Step:
+def _writer(registry: Registry, slot: Slot, trained: list[Step]) -> Step:
     """The step that wrote a judged slot, which must follow from the trained ones."""
     end = registry.writer(slot)
     for step in trained:
         if end is None or not (end.id == step.id or registry.depends(end, step.id)):
-            msg = f"{Slot.parse(slot).written()} is not computed from what {step.name!r} writes."
+            msg = f"{slot.written()} is not computed from what {step.name!r} writes."
             raise ValueError(msg)
     return end
 
@@ -124,13 +125,13 @@ def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] |
         raise ValueError(msg)
 
 
-def _cell_slot(step: Step) -> str:
+def _cell_slot(step: Step) -> Slot:
     """The coordinates that a step writes for cells, or else the first matrix."""
     outputs = CATALOGUE[step.operator].outputs
     matrices = {
         name: slot
         for name, slot in step.writes.items()
-        if not outputs[name].view and Slot.parse(slot).container in ("obsm", "layers", "X")
+        if not outputs[name].view and slot.container in ("obsm", "layers", "X")
     }
     coordinates = [slot for name, slot in matrices.items() if outputs[name].content == "embedding"]
     found = [*coordinates, *matrices.values()]
@@ -149,8 +150,9 @@ def _check_trainable(steps: list[Step]) -> None:
     for step in steps:
         operator = CATALOGUE[step.operator]
         given = {name: port for name, port in operator.inputs.items() if not port.of_fitted_cells}
-        used = [port for name, port in given.items() if name in step.reads or port.kind == "rows"]
-        alone = operator.rowwise and all(port.kind in ("matrix", "codes", "columns") for port in used)
+        kinds = {name: KINDS[port.kind] for name, port in given.items()}
+        used = [kind for name, kind in kinds.items() if name in step.reads or not kind.from_slots]
+        alone = operator.rowwise and all(kind.by_cell for kind in used)
         if not alone and not operator.blockwise:
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "

@@ -17,9 +17,9 @@ from dbx.ops.apply import take
 from dbx.ops.nn.linear_decoder import LinearDecoder
 from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes
-from dbx.program.record.inputs import column_value
 from dbx.program.replay.plan import read_versions
-from dbx.program.replay.replay import gene_columns
+from dbx.program.slots.columns import column_value
+from dbx.program.slots.genes import gene_columns
 from dbx.program.slots.slots import Slot, gene_names, read
 from dbx.program.training.chain import Chain
 from dbx.program.training.labels import Labels, check_labels, check_names, judged_slot, read_labels
@@ -132,9 +132,9 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns,
         labelled = float(np.mean(labels[name].known[rows] >= 0))
         reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
     for key, address in part.reads.items():
-        place = str(Slot.parse(address, mod)) if address else _first_matrix(chain)
+        place = Slot.parse(address, mod) if address else _first_matrix(chain)
         if place not in chain.computed and place not in chain.pipeline.inputs:
-            value = _column(data, chain, part, Slot.parse(place), unlabeled)
+            value = _column(data, chain, part, place, unlabeled)
             place = f"{name}.{key}"
             columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
         reads[key] = place
@@ -143,12 +143,12 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns,
     return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), labelled)
 
 
-def _first_matrix(chain: Chain) -> str:
-    return next(v.slot for v in chain.pipeline.plan.roots if Slot.parse(v.slot).container != "obs")
+def _first_matrix(chain: Chain) -> Slot:
+    return next(v.slot for v in chain.pipeline.plan.roots if v.slot.container != "obs")
 
 
 def _check_velocity(chain: Chain, slot: Slot) -> None:
-    if slot.is_gene_matrix and not Slot.parse(_first_matrix(chain)).is_gene_matrix:
+    if slot.is_gene_matrix and not _first_matrix(chain).is_gene_matrix:
         msg = (
             f"{slot.written()} are velocities of genes, and {_first_matrix(chain)}, which the trained steps start "
             "from, has none: train an earlier step, or name velocities of the embedding."

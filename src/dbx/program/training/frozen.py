@@ -34,7 +34,7 @@ def frozen_coordinates(data: AnnData | MuData, slot: Slot) -> np.ndarray:
     location = Location(data, registry, {}, own=True)
     n_cells = len(row_names(data, Slot("obs", mod=slot.mod)))
     for step in sorted(known, key=lambda step: step.at):
-        first = Slot.parse(next(iter(step.reads.values())).slots[0])
+        first = next(iter(step.reads.values())).slots[0]
         try:
             path = make_path(data, registry, location, n_cells, (first, slot), step.name)
         except ValueError as error:

@@ -12,7 +12,7 @@ from dbx.losses.objectives import CrossEntropy, Objective
 from dbx.ops.annotation.label_head import LabelHead
 from dbx.ops.annotation.labels import known_labels
 from dbx.ops.values import Codes
-from dbx.program.record.inputs import column_value
+from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, read
 from dbx.program.training.chain import Chain
 
@@ -65,6 +65,6 @@ def check_labels(labels: Mapping[str, Labels]) -> None:
         raise ValueError(msg)
 
 
-def judged_slot(chain: Chain, part: Objective) -> str:
+def judged_slot(chain: Chain, part: Objective) -> Slot:
     """The slot that an objective judges."""
-    return chain.slot if part.slot is None else str(Slot.parse(part.slot, chain.trained[0].mod))
+    return chain.slot if part.slot is None else Slot.parse(part.slot, chain.trained[0].mod)

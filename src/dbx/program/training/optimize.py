@@ -14,9 +14,9 @@ from dbx.ops.nn.training import Training
 from dbx.ops.operator import Input
 from dbx.program import log
 from dbx.program.record.commit import commit
-from dbx.program.record.inputs import column_value
 from dbx.program.record.registry import Registry, load_program
 from dbx.program.replay.location import Location
+from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, holder, read
 from dbx.program.training.chain import make_chain
 from dbx.program.training.dataset import make_material

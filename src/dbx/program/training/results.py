@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dbx._version import __version__
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.state import state_arrays
-from dbx.program.record.commit import prints
 from dbx.program.record.outputs import views
+from dbx.program.record.prints import print_of
+from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry
-from dbx.program.record.step import Read, Step
-from dbx.program.replay.placing import placed
+from dbx.program.record.step import Read
 from dbx.program.replay.plan import Version
 from dbx.program.replay.recompute import run_again
-from dbx.program.slots.slots import Slot, exists, row_names
+from dbx.program.slots.slots import Slot, as_stored, exists, holder, read, row_names
 from dbx.program.training.chain import Chain
 from dbx.program.training.dataset import Material
 from dbx.program.training.labels import Labels
@@ -107,21 +104,22 @@ def _head_step(data, registry: Registry, chain: Chain, labels: Labels, read_: Ve
         "confidence": Slot("obs", (f"{label}_confidence",), mod),
         "probabilities": Slot("obsm", (f"{label}_probabilities",), mod),
     }
-    step = Step(
-        name=head.name,
-        id=registry.next_id(),
-        operator=head.name,
-        config=head.config,
-        seed=seed,
-        version=__version__,
-        reads={
-            "z": Read(slots=(read_.slot,), source=read_.writer),
-            "labels": Read(slots=(str(labels.column),), levels={label: labels.given.levels}),
-        },
-        writes={name: str(slot) for name, slot in writes.items()},
+    reads = {
+        "z": Read(slots=(read_.slot,), source=read_.writer),
+        "labels": Read(slots=(labels.column,), levels={label: labels.given.levels}),
+    }
+    values = {slot: as_stored(outputs[name], slot, holder(data, slot)) for name, slot in writes.items()}
+    outside = {labels.column: print_of(data, labels.column, read(data, labels.column))}
+    step = new_step(
+        data,
+        registry,
+        head,
+        reads=reads,
+        writes=writes,
+        values=values,
+        outside=outside,
         n_cells=z.n_rows,
-        arrays=state_arrays(head),
+        seed=seed,
     )
-    values, _ = placed(data, step, head, outputs, own=True)
-    registry.record(replace(step, fingerprints=prints(data, {}, values)))
+    registry.record(step)
     return values

@@ -1,0 +1,67 @@
+"""Columns of ``obs`` and ``var`` as codes against levels, or as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.operator import Input
+from dbx.ops.values import Codes
+from dbx.program.slots.genes import some_of
+from dbx.program.slots.slots import Slot, as_codes
+
+
+def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.ndarray:
+    """A column as Codes, or as float64 where it is a measurement; where the input allows it, -1 for a missing category.
+
+    Raises
+    ------
+    ValueError
+        It has missing values.
+    """
+    series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
+    empty = series.isna()
+    if empty.any() and not port.missing:
+        msg = (
+            f"{slot.written()} has {int(empty.sum())} missing values, which {step} cannot use: "
+            "fill them or drop these cells first."
+        )
+        raise ValueError(msg)
+    discrete = port.discrete or port.kind == "codes" or pd.api.types.is_bool_dtype(series)
+    if pd.api.types.is_numeric_dtype(series) and not discrete:
+        return series.to_numpy(np.float64)
+    return as_codes(series)
+
+
+def recoded(column: Any, slot: Slot, step: str, port: Input, levels: tuple[str, ...]) -> Codes:
+    """A column against the levels of the fit; what is new among them is treated as the input declares.
+
+    Raises
+    ------
+    ValueError
+        There are levels that the step was not fitted on, and the input has no rule for them.
+    """
+    column = pd.Series(np.asarray(column, dtype=object))
+    codes = as_codes(column, levels)
+    allowed = column.isna().to_numpy() if port.missing else False
+    if ((np.asarray(codes.codes) >= 0) | allowed).all() or port.unseen == "missing":
+        return codes
+    unseen = sorted({str(v) for v in column.dropna()} - set(levels))
+    if port.unseen == "extend":
+        return as_codes(column, (*levels, *unseen))
+    msg = (
+        f"{slot.written()} has levels that step {step!r} was not fitted on: {some_of(unseen)}. "
+        f"It knows {some_of(levels)}: rename them, or fit the step again with these cells."
+    )
+    raise ValueError(msg)
+
+
+def all_codes(column: Any, levels: tuple[str, ...] | None = None) -> Codes:
+    """A stored column against these levels, or all of its own, used or not."""
+    series = column if isinstance(column, pd.Series) else pd.Series(column)
+    if levels is None:
+        series = series.astype("category")
+        levels = tuple(map(str, series.cat.categories))
+    return as_codes(series, levels)

@@ -1,0 +1,230 @@
+"""Kinds of inputs: what each is in slots, for ``fit``, for ``__call__`` and on the wires of a pipeline.
+
+A new kind is a class here and a row of :data:`KINDS`. What it hands to ``__call__`` by blocks of cells is an array, a
+pytree of arrays, or a host value with ``block(index)`` (see :class:`dbx.ops.values.HostValue`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Input
+from dbx.ops.values import Codes, Edges, Graph
+from dbx.program.slots.columns import all_codes, column_value, recoded
+from dbx.program.slots.genes import gene_columns, some_of
+from dbx.program.slots.slots import Slot
+
+
+@dataclass
+class Value:
+    """A version of a slot: its value, and the names of its columns where they are genes."""
+
+    value: Any
+    genes: pd.Index | None = None
+    rows: np.ndarray | None = None
+    """For a graph: each cell's own row in the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a step asks of the slots that feed one of its inputs."""
+
+    step: str
+    """The step's name, for messages."""
+    port: Input
+    slots: tuple[Slot, ...]
+    values: tuple[Value, ...]
+    dtype: type = np.float32
+    genes: np.ndarray | pd.Index | list[str] | None = None
+    """Names of the genes wanted, in their order; None for all."""
+    missing_genes: str = "raise"
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Levels at the fit by column; a column that is not here is read for the first time."""
+
+    @property
+    def columns(self) -> dict[str, Value]:
+        """Name of each column -> its value."""
+        return dict(zip((slot.keys[-1] for slot in self.slots), self.values, strict=True))
+
+
+class Kind:
+    """One kind of input; ``read`` makes of slots what ``__call__`` takes, all else has a usual answer."""
+
+    from_slots = True
+    """It is read from slots; otherwise the program itself supplies it."""
+    by_cell = True
+    """A minibatch of cells is some of its rows."""
+    numeric = False
+    """A gradient can be taken in it."""
+    has_content = False
+    """It may hold counts, logarithms, ..., which is checked."""
+
+    def read(self, request: Request) -> Any:
+        """The host value that ``__call__`` takes by blocks of cells."""
+        raise NotImplementedError
+
+    def match(self, value: Any, request: Request) -> Any:
+        """The same with the genes that are wanted."""
+        return value
+
+    def for_fit(self, value: Any) -> Any:
+        """The host value as ``fit`` takes it."""
+        return value
+
+    def levels(self, value: Any, request: Request) -> dict[str, tuple[str, ...]]:
+        """Column -> levels, for categorical columns."""
+        return {}
+
+    def connect(self, request: Request) -> Any:
+        """Device values of slots as ``__call__`` takes them: pure, for the wires of a pipeline."""
+        return request.values[0].value
+
+    def root(self, request: Request) -> Any:
+        """The host value that a pipeline starts from, for the one slot of the request."""
+        return self.match(self.read(request), request)
+
+    def kept(self, request: Request) -> Any:
+        """A stored value as an operator keeps it of its reference cells."""
+        return self.root(request)
+
+
+class Matrix(Kind):
+    """Rows of numbers; columns may be genes, which are found by name."""
+
+    numeric = True
+    has_content = True
+
+    def read(self, request: Request) -> RowBlocks:
+        value = request.values[0].value
+        return RowBlocks(value.to_numpy() if isinstance(value, pd.DataFrame) else value, dtype=request.dtype)
+
+    def match(self, value: RowBlocks, request: Request) -> RowBlocks:
+        present = request.values[0].genes
+        if request.genes is None or present is None:
+            return value
+        columns = gene_columns(present, request.genes, request.step, request.missing_genes)
+        return value if columns is None else value.select(columns)
+
+    def connect(self, request: Request) -> Any:
+        value, present = request.values[0].value, request.values[0].genes
+        if request.genes is None or present is None or list(present) == list(request.genes):
+            return value
+        columns = pd.Index(present).get_indexer(request.genes)
+        missing = np.asarray(request.genes)[columns < 0]
+        if len(missing):
+            some = some_of(missing)
+            msg = f"Step {request.step!r} needs genes that {request.slots[0]} lacks: {some} ({len(missing)})."
+            raise ValueError(msg)
+        return value[:, columns]
+
+    def kept(self, request: Request) -> np.ndarray:
+        blocks = self.root(request)
+        dtype = blocks.source.dtype
+        return RowBlocks(blocks, dtype=dtype if dtype.kind == "f" else request.dtype).dense()
+
+
+class Neighbourhood(Kind):
+    """A graph of cells, with the row that each has among the reference cells."""
+
+    by_cell = False
+
+    def read(self, request: Request) -> Edges:
+        found = request.values[0]
+        matrix = sparse.csr_matrix(found.value)
+        matrix.sort_indices()
+        rows = np.arange(matrix.shape[0], dtype=np.int32) if found.rows is None else found.rows
+        return Edges(matrix, rows)
+
+    def for_fit(self, value: Edges) -> sparse.csr_matrix:
+        return value.matrix
+
+    def root(self, request: Request) -> Edges:
+        matrix = self.read(request).matrix
+        return Edges(matrix, -2 - np.arange(matrix.shape[0], dtype=np.int32))  # each cell placed anew among the others
+
+    def kept(self, request: Request) -> Graph:
+        edges = self.read(request)
+        return Graph.from_csr(edges.matrix, rows=edges.rows)
+
+
+class Categories(Kind):
+    """One categorical column."""
+
+    def read(self, request: Request) -> Codes:
+        return next(iter(_columns(request).values()))
+
+    def levels(self, value: Codes, request: Request) -> dict[str, tuple[str, ...]]:
+        return {next(iter(request.columns)): value.levels}
+
+    def root(self, request: Request) -> Codes | np.ndarray:
+        return _root_column(request)
+
+    def kept(self, request: Request) -> Codes:
+        return all_codes(request.values[0].value)
+
+
+class Columns(Kind):
+    """Several columns by name, categorical ones and measurements."""
+
+    def read(self, request: Request) -> dict[str, Codes | np.ndarray]:
+        return _columns(request)
+
+    def levels(self, value: Mapping[str, Any], request: Request) -> dict[str, tuple[str, ...]]:
+        return {name: column.levels for name, column in value.items() if isinstance(column, Codes)}
+
+    def connect(self, request: Request) -> dict[str, Any]:
+        return {name: found.value for name, found in request.columns.items()}
+
+    def root(self, request: Request) -> Codes | np.ndarray:
+        return _root_column(request)
+
+
+class Rows(Kind):
+    """Each cell's row among the fitted cells, -1 for a cell that is not one of them."""
+
+    from_slots = False
+    by_cell = False
+
+
+KINDS: dict[str, Kind] = {
+    "matrix": Matrix(),
+    "graph": Neighbourhood(),
+    "codes": Categories(),
+    "columns": Columns(),
+    "rows": Rows(),
+}
+
+
+def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
+    """The kind of what a slot stores; ``dtype`` is that of the output which it is, if it is one."""
+    if slot.container == "obsp":
+        return KINDS["graph"]
+    return KINDS["codes" if slot.container == "obs" or dtype == "category" else "matrix"]
+
+
+def _columns(request: Request) -> dict[str, Codes | np.ndarray]:
+    columns = {}
+    for slot, found in zip(request.slots, request.values, strict=True):
+        name, column = slot.keys[-1], found.value
+        if isinstance(column, Codes):
+            columns[name] = column
+            continue
+        columns[name] = column_value(column, slot, request.step, request.port)  # refuses missing values
+        if name in request.levels:
+            columns[name] = recoded(column, slot, request.step, request.port, request.levels[name])
+    return columns
+
+
+def _root_column(request: Request) -> Codes | np.ndarray:
+    """A column against the levels of the fit, unknown ones -1; a number where it had none."""
+    (name, found), *_ = request.columns.items()
+    if name in request.levels:
+        return found.value if isinstance(found.value, Codes) else all_codes(found.value, request.levels[name])
+    return np.asarray(found.value, np.float32)
