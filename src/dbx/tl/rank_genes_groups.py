@@ -73,7 +73,7 @@ def rank_genes_groups(
     method
         ``"t-test"`` (default), Welch's; ``"t-test_overestim_var"``, the same with the group's size taken for the
         reference's; ``"wilcoxon"``, rank sums with the normal approximation; ``"logreg"``, coefficients of a logistic
-        regression that tells the groups apart.
+        regression that classifies the groups.
     corr_method
         Adjustment of the p-values for the number of genes.
     tie_correct
@@ -106,26 +106,15 @@ def rank_genes_groups(
     Notes
     -----
     Wilcoxon, Biometrics Bulletin, 1945; Welch, Biometrika, 1947. Ntranos et al., Nature Methods, 2019, for logistic
-    regression. The hard counterpart is :func:`scanpy.tl.rank_genes_groups`.
+    regression. The reference implementation is
+    :func:`scanpy.tl.rank_genes_groups`.
     """
     method = method or "t-test"
     if "only_positive" in kwds:  # scanpy still takes it
         rankby_abs = not kwds.pop("only_positive")
-    if kwds and method != "logreg":
-        msg = f"method={method!r} takes no {', '.join(map(repr, kwds))}; only 'logreg' takes further arguments."
-        raise TypeError(msg)
     owner = holder(adata, Slot("X", mod=mod))
     if use_raw is None:
         use_raw = owner.raw is not None and layer is None
-    if use_raw and owner.raw is None:
-        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or keep the values first: adata.raw = adata."
-        raise ValueError(msg)
-    source = matrix_slot(layer, use_raw=use_raw)
-    base = owner.uns.get("log1p", {}).get("base")
-    if method != "logreg" and looks_like_counts(read(adata, Slot.parse(source, mod))):
-        log.warn(
-            "These look like raw counts. Take logarithms first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
-        )
     operator = RankGenesGroups(
         method=method,
         groups=_named(groups),
@@ -135,7 +124,7 @@ def rank_genes_groups(
         fractions=pts,
         corr_method=corr_method,
         tie_correct=tie_correct,
-        base=None if base is None else float(base),
+        base=_base(owner),
         mean_in_log_space=mean_in_log_space,
         options=json.dumps(kwds),
     )
@@ -144,7 +133,7 @@ def rank_genes_groups(
     return run_step(
         adata,
         operator,
-        reads={"x": source, "labels": f"obs/{groupby}"},
+        reads={"x": _source(adata, operator, layer, use_raw=use_raw, mod=mod), "labels": f"obs/{groupby}"},
         writes={name: f"{uns}/{name}" for name in _tables(method, reference, pts=pts)},
         constants={uns: {"params": {**params, "corr_method": corr_method}}},
         select=f"var/{mask_var}" if isinstance(mask_var, str) else mask_var,
@@ -153,11 +142,30 @@ def rank_genes_groups(
     )
 
 
+def _base(owner: AnnData) -> float | None:
+    """Base of the logarithm that was taken, None for the natural one."""
+    base = owner.uns.get("log1p", {}).get("base")
+    return None if base is None else float(base)
+
+
+def _source(adata, operator: RankGenesGroups, layer: str | None, *, use_raw: bool, mod: str | None) -> str:
+    """The slot that is tested, with a warning where it holds counts."""
+    if use_raw and holder(adata, Slot("X", mod=mod)).raw is None:
+        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or keep the values first: adata.raw = adata."
+        raise ValueError(msg)
+    source = matrix_slot(layer, use_raw=use_raw)
+    if operator.method != "logreg" and looks_like_counts(read(adata, Slot.parse(source, mod))):
+        log.warn(
+            "These look like raw counts. Take logarithms first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
+        )
+    return source
+
+
 def _named(groups: str | Iterable) -> tuple[str, ...] | None:
-    if isinstance(groups, str | int):
-        if groups == "all":
-            return None
-        msg = f"`groups` is a list of groups: groups=[{str(groups)!r}]."
+    if isinstance(groups, str) and groups == "all":
+        return None
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        msg = f"groups must be a list of groups: groups=[{str(groups)!r}]."
         raise ValueError(msg)
     return tuple(map(str, groups))
 

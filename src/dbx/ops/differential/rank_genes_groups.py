@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import check_known
 from dbx.ops.differential.group_moments import Moments, group_moments, others
-from dbx.ops.differential.multiple_testing import benjamini_hochberg, bonferroni
 from dbx.ops.differential.rank_sum import rank_sums
 from dbx.ops.differential.two_samples import welch, wilcoxon
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes, GroupTable
 
 METHODS = ("t-test", "t-test_overestim_var", "wilcoxon", "logreg")
-CORRECTIONS = {"benjamini-hochberg": benjamini_hochberg, "bonferroni": bonferroni}
+CORRECTIONS = ("benjamini-hochberg", "bonferroni")
 TINY = 1e-9
 """Keeps the ratio of two means finite; scanpy's value."""
 
@@ -49,10 +50,12 @@ class RankGenesGroups(Operator):
         mean_in_log_space: bool = True,
         options: str = "{}",
     ):
-        for value, known, word in ((method, METHODS, "method"), (corr_method, tuple(CORRECTIONS), "corr_method")):
-            if value not in known:
-                msg = f"{word}={value!r} is unknown: it is one of {', '.join(map(repr, known))}."
-                raise ValueError(msg)
+        check_known(method, METHODS, "method")
+        check_known(corr_method, CORRECTIONS, "corr_method")
+        given = list(json.loads(options))
+        if given and method != "logreg":
+            msg = f"method={method!r} takes no {', '.join(map(repr, given))}; only 'logreg' takes further arguments."
+            raise TypeError(msg)
         self.method = method
         self.groups = groups  # None takes every level; the fit puts their names here
         self.reference = reference
@@ -131,9 +134,7 @@ class RankGenesGroups(Operator):
     def pvals_adj(self) -> GroupTable | None:
         """p-values adjusted for the number of genes."""
         pvalue = self._stored("pvalue")
-        return (
-            None if pvalue is None else self._sorted(np.stack([CORRECTIONS[self.corr_method](row) for row in pvalue]))
-        )
+        return None if pvalue is None else self._sorted(self._adjusted(pvalue))
 
     @property
     def pts(self) -> GroupTable | None:
@@ -155,6 +156,11 @@ class RankGenesGroups(Operator):
         if values is None:
             return None
         return GroupTable(self.tested, np.take_along_axis(values, self.order, axis=1).astype(dtype))
+
+    def _adjusted(self, pvalue: np.ndarray) -> np.ndarray:
+        if self.corr_method == "bonferroni":
+            return np.minimum(pvalue * pvalue.shape[1], 1)
+        return false_discovery_control(pvalue, axis=1)
 
     def _expm1(self, values: np.ndarray) -> np.ndarray:
         return np.expm1(values if self.base is None else values * np.log(self.base))

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from deseq2_reference import SETS, deseq2
 from statsmodels.nonparametric.smoothers_lowess import lowess as statsmodels_lowess
+from statsmodels.stats.multitest import multipletests
 
 from dbx.ops.de.results.filtering import adjust, lowess
-from dbx.ops.differential.multiple_testing import benjamini_hochberg
+
+
+def by_statsmodels(pvalue):
+    adjusted, tested = np.full(len(pvalue), np.nan), ~np.isnan(pvalue)
+    adjusted[tested] = multipletests(pvalue[tested], method="fdr_bh")[1]
+    return adjusted
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -29,7 +35,7 @@ def test_calls_are_counted_as_if_adjusted_for_each_cut():
     tried = adjust(pvalue, mean, 0.2).n_rejected
     assert tried.shape == (50, 2)
     for share, calls in tried[::10]:
-        padj = benjamini_hochberg(np.where(mean >= np.quantile(mean, share), pvalue, np.nan))
+        padj = by_statsmodels(np.where(mean >= np.quantile(mean, share), pvalue, np.nan))
         assert calls == (padj < 0.2).sum() > 10
 
 
@@ -45,7 +51,8 @@ def test_the_threshold_depends_on_alpha():
 def test_without_filtering_all_tested_genes_are_adjusted():
     results = deseq2("outlier_10v4").results
     adjusted = adjust(results["pvalue"].to_numpy(), results["baseMean"].to_numpy(), 0.1, independent_filtering=False)
-    np.testing.assert_array_equal(adjusted.padj, benjamini_hochberg(results["pvalue"].to_numpy()))
+    np.testing.assert_allclose(adjusted.padj, by_statsmodels(results["pvalue"].to_numpy()), rtol=1e-14)
+    assert np.isnan(adjusted.padj).any()
     assert (adjusted.threshold, adjusted.theta) == (0, 0)
 
 
@@ -136,3 +143,12 @@ def test_lowess_with_one_trusted_point_goes_through_it():
     shares, calls = np.linspace(0.477879005335247, 0.95, 50), np.array(calls.split(), float)
     curve = lowess(shares, calls)
     assert (calls > curve.max() - np.sqrt(np.square(calls - curve).mean())).argmax() == 24
+
+
+@pytest.mark.parametrize("n_tested", [0, 1, 2, 500])
+def test_missing_values_are_no_tests(n_tested):
+    pvalue = np.full(600, np.nan)
+    pvalue[:n_tested] = np.random.default_rng(n_tested).beta(0.5, 1, n_tested)
+    pvalue = np.random.default_rng(1).permutation(pvalue)
+    adjusted = adjust(pvalue, np.ones(600), 0.1, independent_filtering=False)
+    np.testing.assert_allclose(adjusted.padj, by_statsmodels(pvalue) if n_tested else pvalue, rtol=1e-14)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-from dbx.ops.differential.multiple_testing import benjamini_hochberg
+from scipy.stats import false_discovery_control
 
 N_CUTS = 50
 MOST_FILTERED = 0.95
@@ -51,14 +50,21 @@ def adjust(pvalue: np.ndarray, base_mean: np.ndarray, alpha: float, independent_
         Without it all genes with a p-value are adjusted together.
     """
     if not independent_filtering:
-        return Adjusted(benjamini_hochberg(pvalue), 0.0, 0.0, np.empty((0, 2)))
+        return Adjusted(_false_discovery_rates(pvalue), 0.0, 0.0, np.empty((0, 2)))
     silent = (base_mean == 0).mean()
     shares = np.linspace(silent, MOST_FILTERED if silent < MOST_FILTERED else 1, N_CUTS)
     cuts = np.quantile(base_mean, shares)
     calls = _calls(pvalue, base_mean, cuts, alpha)
     best = _lowest_good(shares, calls)
-    padj = benjamini_hochberg(np.where(base_mean >= cuts[best], pvalue, np.nan))
+    padj = _false_discovery_rates(np.where(base_mean >= cuts[best], pvalue, np.nan))
     return Adjusted(padj, float(cuts[best]), float(shares[best]), np.column_stack([shares, calls]))
+
+
+def _false_discovery_rates(pvalue: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p-values; NaN stays NaN and does not count as a test."""
+    adjusted, tested = np.full(len(pvalue), np.nan), ~np.isnan(pvalue)
+    adjusted[tested] = false_discovery_control(pvalue[tested])
+    return adjusted
 
 
 def _calls(pvalue: np.ndarray, base_mean: np.ndarray, cuts: np.ndarray, alpha: float) -> np.ndarray:
