@@ -16,7 +16,7 @@ from dbx.ops.layout.umap import UMAP
 from dbx.ops.normalization.log1p import Log1p
 from dbx.ops.normalization.normalize_total import NormalizeTotal
 from dbx.ops.normalization.scale import Scale
-from dbx.ops.operator import Constant, Input, Operator, Output, Reference
+from dbx.ops.operator import Constant, Input, Operator, Output, Reference, Text
 from dbx.ops.values import Codes, Frame, Graph
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "RankGenesGroups",
     "Reference",
     "Scale",
+    "Text",
     "VAENormalize",
 ]

@@ -23,6 +23,18 @@ class Constant(nnx.Variable):
     """A fitted value that training leaves alone unless asked to move it: means, anchors, centroids."""
 
 
+class Text(nnx.Variable):
+    """A fitted text: names, notes, facts as JSON. Kept as UTF-8 bytes, which jit and every file format take."""
+
+    def __init__(self, value: str | np.ndarray, **metadata: Any):
+        super().__init__(np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else value, **metadata)
+
+
+def text_of(variable: nnx.Variable) -> str:
+    """The text of a :class:`Text`, or of a Constant with its bytes, as programs of dbx 0.1 may hold it."""
+    return np.asarray(variable.get_value()).tobytes().decode()
+
+
 class Reference(nnx.Variable):
     """What a transductive operator keeps of each cell it was fitted on; it lives in a slot, not in the registry."""
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx.ops.operator import Constant, Operator, Reference, frozen
+from dbx.ops.operator import Constant, Operator, Reference, Text, frozen
 
-KINDS = {"parameter": nnx.Param, "constant": Constant, "batch_stat": nnx.BatchStat}
+KINDS = {"parameter": nnx.Param, "constant": Constant, "text": Text, "batch_stat": nnx.BatchStat}
 
 
 def state_arrays(operator: Operator) -> dict[str, tuple[str, np.ndarray]]:
