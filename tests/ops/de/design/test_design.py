@@ -213,6 +213,58 @@ def test_a_matrix_is_checked_like_a_formula(columns):
             matrix_design(wrong, list(names), N)
 
 
+@pytest.mark.parametrize(
+    ("term", "column"),
+    [
+        ("I(age**2)", lambda age: age**2),
+        ("I(age / 10 - 1)", lambda age: age / 10 - 1),
+        ("I(age > 50)", lambda age: age > 50),
+        ("np.square(age)", np.square),
+        ("np.power(age, 3)", lambda age: age**3),
+        ("exp2(scale(age))", lambda age: 2 ** ((age - age.mean()) / age.std(ddof=1))),
+        ("standardize(age)", lambda age: (age - age.mean()) / age.std()),
+    ],
+)
+def test_functions_of_a_covariate(columns, term, column):
+    made = make_design(f"~ batch + {term}", taken(columns, "~ batch + age"), N)
+    np.testing.assert_allclose(made.matrix[:, -1], column(np.asarray(columns["age"])), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("~ age + I(age^2)", r"a power is written I\(age\*\*2\)"),
+        ("~ factor(batch)", r"a factor is written C\(batch\)"),
+        ("~ as.factor(batch)", r"a factor is written C\(batch\)"),
+        ("~ relevel(batch, ref='b')", "contr.treatment"),
+        ("~ C(batch, Treatment('b'))", "contr.treatment"),
+        ("~ ns(age, 3)", "cr\\(age, df=3\\)"),
+        ("~ sqrt(age)", "np.sqrt"),
+        ("~ offset(age)", "size_factors"),
+        ("~ age + (1|batch)", "random effects cannot be fitted"),
+        ("~ age + 1 | batch", "random effects cannot be fitted"),
+        ("~ .", "columns are named one by one"),
+    ],
+)
+def test_what_other_languages_write_is_translated(columns, formula, words):
+    with pytest.raises(ValueError, match=words):
+        make_design(formula, columns, N)
+
+
+@pytest.mark.parametrize("formula", ["~ batch + age**2", "~ batch + age^2", "~ batch + age ** 2"])
+def test_a_power_outside_brackets_is_noted(columns, formula):
+    made = make_design(formula, taken(columns, "~ batch + age"), N)
+    assert made.names == ("Intercept", "batch[T.b]", "age")
+    assert any(note.startswith("age**2 in the design is age itself") for note in made.notes)
+    for fine in (
+        "~ batch + age + I(age**2)",
+        "~ (batch + age)**2",
+        "~ batch + {age**2}",
+        "~ batch + np.log(age**2 + 1)",
+    ):
+        assert not any("itself" in note for note in make_design(fine, taken(columns, "~ batch + age"), N).notes)
+
+
 def test_a_reduced_design_is_part_of_the_full_one(columns):
     def design(formula):
         return make_design(formula, taken(columns, formula), N)
