@@ -14,13 +14,13 @@ from dbx.ops.de.fit.iterate import iterate_size_factors
 from dbx.ops.de.fit.prepare import MANY_CELLS, Settings
 from dbx.ops.de.fit.size_factors import references_and_factors, size_factors
 from dbx.ops.de.glm.regression import regression
+from dbx.ops.de.results.normal_shrinkage import check_shrinkable
 from dbx.ops.de.results.result_table import Fitted, Results, Test, conclude, log_likelihood_ratio, shrunken
+from dbx.ops.de.settings import SIZE_FACTORS
 from dbx.ops.operator import Progress, silent
 from dbx.ops.values import Codes
 
 FLOOR, FLOOR_OF_CELLS = 0.5, 1e-6
-KINDS = ("ratio", "poscounts", "iterate", "deges")
-"""Size factors that are computed."""
 DEGES_ROUNDS = 5
 FEWEST_GENES = 10
 """Size factors need so many genes that are not called."""
@@ -78,6 +78,8 @@ class Found:
 
 def fit_table(table: Table, recipe: Recipe, progress: Progress = silent) -> Found:
     """Size factors, the model and the test of one table of samples."""
+    if recipe.shrink == "normal" and table.compares_levels:
+        check_shrinkable(table.design)
     references, factors = find_factors(recipe.size_factors, table, progress)
     found = _fit(table, recipe, factors, references, progress)
     if recipe.size_factors != "deges":
@@ -117,7 +119,7 @@ def checked_factors(columns: Columns, name: str) -> np.ndarray:
     """
     factors = columns.get(name)
     if factors is None:
-        msg = f"size_factors={name!r} is none of {', '.join(map(repr, KINDS))} nor a column that was given."
+        msg = f"size_factors={name!r} must be one of {', '.join(map(repr, SIZE_FACTORS))}, or a column that was given."
         raise ValueError(msg)
     if isinstance(factors, Codes) or not (np.isfinite(factors) & (factors > 0)).all():
         msg = f"The size factors in {name!r} must be positive numbers."
@@ -144,7 +146,8 @@ def _fit(table: Table, recipe: Recipe, factors: np.ndarray, references, progress
     )
     results = conclude(fitted, table.weights, table.no_counts(), recipe.test)
     if recipe.shrink is not None:
-        found = left.counts.full_length(shrunken(recipe.shrink, left, table.weights))
+        levels_of = table.design if table.compares_levels else None
+        found = left.counts.full_length(shrunken(recipe.shrink, left, table.weights, levels_of))
         results = results.with_shrunken(found, fitted.emptied)
     return Found(factors, references, fitted, _statistics(model), _facts(table, model, settings), results)
 

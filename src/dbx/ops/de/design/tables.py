@@ -34,6 +34,12 @@ class Table:
     """Names of summed samples, None for rows as they are."""
     n_cells: np.ndarray | None = None
 
+    @property
+    def compares_levels(self) -> bool:
+        """Whether the contrast is of levels of factors, not one coefficient of the design."""
+        several = self.compared is not None or np.count_nonzero(self.weights) > 1
+        return several and self.design.frame is not None
+
     def no_counts(self) -> np.ndarray:
         """Genes without a count in the samples that are compared, an array of shape (n_genes,), bool."""
         if self.compared is None:

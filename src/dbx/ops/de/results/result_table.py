@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbx.ops.de.design.design import Design
 from dbx.ops.de.fit.coefficients import deviance_of_means, fit_coefficients
 from dbx.ops.de.fit.fit_model import Model
 from dbx.ops.de.glm.regression import Regression, moments
 from dbx.ops.de.results.apeglm import apeglm, prior_scale, reparametrise, s_values
 from dbx.ops.de.results.filtering import adjust
-from dbx.ops.de.results.normal_shrinkage import prior_variances
+from dbx.ops.de.results.normal_shrinkage import level_prior, prior_variances
 from dbx.ops.de.results.wald import likelihood_ratio_test, wald_test
 
 COLUMNS = ("log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "svalue")
@@ -111,10 +112,13 @@ def log_likelihood_ratio(model: Model, reduced: Regression) -> np.ndarray:
     return ratio
 
 
-def shrunken(kind: str, model: Model, weights: np.ndarray) -> np.ndarray:
-    """Shrunken changes, their errors, both log2, and s-values: an array of shape (n_genes, 3)."""
-    shrink = _apeglm if kind == "apeglm" else _normal
-    return np.column_stack(shrink(model, weights))
+def shrunken(kind: str, model: Model, weights: np.ndarray, levels_of: Design | None = None) -> np.ndarray:
+    """Shrunken changes, their errors, both log2, and s-values: an array of shape (n_genes, 3).
+
+    A normal prior is on each coefficient or, with a design in ``levels_of``, alike on all levels of its factors.
+    """
+    found = _apeglm(model, weights) if kind == "apeglm" else _normal(model, weights, levels_of)
+    return np.column_stack(found)
 
 
 def _apeglm(model: Model, weights: np.ndarray):
@@ -126,12 +130,16 @@ def _apeglm(model: Model, weights: np.ndarray):
     return found.change / np.log(2), found.error / np.log(2), s_values(found.false_sign_rate)
 
 
-def _normal(model: Model, weights: np.ndarray):
+def _normal(model: Model, weights: np.ndarray, levels_of: Design | None):
     beta, dispersion = model.coefficients.beta, model.dispersions
-    intercept = _intercept(model.regression.design)
-    variances = prior_variances(beta, model.base_mean, dispersion.fitted, intercept)
-    ridged = model.regression._replace(ridge=1 / (variances * np.log(2) ** 2))
-    again = fit_coefficients(model.counts, ridged, dispersion.final)
+    if levels_of is None:
+        variances = prior_variances(beta, model.base_mean, dispersion.fitted, _intercept(model.regression.design))
+        basis = np.eye(len(weights))
+    else:  # in the basis of its eigenvectors a normal prior is one of each coefficient
+        variances, basis = np.linalg.eigh(level_prior(levels_of, beta, model.base_mean, dispersion.fitted))
+    ridge = 1 / (variances * np.log(2) ** 2)
+    ridged = model.regression._replace(design=model.regression.design @ basis, ridge=ridge)
+    again, weights = fit_coefficients(model.counts, ridged, dispersion.final), weights @ basis
     error = np.empty(len(beta))
     for at, _ in model.counts.parts():
         covariance = moments(ridged, dispersion.final[at], again.beta[at]).covariance
