@@ -116,6 +116,11 @@ def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> s
         what = f"negative values (smallest {values.min():.4g})"
     else:
         what = f"fractional values (such as {values[values != np.rint(values)][0]:.4g})"
+        where = slot.written()
+        advice += (
+            f" Counts estimated by salmon, kallisto, RSEM or a correction are fractional: round them, "
+            f"{where} = numpy.rint({where})."
+        )
     return f"{operator} needs raw counts, but {slot.written()} has {what}. {advice}"
 
 

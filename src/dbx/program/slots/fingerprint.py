@@ -7,6 +7,7 @@ some rows over all columns, the entries of these rows in some columns, and which
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _matrix(value: Any):
         return None
     if value.dtype.kind in "OSUT":
         return _numbers(pd.Series(value.ravel()))[:, None] if value.ndim == 1 else None
-    return value[:, None] if value.ndim == 1 else value.reshape(len(value), -1)
+    return value[:, None] if value.ndim == 1 else value.reshape(len(value), prod(value.shape[1:]))
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
