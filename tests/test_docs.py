@@ -109,6 +109,11 @@ def test_the_section_on_gradients_runs():
     # of a projection the derivative is its loadings
     np.testing.assert_allclose(names["directions"].T, adata.varm["PCs"][adata.var["highly_variable"]], atol=1e-6)
     assert set(names["table"]["group"]) == set(adata.obs["cell_line"])
+    # more counts of the line that is named first are a larger change, of the other a smaller one
+    slope, line = names["slope"][:, names["gene"]], names["samples"].obs["cell_line"].to_numpy()
+    assert names["slope"].shape == names["samples"].shape
+    assert (slope[line == "H2228"] > 0).all()
+    assert (slope[line == "HCC827"] < 0).all()
 
 
 def test_tutorials_are_part_of_the_site():

@@ -7,6 +7,7 @@ import warnings
 
 import anndata as ad
 import dask.array as da
+import jax
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -461,6 +462,94 @@ def test_genes_without_counts(samples, tested):
     assert not fit[["dispOutlier", "cooksOutlier", "replace", "betaConv"]].iloc[33].any()
 
 
+def normal_by_levels(samples, factor, tested, before, fit):
+    """Changes and errors of three levels by scipy: an effect of each level and batch, one prior variance for a factor.
+
+    DESeq2's prior of an expanded model matrix: the mean over pairs of levels of the variances of their differences.
+    """
+    weight = 1 / (1 / fit["baseMean"] + fit["dispFit"]).to_numpy()
+
+    def variance(size):
+        order = np.argsort(np.abs(size))
+        reached = np.cumsum(weight[order]) * len(size) / weight.sum()
+        rank = 1 + (len(size) - 1) * 0.95
+        low, high = (np.abs(size)[order][np.searchsorted(reached, r)] for r in (np.floor(rank), np.floor(rank) + 1))
+        return ((low + (rank % 1) * (high - low)) / stats.norm.ppf(0.975)) ** 2
+
+    beta = {name[5:]: fit[name].to_numpy(float) for name in fit if name.startswith("beta:")}
+    of_factor = [np.zeros(60)] + [beta[f"{factor}[T.{level}]"] for level in ("B", "C")]
+    pairs = [variance(of_factor[i] - of_factor[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    variances = np.r_[1e6, [np.mean(pairs)] * 3, [variance(beta["batch[T.b2]"])] * 2, variance(beta["scale(age)"])]
+    columns = [samples.obs[factor] == level for level in "ABC"] + [
+        samples.obs["batch"] == name for name in ("b1", "b2")
+    ]
+    age = samples.obs["age"]
+    design = np.column_stack([np.ones(24), *columns, (age - age.mean()) / age.std(ddof=1)]).astype(float)
+    precision = 1 / variances / np.log(2) ** 2
+    factors, x = before.obs["size_factors"].to_numpy(), samples.X.toarray()
+    contrast = np.array([0, 0, -1, 1, 0, 0, 0])
+    for g in tested:
+        dispersion = fit["dispersion"].iloc[g]
+
+        def slope(b, y=x[:, g], dispersion=dispersion):
+            mu = factors * np.exp(design @ b)
+            return ((y - mu) / (1 + dispersion * mu)) @ design - precision * b
+
+        mode = optimize.root(slope, np.r_[np.log(x[:, g].mean()), np.zeros(6)], tol=1e-12).x
+        mu = factors * np.exp(design @ mode)
+        information = design.T @ ((mu / (1 + dispersion * mu))[:, None] * design)
+        bread = np.linalg.inv(information + np.diag(precision))
+        yield contrast @ mode / np.log(2), np.sqrt(contrast @ bread @ information @ bread @ contrast) / np.log(2)
+
+
+def test_a_normal_prior_treats_all_levels_alike(samples):
+    adata = samples.copy()
+    adata.obs["arm"] = pd.Categorical(np.array(["A", "B", "C"])[np.arange(24) // 4 % 3])
+    designs = "~ batch + arm + scale(age)", "~ C(arm, contr.sum) + scale(age) + batch", "~ 0 + arm + batch + scale(age)"
+    before, tables = run(adata, designs[0]), {}
+    for order in ("ABC", "BCA"):
+        adata.obs["arm"] = adata.obs["arm"].cat.reorder_categories(list(order))
+        for design in (
+            "~ batch + arm + scale(age)",
+            "~ C(arm, contr.sum) + scale(age) + batch",
+            "~ 0 + arm + batch + scale(age)",
+        ):
+            for contrast in (("arm", "C", "B"), "armC - armB"):
+                if "sum" not in design or not isinstance(contrast, str):
+                    tables[order, design, contrast] = run(adata, design, contrast=contrast, shrink="normal").varm["de"]
+    genes = (0, 1, 25, 41)
+    theirs = list(normal_by_levels(adata, "arm", genes, before, before.varm["de_fit"]))
+    for table in tables.values():
+        # iterations end when the deviance changes by 1e-8 of itself
+        np.testing.assert_allclose(table.iloc[list(genes)][["log2FoldChange", "lfcSE"]], theirs, rtol=1e-4)
+    assert len(tables) == 10
+    with pytest.raises(ValueError, match="cannot compare levels in a design with the interaction"):
+        run(adata, "~ batch * arm", contrast=("arm", "C", "B"), shrink="normal")
+    named = run(adata, "~ batch * arm", contrast="arm[T.C]", shrink="normal")  # a coefficient has a prior of its own
+    assert np.isfinite(named.varm["de"]["log2FoldChange"]).all()
+
+
+def test_gradients_go_through_the_program(samples, tested):
+    """From counts to size factors and on to one gene's fold change, by differences in float64."""
+    pipeline = dbx.Pipeline.from_adata(tested, ["de"])
+    operator, counts, gene = pipeline.operators["de"], samples.X.toarray().astype(np.float64), 7
+
+    def change(x):
+        size_factors = pipeline({}, {"X": x})["obs/size_factors"]
+        return operator.fold_changes(x, tested.obs, size_factors=size_factors)[gene]
+
+    direction = counts * np.random.default_rng(0).normal(size=counts.shape) / 10
+    with jax.enable_x64(True):
+        value, slope = jax.value_and_grad(change)(counts)
+        slope = np.asarray(slope)
+        numeric = (change(counts + 1e-5 * direction) - change(counts - 1e-5 * direction)) / 2e-5
+    np.testing.assert_allclose(value, tested.varm["de"]["log2FoldChange"].iloc[gene], rtol=1e-4)
+    np.testing.assert_allclose((slope * direction).sum(), numeric, rtol=1e-5)
+    drug = (samples.obs["treatment"] == "drug").to_numpy()
+    assert (slope[drug, gene] > 0).all()  # more counts under the drug are a larger change, and so are fewer without
+    assert (slope[~drug, gene] < 0).all()
+
+
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
@@ -489,11 +578,11 @@ def test_the_message_counts_at_alpha(samples, tested, capsys):
 
 
 UNKNOWN = [
-    ({"test": "f"}, "test='f' is none of 'wald', 'lrt'"),
-    ({"fit_type": "loess"}, "fit_type='loess' is none of 'parametric', 'local', 'mean'"),
-    ({"dispersion": "best"}, "dispersion='best' is none of 'deseq2', 'exact'"),
-    ({"shrink": "ashr"}, "shrink='ashr' is none of None, 'apeglm', 'normal'"),
-    ({"alternative": "up"}, "alternative='up' is none of .*'two-sided'"),
+    ({"test": "f"}, "test='f'.*'wald', 'lrt'"),
+    ({"fit_type": "loess"}, "fit_type='loess'.*'parametric', 'local', 'mean'"),
+    ({"dispersion": "best"}, "dispersion='best'.*'deseq2', 'exact'"),
+    ({"shrink": "ashr"}, "shrink='ashr'.*None, 'apeglm', 'normal'"),
+    ({"alternative": "up"}, "alternative='up'.*'two-sided'"),
     ({"alpha": 5}, "alpha=5"),
     ({"alpha": 0}, "alpha=0"),
     ({"lfc_threshold": -1.0}, "lfc_threshold=-1.0"),
@@ -505,6 +594,24 @@ UNKNOWN = [
     ({"test": "lrt", "reduced": "~ batch", "alternative": "greater"}, "no alternative"),
     ({"test": "lrt", "reduced": "~ age"}, "does not contain"),
     ({"min_mu": 0}, "min_mu=0"),
+    ({"min_mu": "low"}, "min_mu='low' must be a number"),
+    ({"min_cells": 0}, "min_cells=0"),
+    ({"alpha": "0.1"}, "alpha='0.1' must be"),
+    ({"alpha": np.nan}, "alpha=nan must be"),
+    ({"lfc_threshold": None}, "lfc_threshold=None must be a number"),
+    ({"contrast": 1}, "contrast must be two levels.*got 1"),
+    ({"contrast": True}, "contrast must be two levels.*got True"),
+    ({"contrast": ()}, "contrast must be two levels"),
+    ({"contrast": {"treatment": ("drug", "none")}}, "contrast must be two levels"),
+    ({"contrast": [("treatment", "drug", "none")]}, "contrast must be two levels.*one after the other"),
+    ({"contrast": ("treatment", ["drug"], ["none"])}, "contrast must be two levels"),
+    ({"contrast": np.eye(3)}, "(?s)contrast must be two levels.*one after the other"),
+    ({"contrast": (1, None, 0)}, "contrast must be two levels"),
+    ({"contrast": (0, np.nan, 1)}, "contrast must be two levels"),
+    ({"contrast": ("treatment", "drug")}, "contrast of levels is"),
+    ({"size_factors": np.ones(24)}, "size_factors must be one of.*got ndarray"),
+    ({"size_factors": None}, "size_factors must be one of.*got NoneType"),
+    ({"test": "lrt", "reduced": 1}, "reduced must be a formula.*got 1"),
     ({"group_key": "batch"}, "group_key='batch' needs sample_key"),
     ({"contrast": ("treatment", "drug", "x")}, "no level 'x'; it has 'none', 'drug'"),
     ({"contrast": "dose"}, "no coefficient 'dose'"),
@@ -527,6 +634,9 @@ DESIGNS = [
     ("treated ~ batch", {}, "left side"),
     (np.ones((3, 1)), {}, r"a row for each of the 24 samples; its shape is \(3, 1\)"),
     (np.ones(24), {}, r"its shape is \(24,\)"),
+    (None, {}, "design must be a formula.*got None"),
+    (["batch", "treatment"], {}, "design must be a formula.*got .'batch'"),
+    (1, {}, r"its shape is \(\)"),
     (np.ones((24, 2)), {}, "cannot be told apart"),
     (np.eye(24, 2), {"contrast": ("treatment", "drug", "none")}, "no factors"),
     (np.eye(24, 2), {"test": "lrt", "reduced": ("x7",)}, "no column 'x7'"),
@@ -576,3 +686,56 @@ def assert_refused(samples, design, given, error, words):
     assert not adata.uns
     assert not adata.obsm
     assert "size_factors" not in adata.obs
+
+
+def test_levels_by_value_are_those_by_name(samples, tested):
+    adata = samples.copy()
+    adata.obs["treated"] = adata.obs["treatment"].to_numpy() == "drug"
+    adata.obs["dose"] = pd.Categorical(np.where(adata.obs["treated"], 2.5, 0))
+    for factor, contrast in (("treated", (True, False)), ("dose", (2.5, 0))):
+        found = run(adata, f"~ batch + {factor}", contrast=(factor, *contrast))
+        assert_tables_close(found, tested)
+        assert list(found.uns["de"]["params"]["contrast"]) == [factor, *map(str, contrast)]
+
+
+@pytest.mark.parametrize("name", ["dense", "csr", "csc"])
+def test_no_samples_and_no_genes_are_said_so(samples, name):
+    x = {"dense": samples.X.toarray(), "csr": samples.X, "csc": samples.X.tocsc()}[name]
+    adata = ad.AnnData(x, obs=samples.obs, var=samples.var)
+    with pytest.raises(ValueError, match="empty: 0 cells"):
+        dbx.tl.de(adata[:0].copy(), DESIGN)
+    with pytest.raises(ValueError, match="0 columns"):
+        dbx.tl.de(adata[:, :0].copy(), DESIGN)
+    with pytest.raises(ValueError, match="empty: 0 cells"):
+        dbx.tl.vst(adata[:0].copy())
+    with pytest.raises(ValueError, match="empty: 0 cells"):
+        dbx.tl.rank_genes_groups(adata[:0].copy(), "batch")
+
+
+def test_size_factors_from_elsewhere_are_not_replaced_silently(samples, tested, tmp_path):
+    def warned(adata, **settings):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dbx.tl.de(adata, DESIGN, **settings)
+        return [str(w.message) for w in caught if "values from elsewhere" in str(w.message)]
+
+    own = np.linspace(0.5, 2, 24)
+    adata = samples.copy()
+    adata.obs["size_factors"] = own
+    assert len(warned(adata)) == 1
+    np.testing.assert_allclose(adata.obs["size_factors"], tested.obs["size_factors"])
+    assert not warned(adata)  # they are ours now
+    assert not warned(adata, alpha=0.05)
+    assert not warned(adata[::-1].copy())
+    adata.write(tmp_path / "ours.h5ad")
+    assert not warned(ad.read_h5ad(tmp_path / "ours.h5ad"))
+    adata.obs["size_factors"] = own  # changed since
+    assert len(warned(adata)) == 1
+    adata.obs["size_factors"] = own.astype(str)
+    assert len(warned(adata, key_added="other", size_factors="poscounts")) == 1
+    adata.obs["size_factors"] = own
+    assert not warned(adata, size_factors="size_factors")
+    np.testing.assert_array_equal(adata.obs["size_factors"], own)
+    same = samples.copy()
+    same.obs["size_factors"] = tested.obs["size_factors"].to_numpy()
+    assert not warned(same)  # nothing is lost

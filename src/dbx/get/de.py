@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.get._groups import group_names
 from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def results(adata: AnnData, key: str, group: str | Iterable[str] | None = None) 
 def _of_groups(long: pd.DataFrame, key: str, group: str | Iterable[str] | None) -> pd.DataFrame:
     names = long["group"].astype(str)
     tested = list(dict.fromkeys(names))
-    wanted = tested if group is None else [group] if isinstance(group, str) else list(map(str, group))
+    wanted = tested if group is None else group_names(group)
     if unknown := [name for name in wanted if name not in tested]:
         msg = f"Group {_listed(unknown)} was not tested; adata.uns[{key!r}] has {_listed(tested)}."
         raise ValueError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.get._groups import group_names
 from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def rank_genes_groups(
         raise SlotError(msg)
     found = adata.uns[key]
     tested = found["names"].dtype.names
-    groups = list(tested) if group is None else [group] if isinstance(group, str) else list(map(str, group))
+    groups = list(tested) if group is None else group_names(group)
     unknown = [name for name in groups if name not in tested]
     if unknown:
         msg = f"Group {', '.join(map(repr, unknown))} was not tested; there are {', '.join(map(repr, tested))}."

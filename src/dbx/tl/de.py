@@ -5,36 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from dbx.ops.de.design.design import variables
-from dbx.ops.de.fit_table import KINDS
 from dbx.ops.de.nb_glm import NBGLM
-from dbx.ops.de.results.wald import ALTERNATIVES
-from dbx.program import log, matrix_slot, run_step
+from dbx.program import matrix_slot, run_step
 from dbx.program.slots.slots import Slot, holder
+from dbx.tl._de import (
+    check_keys,
+    design_frame,
+    foreign_size_factors,
+    read_slots,
+    report,
+    warn_of_cells,
+    written_slots,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
-
-MANY = 100
-"""From so many observations on they may be cells."""
-CHOICES = {
-    "test": ("wald", "lrt"),
-    "fit_type": ("parametric", "local", "mean"),
-    "dispersion": ("deseq2", "exact"),
-    "shrink": (None, "apeglm", "normal"),
-    "alternative": tuple({**ALTERNATIVES, **dict.fromkeys(ALTERNATIVES.values())}),
-}
 
 
 def de(
     adata: AnnData | MuData,
     design: str | pd.DataFrame | np.ndarray,
     *,
-    contrast: str | Sequence[str] | Sequence[float] | None = None,
+    contrast: str | Sequence[Any] | None = None,
     layer: str | None = None,
     sample_key: str | None = None,
     group_key: str | None = None,
@@ -73,7 +68,7 @@ def de(
         What to test: ``("condition", "treated", "control")`` compares two levels; a text is a coefficient
         (``"condition[T.treated]"``, or DESeq2's ``"condition_treated_vs_control"``) or a linear combination of
         coefficients and levels (``"conditionB - conditionA"``); numbers are a weight for each coefficient. None takes
-        the last coefficient.
+        the last coefficient. Levels of booleans and numbers may be named by value: ``("treated", True, False)``.
     layer
         Layer with the counts, if not in X.
     sample_key
@@ -89,7 +84,7 @@ def de(
         ``"ratio"``, the median of ratios over genes without a zero; ``"poscounts"``, which also takes genes with zeros;
         ``"iterate"``, by maximum likelihood; ``"deges"``, medians of ratios over the genes that the test does not call,
         found in turn with the test: for conditions in which most changes go one way; or a column of ``obs`` with size
-        factors of your own.
+        factors from elsewhere.
     fit_type
         The trend of dispersions over means: ``"parametric"``, or where that fails and when asked for ``"local"``;
         ``"mean"``.
@@ -102,8 +97,10 @@ def de(
         from 500 rows on, which must then be cells: with 0.5 a quarter of the true changes among 5,000 cells were lost,
         all of genes with few counts (recall .77 against .995).
     shrink
-        Report shrunken fold changes: ``"apeglm"`` (a Cauchy prior, with s-values) or ``"normal"``. Tests stay those of
-        the fold changes without shrinkage.
+        Report shrunken fold changes: ``"apeglm"`` (a Cauchy prior, with s-values) or ``"normal"``. A normal prior is on
+        the coefficient that a contrast names or, where it compares levels, alike on all levels of each factor, so that
+        the reference level makes no difference (R's ``coef=`` and ``contrast=``). Tests stay those of the fold changes
+        without shrinkage.
     lfc_threshold, alternative
         Test for changes, log2, beyond a threshold: ``"two-sided"`` (DESeq2's greaterAbs), ``"greater"``, ``"less"``, or
         within it: ``"less-abs"``.
@@ -137,7 +134,8 @@ def de(
         flags (``dispOutlier``, ``cooksOutlier``, ``replace``, ``betaConv``), coefficients ``beta:<name>`` and their
         standard errors ``SE:<name>``, log2.
     ``obs["size_factors"]``
-        Size factors of the samples; with ``sample_key`` they are in ``uns["de"]["samples"]``.
+        Size factors of the samples, with a warning where this replaces values from elsewhere; with ``sample_key``
+        they are in ``uns["de"]["samples"]``.
     ``uns["de"]``
         ``params``, the settings; ``reads``, the slots of counts, samples and groups; ``fit``, what genes share (trend,
         prior, filter). With ``group_key`` there is no
@@ -155,155 +153,43 @@ def de(
     Notes
     -----
     After DESeq2 (Love, Huber and Anders, Genome Biology, 2014), held against version 1.38.3 in R; apeglm after Zhu,
-    Ibrahim and Love (Bioinformatics, 2019). The hard counterparts are DESeq2 and, for cells,
+    Ibrahim and Love (Bioinformatics, 2019). The reference implementation is DESeq2; for cells see
     :func:`scanpy.tl.rank_genes_groups`. Cells of one sample are not replicates of a treatment: tested as if they were,
     p-values come out far too small, and dbx says so.
     """
-    choices = {"test": test, "fit_type": fit_type, "dispersion": dispersion, "shrink": shrink}
-    _check({**choices, "alternative": alternative}, alpha, lfc_threshold, min_mu)
-    _check_keys(sample_key, group_key, test, reduced, design)
-    holds = holder(adata, Slot("X", mod=mod))
-    matrix = None if isinstance(design, str) else _as_frame(design, holds.obs_names)
+    check_keys(sample_key, group_key, design)
+    x = Slot("X", mod=mod)
+    samples = holder(adata, x)
+    matrix = None if isinstance(design, str) else design_frame(design, samples.obs_names)
     operator = NBGLM(
         design=design if matrix is None else tuple(map(str, matrix)),
-        contrast=_plain(contrast),
-        reduced=reduced if reduced is None or isinstance(reduced, str) else tuple(map(str, reduced)),
-        **choices,
+        contrast=contrast,
+        test=test,
+        reduced=reduced,
         size_factors=size_factors,
+        fit_type=fit_type,
+        dispersion=dispersion,
         min_mu=min_mu,
-        lfc_threshold=float(lfc_threshold),
-        alternative=ALTERNATIVES.get(alternative, alternative),
-        alpha=float(alpha),
+        shrink=shrink,
+        lfc_threshold=lfc_threshold,
+        alternative=alternative,
+        alpha=alpha,
         cooks=cooks,
         independent_filtering=independent_filtering,
         min_cells=min_cells,
         group_key=group_key,
     )
-    if sample_key is None and holds.n_obs >= MANY:
-        log.warn(
-            f"{holds.n_obs} observations are tested as if each were a sample of its own. If they are cells, they are "
-            "not replicates, and p-values come out too small: name the column of their samples (sample_key=)."
-        )
-    reads = _reads(operator, matrix_slot(layer), sample_key, group_key)
+    if sample_key is None:
+        warn_of_cells(samples.n_obs)
+    reads = read_slots(operator, matrix_slot(layer), sample_key, group_key)
     of_cells = {name: slot for name, slot in reads.items() if name != "frame"}
     constants: dict[str, Any] = {f"uns/{key_added}": {"reads": of_cells}}
     if matrix is not None:
-        constants[f"obsm/{key_added}_design"] = matrix
         reads["matrix"] = f"obsm/{key_added}_design"
-    writes = _writes(operator, key_added, sample_key)
-    result = run_step(
-        adata,
-        operator,
-        reads=reads,
-        writes=writes,
-        constants=constants,
-        name="de",
-        copy=copy,
-        mod=mod,
-        resume=True,
-    )
-    _tell(holder(result if copy else adata, Slot("X", mod=mod)), key_added, alpha)
+        constants[reads["matrix"]] = matrix
+    writes = written_slots(operator, key_added, sample_key)
+    replaced = foreign_size_factors(adata, writes, mod)
+    given = {"reads": reads, "writes": writes, "constants": constants}
+    result = run_step(adata, operator, **given, name="de", copy=copy, mod=mod, resume=True)
+    report(holder(result if copy else adata, x), key_added, operator.alpha, replaced)
     return result
-
-
-def _check(choices: dict[str, Any], alpha: float, lfc_threshold: float, min_mu: float | None) -> None:
-    for name, value in choices.items():
-        if value not in CHOICES[name]:
-            there = ", ".join(map(repr, CHOICES[name]))
-            msg = f"{name}={value!r} is none of {there}."
-            raise ValueError(msg)
-    if not 0 < alpha < 1:
-        msg = f"alpha={alpha} is no false discovery rate: it lies between 0 and 1."
-        raise ValueError(msg)
-    alternative = ALTERNATIVES.get(choices["alternative"], choices["alternative"])
-    if lfc_threshold < 0 or (alternative == "less-abs" and lfc_threshold == 0):
-        msg = (
-            f"lfc_threshold={lfc_threshold}: a threshold is not negative, and alternative='less-abs' needs one above 0."
-        )
-        raise ValueError(msg)
-    if choices["test"] == "lrt" and (lfc_threshold or alternative != "two-sided"):
-        msg = 'A likelihood ratio test has no threshold and no alternative: take test="wald".'
-        raise ValueError(msg)
-    if min_mu is not None and not min_mu > 0:
-        msg = f"min_mu={min_mu}: the smallest mean must be positive."
-        raise ValueError(msg)
-
-
-def _check_keys(sample_key, group_key, test: str, reduced, design) -> None:
-    if (test == "lrt") != (reduced is not None):
-        msg = 'test="lrt" compares with a reduced design, such as reduced="~ batch"; other tests have none.'
-        raise ValueError(msg)
-    if group_key is not None and sample_key is None:
-        msg = f"group_key={group_key!r} needs sample_key, the column that says which sample each cell is from."
-        raise ValueError(msg)
-    if sample_key is not None and not isinstance(design, str):
-        msg = "With sample_key the design is a formula over columns of obs: the samples are made here."
-        raise ValueError(msg)
-
-
-def _plain(contrast) -> str | tuple | None:
-    if contrast is None or isinstance(contrast, str):
-        return contrast
-    return tuple(part if isinstance(part, str) else float(part) for part in contrast)
-
-
-def _as_frame(design: pd.DataFrame | np.ndarray, samples: pd.Index) -> pd.DataFrame:
-    """A design matrix of one's own, with the names of samples and coefficients."""
-    import pandas as pd
-
-    if not isinstance(design, pd.DataFrame):
-        design = np.asarray(design, np.float64)
-        if design.ndim != 2 or len(design) != len(samples):
-            msg = f"A design matrix has a row for each of the {len(samples)} samples; its shape is {design.shape}."
-            raise ValueError(msg)
-        return pd.DataFrame(design, index=samples, columns=[f"x{i}" for i in range(design.shape[1])])
-    missing = samples.difference(design.index)
-    if len(missing) or not design.index.is_unique:
-        what = f"lacks {len(missing)} samples ({missing[0]!r} ...)" if len(missing) else "has samples twice"
-        msg = f"The design matrix {what}: its index must be adata.obs_names."
-        raise ValueError(msg)
-    return design.loc[samples].astype(np.float64)
-
-
-def _reads(operator: NBGLM, counts: str, sample_key: str | None, group_key: str | None) -> dict[str, Any]:
-    formulas = [text for text in (operator.design, operator.reduced) if isinstance(text, str)]
-    columns = [name for formula in formulas for name in variables(formula)]
-    columns += [] if operator.size_factors in KINDS else [operator.size_factors]
-    reads: dict[str, Any] = {"counts": counts}
-    if columns:
-        reads["frame"] = [f"obs/{name}" for name in dict.fromkeys(columns)]
-    keys = {"sample": sample_key, "group": group_key}
-    return reads | {name: f"obs/{key}" for name, key in keys.items() if key is not None}
-
-
-def _writes(operator: NBGLM, key: str, sample_key: str | None) -> dict[str, str]:
-    writes = {"params": f"uns/{key}/params", "facts": f"uns/{key}/fit"}
-    if operator.group_key is None:
-        writes |= {"table": f"varm/{key}", "fit_table": f"varm/{key}_fit"}
-    else:
-        writes["long_table"] = f"uns/{key}/results"
-    if sample_key is not None:
-        writes["samples"] = f"uns/{key}/samples"
-    elif operator.size_factors != "size_factors":
-        computed = "own_size_factors" if operator.size_factors == "iterate" else "size_factors"
-        writes[computed] = "obs/size_factors"
-    return writes
-
-
-def _tell(adata: AnnData, key: str, alpha: float) -> None:
-    """Say what was called, and what is doubtful."""
-    grouped = "results" in adata.uns[key]
-    table, fit = adata.uns[key]["results"] if grouped else adata.varm[key], adata.uns[key]["fit"]
-    called = table["padj"] < alpha
-    up = int((called & (table["log2FoldChange"] > 0)).sum())
-    where = f" in {table['group'].nunique()} groups" if grouped else ""
-    log.hint(
-        f"    {int(called.sum())} of {len(table)} genes have padj < {alpha}{where}: "
-        f"{up} up, {int(called.sum()) - up} down"
-    )
-    if not grouped and fit["note"]:
-        log.warn(fit["note"])
-    skipped = fit[fit["trend"] == "none"] if grouped else []
-    if len(skipped):
-        reasons = "; ".join(f"{group}: {note}" for group, note in zip(skipped["group"], skipped["note"], strict=True))
-        log.warn(f"{len(skipped)} groups could not be tested. {reasons}")

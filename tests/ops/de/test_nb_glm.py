@@ -1,8 +1,12 @@
 """The operator of negative binomial regressions: its state, and what it answers from it."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import sparse, stats
 
 from dbx.data import RowBlocks
@@ -81,6 +85,118 @@ def test_the_state_is_arrays_of_models(operator):
     assert [name for name, kind in kinds.items() if kind == "parameter"] == ["coefficients"]
     for attribute in ("long_table", "samples", "own_size_factors"):
         assert not hasattr(operator, attribute)
+
+
+def test_facts_are_kept_as_text(operator):
+    kind, array = state_arrays(operator)["text"]
+    assert (kind, array.dtype) == ("text", np.uint8)
+    assert json.loads(array.tobytes().decode())["facts"][0]["coefficients"][-1] == "arm[T.C]"
+
+
+def test_programs_that_kept_facts_in_a_constant_still_load(operator, counts):
+    """As dbx recorded them before states had a kind for text."""
+    arrays = state_arrays(operator)
+    before = rebuild(NBGLM, operator.config, {**arrays, "text": ("constant", arrays["text"][1])})
+    assert_same_table(before.table, operator.table)
+    assert before.facts["note"] == operator.facts["note"]
+    again = rebuild(NBGLM, {**operator.config, "contrast": ("arm", "C", "A")}, state_arrays(before))
+    again.fit(counts=RowBlocks(counts, dtype=np.float64), frame=COLUMNS)
+    assert state_arrays(again)["text"][0] == "text"
+    assert_same_table(again.table, asked(operator, counts, contrast=("arm", "C", "A")).table)
+
+
+# --- derivatives -----------------------------------------------------------------------------------------------------
+
+
+def by_statsmodels(counts, operator, factors, column):
+    """log2 coefficients of a column, refitted with the operator's dispersions."""
+    design = np.column_stack([np.ones(N), BATCH, ARM == 1, ARM == 2]).astype(float)
+    found = []
+    for g, dispersion in enumerate(frame_of(operator.fit_table)["dispersion"]):
+        if np.isnan(dispersion):
+            found.append(np.nan)
+            continue
+        model = sm.GLM(
+            counts[:, g], design, family=sm.families.NegativeBinomial(alpha=dispersion), offset=np.log(factors)
+        )
+        found.append(model.fit(tol=1e-14, maxiter=200).params[column] / np.log(2))
+    return np.array(found)
+
+
+def test_fold_changes_are_those_of_the_table(operator, counts):
+    with jax.enable_x64(True):
+        found = np.asarray(operator.fold_changes(counts, COLUMNS))
+        of_design = np.column_stack([np.ones(N), BATCH, ARM == 1, ARM == 2]).astype(float)
+        by_matrix = NBGLM(design=("i", "b", "x", "y"), contrast="x - y")
+        by_matrix.fit(counts=RowBlocks(counts, dtype=np.float64), matrix=RowBlocks(of_design, dtype=np.float64))
+        difference = np.asarray(by_matrix.fold_changes(counts, matrix=of_design))
+    table = frame_of(operator.table)
+    off = np.abs(found - table["log2FoldChange"]) / table["lfcSE"]
+    assert np.isnan(off).sum() == 1  # the gene without counts
+    assert np.nanmax(off) < 5e-3  # the fit ends when the deviance changes by 1e-8 of itself
+    other = frame_of(by_matrix.table)
+    assert np.nanmax(np.abs(difference - other["log2FoldChange"]) / other["lfcSE"]) < 5e-3
+
+
+def test_fold_changes_move_as_refits_do(operator, counts):
+    """Differences of statsmodels' fits to moved counts and moved size factors, the dispersions held."""
+    rng = np.random.default_rng(3)
+    moved = {"counts": counts * rng.normal(size=counts.shape) / 3, "size_factors": rng.normal(size=N) / 3}
+    start = {"counts": counts, "size_factors": np.asarray(operator(counts)["size_factors"])}
+    for name, direction in moved.items():
+
+        def change(value, name=name):
+            return operator.fold_changes(frame=COLUMNS, **{**start, name: value})
+
+        with jax.enable_x64(True):
+            derivative = np.asarray(jax.jvp(change, (start[name],), (direction,))[1])
+        ahead, behind = (
+            by_statsmodels(at["counts"], operator, at["size_factors"], column=2)
+            for at in ({**start, name: start[name] + step * direction} for step in (1e-3, -1e-3))
+        )
+        numeric = (ahead - behind) / 2e-3
+        assert derivative[5] == 0  # no counts, no fold change
+        np.testing.assert_allclose(np.delete(derivative, 5), np.delete(numeric, 5), rtol=1e-3, atol=1e-5)
+        assert np.nanmax(np.abs(numeric)) > 0.1
+
+
+def test_fold_changes_take_their_size_factors_from_the_counts(operator, counts):
+    """Twice the counts of a sample are no change: its size factor moves with them."""
+    deeper = counts * np.where(np.arange(N) == 4, 1.0, 0)[:, None]
+    with jax.enable_x64(True):
+        moves = [
+            np.asarray(
+                jax.jvp(lambda c, s=s: operator.fold_changes(c, COLUMNS, size_factors=s), (counts,), (deeper,))[1]
+            )
+            for s in (None, np.asarray(operator(counts)["size_factors"]))
+        ]
+    # not exactly none: a deeper sample weighs more
+    assert np.nanmedian(np.abs(moves[0])) < np.nanmedian(np.abs(moves[1])) / 5
+
+
+def test_fold_changes_of_summed_cells(cells):
+    stacked, frame, sample, _ = cells
+    operator = fitted(stacked, frame, sample)
+    sums = np.array([stacked[sample.codes == i].sum(axis=0) for i in range(N)])
+    with jax.enable_x64(True):
+        found = np.asarray(operator.fold_changes(sums, COLUMNS))
+    table = frame_of(operator.table)
+    assert np.nanmax(np.abs(found - table["log2FoldChange"]) / table["lfcSE"]) < 5e-3
+
+
+def test_fold_changes_that_cannot_be_are_refused(operator, counts, cells):
+    with pytest.raises(ValueError, match="float64"):
+        operator.fold_changes(counts, COLUMNS)
+    with jax.enable_x64(True):
+        with pytest.raises(ValueError, match="needs the columns 'arm'"):
+            operator.fold_changes(counts, {"batch": COLUMNS["batch"]})
+        with pytest.raises(ValueError, match="the levels of the fit, in their order"):
+            operator.fold_changes(counts, {**COLUMNS, "arm": codes(ARM, "BAC")})
+        with pytest.raises(AttributeError, match="one model"):
+            fitted(*cells, group_key="kind").fold_changes(counts, COLUMNS)
+
+
+# --- size factors and other questions --------------------------------------------------------------------------------
 
 
 def test_size_factors_are_computed_row_by_row(operator, counts):

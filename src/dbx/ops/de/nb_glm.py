@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.de.design.contrast import contrast_vector
+from dbx.ops.de.design.design import design_again
 from dbx.ops.de.design.tables import Table, matrix_table, one_table, summed_tables
+from dbx.ops.de.fit.implicit import fold_changes
 from dbx.ops.de.fit.size_factors import median_of_ratios
 from dbx.ops.de.fit_table import Found, Recipe, fit_table
+from dbx.ops.de.model_arrays import checksum, padded, sample_facts, stacked
 from dbx.ops.de.results.report import (
     coefficient_columns,
     facts_of_groups,
@@ -22,7 +27,16 @@ from dbx.ops.de.results.report import (
     shared_facts,
 )
 from dbx.ops.de.results.result_table import Fitted, Results, Test, conclude
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.de.results.wald import ALTERNATIVES
+from dbx.ops.de.settings import (
+    check_choices,
+    check_numbers,
+    check_size_factors,
+    check_test,
+    plain_contrast,
+    plain_reduced,
+)
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
 from dbx.ops.values import Codes, Frame
 
 NUMBERS = ("baseMean", "baseVar", "dispGeneEst", "dispFit", "dispMAP", "dispersion", "maxCooks")
@@ -30,7 +44,6 @@ FLAGS = ("dispOutlier", "cooksOutlier", "replace", "betaConv")
 WHAT_IS_ASKED = ("contrast", "lfc_threshold", "alternative", "alpha", "independent_filtering")
 """Settings that a fitted model answers to without another fit."""
 
-GOLDEN = (5**0.5 - 1) / 2
 SAME = 1e-10
 """Checksums are alike to rounding."""
 
@@ -69,9 +82,9 @@ class NBGLM(Operator):
         self,
         *,
         design: str | tuple[str, ...],
-        contrast: str | tuple[str, ...] | tuple[float, ...] | None = None,
+        contrast: str | Sequence[Any] | None = None,
         test: str = "wald",
-        reduced: str | tuple[str, ...] | None = None,
+        reduced: str | Sequence[str] | None = None,
         size_factors: str = "ratio",
         fit_type: str = "parametric",
         dispersion: str = "deseq2",
@@ -85,18 +98,22 @@ class NBGLM(Operator):
         min_cells: int = 1,
         group_key: str | None = None,
     ):
+        check_choices(test=test, fit_type=fit_type, dispersion=dispersion, shrink=shrink, alternative=alternative)
+        check_numbers(alpha=alpha, lfc_threshold=lfc_threshold, min_mu=min_mu, min_cells=min_cells)
+        check_test(test, reduced, lfc_threshold, alternative)
+        check_size_factors(size_factors)
         self.design = design  # a formula, or the names of the matrix's columns
-        self.contrast = contrast
+        self.contrast = plain_contrast(contrast)
         self.test = test
-        self.reduced = reduced
+        self.reduced = plain_reduced(reduced)
         self.size_factors = size_factors
         self.fit_type = fit_type
         self.dispersion = dispersion
         self.min_mu = min_mu
         self.shrink = shrink
-        self.lfc_threshold = lfc_threshold
-        self.alternative = alternative
-        self.alpha = alpha
+        self.lfc_threshold = float(lfc_threshold)
+        self.alternative = ALTERNATIVES.get(alternative, alternative)
+        self.alpha = float(alpha)
         self.cooks = cooks
         self.independent_filtering = independent_filtering
         self.min_cells = min_cells
@@ -121,21 +138,21 @@ class NBGLM(Operator):
     ) -> None:
         """Fit every table of samples, or only ask the models that are there for another contrast."""
         tables, skipped = self._tables(counts, dict(frame or {}), matrix, sample, group)
-        checksum = _checksum(counts)
-        if self._knows(tables, checksum):
+        sums = checksum(counts)
+        if self._knows(tables, sums):
             if self.shrink is None:  # else the fit was for this very question, and its answer is there
                 self._conclude(tables, skipped)
             return
         found = [fit_table(table, self._recipe(table), _within(progress, i, tables)) for i, table in enumerate(tables)]
         self._keep(tables, found, skipped)
-        self.checksum = Constant(checksum)
+        self.checksum = Constant(sums)
 
-    def _knows(self, tables: list[Table], checksum: np.ndarray) -> bool:
+    def _knows(self, tables: list[Table], sums: np.ndarray) -> bool:
         """Whether there is a fit, of these groups and counts."""
         if not hasattr(self, "coefficients"):
             return False
         same_groups = [fact["group"] for fact in self._facts] == [table.group for table in tables]
-        return same_groups and np.allclose(self.checksum.get_value(), checksum, rtol=SAME, atol=0)
+        return same_groups and np.allclose(self.checksum.get_value(), sums, rtol=SAME, atol=0)
 
     def _tables(self, counts, columns, matrix, sample, group) -> tuple[list[Table], dict[str, str]]:
         if sample is not None:
@@ -157,21 +174,21 @@ class NBGLM(Operator):
     def _keep(self, tables: list[Table], found: list[Found], skipped: Mapping[str, str]) -> None:
         """The state of fitted models; models with fewer coefficients than others are padded with NaN."""
         width = max(table.design.matrix.shape[1] for table in tables)
-        self.coefficients = nnx.Param(np.stack([_padded(each.fitted.beta, width, axes=(1,)) for each in found]))
-        covariance = [_padded(each.fitted.covariance, width, axes=(1, 2)) for each in found]
+        self.coefficients = nnx.Param(np.stack([padded(each.fitted.beta, width, axes=(1,)) for each in found]))
+        covariance = [padded(each.fitted.covariance, width, axes=(1, 2)) for each in found]
         self.covariance = Constant(np.stack(covariance))
-        self.statistics = Constant(_stacked(found, NUMBERS))
-        self.flags = Constant(_stacked(found, FLAGS))
+        self.statistics = Constant(stacked(found, NUMBERS))
+        self.flags = Constant(stacked(found, FLAGS))
         self.likelihood_ratio = Constant(np.stack([each.fitted.likelihood_ratio for each in found]))
         if tables[0].samples is None and self.size_factors == "iterate":
             self.factors = Constant(found[0].factors)
         if tables[0].samples is None and found[0].references is not None:
             self.reference = Constant(found[0].references)
         facts = [
-            {"group": table.group, **each.facts, **_samples(table, each.factors)}
+            {"group": table.group, **each.facts, **sample_facts(table, each.factors)}
             for table, each in zip(tables, found, strict=True)
         ]
-        self.text = Constant(_as_bytes({"facts": facts, "skipped": dict(skipped)}))
+        self.text = Text(json.dumps({"facts": facts, "skipped": dict(skipped)}))
         self._keep_results(tables, [each.results for each in found])
 
     def _keep_results(self, tables: list[Table], results: list[Results]) -> None:
@@ -179,7 +196,7 @@ class NBGLM(Operator):
         self.filters = Constant(np.array([[each.threshold, each.theta] for each in results]))
 
     def _conclude(self, tables: list[Table], skipped: Mapping[str, str]) -> None:
-        self.text = Constant(_as_bytes({"facts": self._facts, "skipped": dict(skipped)}))
+        self.text = Text(json.dumps({"facts": self._facts, "skipped": dict(skipped)}))
         answers = [
             conclude(self._fitted(k), table.weights, table.no_counts(), self._test(table))
             for k, table in enumerate(tables)
@@ -205,13 +222,57 @@ class NBGLM(Operator):
         given = frame is not None and self.size_factors in frame and sample is None
         return {"size_factors": frame[self.size_factors]} if given else {}
 
-    @property
-    def _facts(self) -> list[dict[str, Any]]:
-        return self._told["facts"]
+    def fold_changes(self, counts, frame=None, matrix=None, *, size_factors=None) -> jax.Array:
+        """log2 fold change of every gene as a differentiable function of the samples; an array of shape (n_genes,).
+
+        On the fitted samples these are the fold changes of the table, without shrinkage and with the counts as given,
+        none of them replaced as an outlier. The derivatives are those of the maximum of the likelihood, at the fitted
+        dispersions. In float64: call it, and differentiate it, within ``jax.enable_x64(True)``.
+
+        Parameters
+        ----------
+        counts
+            Array of shape (n_samples, n_genes); of the sums of cells, where the fit summed them.
+        frame
+            Columns of the formula by name, such as ``adata.obs``.
+        matrix
+            The design matrix, an array of shape (n_samples, n_coefficients), where the fit had one.
+        size_factors
+            Array of shape (n_samples,); by default as the fit found them, a function of the counts if they are ratios.
+
+        Raises
+        ------
+        ValueError
+            The design is coded otherwise than in the fit, or float64 is off.
+        AttributeError
+            There is a model for each group.
+        """
+        if self._is_grouped:
+            raise AttributeError(OF_ONE_MODEL)
+        if not jax.config.jax_enable_x64:
+            msg = "Fold changes are fitted in float64: call and differentiate them within jax.enable_x64(True)."
+            raise ValueError(msg)
+        facts = self._facts[0]
+        design = design_again(self.design, frame, matrix, len(counts), facts["coefficients"])
+        if size_factors is None:
+            size_factors = self._size_factors_of(counts, frame)
+        dispersion = self.statistics[...][0, :, NUMBERS.index("dispersion")]
+        weights = contrast_vector(design, self.contrast)
+        return fold_changes(counts, design.matrix, weights, size_factors, dispersion, min_mu=facts["min_mu"])
+
+    def _size_factors_of(self, counts, frame):
+        if self._facts[0]["samples"] is not None:
+            return np.array(self._facts[0]["size_factors"])
+        found = self(counts, frame)
+        return found["size_factors"] if found else self.own_size_factors
 
     @property
-    def _told(self) -> dict[str, Any]:
-        return json.loads(np.asarray(self.text.get_value()).tobytes())
+    def _facts(self) -> list[dict[str, Any]]:
+        return self._notes["facts"]
+
+    @property
+    def _notes(self) -> dict[str, Any]:
+        return json.loads(text_of(self.text))
 
     @property
     def _is_grouped(self) -> bool:
@@ -264,7 +325,7 @@ class NBGLM(Operator):
         """Trend, prior and filter of the model, or of each group's."""
         filters = np.asarray(self.filters.get_value())
         if self._is_grouped:
-            return facts_of_groups(self._facts, filters, self._told["skipped"])
+            return facts_of_groups(self._facts, filters, self._notes["skipped"])
         return shared_facts(self._facts[0], filters[0])
 
     @property
@@ -272,34 +333,6 @@ class NBGLM(Operator):
         """The settings, as AnnData keeps them."""
         params = {name: value for name, value in self.config.items() if value is not None}
         return {"contrast": self._facts[0]["coefficients"][-1], **params}
-
-
-def _checksum(counts: RowBlocks) -> np.ndarray:
-    """Sums of each gene's counts with a weight for each row, which no change of counts or rows leaves as they are.
-
-    Array of shape (n_genes,). The program looks at some rows of large matrices, and at none on disk.
-    """
-    weights = 1 + np.arange(1, counts.n_rows + 1) * GOLDEN % 1
-    return sum(np.asarray(weights[start:stop] @ part) for start, stop, part in counts.parts())
-
-
-def _padded(values: np.ndarray, width: int, axes: tuple[int, ...]) -> np.ndarray:
-    pads = [(0, width - values.shape[axis]) if axis in axes else (0, 0) for axis in range(values.ndim)]
-    return np.pad(values, pads, constant_values=np.nan)
-
-
-def _stacked(found: list[Found], names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([np.stack([each.statistics[name] for name in names], axis=-1) for each in found])
-
-
-def _samples(table: Table, factors: np.ndarray) -> dict[str, Any]:
-    if table.samples is None:
-        return {"samples": None}
-    return {"samples": list(table.samples), "n_cells": table.n_cells.tolist(), "size_factors": factors.tolist()}
-
-
-def _as_bytes(values: Mapping[str, Any]) -> np.ndarray:
-    return np.frombuffer(json.dumps(values).encode(), np.uint8)
 
 
 def _within(progress: Progress, at: int, tables: list[Table]) -> Progress:

@@ -41,6 +41,54 @@ def test_two_levels_or_the_last_coefficient(formula, contrast, expected):
     np.testing.assert_array_equal(contrast_vector(design(formula), contrast), expected)
 
 
+LEVELS = {
+    "flag": Codes((np.arange(N) % 2).astype(np.int32), ("False", "True")),
+    "dose": Codes((np.arange(N) % 3).astype(np.int32), ("0", "0.5", "2.0")),
+    "half": Codes((np.arange(N) % 3).astype(np.int32), ("1", "1.0", "2")),
+    "on": np.arange(N) % 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("formula", "contrast", "expected"),
+    [
+        ("~ flag", ("flag", True, False), [0, 1]),
+        ("~ flag", ("flag", np.False_, np.True_), [0, -1]),
+        ("~ flag", ("flag", 1, 0), [0, 1]),
+        ("~ dose", ("dose", 2, 0), [0, 0, 1]),
+        ("~ dose", ("dose", np.float32(0.5), np.int64(2)), [0, 1, -1]),
+        ("~ dose", ("dose", "2.0", 0.0), [0, 0, 1]),
+        ("~ half", ("half", "2", "1.0"), [0, -1, 1]),  # the level of this very name
+        ("~ C(on)", ("on", True, False), [0, 1]),
+        ("~ C(on)", ("on", 1.0, 0), [0, 1]),
+    ],
+)
+def test_levels_are_named_by_their_value(formula, contrast, expected):
+    of_design = make_design(formula, {name: LEVELS[name] for name in variables(formula)}, N)
+    np.testing.assert_array_equal(contrast_vector(of_design, contrast), expected)
+    compared = contrast_all_zero(of_design, contrast)
+    assert 0 < compared.sum() == sum((of_design.matrix == row).all(axis=1).sum() for row in _rows(of_design, contrast))
+
+
+def _rows(of_design, contrast):
+    """Rows of the design of the two levels."""
+    column = of_design.frame[contrast[0]]
+    wanted = [float({"True": 1, "False": 0}.get(str(part), part)) for part in contrast[1:]]
+    numbers = np.array([float({"True": 1, "False": 0}.get(name, name)) for name in column])
+    if "1.0" in column.cat.categories:
+        numbers[np.array(column == "1")] = np.nan
+    return np.unique(of_design.matrix[np.isin(numbers, wanted)], axis=0)
+
+
+def test_a_value_that_no_level_has_is_named():
+    of_design = make_design("~ dose", {"dose": LEVELS["dose"]}, N)
+    with pytest.raises(ValueError, match="no level '3'; it has '0', '0.5', '2.0'"):
+        contrast_vector(of_design, ("dose", 3, 0))
+    of_design = make_design("~ half", {"half": LEVELS["half"]}, N)
+    with pytest.raises(ValueError, match=r"no level '1.00'"):  # two levels are this number
+        contrast_vector(of_design, ("half", "1.00", "2"))
+
+
 def test_other_factors_are_at_their_reference():
     vector = contrast_vector(design('~ C(dex, contr.treatment("trt")) * line'), ("line", "z", "x"))
     np.testing.assert_array_equal(vector, [0, 0, 0, 1, 0, 0])  # of treated, the reference, though untrt comes first

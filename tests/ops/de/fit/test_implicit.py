@@ -7,7 +7,7 @@ import pytest
 from deseq2_reference import deseq2
 from scipy import optimize, stats
 
-from dbx.ops.de.fit.implicit import coefficients, exact_dispersion
+from dbx.ops.de.fit.implicit import coefficients, fold_changes
 from dbx.ops.de.fit.size_factors import median_of_ratios
 
 N, GENES = 9, 8
@@ -141,40 +141,6 @@ def test_second_derivatives():
     assert_derivatives(first, (FACTORS,), (DIRECTIONS[2],))
 
 
-def adjusted(x, y, mu):
-    """The Cox-Reid adjusted likelihood of one gene, as it is written."""
-    alpha = np.exp(x)
-    likelihood = stats.nbinom.logpmf(y, 1 / alpha, 1 / (1 + alpha * mu)).sum()
-    return likelihood - np.linalg.slogdet((DESIGN.T * (mu / (1 + alpha * mu))) @ DESIGN)[1] / 2
-
-
-def test_dispersions_are_scipys_maximum():
-    found = np.asarray(exact_dispersion(Y, MU, DESIGN))
-    inside = (found > 1.01e-8) & (found < 9.99)
-    assert inside.sum() >= 5
-    for x, y, mu in zip(np.log(found[inside]), Y[inside], MU[inside], strict=True):
-        theirs = optimize.minimize_scalar(lambda x, y=y, mu=mu: -adjusted(x, y, mu), bounds=(x - 1, x + 1))
-        np.testing.assert_allclose(x, theirs.x, atol=2e-5)  # scipy's own precision
-        for elsewhere in np.linspace(np.log(1e-6), np.log(10), 25):
-            assert adjusted(elsewhere, y, mu) <= adjusted(x, y, mu) + 1e-9
-
-
-def test_derivatives_of_dispersions():
-    inside = np.asarray(exact_dispersion(Y, MU, DESIGN)) > 1.01e-8
-    y, mu = Y[inside], MU[inside]
-    tangents = DIRECTIONS[0][inside] * y / 3, DIRECTIONS[0][::-1][inside] * mu / 3, DIRECTIONS[1] / 10
-    assert_derivatives(exact_dispersion, (y, mu, DESIGN), tangents)
-
-
-def test_dispersions_at_a_bound_do_not_move():
-    flat = np.repeat(np.round(FACTORS * 50)[None], 2, axis=0)
-    flat[1] = [0] * (N - 1) + [100]
-    mu = np.stack([FACTORS * 50, np.full(N, 0.01)])
-    value, moved = jax.jvp(lambda mu: exact_dispersion(flat, mu, DESIGN), (mu,), (mu,))
-    np.testing.assert_allclose(value, [1e-8, 10], rtol=1e-6)
-    np.testing.assert_array_equal(moved, 0)
-
-
 def test_derivatives_of_size_factors():
     """Medians over an odd and an even number of ratios; the references held, and moving with the counts."""
     for n_genes in (7, 8):
@@ -188,13 +154,25 @@ def test_derivatives_of_size_factors():
         assert_derivatives(lambda c: median_of_ratios(c, jnp.log(c).mean(axis=0)), (whole,), (tangent[1:],))
 
 
-@pytest.mark.slow
-def test_derivatives_go_through_the_whole_fit():
-    """From counts to size factors, means and dispersions."""
+def test_genes_without_a_dispersion_have_no_fold_change_and_no_derivative():
+    weights, gone = np.array([0, 1.0, 0]), np.where(np.arange(GENES) == 3, np.nan, DISPERSION)
+    kept = np.arange(GENES) != 3
+    found = np.asarray(fold_changes(Y.T, DESIGN, weights, FACTORS, gone))
+    assert np.isnan(found[3])
+    every = np.asarray(coefficients(Y, DESIGN, FACTORS, DISPERSION))
+    np.testing.assert_allclose(found[kept], every[kept, 1] / np.log(2), rtol=1e-12)
+    slope = jax.jit(jax.grad(lambda c, s: jnp.nansum(fold_changes(c, DESIGN, weights, s, gone)), argnums=(0, 1)))
+    of_counts, of_factors = slope(Y.T, FACTORS)
+    np.testing.assert_array_equal(of_counts[:, 3], 0)
+    assert (np.abs(of_counts[:, kept]).max(axis=0) > 0).all()
+    assert np.isfinite(of_factors).all()
 
-    def fit(y):
-        factors = median_of_ratios(y.T, jnp.log(y).mean(axis=1))
-        beta = coefficients(y, DESIGN, factors, jnp.full(len(y), 0.1))
-        return exact_dispersion(y, factors * jnp.exp(beta @ DESIGN.T), DESIGN)
 
-    assert_derivatives(fit, (jnp.asarray(Y[4:7] + 1),), (DIRECTIONS[0][4:7] * Y[4:7] / 3,))
+def test_derivatives_go_through_size_factors():
+    """From counts to size factors to fold changes."""
+
+    def fit(counts):
+        factors = median_of_ratios(counts, jnp.log(counts).mean(axis=0))
+        return fold_changes(counts, DESIGN, np.array([0, 1.0, 0]), factors, DISPERSION[4:7])
+
+    assert_derivatives(fit, (jnp.asarray(Y[4:7].T + 1),), ((DIRECTIONS[0][4:7] * Y[4:7] / 3).T,))

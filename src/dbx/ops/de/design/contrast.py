@@ -10,12 +10,14 @@ from dbx.ops.checks import did_you_mean, listed
 from dbx.ops.de.design.combination import combined
 from dbx.ops.de.design.contrast_names import Known, known_names
 from dbx.ops.de.design.design import Design
-from dbx.ops.de.design.factor_coding import factor_coding
+from dbx.ops.de.design.factor_coding import factor_coding, factors
 from dbx.ops.de.design.formula import columns_of
 
 Contrast = str | Sequence[str] | Sequence[float] | np.ndarray | None
 
 ROUNDING = 1e-9
+TRUTH = {"True": 1.0, "False": 0.0}
+"""Booleans as numbers."""
 
 
 def contrast_vector(design: Design, contrast: Contrast) -> np.ndarray:
@@ -74,7 +76,21 @@ def two_levels(design: Design, contrast: Contrast) -> tuple[str, str, str] | Non
         msg = f'A contrast of levels is (factor, level, reference), such as ("dex", "trt", "untrt"), not {contrast!r}.'
         raise ValueError(msg)
     factor, level, reference = map(str, contrast)
-    return factor, level, reference
+    return factor, _meant(design, factor, level), _meant(design, factor, reference)
+
+
+def _meant(design: Design, factor: str, given: str) -> str:
+    """A level by its name or, where none is called so, by its value: 2 for "2.0", True for "1"."""
+    names = list(design.frame[factor].cat.categories) if factor in factors(design) else []
+    alike = [name for name in names if _value(name) == _value(given) is not None]
+    return alike[0] if given not in names and len(alike) == 1 else given
+
+
+def _value(text: str) -> float | None:
+    try:
+        return TRUTH[text] if text in TRUTH else float(text)
+    except ValueError:
+        return None
 
 
 def _comparison(design: Design, factor: str, level: str, reference: str) -> np.ndarray:

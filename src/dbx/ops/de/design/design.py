@@ -12,7 +12,7 @@ import numpy as np
 from dbx.ops.checks import listed
 from dbx.ops.de.design.confounding import dependent_column, explanation
 from dbx.ops.de.design.design_columns import design_frame
-from dbx.ops.de.design.formula import parsed, uses, variables
+from dbx.ops.de.design.formula import doubtful_powers, parsed, uses, variables
 from dbx.ops.values import Codes
 
 __all__ = ["Design", "check_nested", "code_design", "make_design", "matrix_design", "variables"]
@@ -74,6 +74,50 @@ def matrix_design(matrix: np.ndarray, names: Sequence[str], n_samples: int) -> D
     return checked(Design(None, matrix, names))
 
 
+def design_again(formula: str | tuple[str, ...], frame, matrix, n_samples: int, names: Sequence[str]) -> Design:
+    """The design of a fitted model, coded anew; a matrix may be traced by JAX.
+
+    Parameters
+    ----------
+    formula
+        The formula, or names of the matrix's columns.
+    frame
+        Columns by name, a DataFrame or a dict of Codes and arrays.
+    matrix
+        Array of shape (n_samples, n_coefficients), None with a formula.
+    n_samples
+        Number of samples.
+    names
+        Names of the fitted coefficients.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or the coefficients are others.
+    """
+    if not isinstance(formula, str):
+        return Design(None, matrix, tuple(formula))
+    lacking = [name for name in variables(formula) if frame is None or name not in frame]
+    if lacking:
+        msg = f"The design {formula!r} needs the columns {listed(lacking)}: pass them by name, as adata.obs has them."
+        raise ValueError(msg)
+    design = code_design(formula, {name: _column(frame[name]) for name in variables(formula)}, n_samples)
+    if design.names != tuple(names):
+        msg = (
+            f"These samples have the coefficients {listed(design.names)}, the fit {listed(names)}: pass columns with "
+            "the levels of the fit, in their order."
+        )
+        raise ValueError(msg)
+    return design
+
+
+def _column(column) -> Codes | np.ndarray:
+    """A column of a DataFrame as designs take it."""
+    if not hasattr(column, "cat"):
+        return column if isinstance(column, Codes) else np.asarray(column)
+    return Codes(column.cat.codes.to_numpy().astype(np.int32), tuple(map(str, column.cat.categories)))
+
+
 def code_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_samples: int) -> Design:
     """:func:`make_design` without the checks of the matrix: its coefficients may be too many."""
     from formulaic.errors import FormulaicError
@@ -88,7 +132,9 @@ def code_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_sampl
         msg = f"The design {formula!r} cannot be computed: {str(error).splitlines()[0]}"
         raise ValueError(msg) from error
     matrix = np.asarray(coded, np.float64)
-    return Design(formula, matrix, tuple(map(str, coded.columns)), frame, coded.model_spec, tuple(notes))
+    return Design(
+        formula, matrix, tuple(map(str, coded.columns)), frame, coded.model_spec, (*notes, *doubtful_powers(formula))
+    )
 
 
 def checked(design: Design) -> Design:

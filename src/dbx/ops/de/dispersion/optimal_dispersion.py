@@ -19,10 +19,7 @@ PRECISION = 1e-9
 
 
 def optimal_dispersions(counts: GeneCounts, means: Means, model: Regression, prior: Prior | None = None) -> np.ndarray:
-    """Dispersions at the maximum of the likelihood, or under ``prior`` of the posterior; of shape (n_genes,).
-
-    They have a derivative, which those of :func:`dbx.ops.de.dispersion.line_search.search_dispersions` lack.
-    """
+    """Dispersions at the maximum of the likelihood, or under ``prior`` of the posterior; of shape (n_genes,)."""
     profile, bound = Posterior(counts, means, model, prior), largest(counts.n_samples)
     found = np.empty(len(counts))
     with jax.enable_x64(True):
@@ -43,11 +40,6 @@ def optimal_dispersion(bound: float, y, values, times, mu, repeats, design, prio
     best = jnp.argmax(heights, axis=0)
     low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]
     return jnp.exp(_zero(lambda x: posterior(x, *given)[1], low, high))
-
-
-def fit_dispersion(y, mu, design, bound: float) -> jax.Array:
-    """The same without a prior, for counts and means of shape (n_genes, n_samples)."""
-    return optimal_dispersion(bound, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros(len(y)), 0.0)
 
 
 def _zero(slope, low, high) -> jax.Array:

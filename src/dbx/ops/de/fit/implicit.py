@@ -1,4 +1,4 @@
-"""Maximum likelihood fits with derivatives: what solves an equation moves as the equation says (implicit function)."""
+"""Coefficients at the maximum of the likelihood, with derivatives by the implicit function theorem."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dbx.ops.de.dispersion.optimal_dispersion import fit_dispersion
-from dbx.ops.de.dispersion.posterior import SMALLEST, largest, posterior
 from dbx.ops.de.glm.linear import gram, inverse
 from dbx.ops.de.glm.regression import RIDGE
 
@@ -18,8 +16,6 @@ PRECISION = 50
 """A fit ends when a step gains less than so many units in the last place of one."""
 ROUNDING = 1000
 """Units in the last place of the objective that a good step may lose."""
-AT_BOUND = 1e-6
-"""A log dispersion so near its bound lies on it."""
 
 
 def coefficients(y, design, size_factors, dispersion, *, min_mu: float = 0.0) -> jax.Array:
@@ -47,22 +43,24 @@ def coefficients(y, design, size_factors, dispersion, *, min_mu: float = 0.0) ->
     return _coefficients(min_mu, y, design, size_factors, dispersion)
 
 
-def exact_dispersion(y, mu, design) -> jax.Array:
-    """Dispersions at the maximum of the Cox-Reid adjusted likelihood, an array of shape (n_genes,), with derivatives.
-
-    The means are an argument like the counts; the derivative is taken in both and in the design, and is zero where the
-    maximum lies at a bound, 1e-8 or max(10, n_samples). In float64, as :func:`coefficients`.
+def fold_changes(counts, design, weights, size_factors, dispersion, *, min_mu: float = 0.0) -> jax.Array:
+    """log2 of a contrast of :func:`coefficients`, an array of shape (n_genes,), with its derivatives.
 
     Parameters
     ----------
-    y
-        Counts, an array of shape (n_genes, n_samples).
-    mu
-        Means, an array of the same shape.
-    design
-        Array of shape (n_samples, n_coefficients).
+    counts
+        Array of shape (n_samples, n_genes).
+    design, size_factors, min_mu
+        As for :func:`coefficients`.
+    weights
+        The contrast, an array of shape (n_coefficients,).
+    dispersion
+        Array of shape (n_genes,); a gene where it is NaN has no fold change and no derivative.
     """
-    return jnp.exp(_log_dispersion(y, mu, design))
+    fitted = jnp.isfinite(dispersion)
+    y = jnp.where(fitted, jnp.asarray(counts, jnp.float64), 1.0).T
+    beta = coefficients(y, design, size_factors, jnp.where(fitted, dispersion, 1.0), min_mu=min_mu)
+    return jnp.where(fitted, beta @ weights / jnp.log(2.0), jnp.nan)
 
 
 class _State(NamedTuple):
@@ -148,25 +146,3 @@ def _means(beta, min_mu, design, size_factors, dispersion):
     eta = beta @ design.T
     floor = jnp.log(min_mu / size_factors) if min_mu > 0 else jnp.full_like(size_factors, -jnp.inf)
     return eta, floor, size_factors * jnp.exp(jnp.maximum(eta, floor)), dispersion[:, None]
-
-
-@jax.custom_jvp
-@jax.jit
-def _log_dispersion(y, mu, design) -> jax.Array:
-    return jnp.log(fit_dispersion(y, mu, design, largest(y.shape[1])))
-
-
-@_log_dispersion.defjvp
-@jax.jit
-def _log_dispersion_jvp(primals, tangents):
-    x = _log_dispersion(*primals)
-    low, high = jnp.log(SMALLEST), jnp.log(largest(primals[0].shape[1]))
-    inside = (x > low + AT_BOUND) & (x < high - AT_BOUND)
-    _, moved = jax.jvp(lambda *given: _dispersion_slope(x, *given), primals, tangents)
-    _, falls = jax.jvp(lambda x: _dispersion_slope(x, *primals), (x,), (jnp.ones_like(x),))
-    return x, jnp.where(inside, -moved / jnp.where(inside, falls, -1.0), 0.0)
-
-
-def _dispersion_slope(x, y, mu, design):
-    """Derivative of the adjusted likelihood in the log dispersions ``x``, an array of shape (n_genes,)."""
-    return posterior(x, y, y, jnp.ones_like(y), mu, jnp.ones(len(design)), design, jnp.zeros_like(x), 0.0)[1]
