@@ -65,3 +65,37 @@ def test_a_modality_must_be_named_and_be_there(mdata, counts):
         dbx.pp.normalize_total(mdata, mod="atac")
     with pytest.raises(ValueError, match="not a MuData"):
         dbx.pp.normalize_total(counts.copy(), mod="rna")
+
+
+@pytest.mark.parametrize("frame", ["obs", "var"])
+def test_a_column_of_the_whole_is_named_where_a_modality_lacks_it(mdata, frame):
+    getattr(mdata, frame)["whole"] = np.arange(getattr(mdata, frame).shape[0]) % 2 == 0
+    call, argument = {"obs": (dbx.pp.highly_variable_genes, "batch_key"), "var": (dbx.pp.pca, "mask_var")}[frame]
+    words = rf"mdata.{frame}\['whole'\].*mdata.mod\['rna'\].{frame}\['whole'\] = .*mdata.push_{frame}\(\)"
+    with pytest.raises(KeyError, match=words):
+        call(mdata, mod="rna", **{argument: "whole"})
+    assert "dbx" not in mdata.uns
+
+
+def test_the_advice_on_a_column_of_the_whole_works(mdata):
+    mdata.obs["whole"] = np.arange(mdata.n_obs) % 2
+    mdata.mod["rna"].obs["whole"] = mdata.obs["whole"].reindex(mdata.mod["rna"].obs_names)
+    dbx.pp.highly_variable_genes(mdata, batch_key="whole", n_top_genes=10, flavor="cell_ranger", mod="rna")
+    assert mdata.mod["rna"].var["highly_variable"].sum() == 10
+
+
+def test_new_cells_come_in_the_container_of_the_reference(mdata, counts):
+    analyse(mdata)
+    with pytest.raises(ValueError, match=r'pass mudata.MuData\(\{"rna": adata\}\)'):
+        dbx.rerun(counts[:30].copy(), mdata)
+    alone = counts.copy()
+    dbx.pp.normalize_total(alone)
+    with pytest.raises(ValueError, match=r"new cells are a MuData.*adata.mod\['rna'\]"):
+        dbx.rerun(mdata, alone)
+
+
+def test_new_cells_of_a_program_over_two_modalities(mdata, counts):
+    dbx.pp.normalize_total(mdata, mod="rna")
+    dbx.pp.scale(mdata, mod="prot")
+    with pytest.raises(ValueError, match=r'modalities \'rna\', \'prot\'.*MuData\(\{"rna": adata, "prot": \.\.\.\}\)'):
+        dbx.rerun(counts[:30].copy(), mdata)

@@ -152,7 +152,10 @@ def test_a_new_batch_is_one_extra_fit_and_recorded(analysed, counts):
     query = counts[one].copy()
     query.obs["batch"] = "new"
     query.obs_names = [f"q{i}" for i in range(query.n_obs)]
-    dbx.rerun(query, analysed)
+    with pytest.warns(
+        UserWarning, match=r"takes 'new' of obs\['batch'\] as new: it was fitted on 'batch_1', 'batch_2'"
+    ):
+        dbx.rerun(query, analysed)
     corrected, raw = analysed.obsm["X_pca_harmony"][one], analysed.obsm["X_pca"][one]
     # the cells of one batch under another name: the new batch must be moved to where the known one was
     assert np.abs(query.obsm["X_pca_harmony"] - corrected).mean() < 0.5 * np.abs(raw - corrected).mean()
@@ -161,6 +164,21 @@ def test_a_new_batch_is_one_extra_fit_and_recorded(analysed, counts):
     assert known.arrays.keys() == grown.arrays.keys()
     assert sum(a.size for _, a in grown.arrays.values()) > sum(a.size for _, a in known.arrays.values())
     assert np.isfinite(query.obsm["X_pca_harmony"]).all()
+
+
+@pytest.mark.parametrize("rename", [str.upper, lambda name: f" {name}", lambda name: name.replace("_", "-")])
+@pytest.mark.parametrize("in_reference", [False, True])
+def test_batches_under_other_names_are_named(analysed, counts, rename, in_reference):
+    query = counts[:30].copy()
+    for adata in (query, analysed) if in_reference else (query,):
+        adata.obs["batch"] = adata.obs["batch"].cat.rename_categories(rename)
+    with pytest.warns(UserWarning, match=rf"takes {rename('batch_1')!r}, .*rename them first"):
+        dbx.rerun(query, analysed, steps="harmony")
+
+
+def test_known_batches_give_no_warning(analysed, counts, recwarn):
+    dbx.rerun(counts[:30].copy(), analysed, steps="harmony")
+    assert not [warning for warning in recwarn if "batch" in str(warning.message)]
 
 
 def test_a_missing_column_is_named(analysed, counts):

@@ -123,3 +123,22 @@ def test_graphs_pad_and_come_back_as_they_were():
     matrix = sparse.random(30, 20, density=0.2, random_state=rng, format="csr")
     graph = Graph.from_csr(matrix, rows=np.full(30, -1))
     np.testing.assert_array_equal(graph.to_csr().toarray(), matrix.toarray())
+
+
+@pytest.mark.parametrize("frame", ["obs", "var"])
+@pytest.mark.parametrize("mod", [None, "rna"])
+def test_a_column_that_is_there_twice_is_refused_by_name(adata, frame, mod):
+    table = getattr(adata, frame).assign(twice=1, once=2)
+    setattr(adata, frame, pd.concat([table, table[["twice"]]], axis=1))
+    data = adata if mod is None else md.MuData({mod: adata})
+    owner = f"adata.{frame}" if mod is None else rf"adata.mod\['rna'\].{frame}"
+    with pytest.raises(ValueError, match=rf"{owner} has 2 columns named 'twice'.*{owner}.loc.*duplicated"):
+        slots.read(data, Slot.parse(f"{frame}/twice", mod))
+    np.testing.assert_array_equal(slots.read(data, Slot.parse(f"{frame}/once", mod)), 2)
+
+
+def test_keys_with_a_slash_of_other_tools_are_read(adata):
+    adata.obsm["T/NK"] = np.ones((4, 2))
+    adata.uns["markers T/NK"] = {"params": {"groupby": "batch"}}
+    np.testing.assert_array_equal(slots.read(adata, Slot.parse("obsm/T/NK")), 1)
+    assert slots.read(adata, Slot.parse("uns/markers T/NK"))["params"] == {"groupby": "batch"}

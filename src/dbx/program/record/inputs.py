@@ -11,7 +11,7 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator
 from dbx.program import log
-from dbx.program.record.prints import original, print_of
+from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.step import Read
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
 from dbx.program.slots.fingerprint import same
@@ -128,7 +128,7 @@ def trace(data, registry: Registry, slot: Slot, value: Any) -> Trace:
         return Trace(None, None, print_)
     for step in sorted(registry, key=lambda step: -step.at):
         if slot in step.writes.values():
-            verdict = same(step.fingerprints.get(slot), print_)
+            verdict = same_value(slot, step.fingerprints.get(slot), print_)
             grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
             if not grown and (verdict or (verdict is None and step is latest)):
                 return Trace(step.id, None, print_)
@@ -136,7 +136,7 @@ def trace(data, registry: Registry, slot: Slot, value: Any) -> Trace:
         for earlier in step.reads.values():
             if slot in earlier.slots and earlier.source is None:
                 known = step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
-                if same(known, print_):
+                if same_value(slot, known, print_):
                     return Trace(None, earlier.gap, print_)
     return Trace(None, latest.name, print_)
 

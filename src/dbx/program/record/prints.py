@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from dbx.ops.operator import Operator
-from dbx.program.slots.fingerprint import slot_fingerprint
+from dbx.program.slots.fingerprint import same, slot_fingerprint
 from dbx.program.slots.hashes import name_hashes, row_digests
 from dbx.program.slots.slots import Slot, gene_names, holder, read, row_names
 
@@ -32,6 +33,12 @@ def axis_names(data, slot: Slot) -> tuple[pd.Index, pd.Index | None]:
 def print_of(data, slot: Slot, value: Any) -> np.ndarray | None:
     """Fingerprint of a value in a slot, None for what is lazy, on disk or no matrix."""
     return slot_fingerprint(value, *axis_names(data, slot))
+
+
+def same_value(slot: Slot, old: np.ndarray | None, new: np.ndarray | None) -> bool | None:
+    """Whether two fingerprints of a slot can be of the same values; columns without names must be the same ones."""
+    named = slot.is_gene_matrix or slot.container in ("obsp", "varp")
+    return same(old, new, all_columns=not named)
 
 
 def prints(data, inputs: Mapping[Slot, np.ndarray], values: Mapping[Slot, Any]) -> dict[str, np.ndarray]:
@@ -99,4 +106,6 @@ def digests_of(data, slot: Slot, value: Any) -> np.ndarray:
     if hasattr(value, "categories") or hasattr(value, "cat"):
         categorical = value.cat if hasattr(value, "cat") else value
         value = np.asarray(categorical.codes, np.int32)  # clusters may be given names
+    if sparse.issparse(value):
+        value = value.toarray()
     return row_digests(np.asarray(value), name_hashes(row_names(data, slot)))

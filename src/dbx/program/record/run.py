@@ -16,10 +16,10 @@ from dbx.program import log
 from dbx.program.record.commit import commit
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
+from dbx.program.record.prints import same_value
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
-from dbx.program.slots.fingerprint import same
 from dbx.program.slots.slots import Slot, check_writable
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) 
             continue
         recorded = step.build()
         same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
-        same_input = all(same(step.fingerprints.get(slot), print_) for slot, print_ in given.outside.items())
+        same_input = all(
+            same_value(slot, step.fingerprints.get(slot), print_) for slot, print_ in given.outside.items()
+        )
         if recorded.fit_config == operator.fit_config and same_genes and same_input and step.n_cells == given.n_cells:
             log.info(f"Going on from the fit of step {step.name!r}: neither its settings nor its input changed.")
             return rebuild(type(operator), operator.config, step.arrays)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dbx.program.record.prints import original, print_of
+from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.registry import Registry
 from dbx.program.replay.plan import Version, read_versions
-from dbx.program.slots.fingerprint import same
 from dbx.program.slots.kinds import Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
@@ -75,7 +74,7 @@ class Location:
 
     def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
         print_ = print_of(self.data, slot, read(self.data, slot))
-        verdicts = [same(old, print_) for old in known]
+        verdicts = [same_value(slot, old, print_) for old in known]
         return any(verdict or (verdict is None and not sure) for verdict in verdicts)
 
     def _known_prints(self, version: Version) -> list[np.ndarray]:

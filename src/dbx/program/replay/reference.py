@@ -9,10 +9,9 @@ import numpy as np
 
 from dbx.ops.operator import Operator
 from dbx.ops.state import attach_references
-from dbx.program.record.prints import digests_of, print_of, reference_key
+from dbx.program.record.prints import digests_of, print_of, reference_key, same_value
 from dbx.program.record.registry import Registry, text_digest
 from dbx.program.record.step import Step
-from dbx.program.slots.fingerprint import same
 from dbx.program.slots.kinds import Request, Value, stored_kind
 from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, read, row_names, slots_beside
 
@@ -123,7 +122,7 @@ class _Known:
         if self.digests is not None:
             return bool(np.isin(digests_of(self.reference, slot, value), self.digests).all())
         now = print_of(self.reference, slot, value)
-        verdicts = [same(old, now) for old in self.prints]
+        verdicts = [same_value(slot, old, now) for old in self.prints]
         if any(verdicts):
             return True
         return not sure and self.is_last_written and all(verdict is None for verdict in verdicts)

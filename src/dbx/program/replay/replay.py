@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +14,14 @@ from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Input, Operator, frozen
 from dbx.ops.values import Graph
+from dbx.program import log
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import as_dtype, views
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix
+from dbx.program.slots.genes import some_of
 from dbx.program.slots.kinds import KINDS, Request, Value
 
 
@@ -142,5 +145,17 @@ class Replay:
             request = self._request(step, operator, name, step.genes)
             levels = KINDS[port.kind].levels(call[name], request)
             if any(known.get(column, names) != names for column, names in levels.items()):
+                _warn_of_new_levels(step, levels, known)
                 operator.extend(**call, seed=step.seed)
         return call
+
+
+def _warn_of_new_levels(step: Step, levels: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[str]]) -> None:
+    for column, names in levels.items():
+        new = [name for name in names if name not in known[column]]
+        if new:
+            log.warn(
+                f"Step {step.name!r} takes {some_of(map(repr, new))} of obs[{column!r}] as new: it was fitted on "
+                f"{some_of(map(repr, known[column]))}, and estimates a correction for each new one. If they are the "
+                f"same under other names, rename them first: adata.obs[{column!r}].cat.rename_categories(...)."
+            )

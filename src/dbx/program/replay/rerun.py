@@ -95,6 +95,7 @@ def rerun(
     registry = load(data if own else reference)
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
+    _check_same_container(data, data if own else reference, registry)
     steps = [steps] if isinstance(steps, str) else steps
     changed = with_settings(registry, config or {}, own=own)
     location = Location(data, registry, dict(inputs or {}), own=own)
@@ -155,6 +156,26 @@ def _no_program(name: str) -> str:
         f"if scanpy "
         "computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
     )
+
+
+def _check_same_container(data, reference, registry: Registry) -> None:
+    """Steps of a modality need a MuData of new cells, and steps of an AnnData one AnnData."""
+    given, fitted_on = getattr(data, "mod", None), getattr(reference, "mod", None)
+    if fitted_on is not None and given is None:
+        named = list(dict.fromkeys(step.mod for step in registry if step.mod is not None)) or list(fitted_on)
+        wrapped = ", ".join(f'"{mod}": adata' for mod in named[:1]) + ("".join(f', "{m}": ...' for m in named[1:]))
+        msg = (
+            f"The reference is a MuData, whose steps read the modalities {', '.join(map(repr, named))}, but the new "
+            f"cells are one AnnData: pass mudata.MuData({{{wrapped}}})."
+        )
+        raise ValueError(msg)
+    if given is not None and fitted_on is None:
+        mod = next(iter(given))
+        msg = (
+            "The new cells are a MuData, but the reference is one AnnData: pass the modality that was measured like "
+            f"the reference, such as adata.mod[{mod!r}]."
+        )
+        raise ValueError(msg)
 
 
 def _check_nothing_is_missing(plan: Plan) -> None:

@@ -118,8 +118,8 @@ def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> s
         what = f"fractional values (such as {values[values != np.rint(values)][0]:.4g})"
         where = slot.written()
         advice += (
-            f" Counts estimated by salmon, kallisto, RSEM or a correction are fractional: round them, "
-            f"{where} = numpy.rint({where})."
+            " Counts estimated by salmon, kallisto, RSEM or corrected for ambient RNA are fractional: round them, "
+            f"{where} = numpy.rint({where}), or pass integers=True to dbx.pp.remove_ambient."
         )
     return f"{operator} needs raw counts, but {slot.written()} has {what}. {advice}"
 

@@ -48,12 +48,17 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
     return np.nan_to_num(np.concatenate([np.asarray(part, np.float64) for part in parts]), nan=-1.25e300)
 
 
-def same(old: np.ndarray | None, new: np.ndarray | None) -> bool | None:
-    """Whether two fingerprints can be of the same values; None where they share too little to tell."""
+def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = False) -> bool | None:
+    """Whether two fingerprints can be of the same values; None where they share too little to tell.
+
+    With ``all_columns`` a selection of the columns counts as changed: components of an embedding have no names.
+    """
     if old is None or new is None:
         return None
     rows_a, columns_a, total_a, names_a, genes_a, projection_a, entries_a = _parts(old)
     rows_b, columns_b, total_b, names_b, genes_b, projection_b, entries_b = _parts(new)
+    if all_columns and columns_a != columns_b:
+        return False
     if rows_a == rows_b and columns_a == columns_b:
         return _close(total_a, total_b) and _close(projection_a, projection_b) and _close(entries_a, entries_b)
     _, at_a, at_b = np.intersect1d(names_a, names_b, return_indices=True)

@@ -170,24 +170,40 @@ def read(data: AnnData | MuData, slot: Slot) -> Any:
     if slot.container in ("X", "raw"):
         value = owner.X if slot.container == "X" else getattr(owner.raw, "X", None)
         if value is None:
-            raise _missing(owner, slot)
+            raise _missing(data, owner, slot)
         return value
     value = getattr(owner, slot.container)
+    joined = "/".join(slot.keys)
+    if len(slot.keys) > 1 and joined in value:  # a key with a slash, which other tools allow
+        return value[joined]
     for key in slot.keys:
         try:
             value = value[key]
         except (KeyError, TypeError, IndexError):
-            raise _missing(owner, slot) from None
+            raise _missing(data, owner, slot) from None
+    if slot.container in FRAMES and isinstance(value, pd.DataFrame):
+        frame = Slot(slot.container, (), slot.mod).written()
+        msg = (
+            f"{frame} has {value.shape[1]} columns named {slot.key!r}. Rename or drop all but one; to keep the first "
+            f"of each name: {frame} = {frame}.loc[:, ~{frame}.columns.duplicated()]."
+        )
+        raise ValueError(msg)
     return value
 
 
-def _missing(owner, slot: Slot) -> SlotError:
+def _missing(data, owner, slot: Slot) -> SlotError:
     made_by = MADE_BY.get(str(Slot(slot.container, slot.keys)))
     if slot.container in ("X", "raw"):
         return SlotError(f"{slot.written()} is missing.")
     present = [key for key in getattr(owner, slot.container) if key is not None]
     there = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "") if present else "empty"
     hint = f" Make it with {made_by}." if made_by else ""
+    if slot.mod is not None and slot.container in FRAMES and slot.key in getattr(data, slot.container):
+        whole = f"mdata.{slot.container}[{slot.key!r}]"
+        hint = (
+            f" It is a column of the whole MuData, {whole}. Copy it to the modality: {slot.written('mdata')} = "
+            f"{whole}.reindex(mdata.mod[{slot.mod!r}].{slot.container}_names), or mdata.push_{slot.container}()."
+        )
     return SlotError(f"{slot.written()} is missing (adata.{slot.container} has: {there}).{hint}")
 
 
