@@ -51,7 +51,7 @@ def test_given_size_factors_are_checked(counts):
     for name in ("zero", "nan", "treated"):
         with pytest.raises(ValueError, match=f"{name!r} must be positive"):
             checked_factors(COLUMN, name)
-    with pytest.raises(ValueError, match="'umi' must be one of 'ratio', 'poscounts', 'iterate', 'deges' nor"):
+    with pytest.raises(ValueError, match="'umi' must be one of 'ratio', 'poscounts', 'iterate', 'deges', or"):
         checked_factors(COLUMN, "umi")
     references, factors = find_factors("depth", table(counts), fitting.silent)
     assert references is None
