@@ -37,7 +37,7 @@ python_use_unqualified_type_names = True
 # Every reference to something of dbx must resolve. Not looked up are other projects' names, so that the build needs no
 # network, and classes inside modules (dbx.ops.values.GroupTable), which occur in type hints only.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!dbx\.).*"), (r"py:class", r"dbx\.\w+\.\w+\.\w+")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!dbx\.).*"), (r"py:class", r"dbx(\.\w+){3,}")]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -76,9 +76,11 @@ def test_readme_runs(tmp_path, monkeypatch):
 
 
 def test_the_example_of_a_new_operator_works(monkeypatch):
-    names = {**vars(dbx.ops), **vars(dbx.program), "AnnData": ad.AnnData, "np": np, "jnp": jnp, "silent": silent}
+    public = {name: getattr(module, name) for module in (dbx.ops, dbx.program) for name in module.__all__}
+    names = {**public, "AnnData": ad.AnnData, "np": np, "jnp": jnp, "silent": silent}
     exec(code_blocks("docs/contributing.md"), names)
-    monkeypatch.setitem(dbx.ops.CATALOGUE, "center", names["Center"])
+    monkeypatch.setattr(dbx.ops.CATALOGUE, "_session", {})
+    dbx.ops.CATALOGUE.register(names["Center"])
     counts = np.random.default_rng(0).poisson(2.0, (50, 8)).astype(np.float32)
     adata, query = ad.AnnData(counts.copy()), ad.AnnData(counts[:10].copy())
     dbx.pp.normalize_total(adata)

@@ -1,9 +1,14 @@
 """Importing dbx is cheap, and leaves everybody else's settings as they were."""
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+
+import pytest
 
 ROUNDS = 3
 
@@ -25,10 +30,57 @@ def seconds_to_import(module: str) -> float:
 
 def test_import_takes_little_longer_than_scanpys():
     # with all that users call: what `import dbx` puts off to the first use is counted as well
-    everything = "dbx, dbx.pp, dbx.tl, dbx.pl, dbx.get, dbx.datasets"
+    everything = "dbx, dbx.get, dbx.datasets; [getattr(m, n) for m in (dbx.pp, dbx.tl, dbx.pl) for n in m.__all__]"
     rounds = [(seconds_to_import(everything), seconds_to_import("scanpy")) for _ in range(ROUNDS)]
     ours, scanpys = zip(*rounds, strict=True)
     assert min(ours) < 1.3 * min(scanpys)
+
+
+def modules_after(code: str) -> set[str]:
+    return set(in_a_fresh_process(f"import dbx, json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"))
+
+
+def test_import_alone_takes_no_jax():
+    assert not {"jax", "flax", "pandas", "anndata"} & modules_after("dbx.pp, dbx.tl, dbx.pl")
+
+
+def test_a_call_imports_its_own_operator_and_no_other():
+    modules = modules_after("""
+import anndata, numpy
+adata = anndata.AnnData(numpy.ones((3, 2), "float32"))
+dbx.pp.log1p(adata)
+dbx.steps(adata)
+    """)
+    from dbx.ops.catalogue import OPERATORS
+
+    imported = {name for name, path in OPERATORS.items() if f"dbx.ops.{path.partition(':')[0]}" in modules}
+    assert imported == {"log1p"}
+    assert not {"scanpy", "dbx.program.training.optimize", "dbx.ops.nn.training"} & modules
+
+
+@pytest.mark.parametrize("package", ["pp", "tl", "pl", "program"])
+def test_every_public_name_is_there_and_known_to_type_checkers(package):
+    module = importlib.import_module(f"dbx.{package}")
+    assert sorted(module.__all__) == dir(module)
+    assert all(callable(getattr(module, name)) for name in module.__all__)
+    tree = ast.parse(Path(module.__file__).read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If)).body
+    declared = {name.name: statement.module for statement in checked for name in statement.names}
+    assert declared == {name: getattr(module, name).__module__ for name in module.__all__}
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "from dbx.pp.log1p import log1p; function = dbx.pp.log1p",
+        "import dbx.pp.log1p; function = dbx.pp.log1p",
+        "from dbx.pp import log1p as function",
+        "from dbx.pp import *; function = log1p",
+        "dbx.pp.log1p; import dbx.pp.log1p as function",
+    ],
+)
+def test_a_function_is_not_hidden_by_its_module(way):
+    assert in_a_fresh_process(f"import dbx, json\n{way}\nprint(json.dumps(type(function).__name__))") == "function"
 
 
 def test_import_changes_no_global_state():

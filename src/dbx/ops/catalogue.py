@@ -2,61 +2,115 @@
 
 from __future__ import annotations
 
-from dbx.ops.annotation.cellassign import CellAssign
-from dbx.ops.annotation.celltypist import CellTypist
-from dbx.ops.annotation.label_head import LabelHead
-from dbx.ops.annotation.scanvi import ScANVI
-from dbx.ops.batch.harmony.harmony import Harmony
-from dbx.ops.batch.mmd import MMD
-from dbx.ops.batch.wgan import WGAN
-from dbx.ops.clusters.leiden import Leiden
-from dbx.ops.clusters.soft_clusters import SoftClusters
-from dbx.ops.components.pca import PCA
-from dbx.ops.counts.denoise import Denoise
-from dbx.ops.counts.vae import VAENormalize
-from dbx.ops.de.nb_glm import NBGLM
-from dbx.ops.de.vst import VST
-from dbx.ops.differential.rank_genes_groups import RankGenesGroups
-from dbx.ops.droplets.ambient import RemoveAmbient
-from dbx.ops.droplets.solo import Solo
-from dbx.ops.genes.gene_gate import GeneGate
-from dbx.ops.genes.highly_variable import HighlyVariable
-from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
-from dbx.ops.graph.neighbors import Neighbors
-from dbx.ops.layout.parametric_umap import ParametricUMAP
-from dbx.ops.layout.umap import UMAP
-from dbx.ops.normalization.log1p import Log1p
-from dbx.ops.normalization.normalize_total import NormalizeTotal
-from dbx.ops.normalization.scale import Scale
-from dbx.ops.operator import Operator
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-OPERATORS: tuple[type[Operator], ...] = (
-    NormalizeTotal,
-    Log1p,
-    HighlyVariable,
-    HighlyVariableCounts,
-    Scale,
-    GeneGate,
-    PCA,
-    VAENormalize,
-    Harmony,
-    Neighbors,
-    UMAP,
-    ParametricUMAP,
-    Leiden,
-    RankGenesGroups,
-    NBGLM,
-    VST,
-    CellTypist,
-    ScANVI,
-    CellAssign,
-    Solo,
-    RemoveAmbient,
-    MMD,
-    WGAN,
-    Denoise,
-    LabelHead,
-    SoftClusters,
-)
+from dbx._version import __version__
+from dbx.ops.installed import installed, load, requirement
 
-CATALOGUE: dict[str, type[Operator]] = {operator.name: operator for operator in OPERATORS}
+if TYPE_CHECKING:
+    from dbx.ops.operator import Operator
+
+OPERATORS: dict[str, str] = {
+    "normalize_total": "normalization.normalize_total:NormalizeTotal",
+    "log1p": "normalization.log1p:Log1p",
+    "highly_variable_genes": "genes.highly_variable:HighlyVariable",
+    "highly_variable_genes_v3": "genes.highly_variable_counts:HighlyVariableCounts",
+    "scale": "normalization.scale:Scale",
+    "gene_gate": "genes.gene_gate:GeneGate",
+    "pca": "components.pca:PCA",
+    "vae_normalize": "counts.vae:VAENormalize",
+    "harmony": "batch.harmony.harmony:Harmony",
+    "neighbors": "graph.neighbors:Neighbors",
+    "umap": "layout.umap:UMAP",
+    "parametric_umap": "layout.parametric_umap:ParametricUMAP",
+    "leiden": "clusters.leiden:Leiden",
+    "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
+    "nb_glm": "de.nb_glm:NBGLM",
+    "vst": "de.vst:VST",
+    "celltypist": "annotation.celltypist:CellTypist",
+    "scanvi": "annotation.scanvi:ScANVI",
+    "cellassign": "annotation.cellassign:CellAssign",
+    "solo": "droplets.solo:Solo",
+    "remove_ambient": "droplets.ambient:RemoveAmbient",
+    "mmd": "batch.mmd:MMD",
+    "wgan": "batch.wgan:WGAN",
+    "denoise": "counts.denoise:Denoise",
+    "label_head": "annotation.label_head:LabelHead",
+    "soft_clusters": "clusters.soft_clusters:SoftClusters",
+}
+"""Name -> module below ``dbx.ops`` and class of each operator of dbx."""
+PACKAGE = "dbx-bio"
+"""What pip calls dbx."""
+
+
+class Catalogue(Mapping[str, "type[Operator]"]):
+    """Operator classes by name, each imported when it is first asked for.
+
+    Besides dbx's own there are those of installed packages, by their entry points in the group ``dbx.operators``, and
+    those registered in this session. No other name leads to an import, whatever file it comes from.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, type[Operator]] = {}
+        self._session: dict[str, type[Operator]] = {}
+
+    def __getitem__(self, name: str) -> type[Operator]:
+        if name in self._session:
+            return self._session[name]
+        if name not in self._loaded:
+            self._loaded[name] = _own(name) if name in OPERATORS else load(name)
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in OPERATORS or name in self._loaded or name in self._session or name in installed()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*OPERATORS, *installed(), *self._session)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def register(self, operator: type[Operator]) -> type[Operator]:
+        """Add an operator for this session, one that is being written in a notebook, say; also a class decorator.
+
+        Raises
+        ------
+        ValueError
+            dbx or an installed package has an operator of this name.
+        """
+        if operator.name not in self._session:
+            self.provider(operator)
+        self._session[operator.name] = operator
+        return operator
+
+    def provider(self, operator: type[Operator]) -> str:
+        """The package that has an operator, as pip takes it (``"dbx-bio==0.1.0"``); empty if no package has it.
+
+        Raises
+        ------
+        ValueError
+            Another operator has this name, so that a recorded step could not be rebuilt.
+        """
+        name = operator.name
+        entries = () if name in OPERATORS else installed().get(name, ())
+        if name in OPERATORS or entries or name in self._session:
+            owner = self[name]
+            if (owner.__module__, owner.__qualname__) != (operator.__module__, operator.__qualname__):
+                msg = (
+                    f"{operator.__module__}.{operator.__qualname__} has the name {name!r}, which is that of "
+                    f"{owner.__module__}.{owner.__qualname__}: give it a name of its own."
+                )
+                raise ValueError(msg)
+        if name in OPERATORS:
+            return f"{PACKAGE}=={__version__}"
+        return requirement(entries[0]) if entries else ""
+
+
+def _own(name: str) -> type[Operator]:
+    module, _, operator = OPERATORS[name].partition(":")
+    return getattr(import_module(f"dbx.ops.{module}"), operator)
+
+
+CATALOGUE = Catalogue()

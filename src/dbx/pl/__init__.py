@@ -1,16 +1,21 @@
 """Plots of what scanpy has no plot for; the rest is drawn by ``scanpy.pl``, whose keys dbx writes."""
 
-from dbx.pl.before_after import before_after
-from dbx.pl.counts import counts
-from dbx.pl.dispersions import dispersions
-from dbx.pl.gates import gates
-from dbx.pl.history import history
-from dbx.pl.ma import ma
-from dbx.pl.program import program
-from dbx.pl.pvalues import pvalue_hist, pvalue_qq
-from dbx.pl.sensitivity import sensitivity
-from dbx.pl.size_factors import size_factors
-from dbx.pl.volcano import volcano
+from typing import TYPE_CHECKING
+
+from dbx._lazy import lazy
+
+if TYPE_CHECKING:
+    from dbx.pl.before_after import before_after
+    from dbx.pl.counts import counts
+    from dbx.pl.dispersions import dispersions
+    from dbx.pl.gates import gates
+    from dbx.pl.history import history
+    from dbx.pl.ma import ma
+    from dbx.pl.program import program
+    from dbx.pl.pvalues import pvalue_hist, pvalue_qq
+    from dbx.pl.sensitivity import sensitivity
+    from dbx.pl.size_factors import size_factors
+    from dbx.pl.volcano import volcano
 
 __all__ = [
     "before_after",
@@ -26,3 +31,5 @@ __all__ = [
     "size_factors",
     "volcano",
 ]
+
+lazy(__name__, {name: name for name in __all__} | {"pvalue_hist": "pvalues", "pvalue_qq": "pvalues"})

@@ -1,17 +1,22 @@
 """Preprocessing: counts to embeddings and neighbours."""
 
-from dbx.pp.denoise import denoise
-from dbx.pp.gene_gate import gene_gate
-from dbx.pp.harmony_integrate import harmony_integrate
-from dbx.pp.highly_variable_genes import highly_variable_genes
-from dbx.pp.log1p import log1p
-from dbx.pp.neighbors import neighbors
-from dbx.pp.normalize_total import normalize_total
-from dbx.pp.pca import pca
-from dbx.pp.remove_ambient import remove_ambient
-from dbx.pp.scale import scale
-from dbx.pp.solo import solo
-from dbx.pp.vae_normalize import vae_normalize
+from typing import TYPE_CHECKING
+
+from dbx._lazy import lazy
+
+if TYPE_CHECKING:
+    from dbx.pp.denoise import denoise
+    from dbx.pp.gene_gate import gene_gate
+    from dbx.pp.harmony_integrate import harmony_integrate
+    from dbx.pp.highly_variable_genes import highly_variable_genes
+    from dbx.pp.log1p import log1p
+    from dbx.pp.neighbors import neighbors
+    from dbx.pp.normalize_total import normalize_total
+    from dbx.pp.pca import pca
+    from dbx.pp.remove_ambient import remove_ambient
+    from dbx.pp.scale import scale
+    from dbx.pp.solo import solo
+    from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
     "denoise",
@@ -27,3 +32,5 @@ __all__ = [
     "solo",
     "vae_normalize",
 ]
+
+lazy(__name__, {name: name for name in __all__})

@@ -1,17 +1,22 @@
 """Tools: batch correction, layouts, clusters, tests, variance stabilisation."""
 
-from dbx.tl.annotate import annotate
-from dbx.tl.de import de
-from dbx.tl.harmony import harmony
-from dbx.tl.leiden import leiden
-from dbx.tl.lisi import lisi
-from dbx.tl.mmd import mmd
-from dbx.tl.rank_genes_groups import rank_genes_groups
-from dbx.tl.soft_clusters import soft_clusters
-from dbx.tl.transfer_labels import transfer_labels
-from dbx.tl.umap import umap
-from dbx.tl.vst import vst
-from dbx.tl.wgan import wgan
+from typing import TYPE_CHECKING
+
+from dbx._lazy import lazy
+
+if TYPE_CHECKING:
+    from dbx.tl.annotate import annotate
+    from dbx.tl.de import de
+    from dbx.tl.harmony import harmony
+    from dbx.tl.leiden import leiden
+    from dbx.tl.lisi import lisi
+    from dbx.tl.mmd import mmd
+    from dbx.tl.rank_genes_groups import rank_genes_groups
+    from dbx.tl.soft_clusters import soft_clusters
+    from dbx.tl.transfer_labels import transfer_labels
+    from dbx.tl.umap import umap
+    from dbx.tl.vst import vst
+    from dbx.tl.wgan import wgan
 
 __all__ = [
     "annotate",
@@ -27,3 +32,5 @@ __all__ = [
     "vst",
     "wgan",
 ]
+
+lazy(__name__, {name: name for name in __all__})

@@ -1,0 +1,38 @@
+"""Packages whose public names are imported one by one, when they are first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class LazyPackage(ModuleType):
+    """A package that imports a name when it is first asked for."""
+
+    _modules: Mapping[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._modules:
+            msg = f"module {self.__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = getattr(import_module(f"{self.__name__}.{self._modules[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Whoever imports dbx.pp.pca, the module, has Python bind it here, where `pca` must stay the function.
+        if isinstance(value, ModuleType) and self._modules.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._modules)
+
+
+def lazy(package: str, modules: Mapping[str, str]) -> None:
+    """Make a package lazy; ``modules`` is the module below it that defines each of its public names."""
+    vars(sys.modules[package])["_modules"] = dict(modules)
+    sys.modules[package].__class__ = LazyPackage
