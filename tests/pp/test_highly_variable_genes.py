@@ -194,3 +194,106 @@ def test_wrong_input_is_said_and_changes_nothing(data):
     counts = ad.AnnData(data.layers["counts"] * 100)
     with pytest.raises(ValueError, match="look like raw counts"):
         dbx.pp.highly_variable_genes(counts)
+
+
+def batched(n, groups, seed=0, genes=60):
+    """Counts with batches of so many cells."""
+    rng = np.random.default_rng(seed)
+    adata = ad.AnnData(rng.poisson(rng.gamma(1.0, 2.0, genes), (n, genes)).astype(np.float32))
+    adata.var_names = [f"g{i}" for i in range(genes)]
+    names = np.repeat(list(groups), list(groups.values()))
+    adata.obs["batch"] = pd.Categorical([*names, *np.resize(["b0", "b1"], n - len(names))])
+    return adata
+
+
+def chosen(adata, **arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dbx.pp.highly_variable_genes(adata, batch_key="batch", **arguments)
+    return set(adata.var_names[adata.var["highly_variable"]])
+
+
+@pytest.mark.parametrize("flavor", ["seurat_v3", "seurat_v3_paper", "seurat", "cell_ranger"])
+@pytest.mark.parametrize(
+    "groups",
+    [{"one": 1}, {"one": 1, "two": 1}, {"1": 1}, {"equal": 4}, {"empty": 3}],
+    ids=["one cell", "two of one cell", "a number", "equal cells", "zero counts"],
+)
+def test_a_batch_in_which_nothing_varies_ranks_nothing(flavor, groups):
+    adata = batched(200, groups)
+    small = ~adata.obs["batch"].isin(["b0", "b1"]).to_numpy()
+    adata.X[small] = 0 if "empty" in groups else adata.X[0]
+    rest = adata[~small].copy()
+    if flavor in ("seurat", "cell_ranger"):
+        for one in (adata, rest):
+            dbx.pp.normalize_total(one)
+            dbx.pp.log1p(one)
+    arguments = {"flavor": flavor, "n_top_genes": 10}
+    flags = chosen(adata.copy(), **arguments)
+    assert len(flags) == 10
+    assert flags == chosen(adata[:, ::-1].copy(), **arguments)
+    if flavor.startswith("seurat_v3"):
+        assert flags == chosen(rest, **arguments)
+        with pytest.warns(UserWarning, match=f"No gene varies in batches .*{next(iter(groups))}"):
+            dbx.pp.highly_variable_genes(adata, batch_key="batch", **arguments)
+        np.testing.assert_allclose(adata.var["variances_norm"], rest.var["variances_norm"])
+
+
+def test_batches_of_one_cell_each_are_refused():
+    adata = batched(20, {f"s{i}": 1 for i in range(20)})
+    with pytest.raises(ValueError, match="No gene varies within any of the 20 batches"):
+        dbx.pp.highly_variable_genes(adata, flavor="seurat_v3", batch_key="batch")
+    assert not len(adata.var.columns)
+
+
+@pytest.mark.parametrize("flavor", ["seurat_v3", "seurat_v3_paper"])
+@pytest.mark.parametrize("n_top_genes", [7, 10, 13, 40])
+def test_ties_do_not_go_by_the_order_of_columns(flavor, n_top_genes):
+    adata = batched(90, {})
+    order = np.random.default_rng(1).permutation(adata.n_vars)
+    arguments = {"flavor": flavor, "n_top_genes": n_top_genes}
+    assert chosen(adata.copy(), **arguments) == chosen(adata[:, order].copy(), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
+@pytest.mark.parametrize("n_cells", [2, 3])
+def test_a_batch_too_small_for_the_local_regression_is_named(kind, n_cells):
+    adata = batched(90, {"tiny": n_cells})
+    adata.X = KINDS[kind](adata.X)
+    with pytest.raises(ValueError, match=f"singular in batch 'tiny', {n_cells} cells.*Raise span .now 0.3., merge or"):
+        dbx.pp.highly_variable_genes(adata, flavor="seurat_v3", batch_key="batch", n_top_genes=10)
+    assert not len(adata.var.columns)
+
+
+def test_a_local_regression_that_is_singular_without_batches():
+    x = sparse.random(10, 1000, density=0.001, format="csr", random_state=0, dtype=np.float32)
+    x.data[:] = 1
+    with pytest.raises(ValueError, match="singular in 10 cells: 10 genes vary, with 1 different means"):
+        dbx.pp.highly_variable_genes(ad.AnnData(x), flavor="seurat_v3", n_top_genes=10)
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger"])
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_genes_below_zero_are_left_out_of_the_bins_of_a_batch_as_in_scanpy(data, flavor, kind):
+    adata = like(data, kind)
+    x = adata.X if kind == "dense" else adata.X.toarray()
+    first = (adata.obs["batch"] == adata.obs["batch"].iloc[0]).to_numpy()
+    x[np.ix_(first, [7, 8])] = -np.abs(x[np.ix_(first, [7, 8])])  # never above zero in this batch
+    x[::3, 9] *= -1
+    adata.X = KINDS[kind](x)
+    arguments = {"flavor": flavor, "batch_key": "batch", "n_top_genes": 60, "inplace": False}
+    ours, theirs = (pp.highly_variable_genes(adata.copy(), **arguments) for pp in (dbx.pp, sc.pp))
+    assert_same(ours, theirs.loc[ours.index], arguments)
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"])
+@pytest.mark.parametrize("wrong", [0, -5, 10.5, "many", np.nan])
+def test_numbers_of_genes_that_cannot_be(data, flavor, wrong):
+    with pytest.raises((ValueError, TypeError), match="n_top_genes"):
+        dbx.pp.highly_variable_genes(data.copy(), flavor=flavor, layer="counts", n_top_genes=wrong)
+
+
+@pytest.mark.parametrize("number", [10.0, np.float64(10), np.int64(10), np.array(10), 0.1 * 100])
+def test_whole_numbers_of_any_type(number):
+    adata = batched(90, {})
+    assert len(chosen(adata, flavor="seurat_v3", n_top_genes=number)) == 10

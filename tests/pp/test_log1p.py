@@ -95,3 +95,19 @@ def test_copy(counts):
     copied = dbx.pp.log1p(adata, copy=True)
     assert "log1p" not in adata.uns
     np.testing.assert_allclose(copied.X.toarray(), np.log1p(adata.X.toarray()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [dbx.pp.log1p, dbx.pp.scale])
+@pytest.mark.parametrize("kind", ["array", "AnnData"])
+def test_the_former_name_of_the_first_argument(function, kind):
+    x = np.random.default_rng(0).poisson(2.0, (8, 3)).astype(np.float32)
+    wrap = ad.AnnData if kind == "AnnData" else np.copy
+    ours, expected = wrap(x), wrap(x)
+    with pytest.warns(FutureWarning, match="`X` of .* was renamed to `data`"):
+        result = function(X=ours)
+    wanted = function(expected)
+    if kind == "AnnData":
+        result, wanted = ours.X, expected.X
+    np.testing.assert_array_equal(result, wanted)
+    with pytest.raises(TypeError, match="pass `data` alone"):
+        function(wrap(x), X=wrap(x))

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from flax import nnx
 
+from dbx.ops.whole_numbers import with_whole_numbers
+
 Content = Literal["counts", "normalized", "log", "scaled", "embedding", "fractional"]
 Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, note)`` by a fit that can take more than a few seconds."""
@@ -122,6 +124,11 @@ class Operator(nnx.Module):
     references: ClassVar[Mapping[str, str]] = {}
     """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
     precision: ClassVar[Literal["float32", "float64"]] = "float32"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = with_whole_numbers(cls.__init__)
 
     def fit(self, *, seed: int = 0, progress: Progress = silent) -> None:
         """Find the state with the best solver there is."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dbx.ops.checks import listed
 from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.genes.highly_variable_counts import FLAVORS as OF_COUNTS
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
@@ -76,7 +77,8 @@ def highly_variable_genes(
     inplace
         Write into ``adata``; otherwise return a table and write nothing.
     batch_key
-        Column of ``adata.obs``: rank genes in each batch and merge the rankings.
+        Column of ``adata.obs``: rank genes in each batch and merge the rankings. For flavours of counts, batches in
+        which no gene varies (of one cell) are left out, and a gene that does not vary in a batch has no rank there.
     filter_unexpressed_genes
         Leave genes without any expression out of the ranking by dispersion; always done within batches.
     check_values
@@ -111,7 +113,9 @@ def highly_variable_genes(
         msg = "`highly_variable_genes` needs an AnnData; pass `inplace=False` to get a table back."
         raise ValueError(msg)
     if flavor in OF_COUNTS:
-        operator = HighlyVariableCounts(flavor=flavor, n_top_genes=n_top_genes or 2000, span=span)
+        operator = HighlyVariableCounts(
+            flavor=flavor, n_top_genes=2000 if n_top_genes is None else n_top_genes, span=span
+        )
     else:
         bounds = {"min_disp": min_disp, "max_disp": max_disp, "min_mean": min_mean, "max_mean": max_mean}
         warn_of_arguments(n_top_genes, bounds, batch_key, filter_unexpressed_genes)
@@ -161,6 +165,8 @@ def warn_of_arguments(n_top_genes: int | None, bounds: dict, batch_key: str | No
 def warn_of_values(operator: Operator, *, batched: bool, check_values: bool) -> None:
     """Say what is amiss with the values or the number of genes."""
     if operator.flavor in OF_COUNTS:
+        if operator.left_out:
+            warn(f"No gene varies in batches {listed(operator.left_out)}: they are left out of the ranking.")
         if check_values and not operator.are_counts[...]:
             warn(f"`flavor={operator.flavor!r}` expects raw count data, but non-integers were found.")
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbx.ops.normalization.log1p import Log1p
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
+from dbx.pp._renamed import renamed_first
 from dbx.program import matrix_slot, run_step
 from dbx.program.log import warn
 from dbx.program.slots.slots import Slot, exists
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_matrix, csr_matrix
 
 
+@renamed_first("X", "data")
 def log1p(
     data: AnnData | MuData | np.ndarray | csr_matrix | csc_matrix,
     *,

@@ -10,6 +10,7 @@ from scipy import sparse
 from dbx.data.kinds import is_sparse_dask
 from dbx.ops.normalization.scale import Scale
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
+from dbx.pp._renamed import renamed_first
 from dbx.program import matrix_slot, run_step
 from dbx.program.log import warn
 from dbx.program.slots.slots import Slot, holder, read
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+@renamed_first("X", "data")
 def scale(
     data: AnnData | MuData | np.ndarray | csr_matrix,
     *,

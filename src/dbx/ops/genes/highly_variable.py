@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.moments import moments
+from dbx.data.moments import Moments, moments, whole_parts
 from dbx.ops.arrays import floating
+from dbx.ops.checks import check_at_least
 from dbx.ops.genes.dispersion import dispersions, highest, normalized
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
@@ -53,6 +55,8 @@ class HighlyVariable(Operator):
         if flavor not in FLAVORS:
             msg = f'`flavor` needs to be "seurat" or "cell_ranger" here, not {flavor!r}.'
             raise ValueError(msg)
+        check_at_least(1 if n_top_genes is None else n_top_genes, 1, "n_top_genes")
+        check_at_least(n_bins, 1, "n_bins")
         self.flavor = flavor
         self.n_top_genes = n_top_genes
         self.min_disp = min_disp
@@ -74,7 +78,8 @@ class HighlyVariable(Operator):
             )
             raise ValueError(msg)
         filtered = self.filter_unexpressed_genes or batch is not None
-        tables = [self._one_batch(m, v, filtered) for m, v in zip(groups.mean, groups.variance, strict=True)]
+        used = expressed(x, codes, groups) if filtered else np.ones(groups.total.shape, dtype=bool)
+        tables = [self._one_batch(*one) for one in zip(groups.mean, groups.variance, used, strict=True)]
         means, disps, norms, flags = (np.stack(rows) for rows in zip(*tables, strict=True))
         flag, norm, n_batches = flags[0], norms[0], flags.sum(axis=0)
         if batch is not None:
@@ -95,9 +100,8 @@ class HighlyVariable(Operator):
         factor = None if self.log_base is None else float(np.log(self.log_base))
         return partial(_expm1, factor=factor)
 
-    def _one_batch(self, mean, variance, filtered: bool):
+    def _one_batch(self, mean, variance, used):
         """Means, dispersions, normalised dispersions and flags of one batch; 0 for genes that are filtered out."""
-        used = (mean != 0) | (variance > 0) if filtered else np.ones(len(mean), dtype=bool)
         table = np.zeros((3, len(mean)))
         flag = np.zeros(len(mean), dtype=bool)
         if used.any():
@@ -121,6 +125,22 @@ class HighlyVariable(Operator):
         lowest = [-np.inf if bound is None else bound for bound in (self.min_mean, self.min_disp)]
         highest = [np.inf if bound is None else bound for bound in (self.max_mean, self.max_disp)]
         return (means > lowest[0]) & (means < highest[0]) & (norm > lowest[1]) & (norm < highest[1])
+
+
+def expressed(x: RowBlocks, codes: np.ndarray | None, groups: Moments) -> np.ndarray:
+    """Whether a gene is above zero in any cell of a group, an array of shape (n_groups, n_genes), bool."""
+    if all(_smallest(part) >= 0 for _, _, part in whole_parts(x)):
+        return groups.total > 0
+    return moments(x, codes, len(groups.count), transform=_above_zero).total > 0
+
+
+def _smallest(part) -> float:
+    values = part.data if sparse.issparse(part) else part
+    return values.min(initial=0)
+
+
+def _above_zero(values: np.ndarray) -> np.ndarray:
+    return values > 0
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments, whole_parts
+from dbx.ops.checks import check_above_zero, check_at_least
 from dbx.ops.genes.loess_variance import normalized_variances, ranks_within
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
@@ -39,30 +40,46 @@ class HighlyVariableCounts(Operator):
         if flavor not in FLAVORS:
             msg = f'`flavor` needs to be "seurat_v3" or "seurat_v3_paper" here, not {flavor!r}.'
             raise ValueError(msg)
+        check_at_least(n_top_genes, 1, "n_top_genes")
+        check_above_zero(span, "span")
         self.flavor = flavor
         self.n_top_genes = n_top_genes
         self.span = span
+        self.left_out = ()
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Find the statistics of each gene and flag the most variable."""
         codes, n_groups = (None, 1) if batch is None else (np.asarray(batch.codes), batch.n_levels)
         groups = moments(x, codes, n_groups)
-        norms = normalized_variances(x, codes, groups, self.span)
-        ranks = ranks_within(norms, int(self.n_top_genes))
+        norms = normalized_variances(x, codes, groups, self.span, None if batch is None else batch.levels)
+        ranks = ranks_within(norms, self.n_top_genes)
+        if batch is not None:
+            varies = groups.variance > 0
+            ranks[~varies] = np.nan  # which of the others come first would be the order of columns
+            norms = norms[self._informative(varies.any(axis=1), batch)]
         n_batches = np.isfinite(ranks).sum(axis=0)
         rank = np.ma.median(np.ma.masked_invalid(ranks), axis=0).filled(np.nan)
-        # the last key counts first; NaN ranks come last
-        keys = (-n_batches, rank) if self.flavor == "seurat_v3" else (rank, -n_batches)
+        norm = norms.mean(axis=0)
+        # the last key counts first; NaN ranks come last; ties in both go by variance, not by the order of columns
+        keys = (-norm, -n_batches, rank) if self.flavor == "seurat_v3" else (-norm, rank, -n_batches)
         flag = np.zeros(x.n_columns, dtype=bool)
-        flag[np.lexsort(keys)[: int(self.n_top_genes)]] = True
+        flag[np.lexsort(keys)[: self.n_top_genes]] = True
         everyone = groups.pooled()
         self.highly_variable = Constant(flag)
         self.highly_variable_rank = Constant(rank)
         self.means = Constant(everyone.mean[0])
         self.variances = Constant(everyone.variance[0])
-        self.variances_norm = Constant(norms.mean(axis=0))
+        self.variances_norm = Constant(norm)
         self.highly_variable_nbatches = Constant(n_batches)
         self.are_counts = Constant(np.asarray(_are_counts(x)))
+
+    def _informative(self, varies: np.ndarray, batch: Codes) -> np.ndarray:
+        """Batches in which some gene varies; the others, such as those of one cell, rank nothing."""
+        if not varies.any():
+            msg = f"No gene varies within any of the {batch.n_levels} batches: they have one cell, or equal cells."
+            raise ValueError(msg)
+        self.left_out = tuple(np.array(batch.levels, dtype=object)[~varies])
+        return varies
 
     def __call__(self, x=None, batch=None):
         return {}

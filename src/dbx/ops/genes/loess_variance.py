@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -9,29 +11,55 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.moments import Moments, grouped_rows
 
 
-def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float) -> np.ndarray:
+def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float, cells: str = "the cells") -> np.ndarray:
     """Standard deviation that a local quadratic fit of log variance on log mean predicts.
 
     An array of shape (n_genes,). Where means tie, the fit jumps with the last bit of its inputs: these are exact.
-    """
-    from skmisc.loess import loess
 
+    Raises
+    ------
+    ValueError
+        The variances of ``cells`` (in words) do not determine the fit.
+    """
     varies = variance > 0
     fitted = np.zeros(len(mean))
     if varies.any():
-        model = loess(np.log10(mean[varies]), np.log10(variance[varies]), span=span, degree=2)
-        model.fit()
-        fitted[varies] = model.outputs.fitted_values
+        x, y = np.log10(mean[varies]), np.log10(variance[varies])
+        try:
+            fitted[varies] = _local_quadratic(x, y, span)
+        except ValueError as error:
+            msg = (
+                f"The local regression of variance on mean is singular in {cells}: {varies.sum()} genes vary, with "
+                f"{len(np.unique(x))} different means. Raise span (now {span}), merge or drop batches of few cells, "
+                "or flag genes by flavor='seurat' on log-normalised values."
+            )
+            raise ValueError(msg) from error
     return np.sqrt(10**fitted)
 
 
-def normalized_variances(x: RowBlocks, codes: np.ndarray | None, groups: Moments, span: float) -> np.ndarray:
+def _local_quadratic(x: np.ndarray, y: np.ndarray, span: float) -> np.ndarray:
+    from skmisc.loess import loess
+
+    model = loess(x, y, span=span, degree=2)
+    model.fit()
+    fitted = model.outputs.fitted_values
+    if not np.isfinite(fitted).all():
+        msg = "fitted values are not finite"
+        raise ValueError(msg)
+    return fitted
+
+
+def normalized_variances(
+    x: RowBlocks, codes: np.ndarray | None, groups: Moments, span: float, names: Sequence[str] | None = None
+) -> np.ndarray:
     """Variance of the standardised counts, cut at the square root of the number of cells.
 
-    An array of shape (n_groups, n_genes), float64.
+    An array of shape (n_groups, n_genes), float64; ``names`` are those of the groups.
     """
     count, mean = groups.count[:, None], groups.mean
-    sd = np.stack([expected_sd(m, v, span) for m, v in zip(mean, groups.variance, strict=True)])
+    batches = [""] if names is None else [f"batch {name!r}, " for name in names]
+    cells = [f"{batch}{int(n)} cells" for batch, n in zip(batches, groups.count, strict=True)]
+    sd = np.stack([expected_sd(*one, span, text) for *one, text in zip(mean, groups.variance, cells, strict=True)])
     limit = sd * np.sqrt(count) + mean
     excess = np.zeros(mean.shape)
     for group, rows in grouped_rows(x, codes):
