@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,9 @@ import numpy as np
 from dbx.ops.batch.harmony.cluster import assigned_sums, cluster, correct
 from dbx.ops.batch.harmony.levels import per_level
 from dbx.ops.batch.harmony.ridge import kept_levels, ridge
+from dbx.ops.batch.harmony.settings import Settings
 from dbx.ops.batch.harmony.tiles import Tiles, scaled, tile
 from dbx.ops.clusters.kmeans import kmeans
-
-if TYPE_CHECKING:
-    from dbx.ops.batch.harmony.harmony import Harmony
 
 
 class Fitted(NamedTuple):
@@ -35,13 +33,13 @@ class Fitted(NamedTuple):
     """Array of shape (n_clusters, n_columns)."""
 
 
-def harmonize(settings: Harmony, x: np.ndarray, levels: np.ndarray, first: np.ndarray, seed: int, progress) -> Fitted:
+def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.ndarray, seed: int, progress) -> Fitted:
     """Correct ``x`` for its batches.
 
     Parameters
     ----------
     settings
-        The operator, for its configuration.
+        Penalties, clusters and iterations.
     x
         Array of shape (n_cells, n_columns).
     levels, first
@@ -86,7 +84,7 @@ def default_clusters(n_cells: int) -> int:
     return max(min(round(n_cells / 30), 100), 1)
 
 
-def discounted(settings: Harmony, cells_of, n_clusters: int, first) -> np.ndarray:
+def discounted(settings: Settings, cells_of, n_clusters: int, first) -> np.ndarray:
     """Theta by level, less where a level has few cells for so many clusters."""
     theta = per_level(settings.theta, first, "theta")
     if settings.tau == 0:
@@ -94,7 +92,7 @@ def discounted(settings: Harmony, cells_of, n_clusters: int, first) -> np.ndarra
     return theta * (1 - np.exp(-((cells_of / (n_clusters * settings.tau)) ** 2)))
 
 
-def regress(settings: Harmony, clusters, tiles: Tiles, first) -> tuple[np.ndarray, np.ndarray]:
+def regress(settings: Settings, clusters, tiles: Tiles, first) -> tuple[np.ndarray, np.ndarray]:
     """Intercepts and coefficients of the levels in each cluster."""
     sizes, sums = np.asarray(clusters.sizes, np.float64), np.asarray(clusters.sums, np.float64)
     expected = np.outer(tiles.cells_of / tiles.filled.sum(), sizes.sum(axis=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from typing import ClassVar
 
 import jax
@@ -14,6 +15,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float
 from dbx.ops.batch.harmony.fit import harmonize
 from dbx.ops.batch.harmony.levels import ByLevel, numbered, ordered
+from dbx.ops.batch.harmony.settings import Settings
 from dbx.ops.batch.harmony.symphony import grow, new_effects
 from dbx.ops.batch.harmony.tiles import unit
 from dbx.ops.operator import Constant, Input, Operator, Output, frozen, silent
@@ -95,10 +97,16 @@ class Harmony(Operator):
         self.strength = nnx.Param(as_float(1.0))
         self._check()
 
+    @property
+    def _settings(self) -> Settings:
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+
     def fit(self, *, x: RowBlocks, batch: dict[str, Codes], seed: int = 0, progress=silent) -> None:
         """Cluster and correct in turn until the objective falls by less than ``tol`` of itself."""
         with self._precise():
-            fitted = harmonize(self, x.dense().astype(self.dtype, copy=False), *numbered(batch), seed, progress)
+            fitted = harmonize(
+                self._settings, x.dense().astype(self.dtype, copy=False), *numbered(batch), seed, progress
+            )
             self.centroids = Constant(jnp.stack(fitted.centroids))
             self.log_penalty = Constant(jnp.stack(fitted.log_penalty))
             self.coefficients = nnx.Param(jnp.asarray(np.stack(fitted.coefficients)))

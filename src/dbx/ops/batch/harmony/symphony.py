@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,8 +15,17 @@ from dbx.ops.batch.harmony.levels import ordered, per_level
 from dbx.ops.batch.harmony.ridge import ridge
 from dbx.ops.values import Codes
 
-if TYPE_CHECKING:
-    from dbx.ops.batch.harmony.harmony import Harmony
+
+class Reference(Protocol):
+    """A fitted Harmony: its clusters, and what its cells add up to in each."""
+
+    lamb: float | tuple[float, ...] | None
+    alpha: float
+    first: Any
+    log_penalty: Any
+    coefficients: Any
+    reference_sizes: Any
+    reference_sums: Any
 
 
 class Grown(NamedTuple):
@@ -29,7 +38,7 @@ class Grown(NamedTuple):
     """Numbers of the new levels."""
 
 
-def grow(operator: Harmony, batch: Mapping[str, Codes]) -> Grown:
+def grow(operator: Reference, batch: Mapping[str, Codes]) -> Grown:
     """Make room for the levels that came after the fit.
 
     Raises
@@ -54,7 +63,7 @@ def grow(operator: Harmony, batch: Mapping[str, Codes]) -> Grown:
     return Grown(first.astype(np.int32), penalty, effect, np.setdiff1d(np.arange(first[-1]), kept))
 
 
-def new_effects(operator: Harmony, x: RowBlocks, batch: Mapping[str, Codes], new: np.ndarray) -> np.ndarray:
+def new_effects(operator: Reference, x: RowBlocks, batch: Mapping[str, Codes], new: np.ndarray) -> np.ndarray:
     """Coefficients of new levels, an array of shape (n_new, n_clusters, n_columns).
 
     Cells go softly to the frozen centroids. In each cluster one regression holds the reference, by its size and sum
