@@ -6,11 +6,12 @@ What needs JAX is imported when it is first used, so that ``import dbx`` is chea
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dbx import pp, tl  # names only: which call makes which slot is known from here on
 from dbx._version import __version__
 from dbx.settings import settings
 
 if TYPE_CHECKING:
-    from dbx import datasets, get, losses, ops, pl, pp, tl
+    from dbx import datasets, get, losses, ops, pl
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
 __all__ = [

@@ -123,6 +123,9 @@ class Operator(nnx.Module):
     """It works on a graph, and training can pass through it by blocks: some fitted cells, with their neighbours."""
     references: ClassVar[Mapping[str, str]] = {}
     """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
+    role: ClassVar[Literal["projection", "gate", "head"] | None] = None
+    """What it is to a training: the coordinates that are trained by default, the choice of genes that is trained after
+    them, or the layer that predicts labels from them."""
     precision: ClassVar[Literal["float32", "float64"]] = "float32"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -142,6 +145,17 @@ class Operator(nnx.Module):
         """The operator's own objective of each cell, an array of shape (n_cells,), lower is better."""
         msg = f"The operator {self.name!r} has no objective of its own."
         raise NotImplementedError(msg)
+
+    @property
+    def neighbours(self) -> Any:
+        """Neighbours of each fitted cell in the graph that it makes of them, an array of shape (n_cells, width), int32.
+
+        None where it makes no graph.
+        """
+        return None
+
+    def check_differentiable(self) -> None:
+        """Raise a ValueError where its settings leave ``__call__`` without a gradient."""
 
     @property
     def fit_config(self) -> dict[str, Any]:

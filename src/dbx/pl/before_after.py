@@ -105,14 +105,14 @@ def _default_slot(adata, summary: Mapping[str, Any]) -> Slot:
         msg = "None of the trained steps is recorded any more: name the coordinates, slot=..., and before=..."
         raise ValueError(msg)
     last = max(trained, key=lambda step: step.at)
-    outputs = CATALOGUE[last.operator].outputs
+    outputs = last.operator_class.outputs
     slots = [slot for name, slot in last.writes.items() if not outputs[name].view]
     return Slot.parse(next((slot for slot in slots if "obsm/" in slot), slots[0]))
 
 
 def _default_color(adata) -> str | None:
     """The labels of the head that was trained last."""
-    heads = [step for step in load(adata) if step.operator == "label_head"]
+    heads = [step for step in load(adata) if step.operator in CATALOGUE and step.operator_class.role == "head"]
     if not heads:
         return None
     return Slot.parse(max(heads, key=lambda step: step.at).reads["labels"].slots[0]).keys[-1]

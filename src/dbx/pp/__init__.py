@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dbx._lazy import lazy
+from dbx.program.wrappers import adopts, makes
 
 if TYPE_CHECKING:
     from dbx.pp.denoise import denoise
@@ -34,3 +35,25 @@ __all__ = [
 ]
 
 lazy(__name__, {name: name for name in __all__})
+
+makes(
+    {
+        "obsm/X_pca": "dbx.pp.pca(adata)",
+        "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
+        "obsp/connectivities": "dbx.pp.neighbors(adata)",
+        "obsp/distances": "dbx.pp.neighbors(adata)",
+        "uns/neighbors": "dbx.pp.neighbors(adata)",
+        "var/highly_variable": "dbx.pp.highly_variable_genes(adata)",
+        "var/dispersions_norm": "dbx.pp.highly_variable_genes(adata)",
+        "var/variances_norm": 'dbx.pp.highly_variable_genes(adata, flavor="seurat_v3")',
+    }
+)
+
+
+def _find_scanpys_results(adoption) -> None:
+    from dbx.pp._adopt import find
+
+    find(adoption)
+
+
+adopts(_find_scanpys_results)

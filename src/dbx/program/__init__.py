@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbx.program.slots.addresses import graph_slot, matrix_slot
     from dbx.program.slots.slots import SlotError
     from dbx.program.training.optimize import optimize
+    from dbx.program.wrappers import makes
 
 __all__ = [
     "Pipeline",
@@ -27,6 +28,7 @@ __all__ = [
     "compute_array",
     "compute_step",
     "graph_slot",
+    "makes",
     "matrix_slot",
     "optimize",
     "rerun",
@@ -47,6 +49,7 @@ lazy(
         "compute_array": "record.run",
         "compute_step": "record.run",
         "graph_slot": "slots.addresses",
+        "makes": "wrappers",
         "matrix_slot": "slots.addresses",
         "optimize": "training.optimize",
         "rerun": "replay.rerun",

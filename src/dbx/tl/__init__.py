@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dbx._lazy import lazy
+from dbx.program.wrappers import makes
 
 if TYPE_CHECKING:
     from dbx.tl.annotate import annotate
@@ -34,3 +35,11 @@ __all__ = [
 ]
 
 lazy(__name__, {name: name for name in __all__})
+
+makes(
+    {
+        "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
+        "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obs/leiden": "dbx.tl.leiden(adata)",
+    }
+)

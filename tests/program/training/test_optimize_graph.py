@@ -108,3 +108,11 @@ def test_what_keeps_its_cells_in_place_is_refused(before):
     dbx.tl.umap(adata, maxiter=10)
     with pytest.raises(ValueError, match="'umap' does not work on each cell by itself"):
         dbx.optimize(adata, Function(lambda z: z[:, 0], slot="obsm/X_umap"))
+
+
+def test_a_graph_without_gradient_is_refused_before_training(analysed):
+    dbx.pp.neighbors(analysed, use_rep="X_pca_harmony", metric="jaccard", n_neighbors=10)
+    dbx.tl.leiden(analysed, flavor="igraph", n_iterations=2)
+    loss = dbx.losses.CrossEntropy("group", slot="obsm/leiden_probabilities")
+    with pytest.raises(ValueError, match=r"'neighbors.*' cannot be differentiated: .* metric='jaccard'"):
+        dbx.optimize(analysed, loss, train="pca")

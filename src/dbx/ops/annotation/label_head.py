@@ -66,6 +66,7 @@ class LabelHead(Operator):
         "history": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    role = "head"
 
     def __init__(
         self,

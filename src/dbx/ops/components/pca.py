@@ -39,6 +39,7 @@ class PCA(Operator):
         "variance_ratio": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    role = "projection"
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class VAENormalize(Operator):
         "history": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    role = "projection"
     resumes = True
 
     def __init__(

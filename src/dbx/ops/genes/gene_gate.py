@@ -47,6 +47,7 @@ class GeneGate(Operator):
         "score": Output(axis="genes", dtype="float32", view=True),
     }
     rowwise = True
+    role = "gate"
     sparse = True
 
     def __init__(

@@ -115,6 +115,17 @@ class Neighbors(Operator):
             "connectivities": Graph(edges.indices, weights, rows, n, symmetric=True),
         }
 
+    @property
+    def neighbours(self) -> np.ndarray:
+        """Neighbours of each fitted cell, an array of shape (n_cells, width), int32."""
+        return np.asarray(self.reference_distances.get_value().indices)
+
+    def check_differentiable(self) -> None:
+        """Raise a ValueError where a library measures the distances."""
+        if find_metric(self.metric, dict(self.metric_kwds)) is None:
+            msg = f"distances are by metric={self.metric!r}, which has no gradient in dbx: use another, 'euclidean'."
+            raise ValueError(msg)
+
     def refresh(self) -> None:
         """Take the stored distances anew from the stored values, after these were moved."""
         stored, metric = self.reference_distances.get_value(), find_metric(self.metric, dict(self.metric_kwds))

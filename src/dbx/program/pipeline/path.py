@@ -11,8 +11,6 @@ import jax
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.catalogue import CATALOGUE
-from dbx.ops.graph.metrics import find_metric
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.pipeline.values import root_values
@@ -102,7 +100,8 @@ def make_path(
         if any(version == start or version.writer in made for version in fed(registry, step)):
             steps.append(step)
             made.add(step.id)
-    _check_differentiable(steps)
+    _check_rowwise(steps)
+    check_differentiable(steps)
     roots = roots_of(registry, steps)
     if len({version.slot for version in roots}) < len(roots):
         msg = f"The steps between {first.written()} and {last.written()} start from several versions of one slot."
@@ -122,7 +121,7 @@ def _writer(data, registry: Registry, slot: Slot) -> Step:
         msg = f"{slot.written()} was not written by a recorded step (dbx.steps shows them): it cannot be traced back."
         raise ValueError(msg)
     name = next(name for name, address in step.writes.items() if address == slot)
-    if CATALOGUE[step.operator].outputs[name].view:
+    if step.operator_class.outputs[name].view:
         msg = f"{slot.written()} is what {step.name!r} learnt of all cells, not a function of each: it has no gradient."
         raise ValueError(msg)
     return step
@@ -167,7 +166,7 @@ def _start(data, registry: Registry, location: Location, before: list[Step], end
             msg = f"Step {reader!r} does not read {first.written()} on the way to {last.written()}; {readers} do."
             raise ValueError(msg)
     step, version = max(here, key=lambda found: found[0].at)
-    ports = [CATALOGUE[step.operator].inputs[name] for name in _inputs(registry, step, version)]
+    ports = [step.operator_class.inputs[name] for name in _inputs(registry, step, version)]
     if not all(KINDS[port.kind].numeric for port in ports):
         msg = f"{first.written()} is not a matrix of numbers: no gradient can be taken in it."
         raise ValueError(msg)
@@ -178,21 +177,26 @@ def _inputs(registry: Registry, step: Step, version: Version) -> list[str]:
     return [name for name, entry in step.reads.items() if version in read_versions(registry, step, entry)]
 
 
-def _check_differentiable(steps: Iterable[Step]) -> None:
+def _check_rowwise(steps: Iterable[Step]) -> None:
     for step in steps:
-        operator = CATALOGUE[step.operator]
-        if not operator.rowwise:
+        if not step.operator_class.rowwise:
             msg = f"Step {step.name!r} does not map each cell by itself: there is no gradient of a cell through it."
             raise ValueError(msg)
-        metric = step.config.get("metric")
-        if operator.name == "neighbors" and find_metric(metric, dict(step.config.get("metric_kwds", ()))) is None:
-            msg = f"Step {step.name!r} measures distances by metric={metric!r}, which has no gradient in dbx."
-            raise ValueError(msg)
+
+
+def check_differentiable(steps: Iterable[Step]) -> None:
+    """Refuse steps whose settings leave them without a gradient, by name."""
+    for step in steps:
+        try:
+            step.build().check_differentiable()
+        except ValueError as error:
+            msg = f"Step {step.name!r} cannot be differentiated: {error}"
+            raise ValueError(msg) from None
 
 
 def _probabilities(end: Step, slot: Slot) -> tuple[dict[str, Slot], Slot | None]:
     """(what the last step should write besides, the slot of the labels), where it tells labels."""
-    outputs = CATALOGUE[end.operator].outputs
+    outputs = end.operator_class.outputs
     name = next(name for name, address in end.writes.items() if address == slot)
     if "labels" not in outputs or name not in ("labels", "probabilities"):
         return {}, None

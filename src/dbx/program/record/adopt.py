@@ -6,36 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-
-from dbx.ops.components.pca import PCA
-from dbx.ops.genes.highly_variable import HighlyVariable
-from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
-from dbx.ops.normalization.log1p import Log1p
-from dbx.ops.normalization.normalize_total import NormalizeTotal
-from dbx.ops.normalization.scale import Scale
-from dbx.ops.operator import Constant, Operator
+from dbx.ops.operator import Operator
 from dbx.program import log
-from dbx.program.record.adopt_checks import (
-    clip_of,
-    common_total,
-    depth_of,
-    gene_means,
-    is_standardised,
-    offset_of,
-    sample,
-)
 from dbx.program.record.commit import commit
-from dbx.program.record.prints import print_of
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.genes import gene_array
 from dbx.program.slots.slots import Slot, read
+from dbx.program.wrappers import finders
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
 
@@ -68,145 +50,46 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     """
     adata = adata.copy() if copy else adata
     registry = load(adata)
-    finder = _Finder(adata, registry)
-    for look in (finder.normalised, finder.variable, finder.scaled, finder.components):
-        look()
-    for note in finder.notes:
+    adoption = Adoption(adata, registry)
+    for find in finders():
+        find(adoption)
+    for note in adoption.notes:
         log.warn(f"Not adopted: {note}")
-    if not finder.found:
+    if not adoption.found:
         msg = (
             "There is nothing to adopt: neither uns['log1p'], var['highly_variable'], var['mean'] and var['std'], nor "
             "varm['PCs'] with obsm['X_pca'] could be used."
         )
         raise ValueError(msg)
     commit(adata, registry, {})
-    log.hint("adopted " + ", ".join(finder.found))
+    log.hint("adopted " + ", ".join(adoption.found))
     return adata if copy else None
 
 
 @dataclass
-class _Finder:
-    """Looks for one kind of result after the other; X as it is now is what the last of them wrote."""
+class Adoption:
+    """What is found in ``adata`` one after the other, each recorded as a step that was not run here."""
 
     adata: AnnData
     registry: Registry
     found: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _standardised: bool | None = None
+    """What could not be adopted, and why."""
 
-    # -- what scanpy leaves ------------------------------------------------------------------------------------------
-
-    def normalised(self) -> None:
-        """``normalize_total`` and ``log1p``: undoing logs, cells have one total, or what the counts layer says."""
-        if "log1p" not in self.adata.uns or self.registry.writer("X") is not None:
-            return
-        base = self.adata.uns["log1p"].get("base")
-        logged = self._before_scaling()
-        depth, before = self._from_counts(logged, base)
-        if depth is None:
-            depth = common_total(logged, base)
-        if depth is None:
-            self.notes.append(
-                "normalize_total and log1p (undoing logs, cells have no common total: genes were cut after "
-                "normalising, X was "
-                "clipped, or it was normalised another way). The program starts at X as it is; new cells must come so."
-            )
-            return
-        total = NormalizeTotal(target_sum=depth)
-        total.n_empty, total.depth = Constant(np.asarray(0)), Constant(np.asarray(depth, np.float64))
-        self._record(total, None, {"x": "X"}, before=before)
-        self._record(Log1p(base=base), self.registry.writer("X"), {"x": "X"})
-
-    def variable(self) -> None:
-        """``highly_variable_genes``: the flag and the statistics that stand in var."""
-        var = self.adata.var
-        if "highly_variable" not in var or self.registry.writer("var/highly_variable") is not None:
-            return
-        flavor = self.adata.uns.get("hvg", {}).get("flavor", "seurat")
-        counted = str(flavor).startswith("seurat_v3")
-        n_genes = int(var["highly_variable"].sum())
-        operator = (
-            HighlyVariableCounts(flavor=flavor, n_top_genes=n_genes)
-            if counted
-            else HighlyVariable(flavor=flavor, n_top_genes=n_genes)
-        )
-        columns = [name for name in operator.outputs if name in var]
-        for name in columns:
-            setattr(operator, name, Constant(var[name].to_numpy()))
-        source = next((step for step in self.registry if step.name == "log1p" and not counted), None)
-        self._record(operator, source, {name: f"var/{name}" for name in columns})
-
-    def scaled(self) -> None:
-        """``scale``: X has the standard deviation 1 that ``var["std"]`` promises, and its mean where it was centred."""
-        if not {"mean", "std"} <= set(self.adata.var) or self.registry.writer("var/std") is not None:
-            return
-        if not self._is_scaled():
-            self.notes.append("scale (var['mean'] and var['std'] are there, but X is not standardised).")
-            return
-        values = sample(self.adata.X)
-        centred = bool(values.min() < 0)
-        operator = Scale(zero_center=centred, max_value=clip_of(values))
-        operator.mean = Constant(self.adata.var["mean"].to_numpy(np.float64))
-        operator.std = Constant(self.adata.var["std"].to_numpy(np.float64))
-        self._record(operator, self.registry.writer("X"), {"x": "X", "mean": "var/mean", "std": "var/std"})
-
-    def components(self) -> None:
-        """``pca``: X times the loadings gives ``obsm["X_pca"]``, up to the offset that the means of the genes make."""
-        adata = self.adata
-        if "X_pca" not in adata.obsm or "PCs" not in adata.varm or self.registry.writer("obsm/X_pca") is not None:
-            return
-        loadings = np.asarray(adata.varm["PCs"])
-        about = adata.uns.get("pca", {})
-        mask = np.abs(loadings).sum(axis=1) > 0
-        embedding = np.asarray(adata.obsm["X_pca"])
-        offset = offset_of(adata.X, loadings, embedding)
-        if offset is None:
-            self.notes.append("pca (X times varm['PCs'] is not obsm['X_pca']: X was changed since, or cells were).")
-            return
-        centred = bool(about.get("params", {}).get("zero_center", True))
-        operator = PCA(n_comps=loadings.shape[1], zero_center=centred)
-        kept = loadings[mask]
-        mean, *_ = np.linalg.lstsq(kept.T, -offset, rcond=None)  # any mean with these scores maps cells alike
-        operator.mean = Constant(gene_means(adata.X)[mask] if centred else np.zeros(int(mask.sum())))
-        shift = operator.mean[...] @ kept + offset
-        if np.abs(shift).max() > 1e-3 * np.abs(embedding).max():
-            operator.mean = Constant(mean)
-        operator.components = Constant(kept)
-        operator.residual = nnx.Param(jnp.zeros(kept.shape, jnp.float32))
-        variance = np.asarray(about.get("variance", embedding.var(axis=0, ddof=1)))
-        operator.explained = Constant(variance)
-        operator.explained_share = Constant(np.asarray(about.get("variance_ratio", np.full(len(variance), np.nan))))
-        writes = {"z": "obsm/X_pca", "loadings": "varm/PCs"}
-        writes |= {name: f"uns/pca/{name}" for name in ("variance", "variance_ratio") if name in about}
-        chosen = "highly_variable" in adata.var and np.array_equal(adata.var["highly_variable"].to_numpy(bool), mask)
-        select = "var/highly_variable" if chosen else None
-        self._record(operator, self.registry.writer("X"), writes, genes=adata.var_names[mask], select=select)
-
-    # -- helpers -----------------------------------------------------------------------------------------------------
-
-    def _record(
+    def record(
         self,
         operator: Operator,
         source: Step | None,
         writes: Mapping[str, str],
+        print_: np.ndarray | None,
         *,
         genes: pd.Index | None = None,
         select: str | None = None,
-        before: np.ndarray | None = None,
     ) -> None:
-        """Record a step that read ``source``'s X (None: X as it was first) and was not run here.
-
-        ``before`` is the fingerprint of what it read, where that is known and X was overwritten since.
-        """
-        registry = self.registry
+        """Record a step that read the X of ``source`` (None: X as it was first, of which ``print_`` is known)."""
+        registry, x = self.registry, Slot("X")
         self._forget_x(writes)
         slots = {name: Slot.parse(slot) for name, slot in writes.items()}
-        x = Slot("X")
-        outside = {}
-        if source is None and x in slots.values():
-            outside = {x: before}
-        elif source is None and not self._is_scaled():
-            outside = {x: self._print(x)}
         chooser = None if select is None else registry.writer(select)
         step = new_step(
             self.adata,
@@ -215,7 +98,7 @@ class _Finder:
             reads={"x": Read(slots=(x,), source=source and source.id, content=source and source.content.get(x))},
             writes=slots,
             values={slot: read(self.adata, slot) for slot in slots.values()},
-            outside={slot: print_ for slot, print_ in outside.items() if print_ is not None},
+            outside={} if print_ is None else {x: print_},
             n_cells=self.adata.n_obs,
             genes=gene_array(self.adata.var_names if genes is None else genes),
             select=select and Slot.parse(select),
@@ -232,37 +115,3 @@ class _Finder:
                 else step
                 for step in self.registry
             ]
-
-    def _print(self, slot: Slot) -> np.ndarray | None:
-        return print_of(self.adata, slot, read(self.adata, slot))
-
-    def _is_scaled(self) -> bool:
-        if self._standardised is None:
-            var = self.adata.var
-            has = {"mean", "std"} <= set(var)
-            self._standardised = has and is_standardised(self.adata.X, var["mean"].to_numpy(), var["std"].to_numpy())
-        return self._standardised
-
-    def _before_scaling(self) -> np.ndarray:
-        """Log values of a sample of cells: X itself, raw, or X with scaling undone (NaN where it was clipped)."""
-        if not self._is_scaled():
-            return sample(self.adata.X)
-        if self.adata.raw is not None and self.adata.raw.n_vars == self.adata.n_vars:
-            return sample(self.adata.raw.X)
-        values = sample(self.adata.X)
-        clip = clip_of(values)
-        mean = self.adata.var["mean"].to_numpy() if values.min() < 0 else 0.0
-        undone = values * self.adata.var["std"].to_numpy() + mean
-        return undone if clip is None else np.where(np.abs(values) >= clip, np.nan, undone)
-
-    def _from_counts(self, logged: np.ndarray, base: float | None) -> tuple[float | None, np.ndarray | None]:
-        """The total that cells were scaled to and the fingerprint of the counts layer, if X was made from one."""
-        for name, layer in self.adata.layers.items():
-            if name is None or layer.shape != self.adata.shape:
-                continue
-            counts = sample(layer)
-            if counts.min() >= 0 and np.array_equal(counts, np.rint(counts)):
-                depth = depth_of(logged, counts, base)
-                if depth is not None:
-                    return depth, self._print(Slot("layers", (name,)))
-        return None, None

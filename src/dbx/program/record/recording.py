@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbx._version import __version__
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator, plain
 from dbx.ops.state import state_arrays
 from dbx.program.record.prints import find_references, prints
@@ -48,6 +49,7 @@ def new_step(
         config=operator.config,
         seed=seed,
         version=__version__,
+        package=CATALOGUE.provider(type(operator)),
         reads=reads,
         writes=writes,
         select=select,

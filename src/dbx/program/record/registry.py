@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 KEY = "dbx"
-SCHEMA = 1
+SCHEMA = 2
+"""2 records the package of each operator; 1 is still read."""
 PARTS = ("genes", "state", "fingerprints", "digests")
 """Arrays by step, beside the program's text."""
 START_ANEW = "To start a new program, delete it: del adata.uns['dbx']."

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
 from dbx.program import log
@@ -119,6 +120,7 @@ def compute(
     """Fit and apply an operator; the result is not written yet."""
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     title = name or operator.name
+    CATALOGUE.provider(type(operator))  # another operator's name is refused before a long fit
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     check_writable(data, slots.values())  # before a long training, not after

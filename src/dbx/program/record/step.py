@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.installed import where_it_is
 from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
 from dbx.program.slots.slots import Slot
@@ -41,8 +42,12 @@ class Step:
     config: Mapping[str, Any]
     seed: int
     version: str
+    """The dbx that recorded it."""
     reads: Mapping[str, Read]
     writes: Mapping[str, Slot]
+    package: str | None = None
+    """The package that its operator comes from, as pip takes it; empty for an operator of a session, None where it was
+    recorded before packages were."""
     select: Slot | None = None
     """Slot of the gene mask that was in force."""
     select_source: int | None = None
@@ -83,15 +88,30 @@ class Step:
         first = next(iter((*self.writes.values(), *(read.slots[0] for read in self.reads.values()))), None)
         return None if first is None else first.mod
 
+    @property
+    def operator_class(self) -> type[Operator]:
+        """The class of its operator.
+
+        Raises
+        ------
+        LookupError
+            It is not here; says which package has it.
+        """
+        if self.operator not in CATALOGUE:
+            msg = f"Step {self.name!r} {self.why_unknown()}."
+            raise LookupError(msg)
+        return CATALOGUE[self.operator]
+
+    def why_unknown(self) -> str:
+        """What to do about an operator that is not here."""
+        needs = f"needs the operator {self.operator!r}"
+        if self.package is None:
+            return f"{needs}, which this dbx does not have: install dbx {self.version}, which recorded it"
+        return f"{needs}, which is not here: {where_it_is(self.package)}"
+
     def build(self) -> Operator:
         """The fitted operator, without its per-cell references."""
-        if self.operator not in CATALOGUE:
-            msg = (
-                f"Step {self.name!r} uses the operator {self.operator!r}, which this dbx does not have "
-                f"(it was recorded by dbx {self.version}): install that version or run the step anew."
-            )
-            raise LookupError(msg)
-        return rebuild(CATALOGUE[self.operator], self.config, self.arrays)
+        return rebuild(self.operator_class, self.config, self.arrays)
 
     def results(self) -> list[Slot]:
         """The slots it is there for: of cells, and conclusions; not statistics of genes beside them."""
@@ -104,7 +124,7 @@ class Step:
         """Whether it computes something for cells, rather than only views of genes or tests; unknown operators may."""
         if self.operator not in CATALOGUE:
             return True
-        outputs = CATALOGUE[self.operator].outputs
+        outputs = self.operator_class.outputs
         return any(name in outputs and not outputs[name].view for name in self.writes)
 
     def sources(self) -> set[int]:

@@ -78,7 +78,7 @@ def _changed(step: Step) -> dict[str, object]:
     """Settings that differ from the operator's defaults."""
     if step.operator not in CATALOGUE:
         return dict(step.config)
-    parameters = getattr(CATALOGUE[step.operator].__init__, "__kwdefaults__", None) or {}
+    parameters = getattr(step.operator_class.__init__, "__kwdefaults__", None) or {}
     return {k: v for k, v in step.config.items() if k not in parameters or _plain(parameters[k]) != v}
 
 

@@ -85,11 +85,11 @@ class _Planner:
 
     def _reason(self, step: Step) -> str | None:
         if step.operator not in CATALOGUE:
-            return f"it needs the operator {step.operator!r} of dbx {step.version}"
+            return f"it {step.why_unknown()}"
         if not self.runs(step):
             return "it computes nothing for cells"
         for name, read in step.reads.items():
-            if CATALOGUE[step.operator].inputs[name].of_fitted_cells:
+            if step.operator_class.inputs[name].of_fitted_cells:
                 continue
             for version in read_versions(self.registry, step, read):
                 reason = self._why_no_version(step, read, version)
@@ -136,7 +136,7 @@ class _Planner:
         roots: dict[Version, None] = {}
         for step in steps:
             for name, read in step.reads.items():
-                can_lack = CATALOGUE[step.operator].inputs[name].of_fitted_cells
+                can_lack = step.operator_class.inputs[name].of_fitted_cells
                 for version in read_versions(self.registry, step, read):
                     if version.writer not in made and not (can_lack and not self.available(version)):
                         roots[version] = None

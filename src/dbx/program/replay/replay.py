@@ -11,7 +11,6 @@ import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Input, Operator, frozen
 from dbx.ops.values import Graph
 from dbx.program import log
@@ -47,7 +46,7 @@ class Replay:
 
     def refit(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
         """Fit the step's operator anew; (operator, outputs by name, gene names)."""
-        operator = CATALOGUE[step.operator](**{name: frozen(value) for name, value in step.config.items()})
+        operator = step.operator_class(**{name: frozen(value) for name, value in step.config.items()})
         return self._fitted(step, operator, self._selected_genes(step))
 
     def conclude(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 from dbx.ops.state import reference_values
 from dbx.program import log
@@ -197,7 +196,7 @@ def _warn_of_own_program(data, registry: Registry) -> None:
 
 
 def _warn_of_new_starts(plan: Plan) -> None:
-    operators = {step.name: CATALOGUE[step.operator] for step in plan.steps}
+    operators = {step.name: step.operator_class for step in plan.steps}
     anew = [name for name, operator in operators.items() if "history" in operator.outputs and not operator.resumes]
     if anew:
         log.warn(f"Trained anew, not further, since they cannot go on: {', '.join(anew)}.")

@@ -28,7 +28,7 @@ def with_settings(registry: Registry, config: Mapping[str, Mapping[str, Any]], *
     changed = {}
     for name, settings in config.items():
         step = registry[name]
-        known = config_names(CATALOGUE[step.operator]) if step.operator in CATALOGUE else []
+        known = config_names(step.operator_class) if step.operator in CATALOGUE else []
         unknown = [setting for setting in settings if setting not in known]
         if unknown:
             there = ", ".join(known)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from dbx.ops.catalogue import CATALOGUE
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
@@ -17,7 +16,7 @@ from dbx.program.replay.replay import Replay
 
 def fed(registry: Registry, step: Step) -> Iterator[Version]:
     """What a step reads to map cells, without what only its fit needs."""
-    ports = CATALOGUE[step.operator].inputs
+    ports = step.operator_class.inputs
     for name, entry in step.reads.items():
         if not ports[name].of_fitted_cells:
             yield from read_versions(registry, step, entry)

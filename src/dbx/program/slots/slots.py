@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.ops.values import Codes, Frame, Graph, GroupTable
+from dbx.program.wrappers import call_that_makes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 
 FRAMES = ("obs", "var")
 MAPPINGS = ("layers", "obsm", "varm", "obsp", "varp")
-
-MADE_BY = {
-    "obsm/X_pca": "dbx.pp.pca(adata)",
-    "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
-    "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
-    "obsm/X_umap": "dbx.tl.umap(adata)",
-    "obsp/connectivities": "dbx.pp.neighbors(adata)",
-    "obsp/distances": "dbx.pp.neighbors(adata)",
-    "uns/neighbors": "dbx.pp.neighbors(adata)",
-    "var/highly_variable": "dbx.pp.highly_variable_genes(adata)",
-    "var/dispersions_norm": "dbx.pp.highly_variable_genes(adata)",
-    "var/variances_norm": 'dbx.pp.highly_variable_genes(adata, flavor="seurat_v3")',
-    "obs/leiden": "dbx.tl.leiden(adata)",
-}
 
 
 class SlotError(KeyError):
@@ -192,7 +179,7 @@ def read(data: AnnData | MuData, slot: Slot) -> Any:
 
 
 def _missing(data, owner, slot: Slot) -> SlotError:
-    made_by = MADE_BY.get(str(Slot(slot.container, slot.keys)))
+    made_by = call_that_makes(Slot(slot.container, slot.keys))
     if slot.container in ("X", "raw"):
         return SlotError(f"{slot.written()} is missing.")
     present = [key for key in getattr(owner, slot.container) if key is not None]

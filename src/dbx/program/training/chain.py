@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.values import Codes
+from dbx.program.pipeline.path import check_differentiable
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.pipeline.values import root_values
 from dbx.program.record.registry import Registry
@@ -46,18 +46,17 @@ class Chain:
     @property
     def neighbours(self) -> np.ndarray | None:
         """Neighbours of each cell in the graph that the chain passes, an array of shape (n_cells, width), int32."""
-        graphs = [step.name for step in self.steps if step.operator == "neighbors"]
-        if not graphs:
-            return None
+        found = {name: operator.neighbours for name, operator in self.pipeline.operators.items()}
+        graphs = {name: neighbours for name, neighbours in found.items() if neighbours is not None}
         if len(graphs) > 1:
             msg = f"Training passes one graph of neighbours, not {', '.join(graphs)}: judge a slot of one of them."
             raise ValueError(msg)
-        return np.asarray(self.pipeline.operators[graphs[0]].reference_distances.get_value().indices)
+        return next(iter(graphs.values()), None)
 
     @property
     def computed(self) -> set[str]:
         """Slots that are computed for cells."""
-        outputs = {step.id: CATALOGUE[step.operator].outputs for step in self.steps}
+        outputs = {step.id: step.operator_class.outputs for step in self.steps}
         return {slot for step in self.steps for name, slot in step.writes.items() if not outputs[step.id][name].view}
 
     def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
@@ -97,6 +96,7 @@ def make_chain(
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
     _check_trainable(between)
+    check_differentiable(between)
     roots = roots_of(registry, between)
     replay = replayed(registry, location, n_cells, roots)
     operators = {step.name: fitted(location.data, registry, step) for step in between}
@@ -127,7 +127,7 @@ def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] |
 
 def _cell_slot(step: Step) -> Slot:
     """The coordinates that a step writes for cells, or else the first matrix."""
-    outputs = CATALOGUE[step.operator].outputs
+    outputs = step.operator_class.outputs
     matrices = {
         name: slot
         for name, slot in step.writes.items()
@@ -148,7 +148,7 @@ def _between(registry: Registry, step: Step, trained: list[Step], end: Step) -> 
 
 def _check_trainable(steps: list[Step]) -> None:
     for step in steps:
-        operator = CATALOGUE[step.operator]
+        operator = step.operator_class
         given = {name: port for name, port in operator.inputs.items() if not port.of_fitted_cells}
         kinds = {name: KINDS[port.kind] for name, port in given.items()}
         used = [kind for name, kind in kinds.items() if name in step.reads or not kind.from_slots]

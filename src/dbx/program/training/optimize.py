@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.losses.objectives import Objective, Sum, as_sum
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.checks import check_above_zero, check_at_least, check_held_out
 from dbx.ops.nn.epochs import default_batch_size
 from dbx.ops.nn.training import Training
@@ -15,6 +16,7 @@ from dbx.ops.operator import Input
 from dbx.program import log
 from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load_program
+from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, holder, read
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-PROJECTIONS = ("pca", "vae_normalize")
-GATE = "gene_gate"
-"""What is freed by default after the projection."""
 SET_SIZE = (64, 256)
 """Fewest and most cells of a minibatch where cells are judged by each other; a quarter of them in between."""
 
@@ -235,7 +234,7 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
     if not named:  # what was written beside a step is not trained in its place
         able = [step for step in able if not step.trained.get("key_added")]
     able = [step for step in able if all(step is end or registry.depends(end, step.id) for end in named)]
-    projections = [step for step in able if step.operator in PROJECTIONS]
+    projections = [step for step in able if _role(step) == "projection"]
     if not projections:
         judged = [Slot.parse(slot).written() for slot in slots if slot is not None]
         what = f"{judged[0]} is not computed from a projection" if judged else "There is no projection"
@@ -243,8 +242,12 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
         msg = f"{what} (PCA, VAE) among {there or 'no step'}: name the steps to train, train=[...]."
         raise ValueError(msg)
     projection = max(projections, key=lambda step: step.at)
-    gates = [step for step in able if step.operator == GATE and registry.depends(projection, step.id)]
+    gates = [step for step in able if _role(step) == "gate" and registry.depends(projection, step.id)]
     return [(step.name,) for step in (projection, *gates)]
+
+
+def _role(step: Step) -> str | None:
+    return step.operator_class.role if step.operator in CATALOGUE else None
 
 
 def _say(outcome: Outcome) -> None:

@@ -1,0 +1,35 @@
+"""What packages of wrappers add to the program, which knows none of them: the calls that make slots, and adoption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_CALLS: dict[str, str] = {}
+_FINDERS: list[Callable[[Any], None]] = []
+
+
+def makes(calls: Mapping[str, str]) -> None:
+    """Say which call makes a slot, for the error where it is missing.
+
+    Parameters
+    ----------
+    calls
+        Slot -> call, such as ``{"obsm/X_pca": "dbx.pp.pca(adata)"}``.
+    """
+    _CALLS.update(calls)
+
+
+def call_that_makes(slot: str) -> str | None:
+    """The call that makes a slot, None if none is known."""
+    return _CALLS.get(slot)
+
+
+def adopts(find: Callable[[Any], None]) -> None:
+    """Add a function that recognises results of another tool and records them on the ``Adoption`` it is given."""
+    _FINDERS.append(find)
+
+
+def finders() -> list[Callable[[Any], None]]:
+    """The functions that recognise results, in the order they were added."""
+    return list(_FINDERS)
