@@ -23,7 +23,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "steps_table",
 ]
-exclude_patterns = ["_build", "_templates", "_ext"]
+exclude_patterns = ["_build", "_templates", "_ext", "example_package"]
 templates_path = ["_templates"]
 
 # Types stand in the signatures only; sphinx puts them beside the documented parameters.
