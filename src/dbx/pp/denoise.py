@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbx.ops.counts.denoise import Denoise
 from dbx.program import matrix_slot, resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +96,7 @@ def denoise(
     FloatingPointError
         Training diverged; the message says what to try.
     """
+    check_key(key_added)
     operator = Denoise(
         n_units=n_units,
         n_latents=n_latents,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dbx.ops.genes.gene_gate import GeneGate, best_first
 from dbx.program import matrix_slot, run_step
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def gene_gate(
     KeyError
         There is no such column or layer.
     """
+    check_key(key_added)
     order = None if by is None else tuple(best_first(_numbers(adata, by, mod)).tolist())
     return run_step(
         adata,

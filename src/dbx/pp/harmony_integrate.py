@@ -10,6 +10,7 @@ import numpy as np
 from dbx.ops.batch.harmony.harmony import Harmony
 from dbx.ops.batch.harmony.levels import by_name
 from dbx.program import resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -105,6 +106,7 @@ def harmony_integrate(
     ValueError
         All cells are of one batch; a cell has no batch; the embedding holds NaN; a setting is out of range.
     """
+    check_key(adjusted_basis, "adjusted_basis")
     if correction_method not in ("fast", "original"):
         msg = f'correction_method={correction_method!r} is none of scanpy\'s: choose "fast" or "original".'
         raise ValueError(msg)

@@ -10,6 +10,7 @@ from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import log, resolve_seed, run_step
 from dbx.program.record.representation import corrected_versions, representation_slot
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def neighbors(
     KeyError
         ``use_rep`` is not there.
     """
+    check_key(key_added)
     data = adata.copy() if copy else adata
     seed = resolve_seed(random_state, rng)
     n_cells = holder(data, Slot("obs", mod=mod)).n_obs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dbx.ops.normalization.normalize_total import NormalizeTotal
 from dbx.program import compute_step, matrix_slot, run_step
 from dbx.program.log import warn
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,7 @@ def normalize_total(
     ValueError
         The data are known to be logarithms or scaled, no cell has counts, or arguments contradict each other.
     """
+    check_key(key_added)
     if copy and not inplace:
         msg = "`copy=True` cannot be used with `inplace=False`."
         raise ValueError(msg)

@@ -12,6 +12,7 @@ from packaging.version import Version
 from dbx.ops.components.pca import PCA
 from dbx.program import compute_array, matrix_slot, resolve_seed, run_step
 from dbx.program.compat import SCANPY
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, exists
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def pca(
         ``n_comps`` is more than the data have; the mask is not boolean or selects no gene; values are NaN or infinite;
         the projection is none of these.
     """
+    check_key(key_added)
     if svd_solver is not None and svd_solver not in SOLVERS:
         msg = f"svd_solver={svd_solver!r} is none of scanpy's: {', '.join(map(repr, SOLVERS))} or None."
         raise ValueError(msg)

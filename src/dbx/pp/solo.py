@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.droplets.solo import Solo
 from dbx.program import matrix_slot, resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,7 @@ def solo(
     FloatingPointError
         Training diverged; the message says what to try.
     """
+    check_key(key_added)
     operator = Solo(
         expected_doublet_rate=expected_doublet_rate,
         sim_doublet_ratio=sim_doublet_ratio,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.counts.vae import VAENormalize
 from dbx.program import matrix_slot, resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +126,7 @@ def vae_normalize(
     FloatingPointError
         Training diverged; the message says what to try.
     """
+    check_key(key_added)
     operator = VAENormalize(
         likelihood=likelihood,
         n_latent=n_latent,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
 from dbx.ops.annotation.cellassign import CellAssign
 from dbx.ops.annotation.celltypist import CellTypist
 from dbx.ops.annotation.scanvi import ScANVI
 from dbx.program import graph_slot, log, matrix_slot, resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, exists, gene_names
 from dbx.tl._markers import marker_columns
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -49,7 +51,7 @@ def annotate(
     *,
     method: Literal["celltypist", "scanvi", "cellassign"] = "celltypist",
     labels_key: str | None = None,
-    unlabeled: str = "Unknown",
+    unlabeled: str | float | bool | None = "Unknown",
     markers: Mapping[str, Sequence[str]] | pd.DataFrame | None = None,
     layer: str | None = None,
     batch_key: str | None = None,
@@ -101,7 +103,7 @@ def annotate(
     labels_key
         Column of ``adata.obs`` with the labels that are known.
     unlabeled
-        What that column says of cells without a label; missing values are the same.
+        The value of cells without a label in that column, text or a number; missing values are unlabelled as well.
     markers
         Marker genes of each cell type: a dict of lists, a DataFrame with the columns ``cell_type`` and ``gene``, or an
         indicator DataFrame of genes by cell types.
@@ -174,6 +176,7 @@ def annotate(
     FloatingPointError
         Training diverged.
     """
+    check_key(key_added)
     given = {name: value for name, value in locals().items() if name in BELONGS_TO and value is not None}
     _check_arguments(method, given)
     settings: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_SETTINGS}
@@ -182,7 +185,7 @@ def annotate(
         names = gene_names(adata, Slot.parse(reads["x"], mod)) if mod is None else adata.mod[mod].var_names
         settings["classes"], settings["markers"] = marker_columns(markers, names)
     else:
-        reads["labels"], settings["unlabeled"] = f"obs/{labels_key}", unlabeled
+        reads["labels"], settings["unlabeled"] = f"obs/{labels_key}", _plain(unlabeled)
     if batch_key is not None:
         reads["batch"] = f"obs/{batch_key}"
     if method == "celltypist":
@@ -210,6 +213,11 @@ def annotate(
         copy=copy,
         mod=mod,
     )
+
+
+def _plain(unlabeled: Any) -> str | float | bool | None:
+    """As the step's settings keep it: NaN as None."""
+    return None if pd.isna(unlabeled) else unlabeled
 
 
 def _check_arguments(method: str, given: Mapping[str, Any]) -> None:

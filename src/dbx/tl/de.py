@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.ops.de.nb_glm import NBGLM
 from dbx.program import matrix_slot, run_step
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, holder
 from dbx.tl._de import (
     check_keys,
@@ -157,6 +158,7 @@ def de(
     :func:`scanpy.tl.rank_genes_groups`. Cells of one sample are not replicates of a treatment: tested as if they were,
     p-values come out far too small, and dbx says so.
     """
+    check_key(key_added)
     check_keys(sample_key, group_key, design)
     x = Slot("X", mod=mod)
     samples = holder(adata, x)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from dbx.ops.batch.harmony.harmony import Harmony
 from dbx.ops.batch.harmony.levels import by_name
 from dbx.program import resolve_seed, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +116,7 @@ def harmony(
     TypeError
         The column is numeric: make it a category first.
     """
+    check_key(adjusted_basis, "adjusted_basis")
     keys = [key] if isinstance(key, str) else list(key)
     operator = Harmony(
         theta=by_name(theta, keys),

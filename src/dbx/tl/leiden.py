@@ -14,6 +14,7 @@ from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
 from dbx.program import graph_slot, log, resolve_seed, run_step
 from dbx.program.compat import SCANPY
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, assigned, holder, read
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def leiden(
     ImportError
         leidenalg is asked for and not installed.
     """
+    check_key(key_added)
     flavor = _flavor(flavor, directed=directed, partition_type=partition_type)
     column, categories = _restriction(adata, restrict_to, mod)
     if restrict_to is not None and key_added == "leiden":

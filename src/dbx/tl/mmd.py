@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.batch.mmd import MMD
 from dbx.program import resolve_seed
+from dbx.program.slots.addresses import check_key
 from dbx.tl._batch_correction import correct
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def mmd(
     FloatingPointError
         Training diverged; the message says what to try.
     """
+    check_key(key_added)
     operator = MMD(
         likelihood=likelihood,
         n_latent=n_latent,

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbx.ops.differential.rank_genes_groups import RankGenesGroups
 from dbx.program import log, matrix_slot, run_step
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.checks import looks_like_counts
 from dbx.program.slots.slots import Slot, holder, read
 
@@ -109,6 +110,7 @@ def rank_genes_groups(
     regression. The reference implementation is
     :func:`scanpy.tl.rank_genes_groups`.
     """
+    check_key(key_added)
     method = method or "t-test"
     if "only_positive" in kwds:  # scanpy still takes it
         rankby_abs = not kwds.pop("only_positive")

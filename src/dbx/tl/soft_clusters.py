@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbx.ops.clusters.soft_clusters import SoftClusters
 from dbx.program.record.run import run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,6 +66,7 @@ def soft_clusters(
     ValueError
         There is but one group, or ``temperature`` is not above zero.
     """
+    check_key(key_added)
     key = f"{groups}_soft" if key_added is None else key_added
     return run_step(
         adata,

@@ -14,6 +14,7 @@ from dbx.program import log
 from dbx.program.record.prints import digests_of
 from dbx.program.record.registry import load
 from dbx.program.replay.reference import cells_digest
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, SlotError, as_codes, assign, exists, holder, read
 
 if TYPE_CHECKING:
@@ -67,10 +68,18 @@ def transfer_labels(
     SlotError
         There are no edges to a reference in ``adata``, or no column ``key`` in ``reference``.
     ValueError
-        ``reference`` does not hold the cells the edges lead to.
+        ``reference`` does not hold the cells the edges lead to, or none of them has a label.
     """
+    check_key(key_added)
     graph = _edges(adata, reference, mod)
-    labels = as_codes(read(reference, Slot.parse(f"obs/{key}", mod)).astype("category"))
+    slot = Slot.parse(f"obs/{key}", mod)
+    labels = as_codes(read(reference, slot).astype("category"))
+    if not labels.levels:
+        msg = (
+            f"{slot.written('reference')} has no label, all {len(labels.codes)} values are missing: was it merged by "
+            "the wrong index?"
+        )
+        raise ValueError(msg)
     votes = np.concatenate([_votes(graph.block(slice(at, at + BLOCK)), labels) for at in range(0, len(graph), BLOCK)])
     best, found = votes.argmax(axis=1), votes.any(axis=1)
     data = adata.copy() if copy else adata

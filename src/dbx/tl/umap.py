@@ -12,6 +12,7 @@ from dbx.ops.layout.umap import UMAP
 from dbx.ops.layout.umap_layout import curve_parameters
 from dbx.program import graph_slot, log, resolve_seed, run_step
 from dbx.program.record.representation import representation_slot
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, exists, holder, read
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def umap(
         ``init_pos`` or ``method`` is not known, the positions to start from have another shape, or a setting of the
         network was given without one.
     """
+    check_key(key_added)
     network = {"n_hidden": n_hidden, "n_layers": n_layers, "max_epochs": max_epochs}
     network = {name: value for name, value in network.items() if value is not None}
     _check_method(method, network)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from dbx.ops.de.design.design import variables
 from dbx.ops.de.vst import VST
 from dbx.program import log, matrix_slot, run_step
+from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -76,6 +77,7 @@ def vst(
     Genome Biology, 2014), on all genes, where DESeq2's quicker ``vst`` estimates the trend from 1,000 of them. For
     thousands of single cells ``dbx.pp.normalize_total`` and ``dbx.pp.log1p`` keep zeros sparse.
     """
+    check_key(key_added)
     if size_factors not in RATIOS:
         msg = f'size_factors={size_factors!r} is neither "ratio" nor "poscounts".'
         raise ValueError(msg)

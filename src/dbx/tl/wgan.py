@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.batch.wgan import WGAN
 from dbx.program import resolve_seed
+from dbx.program.slots.addresses import check_key
 from dbx.tl._batch_correction import correct
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def wgan(
     FloatingPointError
         Training diverged; the message says what to try.
     """
+    check_key(key_added)
     operator = WGAN(
         likelihood=likelihood,
         n_latent=n_latent,

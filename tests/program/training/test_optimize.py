@@ -260,7 +260,7 @@ def test_cross_entropy_is_sklearns():
         (None, {"batch_size": 0}, "batch_size=0 is too small"),
         (None, {"train": ["pca", "pca"]}, "names a step twice"),
         (None, {"steps": ["nosuch"]}, "There is no step 'nosuch'"),
-        (None, {"key_added": "a/b"}, "cannot end a name"),
+        (None, {"key_added": "a/b"}, "key_added must be a name without"),
         (None, {"subset": "donor"}, "must be a boolean column"),
         (
             lambda a: a.obs.insert(0, "label", np.arange(N_CELLS) / 7 + a.obs.pop("label").eq("a")),

@@ -51,7 +51,7 @@ class CellTypist(Operator):
     def __init__(
         self,
         *,
-        unlabeled: str = "Unknown",
+        unlabeled: str | float | bool | None = "Unknown",
         vote: Literal["neighbors", "clusters"] | None = None,
         top_genes: int = 300,
         C: float = 1.0,

@@ -71,7 +71,7 @@ class LabelHead(Operator):
     def __init__(
         self,
         *,
-        unlabeled: str = "Unknown",
+        unlabeled: str | float | bool | None = "Unknown",
         max_epochs: int = 200,
         patience: int = 15,
         batch_size: int | None = None,

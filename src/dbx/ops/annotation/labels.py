@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +14,31 @@ UNASSIGNED = "Unassigned"
 """The label of a cell that no label is sure enough of."""
 
 
-def known_labels(labels: Codes, unlabeled: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def unlabeled_levels(levels: Sequence[str], unlabeled: Any) -> np.ndarray:
+    """Which levels stand for cells without a label, an array of shape (n_levels,), bool.
+
+    ``unlabeled`` is a level's text or the value it was made from: 0, -1 and False are found in columns of integers,
+    floats (``"-1.0"``) and booleans. None and NaN stand for missing values alone.
+    """
+    exact = np.array([level == str(unlabeled) for level in levels], dtype=bool)
+    if unlabeled is None or unlabeled != unlabeled:
+        return np.zeros(len(levels), dtype=bool)
+    number = _as_number(str(unlabeled))
+    if exact.any() or number is None:
+        return exact
+    return np.array([_as_number(level) == number for level in levels], dtype=bool)
+
+
+def _as_number(text: str) -> float | None:
+    if text in ("True", "False"):
+        return float(text == "True")
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def known_labels(labels: Codes, unlabeled: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """(codes against the labels there are, -1 for a cell without one; those labels).
 
     Raises
@@ -23,7 +48,7 @@ def known_labels(labels: Codes, unlabeled: str) -> tuple[np.ndarray, tuple[str, 
     """
     levels, codes = np.array(labels.levels, dtype=object), np.asarray(labels.codes)
     counts = np.bincount(codes[codes >= 0], minlength=len(levels))
-    kept = np.flatnonzero((levels != unlabeled) & (counts > 0))
+    kept = np.flatnonzero(~unlabeled_levels(labels.levels, unlabeled) & (counts > 0))
     classes = tuple(levels[kept])
     if not classes:
         msg = f"No cell has a label, all are {unlabeled!r} or missing: label some cells of each type first."

@@ -55,7 +55,7 @@ class ScANVI(Operator):
     def __init__(
         self,
         *,
-        unlabeled: str = "Unknown",
+        unlabeled: str | float | bool | None = "Unknown",
         likelihood: str = "nb",
         n_latent: int = 10,
         n_hidden: int = 128,

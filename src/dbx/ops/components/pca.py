@@ -71,6 +71,9 @@ class PCA(Operator):
     def _allowed_comps(self, n_cells: int, n_genes: int) -> int:
         n_comps = min(N_COMPS, n_cells - 1, n_genes - 1) if self.n_comps is None else self.n_comps
         most = min(n_cells - self.zero_center, n_genes)
+        if most < 1:
+            msg = f"pca needs at least 2 cells to find components of; got {n_cells}."
+            raise ValueError(msg)
         if 1 <= n_comps <= most:
             return n_comps
         msg = (

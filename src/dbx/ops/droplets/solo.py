@@ -81,6 +81,9 @@ class Solo(Operator):
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Train the autoencoder, then a classifier for each draw of doublets; shift their odds to the expected rate."""
+        if x.n_rows < 2:
+            msg = f"Doublets are simulated from pairs of cells: solo needs at least 2 cells; got {x.n_rows}."
+            raise ValueError(msg)
         rng, codes = np.random.default_rng(seed), batch_codes(batch, x.n_rows)
         losses = self._train_encoder(x, codes, rng, seed, progress)
         directions, offset, depth = components(x, rng)

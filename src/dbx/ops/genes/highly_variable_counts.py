@@ -45,7 +45,8 @@ class HighlyVariableCounts(Operator):
         self.flavor = flavor
         self.n_top_genes = n_top_genes
         self.span = span
-        self.left_out = ()
+        self.left_out: tuple[str, ...] = ()
+        """Batches in which no gene varies: they rank nothing."""
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Find the statistics of each gene and flag the most variable."""
@@ -53,10 +54,16 @@ class HighlyVariableCounts(Operator):
         groups = moments(x, codes, n_groups)
         norms = normalized_variances(x, codes, groups, self.span, None if batch is None else batch.levels)
         ranks = ranks_within(norms, self.n_top_genes)
+        varies = groups.variance > 0
+        if not varies.any():
+            among = f"the {x.n_rows} cells" if batch is None else f"any of the {batch.n_levels} batches"
+            msg = f"No gene varies within {among}: variable genes need cells that differ."
+            raise ValueError(msg)
         if batch is not None:
-            varies = groups.variance > 0
             ranks[~varies] = np.nan  # which of the others come first would be the order of columns
-            norms = norms[self._informative(varies.any(axis=1), batch)]
+            informative = varies.any(axis=1)  # not one cell, or equal cells
+            self.left_out = tuple(np.array(batch.levels, dtype=object)[~informative])
+            norms = norms[informative]
         n_batches = np.isfinite(ranks).sum(axis=0)
         rank = np.ma.median(np.ma.masked_invalid(ranks), axis=0).filled(np.nan)
         norm = norms.mean(axis=0)
@@ -72,14 +79,6 @@ class HighlyVariableCounts(Operator):
         self.variances_norm = Constant(norm)
         self.highly_variable_nbatches = Constant(n_batches)
         self.are_counts = Constant(np.asarray(_are_counts(x)))
-
-    def _informative(self, varies: np.ndarray, batch: Codes) -> np.ndarray:
-        """Batches in which some gene varies; the others, such as those of one cell, rank nothing."""
-        if not varies.any():
-            msg = f"No gene varies within any of the {batch.n_levels} batches: they have one cell, or equal cells."
-            raise ValueError(msg)
-        self.left_out = tuple(np.array(batch.levels, dtype=object)[~varies])
-        return varies
 
     def __call__(self, x=None, batch=None):
         return {}

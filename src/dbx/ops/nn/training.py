@@ -96,9 +96,14 @@ def train(
 
     Raises
     ------
+    ValueError
+        There is one row only, and a share of the rows is to be held out.
     FloatingPointError
         If the loss stops being finite.
     """
+    if how.validation and data.n_rows < 2:
+        msg = "Training needs at least 2 cells, one of which is held out to judge it by; there is only 1."
+        raise ValueError(msg)
     rng = np.random.default_rng(seed)
     if held_out is not None:
         rows = np.setdiff1d(np.arange(data.n_rows), held_out)

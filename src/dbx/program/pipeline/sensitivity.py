@@ -17,6 +17,7 @@ from dbx.program.pipeline.path import Path, make_path
 from dbx.program.pipeline.values import rows_of
 from dbx.program.record.registry import load_program
 from dbx.program.replay.location import Location
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, assign, read, row_names
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def sensitivity(
         There is no program; the output is not computed from the input, or has no gradient; there is no such column,
         group or cell; what the program read is gone.
     """
+    check_key(key_added)
     registry = load_program(adata)
     first, last = Slot.parse(input), Slot.parse(output)
     location = Location(adata, registry, dict(inputs or {}), own=True)

@@ -45,3 +45,27 @@ def graph_slot(
         return f"obsp/{obsp}"
     settings = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod))
     return f"obsp/{settings.get('connectivities_key', 'connectivities')}"
+
+
+def check_key(key: str | None, argument: str = "key_added") -> None:
+    """Refuse a key that a file could not hold.
+
+    Raises
+    ------
+    ValueError
+        It is empty or has a slash.
+    TypeError
+        It is not a string.
+    """
+    if key is None:
+        return
+    if not isinstance(key, str):
+        msg = f"{argument} must be a string; got {key!r}."
+        raise TypeError(msg)
+    if not key or "/" in key:
+        instead = f"such as {key.replace('/', '_')!r}" if key else "or leave it out"
+        msg = (
+            f"{argument} must be a name without '/', which separates groups in h5ad and zarr files; got {key!r}. "
+            f"Pass one without, {instead}."
+        )
+        raise ValueError(msg)

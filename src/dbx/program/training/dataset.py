@@ -13,6 +13,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import RESIDENT_BYTES
 from dbx.data.moments import moments
 from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
+from dbx.ops.annotation.labels import unlabeled_levels
 from dbx.ops.apply import take
 from dbx.ops.nn.linear_decoder import LinearDecoder
 from dbx.ops.operator import Input, Operator
@@ -164,7 +165,7 @@ def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: str) -> 
     if slot.container == "obs":
         check_names(value, slot)
         found = column_value(value, slot, "optimize", DISCRETE)
-        without = [i for i, level in enumerate(found.levels) if level == unlabeled]
+        without = np.flatnonzero(unlabeled_levels(found.levels, unlabeled))
         return Codes(np.where(np.isin(found.codes, without), -1, found.codes), found.levels)
     if part.name == "velocity_consistency":
         _check_velocity(chain, slot)

@@ -18,6 +18,7 @@ from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load_program
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
+from dbx.program.slots.addresses import check_key
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, holder, read
 from dbx.program.training.chain import make_chain
@@ -45,7 +46,7 @@ def optimize(
     validation: float = 0.15,
     split_key: str | None = None,
     subset: str | None = None,
-    unlabeled: str = "Unknown",
+    unlabeled: str | float | bool | None = "Unknown",
     anchor: float = 200.0,
     max_epochs: int = 200,
     patience: int = 15,
@@ -138,7 +139,8 @@ def optimize(
     TypeError
         ``loss`` is neither an objective nor a function.
     """
-    _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate, key_added)
+    check_key(key_added)
+    _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate)
     data, loss = adata.copy() if copy else adata, as_sum(loss)
     registry = load_program(data)
     slots, steps = [part.slot for part in loss.parts], [steps] if isinstance(steps, str) else steps
@@ -165,7 +167,7 @@ def optimize(
     return data if copy else None
 
 
-def _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate, key_added) -> None:
+def _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate) -> None:
     """Refuse settings that cannot be meant, before anything is read."""
     if not isinstance(loss, Objective) and not callable(loss):
         msg = f'loss={loss!r} is no objective: say dbx.losses.CrossEntropy("cell_type"), say, or give a function.'
@@ -176,9 +178,6 @@ def _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_
     check_at_least(anchor, 0, "anchor")
     for name, value in (("max_epochs", max_epochs), ("patience", patience), ("batch_size", batch_size)):
         check_at_least(1 if value is None else value, 1, name)
-    if key_added is not None and (not key_added or "/" in key_added):
-        msg = f'key_added={key_added!r} cannot end a name: "better", say.'
-        raise ValueError(msg)
 
 
 def _mask(data, subset: str | None, mod: str | None) -> np.ndarray | None:
