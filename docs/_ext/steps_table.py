@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -11,54 +13,21 @@ import dbx
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 
-# What is done to a new cell. An operator without a line here is described by the docstring of its `__call__`.
-HOW = {
-    "normalize_total": "scaled to the reference's target sum",
-    "log1p": "nothing is learnt",
-    "highly_variable_genes": "the reference's genes are kept",
-    "highly_variable_genes_v3": "flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept",
-    "scale": "the reference's means and standard deviations",
-    "gene_gate": "the genes chosen on the reference, the others zero",
-    "pca": "the reference's means and loadings",
-    "vae_normalize": "the trained networks, at the posterior mean; a new batch is fitted and recorded so",
-    "harmony": "the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so",
-    "neighbors": "its nearest reference cells, with weights of the same kernel",
-    "umap": "starts between its reference neighbours and is moved by UMAP's objective; they stay where they are",
-    "parametric_umap": "`method='parametric'`: the network",
-    "leiden": "the cluster that most of its edges' weight goes to, and each cluster's share",
-    "rank_genes_groups": "a test of the reference's cells",
-    "celltypist": "`method='celltypist'`: the coefficients; fitted cells around it, or in its cluster, vote",
-    "scanvi": "`method='scanvi'`: the trained networks, at the posterior mean; labels it has are not used",
-    "cellassign": "`method='cellassign'`: the rates of the markers and the shares of the types",
-    "solo": "the trained networks, the simulated doublets of the fit, and the stored threshold",
-    "remove_ambient": "the profiles and the common share; its own share is fitted from its own counts",
-    "mmd": "the trained encoder, which needs no batch",
-    "wgan": "the trained encoder, which needs no batch",
-    "denoise": "the trained network",
-    "label_head": "its coefficients",
-    "soft_clusters": "the centroids, variances and shares of the groups",
-    "nb_glm": "its size factor, from the reference's genes; the test of genes is not repeated",
-    "vst": "its size factor, from the reference's genes; the reference's transformation",
-}
-
-CALLS = {
-    "parametric_umap": "tl.umap",
-    "label_head": "optimize",
-    "highly_variable_genes_v3": "pp.highly_variable_genes",
-    "nb_glm": "tl.de",
-    "celltypist": "tl.annotate",
-    "scanvi": "tl.annotate",
-    "cellassign": "tl.annotate",
-}
-SPARSE = {"scale": "with `zero_center=False`"}
-
 
 def call_of(name: str) -> str:
-    """The function that users call for an operator: mostly it has the operator's name."""
-    if name in CALLS:
-        return f"{{func}}`dbx.{CALLS[name]}`"
-    module = next((module for module in ("pp", "tl") if name in getattr(dbx, module).__all__), None)
-    return f"{{func}}`dbx.{module}.{name}`" if module else f"`{name}`"
+    """The function that users call for an operator: of its name, or else the one that imports its class."""
+    modules = {module: getattr(dbx, module) for module in ("pp", "tl")}
+    functions = {f"{module}.{f}": getattr(package, f) for module, package in modules.items() for f in package.__all__}
+    found = [call for call in functions if call.split(".")[1] == name]
+    found += [call for call, function in functions.items() if CATALOGUE[name] in classes_of(function)]
+    if CATALOGUE[name].role == "head":
+        found = ["optimize"]
+    return f"{{func}}`dbx.{found[0]}`" if found else f"`{name}`"
+
+
+def classes_of(function) -> list[object]:
+    """What the module of a function has imported."""
+    return [value for value in vars(sys.modules[function.__module__]).values() if isinstance(value, type)]
 
 
 def maps_cells(operator: type[Operator]) -> bool:
@@ -80,9 +49,24 @@ def mapping(operator: type[Operator]) -> str:
 
 
 def how(operator: type[Operator]) -> str:
-    if operator.name in HOW:
-        return HOW[operator.name]
-    return (inspect.getdoc(operator.__call__) or "").splitlines()[0]
+    """What is done to a new cell: the paragraph of the class's docstring that says so."""
+    found = re.search(r"^New cells: (.*?)\.(?:\n\n|\Z)", inspect.getdoc(operator) or "", re.DOTALL | re.MULTILINE)
+    if found:
+        return " ".join(found[1].split()).replace("``", "`")
+    if maps_cells(operator):
+        msg = f"The docstring of {operator.__name__} needs a paragraph 'New cells: ...' that says how they are mapped."
+        raise ValueError(msg)
+    return "a test of the reference's cells" if is_test(operator) else "the reference's genes are kept"
+
+
+def sparse(operator: type[Operator]) -> str:
+    """Whether zeros stay zeros, or by which setting they do."""
+    if operator.sparse is True:
+        return "yes"
+    defaults = operator.__init__.__kwdefaults__ or {}
+    flipped = [(name, not value) for name, value in defaults.items() if isinstance(value, bool)]
+    settings = [f"`{name}={value}`" for name, value in flipped if operator(**{name: value}).sparse is True]
+    return f"with {settings[0]}" if settings else "no"
 
 
 def exactness(operator: type[Operator]) -> str:
@@ -119,8 +103,7 @@ class ArraysTable(Table):
         if not any(output.content in ("normalized", "log", "scaled") for output in operator.outputs.values()):
             return None
         required = [port for port in operator.inputs.values() if not port.optional]
-        sparse = "yes" if operator.sparse else SPARSE.get(operator.name, "no")
-        return [sparse, "yes" if operator.rowwise and len(required) == 1 else "no"]
+        return [sparse(operator), "yes" if operator.rowwise and len(required) == 1 else "no"]
 
 
 def setup(app):

@@ -27,6 +27,13 @@ def test_every_operator_of_dbx_has_its_line():
     assert classes == {CATALOGUE[name] for name in OPERATORS}
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_each_that_maps_cells_says_how_new_ones_are_mapped(name):
+    # docs/steps.md makes its table of these paragraphs
+    maps_cells = any(not output.view for output in CATALOGUE[name].outputs.values())
+    assert not maps_cells or "New cells: " in CATALOGUE[name].__doc__
+
+
 def test_what_is_not_there_is_said():
     assert "magic" not in CATALOGUE
     assert CATALOGUE.get("magic") is None

@@ -29,6 +29,8 @@ class CellAssign(Operator):
     is one more type that nothing marks, and its cells are "Unassigned". The parameters maximise the likelihood summed
     over types, by gradients: its maxima are what the publication's EM ends at. Size factors are totals over all genes.
     The bumps of the dispersion lie along the logarithm of the mean, where the publication has them along the mean.
+
+    New cells: ``method='cellassign'``: the rates of the markers and the shares of the types.
     """
 
     name = "cellassign"

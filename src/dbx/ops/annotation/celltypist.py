@@ -36,6 +36,8 @@ class CellTypist(Operator):
 
     ``probabilities`` are those of the regression. The label is that with the largest mean of probability and share of
     the vote. New cells take the vote of the fitted cells around them, or of the cluster that they are in.
+
+    New cells: ``method='celltypist'``: the coefficients; fitted cells around it, or in its cluster, vote.
     """
 
     name = "celltypist"

@@ -52,7 +52,10 @@ class Head(nnx.Module):
 
 
 class LabelHead(Operator):
-    """Probabilities of labels from an embedding: multinomial logistic regression, trained in minibatches."""
+    """Probabilities of labels from an embedding: multinomial logistic regression, trained in minibatches.
+
+    New cells: its coefficients.
+    """
 
     name = "label_head"
     inputs: ClassVar = {

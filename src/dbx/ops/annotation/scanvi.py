@@ -35,6 +35,8 @@ class ScANVI(Operator):
     Labelled cells are joined by thinned copies of themselves, so that cells of few counts are told apart as well;
     ``n_copies=0`` is scANVI as published. ``z`` is the posterior mean, and the probabilities are those of the
     classifier there: no randomness. A cell of a batch that was not trained on needs no batch: only the decoder has it.
+
+    New cells: ``method='scanvi'``: the trained networks, at the posterior mean; labels it has are not used.
     """
 
     name = "scanvi"

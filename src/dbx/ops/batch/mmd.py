@@ -13,7 +13,10 @@ from dbx.ops.nn.training import train
 
 
 class MMD(BatchCorrection):
-    """An autoencoder whose latent distributions of any two batches have a small maximum mean discrepancy."""
+    """An autoencoder whose latent distributions of any two batches have a small maximum mean discrepancy.
+
+    New cells: the trained encoder, which needs no batch.
+    """
 
     name = "mmd"
     followed: ClassVar = ("loss", "reconstruction", "mmd")

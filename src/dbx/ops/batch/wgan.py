@@ -50,7 +50,10 @@ class Contest(nnx.Module):
 
 
 class WGAN(BatchCorrection):
-    """An autoencoder whose latent coordinates leave a Wasserstein critic without a difference between batches."""
+    """An autoencoder whose latent coordinates leave a Wasserstein critic without a difference between batches.
+
+    New cells: the trained encoder, which needs no batch.
+    """
 
     name = "wgan"
     followed: ClassVar = ("loss", "reconstruction", "distance", "critic_loss")

@@ -21,6 +21,8 @@ class Leiden(Operator):
 
     ``clustering_args`` are further (name, value) arguments of the library's own function. With ``restrict_to`` only the
     cells whose ``groups`` are among these levels are divided; the others keep their group as their label.
+
+    New cells: the cluster that most of its edges' weight goes to, and each cluster's share.
     """
 
     name = "leiden"

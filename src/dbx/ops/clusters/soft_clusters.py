@@ -22,6 +22,8 @@ class SoftClusters(Operator):
 
     The centroids, the logarithms of one variance for each group and of the groups' shares are what training moves. A
     ``temperature`` below 1 sharpens memberships, towards the nearest group in the limit.
+
+    New cells: the centroids, variances and shares of the groups.
     """
 
     name = "soft_clusters"

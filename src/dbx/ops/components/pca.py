@@ -28,6 +28,8 @@ class PCA(Operator):
     With ``zero_center=False`` nothing is taken off, and the components are the leading right singular vectors of x.
     ``projection="orthonormal"`` keeps the columns of ``components + residual`` orthonormal; ``"gated"`` gives each
     component a hard concrete gate, at 1 until training moves it, so that their number is learnt.
+
+    New cells: the reference's means and loadings.
     """
 
     name = "pca"

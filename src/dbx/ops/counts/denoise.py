@@ -73,6 +73,8 @@ class Denoise(Operator):
 
     No cell's own likelihood is ever maximised at what was shown, so that noise is not learnt by heart: in training the
     network sees some of a cell's counts and predicts the others.
+
+    New cells: the trained network.
     """
 
     name = "denoise"

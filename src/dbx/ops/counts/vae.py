@@ -37,6 +37,8 @@ class VAENormalize(Operator):
     ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
     ``transform_batch``: no randomness, and each cell alone. A batch that was not trained on gets columns of its own in
     the frozen networks (:meth:`extend`) or, with ``adapt_epochs=0``, an equal share of the known batches'.
+
+    New cells: the trained networks, at the posterior mean; a new batch is fitted and recorded so.
     """
 
     name = "vae_normalize"

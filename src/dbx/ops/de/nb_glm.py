@@ -59,6 +59,8 @@ class NBGLM(Operator):
     conclusions about the fitted cells. With ``sample`` the counts of cells are summed first, with ``group`` there is a
     model for each group of cells. Arrays of the state have an axis of models, one without groups; the coefficients are
     natural logarithms.
+
+    New cells: its size factor, from the reference's genes; the test of genes is not repeated.
     """
 
     name = "nb_glm"

@@ -23,6 +23,8 @@ class VST(Operator):
 
     The curve and the references of the size factors are kept: new samples are brought to the scale of the fitted ones,
     each by itself.
+
+    New cells: its size factor, from the reference's genes; the reference's transformation.
     """
 
     name = "vst"

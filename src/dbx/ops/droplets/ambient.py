@@ -29,6 +29,8 @@ class RemoveAmbient(Operator):
     under a gamma prior around the rate that all cells share; what is returned is each count times the posterior
     probability that a count of this gene is native. A cell without a cluster (code -1, or none given) is of the cluster
     under which its counts are likeliest.
+
+    New cells: the profiles and the common share; its own share is fitted from its own counts.
     """
 
     name = "remove_ambient"

@@ -33,6 +33,8 @@ class Solo(Operator):
     They are told a cell's latent coordinates (of an autoencoder trained on the observed cells), leading components of
     its log-normalised counts, its total, and the share of simulated doublets among its neighbours in both spaces. Each
     has a draw of doublets of its own, since one draw's luck moves the ranks of a few thousand cells.
+
+    New cells: the trained networks, the simulated doublets of the fit, and the stored threshold.
     """
 
     name = "solo"

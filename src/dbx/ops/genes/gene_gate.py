@@ -37,6 +37,8 @@ class GeneGate(Operator):
     about the edge between them (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
     how many are open is learnt. ``order`` has the genes from the best to the worst, as indices; without, they are
     ranked by Seurat's normalised dispersion of ``x``.
+
+    New cells: the genes chosen on the reference, the others zero.
     """
 
     name = "gene_gate"

@@ -20,6 +20,8 @@ class HighlyVariableCounts(Operator):
 
     ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: on a query
     it is kept.
+
+    New cells: flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept.
     """
 
     name = "highly_variable_genes_v3"

@@ -38,6 +38,8 @@ class Neighbors(Operator):
 
     UMAP: McInnes, Healy and Melville, arXiv 1802.03426, 2018. Gaussian: Haghverdi et al., Nature Methods 2016.
     Jaccard: Levine et al., Cell 2015. The hard counterpart is ``scanpy.pp.neighbors``.
+
+    New cells: its nearest reference cells, with weights of the same kernel.
     """
 
     name = "neighbors"

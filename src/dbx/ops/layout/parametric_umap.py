@@ -107,6 +107,8 @@ class ParametricUMAP(Operator):
 
     Sainburg, McInnes and Gentner, Neural Computation 2021. The counterpart is ``umap.parametric_umap``; without the
     network it is :class:`dbx.ops.UMAP`.
+
+    New cells: ``method='parametric'``: the network.
     """
 
     name = "parametric_umap"

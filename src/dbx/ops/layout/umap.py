@@ -36,6 +36,8 @@ class UMAP(Operator):
     cell by cell, and differentiable in the weights.
 
     McInnes, Healy and Melville, arXiv 1802.03426, 2018. The hard counterpart is ``scanpy.tl.umap``.
+
+    New cells: starts between its reference neighbours and is moved by UMAP's objective; they stay where they are.
     """
 
     name = "umap"

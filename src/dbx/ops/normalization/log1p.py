@@ -8,7 +8,10 @@ from dbx.ops.operator import Input, Operator, Output, Progress, silent
 
 
 class Log1p(Operator):
-    """x -> log(1 + x), to any base; nothing is learnt."""
+    """x -> log(1 + x), to any base; nothing is learnt.
+
+    New cells: nothing is learnt.
+    """
 
     name = "log1p"
     inputs = {"x": Input(genes=True, content=("counts", "normalized", "log"))}

@@ -21,6 +21,8 @@ class NormalizeTotal(Operator):
     enter a cell's total; the list of these genes is kept. Training can move the power of a cell's total that it is
     divided by (1; at 0 totals stay as they are) and the logarithm of a factor for all cells (0), which is what a
     pseudo-count is to the logarithm that follows.
+
+    New cells: scaled to the reference's target sum.
     """
 
     name = "normalize_total"

@@ -16,6 +16,8 @@ class Scale(Operator):
 
     With a mask only its cells are used and changed. A gene that does not vary is divided by 1. Without centring zeros
     stay zeros and only large values are cut.
+
+    New cells: the reference's means and standard deviations.
     """
 
     name = "scale"

@@ -55,6 +55,8 @@ class Harmony(Operator):
         ``"harmony2"``, or ``"harmony1"`` for the penalty and the moving centroids of the first publication.
     dtype
         ``"float32"`` or ``"float64"``.
+
+    New cells: the reference's clusters and corrections, as Symphony does; a new batch is fitted and recorded so.
     """
 
     name = "harmony"
