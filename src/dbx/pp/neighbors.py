@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import log, resolve_seed, run_step
+from dbx.program.compat import own_copy
 from dbx.program.record.representation import corrected_versions, representation_slot
 from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, holder
@@ -102,7 +103,7 @@ def neighbors(
         ``use_rep`` is not there.
     """
     check_key(key_added)
-    data = adata.copy() if copy else adata
+    data = own_copy(adata, copy=copy)
     seed = resolve_seed(random_state, rng)
     n_cells = holder(data, Slot("obs", mod=mod)).n_obs
     _check(method, knn=knn, transformer=transformer)

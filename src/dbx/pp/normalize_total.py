@@ -89,7 +89,7 @@ def normalize_total(
     if inplace:
         result = run_step(adata, operator, reads={"x": slot}, writes=writes, copy=copy, mod=mod)
     else:
-        outputs = compute_step(adata, operator, reads={"x": slot}, writes=writes, mod=mod)
+        outputs = compute_step(adata, operator, reads={"x": slot}, mod=mod)
         result = {"X": outputs["x"], "norm_factor": outputs["counts_per_cell"]}
     if operator.n_empty[...] > 0:
         warn("Some cells have zero counts")

@@ -39,6 +39,25 @@ def is_view(data: Any) -> bool:
     return bool(getattr(data, "is_view", False))
 
 
+def own_copy(data: Any, *, copy: bool) -> Any:
+    """The data to work on: themselves, or a copy in memory.
+
+    Raises
+    ------
+    NotImplementedError
+        A copy is wanted of data on disk.
+    """
+    if not copy:
+        return data
+    if getattr(data, "isbacked", False):
+        msg = (
+            f"copy=True is for data in memory, and these are backed by a file ({data.filename}). Load them first: "
+            "adata = adata.to_memory(), or work on a copy of the file: adata = adata.copy(filename='copy.h5ad')."
+        )
+        raise NotImplementedError(msg)
+    return data.copy()
+
+
 def to_actual(data: Any) -> None:
     """Make a view an object of its own, in place."""
     data._init_as_actual(data.copy())

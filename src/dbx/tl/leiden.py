@@ -13,7 +13,7 @@ from packaging.version import Version
 from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
 from dbx.program import graph_slot, log, resolve_seed, run_step
-from dbx.program.compat import SCANPY
+from dbx.program.compat import SCANPY, own_copy
 from dbx.program.slots.addresses import check_key
 from dbx.program.slots.slots import Slot, assigned, holder, read
 
@@ -120,7 +120,7 @@ def leiden(
         clustering_args=_plain_arguments(clustering_args),
     )
     seed = resolve_seed(random_state, rng)
-    data = adata.copy() if copy else adata
+    data = own_copy(adata, copy=copy)
     writes = {"labels": f"obs/{key_added}", "probabilities": f"obsm/{key_added}_probabilities"}
     if Version("1.12.0.dev0") <= SCANPY:
         writes["modularity"] = f"uns/{key_added}/modularity"

@@ -11,6 +11,7 @@ from scipy import sparse
 from dbx.ops.graph.vote import neighbours_vote
 from dbx.ops.values import Codes, Edges
 from dbx.program import log
+from dbx.program.compat import own_copy
 from dbx.program.record.prints import digests_of
 from dbx.program.record.registry import load
 from dbx.program.replay.reference import cells_digest
@@ -82,7 +83,7 @@ def transfer_labels(
         raise ValueError(msg)
     votes = np.concatenate([_votes(graph.block(slice(at, at + BLOCK)), labels) for at in range(0, len(graph), BLOCK)])
     best, found = votes.argmax(axis=1), votes.any(axis=1)
-    data = adata.copy() if copy else adata
+    data = own_copy(adata, copy=copy)
     key_added = key_added or key
     values = {
         Slot("obs", (key_added,), mod): Codes(np.where(found, best, -1), labels.levels),

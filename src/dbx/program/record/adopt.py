@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dbx.ops.operator import Operator
 from dbx.program import log
+from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
@@ -48,7 +49,7 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     ValueError
         There is nothing to adopt.
     """
-    adata = adata.copy() if copy else adata
+    adata = own_copy(adata, copy=copy)
     registry = load(adata)
     adoption = Adoption(adata, registry)
     for find in finders():

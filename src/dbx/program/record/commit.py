@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbx._version import __version__
 from dbx.program import compat, log
 from dbx.program.record.registry import KEY, Registry
-from dbx.program.slots.slots import Slot, assign
+from dbx.program.slots.slots import Slot, assign, check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any]) -> None:
     """Write computed values and the registry, all or nothing."""
+    check_writable(data, [*values, Slot("uns", (KEY,))])
     if compat.is_view(data):
         log.warn("Received a view of an AnnData. Making a copy.")
         compat.to_actual(data)

@@ -13,7 +13,7 @@ from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
-from dbx.program import log
+from dbx.program import compat, log
 from dbx.program.record.commit import commit
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
@@ -61,8 +61,7 @@ def run_step(
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
-    if copy:
-        data = data.copy()
+    data = compat.own_copy(data, copy=copy)
     registry = load(data)
     result = compute(
         data,
@@ -123,7 +122,7 @@ def compute(
     CATALOGUE.provider(type(operator))  # another operator's name is refused before a long fit
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
-    check_writable(data, slots.values())  # before a long training, not after
+    check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:
         operator = resumed(registry, operator, given, seed)
     with log.timed(f"computing {title}"), log.progress(title) as show:

@@ -11,6 +11,7 @@ import numpy as np
 from dbx.ops.operator import Operator
 from dbx.ops.state import reference_values
 from dbx.program import log
+from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import views
@@ -89,7 +90,7 @@ def rerun(
     if missing_genes not in ("raise", "zero"):
         msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
         raise ValueError(msg)
-    data = adata.copy() if copy else adata
+    data = own_copy(adata, copy=copy)
     own = reference is None or reference is adata
     registry = load(data if own else reference)
     if not len(registry):

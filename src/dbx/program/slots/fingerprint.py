@@ -84,7 +84,8 @@ def _matrix(value: Any):
     if isinstance(value, Codes):
         value = pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))
     if isinstance(value, pd.DataFrame):
-        return np.column_stack([_numbers(value[column]) for column in value]) if value.shape[1] else None
+        columns = [_numbers(value.iloc[:, i]) for i in range(value.shape[1])]  # names may be doubled
+        return np.column_stack(columns) if columns else None
     if isinstance(value, pd.Series | pd.Categorical | pd.Index):
         return _numbers(pd.Series(value))[:, None]
     if sparse.issparse(value):

@@ -217,9 +217,20 @@ def as_stored(value: Any, slot: Slot, owner: AnnData, genes: np.ndarray | None =
         return value.to_csr()
     if isinstance(value, Codes):
         return pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))
-    if slot.container in FRAMES and isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1:
+    if not isinstance(value, np.ndarray) or value.ndim != 2:
+        return value
+    if slot.container in FRAMES and value.shape[1] == 1:
         return value[:, 0]
+    if slot.container == "obsm" and isinstance(table := owner.obsm.get(slot.key), pd.DataFrame):
+        return _as_table(value, table, owner)
     return value
+
+
+def _as_table(values: np.ndarray, before: pd.DataFrame, owner: AnnData) -> np.ndarray | pd.DataFrame:
+    """Values in place of a DataFrame's, under the names of its columns."""
+    if values.shape[1] != before.shape[1]:
+        return values
+    return pd.DataFrame(values, index=owner.obs_names, columns=before.columns)
 
 
 def _with_names(table: GroupTable, genes: np.ndarray) -> pd.DataFrame | np.recarray:
@@ -246,9 +257,15 @@ def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: np.ndarray | None
 
 
 def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
-    """Refuse slots of backed data that lie on disk."""
+    """Refuse slots of backed data that are on disk, and every slot of a view of backed data."""
     for slot in slots:
         owner = holder(data, slot)
+        if getattr(owner, "isbacked", False) and getattr(owner, "is_view", False):
+            msg = (
+                f"The data are a view of a file ({owner.filename}), into which nothing can be written. Load the view "
+                "first: adata = adata.to_memory()."
+            )
+            raise NotImplementedError(msg)
         if getattr(owner, "isbacked", False) and slot.container in ("X", "layers"):
             msg = (
                 f"{slot.written()} lies on disk ({owner.filename}) and backed data are for reading. "

@@ -14,6 +14,7 @@ from dbx.ops.nn.epochs import default_batch_size
 from dbx.ops.nn.training import Training
 from dbx.ops.operator import Input
 from dbx.program import log
+from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load_program
 from dbx.program.record.step import Step
@@ -141,7 +142,7 @@ def optimize(
     """
     check_key(key_added)
     _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate)
-    data, loss = adata.copy() if copy else adata, as_sum(loss)
+    data, loss = own_copy(adata, copy=copy), as_sum(loss)
     registry = load_program(data)
     slots, steps = [part.slot for part in loss.parts], [steps] if isinstance(steps, str) else steps
     stages = _stages(registry, train, slots, steps)
