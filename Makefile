@@ -1,6 +1,6 @@
 # Needs Python >= 3.11 with pip, no more: everything runs in a virtual environment of its own.
 #   make demo    a whole analysis on real counts, into dbx-demo/
-#   make test    formatting, layers, documentation with its tutorials, tests
+#   make test    formatting, layers, types, documentation with its tutorials, tests
 #   make docs | bench | clean
 
 PYTHON ?= python3
@@ -33,6 +33,8 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff check .
 	@echo "== import-linter: the layers"
 	@$(BIN)/lint-imports --no-cache
+	@echo "== mypy: types"
+	@$(BIN)/mypy
 
 # -E reads everything afresh: the tutorials run, and the pages of functions follow their docstrings
 docs: $(VENV)/.test
@@ -76,5 +78,5 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-new .jax_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist dbx-demo
+	rm -rf .venv .venv-new .jax_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build dist dbx-demo
 	rm -rf docs/_build docs/generated

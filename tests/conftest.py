@@ -1,10 +1,12 @@
 """Data that several test modules share: small, real where it matters."""
 
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import scanpy as sc
 
 import dbx
 
@@ -18,6 +20,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+class CurrentStderr:
+    """Whatever ``sys.stderr`` is when it is written to: of a test that captures it, the test's own."""
+
+    closed = False
+
+    def write(self, text):
+        sys.stderr.write(text)
+
+    def flush(self):
+        sys.stderr.flush()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _messages_can_be_captured():
+    sc.settings.logfile = CurrentStderr()
 
 
 @pytest.fixture(scope="session")

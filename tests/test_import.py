@@ -95,6 +95,7 @@ def test_import_changes_no_global_state():
                 "jax": {name: repr(value) for name, value in jax.config.values.items()},
                 # read without resolving: looking a backend up the usual way would choose one
                 "matplotlib": {name: repr(dict.__getitem__(matplotlib.rcParams, name)) for name in matplotlib.rcParams},
+                "level names": logging.getLevelNamesMapping(),
                 "root logger": [root.level, [repr(handler) for handler in root.handlers]],
                 "scanpy": {name: repr(value) for name, value in vars(scanpy.settings).items()},
                 "warnings": [repr(filter_) for filter_ in warnings.filters],

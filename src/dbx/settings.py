@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 
 class Verbosity(IntEnum):
@@ -22,16 +23,16 @@ class Verbosity(IntEnum):
 class Settings:
     """Session-wide settings; read by wrappers only, never by operators."""
 
-    verbosity: int = Verbosity.warning
-    """0 errors, 1 warnings (default), 2 what is being computed, 3 also what was written where, 4 everything."""
+    verbosity: int | None = None
+    """0 errors, 1 warnings, 2 what is being computed, 3 also what was written where, 4 everything; None as scanpy's."""
     progress: bool | None = None
     """Progress bars: True, False, or None for yes at verbosity >= 2."""
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if name not in {field.name for field in fields(self)}:
             msg = f"There is no setting {name!r}; there are: {', '.join(field.name for field in fields(self))}."
             raise AttributeError(msg)
-        if name == "verbosity":
+        if name == "verbosity" and value is not None:
             value = Verbosity[value] if isinstance(value, str) else Verbosity(value)
         super().__setattr__(name, value)
 
@@ -39,8 +40,9 @@ class Settings:
     def override(self, *, verbosity: int | str | None = None, progress: bool | None = None) -> Iterator[None]:
         """Set something for the length of a ``with`` block."""
         before = {field.name: getattr(self, field.name) for field in fields(self)}
-        self.verbosity = self.verbosity if verbosity is None else verbosity
-        self.progress = self.progress if progress is None else progress
+        for name, value in {"verbosity": verbosity, "progress": progress}.items():
+            if value is not None:
+                setattr(self, name, value)
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -45,10 +45,10 @@ class RowBlocks:
     """
 
     def __init__(self, x, columns: np.ndarray | None = None, *, dtype=np.float32):
-        chosen = None
+        chosen: np.ndarray | None = None
         if isinstance(x, RowBlocks):
             x, chosen = x.source, x.columns
-        self.source = readable(x)
+        self.source: Any = readable(x)
         self.dtype = np.dtype(dtype)
         self.columns = chosen if columns is None else _chosen(columns, chosen, self.source.shape[1])
 
@@ -127,7 +127,8 @@ class RowBlocks:
 
 def _pieces(reader, n_rows: int, size: int, edges: np.ndarray | None):
     """Rows by ``size``; where stored chunks have ``edges``, each is read, decompressed or computed only once."""
-    held, held_start, held_stop = None, 0, 0
+    held: Any = None
+    held_start, held_stop = 0, 0
     for start in range(0, n_rows, size):
         stop = min(start + size, n_rows)
         if edges is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -74,7 +74,8 @@ def plan_epoch(
     parts = [
         _filled(part if rng is None else rng.permutation(part), n_steps, size) for part in np.array_split(rows, n_parts)
     ]
-    return Plan(*map(np.concatenate, zip(*parts, strict=True)), n_parts)
+    in_parts, weights = zip(*parts, strict=True)
+    return Plan(np.concatenate(in_parts), np.concatenate(weights), n_parts)
 
 
 def _filled(order: np.ndarray, n_steps: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +166,7 @@ def narrowest(x: RowBlocks) -> np.dtype:
     """The smallest type that holds every value of a matrix exactly, of uint8, uint16 and the matrix' own."""
     largest = 0
     for _, _, part in x.parts():
-        values = part.data if sparse.issparse(part) else part
+        values: Any = part.data if sparse.issparse(part) else part
         if values.size == 0:
             continue
         if values.min() < 0 or (values.dtype.kind == "f" and not np.array_equal(values, np.floor(values))):

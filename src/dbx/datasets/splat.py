@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,9 +89,9 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def draw_codes(rng: np.random.Generator, n: int, size: int, shares: np.ndarray | None) -> np.ndarray:
+def draw_codes(rng: np.random.Generator, n: int, size: int, shares: Sequence[float] | None) -> np.ndarray:
     """Codes from 0 to n - 1 at random, by their shares or all as likely."""
-    return rng.integers(n, size=size) if shares is None else rng.choice(n, size, p=shares / np.sum(shares))
+    return rng.integers(n, size=size) if shares is None else rng.choice(n, size, p=np.asarray(shares) / np.sum(shares))
 
 
 def draw_outliers(rng: np.random.Generator, n_genes: int, probability: float, location: float, scale: float):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from dbx.losses.neighbourhoods import batch_mixing, compactness, velocity_consistency
+
+
+def _no_step(name: str | None) -> tuple[Any, Any, Any]:
+    msg = "This objective needs the steps that are trained, as dbx.optimize runs them."
+    raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Cells:
     """What is trained with the steps to judge them by."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Name -> array that is about all cells, such as the share of each batch."""
-    run: Callable[[str | None], tuple[Any, Any, Any]] | None = None
+    run: Callable[[str | None], tuple[Any, Any, Any]] = field(default=_no_step)
     """Operator, inputs and outputs of the step of a name, as it stands."""
     velocity: Any = None
     """How ``z`` moves when what the chain starts from moves by its velocity, an array of the shape of ``z``."""
@@ -42,6 +47,7 @@ class Objective:
         ]
         return f"{type(self).__name__}({', '.join(told)})"
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     slot: str | None
     name: ClassVar[str]
     """What its values are called in the history."""
@@ -256,7 +262,7 @@ class Elbo(Objective):
     """
 
     step: str | None = None
-    slot: ClassVar[str | None] = None
+    slot: str | None = field(default=None, init=False)
     name: ClassVar[str] = "elbo"
     of_values: ClassVar[bool] = True
 
@@ -279,7 +285,7 @@ class OpenGates(Objective):
     """
 
     step: str | None = None
-    slot: ClassVar[str | None] = None
+    slot: str | None = field(default=None, init=False)
     name: ClassVar[str] = "open_gates"
 
     def of_cells(self, cells: Cells):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import TYPE_CHECKING
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from dbx.ops.operator import Operator
@@ -53,7 +53,8 @@ def load(name: str) -> type[Operator]:
 
 def requirement(entry: EntryPoint) -> str:
     """The package of an entry point as pip takes it: ``"dbx-center==0.1.0"``."""
-    return f"{entry.dist.name}=={entry.dist.version}"
+    package = cast(Distribution, entry.dist)  # there for entry points of what is installed
+    return f"{package.name}=={package.version}"
 
 
 def where_it_is(package: str) -> str:

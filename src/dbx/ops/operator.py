@@ -126,18 +126,19 @@ class Operator(nnx.Module):
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """What it is to a training: the coordinates that are trained by default, the choice of genes that is trained after
     them, or the layer that predicts labels from them."""
-    precision: ClassVar[Literal["float32", "float64"]] = "float32"
+    precision: Literal["float32", "float64"] = "float32"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = with_whole_numbers(cls.__init__)
+            cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]
 
-    def fit(self, *, seed: int = 0, progress: Progress = silent) -> None:
+    # *args, which no operator takes, beside **inputs is how a type checker allows each operator parameters of its own
+    def fit(self, *args: Any, **inputs: Any) -> None:
         """Find the state with the best solver there is."""
         raise NotImplementedError
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, *args: Any, **inputs: Any) -> dict[str, Any]:
         """Map cells, given the state; an operator that only infers returns nothing."""
         return {}
 

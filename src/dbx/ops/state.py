@@ -29,7 +29,7 @@ def rebuild(cls: type[Operator], config: Mapping[str, Any], arrays: Mapping[str,
     operator = cls(**{name: frozen(value) for name, value in config.items()})
     for name, (kind, array) in arrays.items():
         *parents, leaf = name.split(".")
-        owner = operator
+        owner: Any = operator
         for part in parents:
             owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
         array = np.asarray(array)

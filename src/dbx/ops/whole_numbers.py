@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def whole(value: Any, name: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer()):
-        return int(value)
+        return int(cast(Any, value))
     msg = f"{name} must be a whole number; got {value!r}."
     raise (ValueError if isinstance(value, Real) else TypeError)(msg)
 

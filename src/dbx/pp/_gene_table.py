@@ -20,7 +20,7 @@ def gene_table(operator: Operator, columns: list[str], genes: pd.Index) -> pd.Da
     """The statistics of genes, in float64."""
     frame = pd.DataFrame({name: np.asarray(getattr(operator, name)[...]) for name in columns}, index=genes)
     by_logs = isinstance(operator, HighlyVariable)
-    if not by_logs:
+    if not isinstance(operator, HighlyVariable):
         frame["gene_name"] = genes
     elif "highly_variable_nbatches" not in columns:
         frame["mean_bin"] = mean_bins(operator, frame["means"])

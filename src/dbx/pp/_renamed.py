@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -16,7 +16,7 @@ def renamed_first(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, 
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
-        def takes_both(*args: P.args, **kwargs: P.kwargs) -> R:
+        def takes_both(*args: Any, **kwargs: Any) -> R:
             if old in kwargs:
                 if args or new in kwargs:
                     msg = f"{function.__name__}: pass `{new}` alone; `{old}` is its former name."

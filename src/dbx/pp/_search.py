@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -24,7 +24,7 @@ class Search(NamedTuple):
     n_neighbors: int
     metric: str
     metric_kwds: tuple[tuple[str, Any], ...] = ()
-    how: str = "exact"
+    how: Literal["exact", "faiss"] = "exact"
     searcher: Callable[[np.ndarray], Any] | None = None
 
     def operator(self, **config: Any) -> Neighbors:

@@ -10,7 +10,6 @@ from dbx.ops.checks import listed
 from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.genes.highly_variable_counts import FLAVORS as OF_COUNTS
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
-from dbx.ops.operator import Operator
 from dbx.pp._gene_table import gene_table
 from dbx.program import compute_step, matrix_slot, run_step
 from dbx.program.log import warn
@@ -113,7 +112,7 @@ def highly_variable_genes(
         msg = "`highly_variable_genes` needs an AnnData; pass `inplace=False` to get a table back."
         raise ValueError(msg)
     if flavor in OF_COUNTS:
-        operator = HighlyVariableCounts(
+        operator: HighlyVariable | HighlyVariableCounts = HighlyVariableCounts(
             flavor=flavor, n_top_genes=2000 if n_top_genes is None else n_top_genes, span=span
         )
     else:
@@ -162,9 +161,9 @@ def warn_of_arguments(n_top_genes: int | None, bounds: dict, batch_key: str | No
         warn("filter_unexpressed_genes=False is ignored: within batches genes without expression are always left out.")
 
 
-def warn_of_values(operator: Operator, *, batched: bool, check_values: bool) -> None:
+def warn_of_values(operator: HighlyVariable | HighlyVariableCounts, *, batched: bool, check_values: bool) -> None:
     """Say what is amiss with the values or the number of genes."""
-    if operator.flavor in OF_COUNTS:
+    if isinstance(operator, HighlyVariableCounts):
         if operator.left_out:
             warn(f"No gene varies in batches {listed(operator.left_out)}: they are left out of the ranking.")
         if check_values and not operator.are_counts[...]:

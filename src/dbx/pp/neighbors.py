@@ -116,7 +116,12 @@ def neighbors(
         search, seed = given_distances(distances, metric, n_neighbors, n_cells), 0
         slot, columns = _any_matrix(data, mod), None
     operator = search.operator(n_pcs=columns, method=method, knn=knn or distances is not None)
-    params = {"n_neighbors": search.n_neighbors, "method": method, "random_state": seed, "metric": _name(metric)}
+    params: dict[str, Any] = {
+        "n_neighbors": search.n_neighbors,
+        "method": method,
+        "random_state": seed,
+        "metric": _name(metric),
+    }
     optional = {"metric_kwds": dict(metric_kwds) or None, "use_rep": use_rep, "n_pcs": n_pcs}
     params |= {name: value for name, value in optional.items() if value is not None}
     names = {name: f"{key_added}_{name}" if key_added else name for name in ("connectivities", "distances")}

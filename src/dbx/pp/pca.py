@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from packaging.version import Version
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 Solver = Literal["auto", "full", "tsqr", "randomized", "arpack", "covariance_eigh", "lobpcg"]
-SOLVERS = Solver.__args__
+SOLVERS = get_args(Solver)
 
 
 class GeneMask(Enum):
@@ -152,12 +152,14 @@ def pca(
     )
 
 
-def _float_name(dtype) -> str:
+def _float_name(dtype) -> Literal["float32", "float64"]:
     name = np.dtype(dtype).name
-    if name not in ("float32", "float64"):
-        msg = f'dtype={name!r} is not possible: choose "float32" or "float64".'
-        raise ValueError(msg)
-    return name
+    if name == "float32":
+        return "float32"
+    if name == "float64":
+        return "float64"
+    msg = f'dtype={name!r} is not possible: choose "float32" or "float64".'
+    raise ValueError(msg)
 
 
 def _of_array(operator: PCA, x, mask, *, seed: int, return_info: bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -78,12 +78,14 @@ def scale(
     operator = Scale(zero_center=zero_center, max_value=max_value)
     if is_array(data):
         refuse_for_arrays(layer=layer, obsm=obsm, mod=mod)
-        mask = {} if mask_obs is None else {"mask": {"mask": checked(mask_obs, data.shape[0]).astype(np.float64)}}
+        masked = {} if mask_obs is None else {"mask": {"mask": checked(mask_obs, data.shape[0]).astype(np.float64)}}
         warn_if_densified(data, zero_center)
-        return on_array(operator, data, copy=copy, **mask)
+        return on_array(operator, data, copy=copy, **masked)
     slot = matrix_slot(layer, obsm)
     warn_if_densified(read(data, Slot.parse(slot, mod)), zero_center)
-    reads, writes, constants, suffix = {"x": slot}, {"x": slot}, {}, ""
+    reads: dict[str, str | list[str]] = {"x": slot}
+    constants: dict[str, Any] = {}
+    writes, suffix = {"x": slot}, ""
     if mask_obs is not None:
         named = isinstance(mask_obs, str)
         column = f"obs/{mask_obs}" if named else "obs/scale_mask"

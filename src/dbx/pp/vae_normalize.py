@@ -150,9 +150,12 @@ def vae_normalize(
         writes["normalized"] = f"layers/{normalized_layer}"
     params = {"likelihood": likelihood, "dispersion": dispersion, "layer": layer, "batch_key": batch_key}
     keys = {"categories": categorical_covariate_keys, "numbers": continuous_covariate_keys}
-    reads = {"x": matrix_slot(layer)} | ({"batch": f"obs/{batch_key}"} if batch_key is not None else {})
-    keys = {name: [named] if isinstance(named, str) else named for name, named in keys.items() if named}
-    reads |= {name: [f"obs/{column}" for column in named] for name, named in keys.items()}
+    reads: dict[str, str | list[str]] = {"x": matrix_slot(layer)}
+    if batch_key is not None:
+        reads["batch"] = f"obs/{batch_key}"
+    for name, named in keys.items():
+        if named:
+            reads[name] = [f"obs/{column}" for column in ([named] if isinstance(named, str) else named)]
     return run_step(
         adata,
         operator,

@@ -129,7 +129,7 @@ def report(adata: AnnData, key: str, alpha: float, replaced: pd.Series | None) -
     )
     if not grouped and fit["note"]:
         log.warn(fit["note"])
-    skipped = fit[fit["trend"] == "none"] if grouped else []
+    skipped: Any = fit[fit["trend"] == "none"] if grouped else []
     if len(skipped):
         reasons = "; ".join(f"{group}: {note}" for group, note in zip(skipped["group"], skipped["note"], strict=True))
         log.warn(f"{len(skipped)} groups could not be tested. {reasons}")

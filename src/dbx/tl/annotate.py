@@ -190,7 +190,7 @@ def annotate(
         reads["batch"] = f"obs/{batch_key}"
     if method == "celltypist":
         voters = _voters(adata, majority_voting, over_clustering, neighbors_key, mod)
-        settings["vote"] = {"graph": "neighbors", "clusters": "clusters"}.get(next(iter(voters), None))
+        settings["vote"] = {"graph": "neighbors", "clusters": "clusters"}.get(next(iter(voters), ""))
         reads |= voters
     operator = OPERATORS[method](**settings, min_confidence=min_confidence)
     writes = {

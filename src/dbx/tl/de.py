@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dbx.ops.de.nb_glm import NBGLM
 from dbx.program import matrix_slot, run_step
@@ -164,7 +164,7 @@ def de(
     samples = holder(adata, x)
     matrix = None if isinstance(design, str) else design_frame(design, samples.obs_names)
     operator = NBGLM(
-        design=design if matrix is None else tuple(map(str, matrix)),
+        design=cast(str, design) if matrix is None else tuple(map(str, matrix)),
         contrast=contrast,
         test=test,
         reduced=reduced,
@@ -191,7 +191,8 @@ def de(
         constants[reads["matrix"]] = matrix
     writes = written_slots(operator, key_added, sample_key)
     replaced = foreign_size_factors(adata, writes, mod)
-    given = {"reads": reads, "writes": writes, "constants": constants}
-    result = run_step(adata, operator, **given, name="de", copy=copy, mod=mod, resume=True)
+    result = run_step(
+        adata, operator, reads=reads, writes=writes, constants=constants, name="de", copy=copy, mod=mod, resume=True
+    )
     report(holder(result if copy else adata, x), key_added, operator.alpha, replaced)
     return result

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from scipy import sparse
 
+Flavor = Literal["leidenalg", "igraph"]
+
 
 def leiden(
     adata: AnnData | MuData,
@@ -144,7 +146,7 @@ def _plain_arguments(arguments: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return frozen(sorted(values.items()))
 
 
-def _flavor(flavor: str | None, *, directed: bool | None, partition_type: type | None) -> str:
+def _flavor(flavor: Flavor | None, *, directed: bool | None, partition_type: type | None) -> Flavor:
     installed = importlib.util.find_spec("leidenalg") is not None
     if flavor is None:
         flavor = "leidenalg" if installed else "igraph"

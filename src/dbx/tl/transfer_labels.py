@@ -124,7 +124,9 @@ def _check_same_cells(adata, reference, slot: Slot) -> None:
         )
         raise ValueError(msg)
     step = load(adata).writer(slot)
-    for there in () if step is None else step.references.values():
+    if step is None:
+        return
+    for there in step.references.values():
         if there in step.digests and exists(reference, there):
             now = digests_of(reference, there, read(reference, there))
             other = ~np.isin(now, step.digests[there])

@@ -114,7 +114,7 @@ def umap(
         network was given without one.
     """
     check_key(key_added)
-    network = {"n_hidden": n_hidden, "n_layers": n_layers, "max_epochs": max_epochs}
+    network: dict[str, Any] = {"n_hidden": n_hidden, "n_layers": n_layers, "max_epochs": max_epochs}
     network = {name: value for name, value in network.items() if value is not None}
     _check_method(method, network)
     seed = resolve_seed(random_state, rng)
@@ -125,7 +125,7 @@ def umap(
     extra, start, starter = _start(adata, init_pos, neighbors_key, seed, mod)
     if start == "spectral":
         extra = _places_of_parts(adata, graph, neighbors_key, n_components, mod)
-    settings = {
+    settings: dict[str, Any] = {
         "n_components": n_components,
         "a": a,
         "b": b,
@@ -155,7 +155,7 @@ def umap(
     )
 
 
-def _check_method(method: str, network: dict[str, int]) -> None:
+def _check_method(method: str, network: dict[str, Any]) -> None:
     if method not in ("umap", "parametric"):
         msg = f"method={method!r} is not there: 'umap' and 'parametric' are. With jax[cuda12] both run on a GPU."
         raise ValueError(msg)

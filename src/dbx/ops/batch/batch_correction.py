@@ -44,6 +44,8 @@ class BatchCorrection(Operator):
         "history": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    likelihood: str
+    strength: float
     followed: ClassVar[tuple[str, ...]]
     """What the history holds."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,11 +61,12 @@ class Leiden(Operator):
         self, *, graph: sparse.csr_matrix, groups: Codes | None = None, seed: int = 0, progress: Progress = silent
     ) -> None:
         """Find the partition with the library itself."""
-        chosen = None if self.restrict_to is None else _members(groups, self.restrict_to)
+        within, groups = self.restrict_to, cast(Codes, groups)  # groups are there where it is restricted to some
+        chosen = None if within is None else _members(groups, within)
         part = self._partition(graph if chosen is None else graph[chosen][:, chosen], seed)
         names = np.asarray(part.membership).astype(str).astype(object)
         if chosen is not None:
-            names = _within(groups, chosen, "-".join(self.restrict_to), names)
+            names = _within(groups, chosen, "-".join(within or ()), names)
         self.labels = Reference(_natural_codes(names))
         self.quality = Constant(np.asarray(part.modularity, np.float64))
 

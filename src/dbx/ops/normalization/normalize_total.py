@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_dask
 from dbx.data.moments import whole_parts
@@ -79,8 +78,8 @@ def highly_expressed(x: RowBlocks, max_fraction: float) -> np.ndarray:
     found = np.zeros(x.n_columns, dtype=bool)
     for _, _, part in whole_parts(x):
         limit = row_sums(part).astype(np.float64) * max_fraction
-        if sparse.issparse(part):
-            found[part.indices[part.data > np.repeat(limit, np.diff(part.indptr))]] = True
-        else:
+        if isinstance(part, np.ndarray):
             found |= (part > limit[:, None]).any(axis=0)
+        else:
+            found[part.indices[part.data > np.repeat(limit, np.diff(part.indptr))]] = True
     return found

@@ -45,8 +45,8 @@ def write_parameters(pipeline: Composed, data: AnnData | MuData, parameters: Map
             "The program was run or trained since this pipeline was made, or is another's: Pipeline.from_adata(adata)."
         )
         raise ValueError(msg)
-    moved = {name: _with(pipeline, name, named) for name, named in parameters.items()}
-    moved = {name: operator for name, operator in moved.items() if operator is not None}
+    given = {name: _with(pipeline, name, named) for name, named in parameters.items()}
+    moved = {name: operator for name, operator in given.items() if operator is not None}
     steps = _to_run(registry, pipeline, set(moved))
     location = Location(data, registry, {}, own=True)
     replay = replayed(registry, location, _n_cells(data, pipeline), roots_of(registry, steps))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
@@ -48,6 +48,11 @@ class Path:
     def features(self) -> list[str] | None:
         """Names of the genes of the start, None where its columns are none."""
         return self.pipeline.inputs[self.start.slot]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of the start."""
+        return cast(RowBlocks, self.values[self.start.slot]).n_columns
 
     def columns(self, rows: dict[str, Any]) -> list[str]:
         """Names of the columns of the end: labels where it has any, else numbers. ``rows`` are values of a few cells.

@@ -58,7 +58,9 @@ class Pipeline:
         self.registry = registry
         self.plan = plan
         self.operators = dict(operators)
-        self._split = {name: nnx.split(operator, nnx.Param, ...) for name, operator in self.operators.items()}
+        self._split: dict[str, Any] = {
+            name: nnx.split(operator, nnx.Param, ...) for name, operator in self.operators.items()
+        }
 
     @classmethod
     def from_adata(cls, adata: AnnData | MuData, steps: Iterable[str] | None = None) -> Pipeline:
@@ -157,7 +159,8 @@ class Pipeline:
         env = {version: Value(slots[version.slot], genes[version.slot]) for version in self.plan.roots}
         n_cells = _n_cells(next(iter(env.values())).value)
         rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
-        latest, runs = {}, {}
+        latest: dict[str, Any] = {}
+        runs: dict[str, Run] = {}
         for step in self.plan.steps:
             operator = self._merged(step.name, parameters.get(step.name, {}))
             inputs = own_rows(operator, rows) | {

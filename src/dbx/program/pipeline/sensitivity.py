@@ -114,7 +114,7 @@ def sensitivity(
     known = path.columns(rows_of(path.values, rows[:1]))
     wanted = _wanted(column, known, last)
     levels, codes = _grouped(adata, groups, last.mod, rows)
-    features = path.features or [str(i) for i in range(path.values[path.start.slot].n_columns)]
+    features = path.features or [str(i) for i in range(path.n_features)]
     if per_cell:
         if len(wanted) != 1 or groups is not None or key_added is not None:
             msg = "per_cell=True is for one column, without groups or key_added: column=0, say."
@@ -188,7 +188,7 @@ def _grouped(adata, groups: str | None, mod: str | None, rows: np.ndarray) -> tu
 
 def _blocks(path: Path, rows: np.ndarray):
     """(number of cells, their values, their rows as of cells placed anew), the last block filled up with its last."""
-    width = max(path.values[path.start.slot].n_columns, 1)
+    width = max(path.n_features, 1)
     size = min(max(min(ROWS, BYTES // (4 * width)), 8), len(rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -222,7 +222,8 @@ def _means(path: Path, rows: np.ndarray, columns: list[int], codes: np.ndarray, 
 
         return jax.lax.map(one, columns)
 
-    states, total = path.states(), 0.0
+    states = path.states()
+    total: Any = 0.0
     for at, values, own in _blocks(path, rows):
         members = np.zeros((len(own), n_groups), np.float32)
         here = codes[at]
@@ -240,7 +241,7 @@ def _means(path: Path, rows: np.ndarray, columns: list[int], codes: np.ndarray, 
 def _of_each(path: Path, rows: np.ndarray, column: int) -> np.ndarray:
     """The gradient of each cell, an array of shape (n_cells, n_genes)."""
     compiled = jax.jit(lambda states, values, rows: _pullback(path, states, values, rows)(column))
-    found = np.empty((len(rows), path.values[path.start.slot].n_columns), np.float32)
+    found = np.empty((len(rows), path.n_features), np.float32)
     states = path.states()
     for at, values, own in _blocks(path, rows):
         found[at] = np.asarray(compiled(states, values, own))[: at.stop - at.start]

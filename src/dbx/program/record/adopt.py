@@ -91,19 +91,20 @@ class Adoption:
         registry, x = self.registry, Slot("X")
         self._forget_x(writes)
         slots = {name: Slot.parse(slot) for name, slot in writes.items()}
+        held = None if source is None else source.content.get(x)
         chooser = None if select is None else registry.writer(select)
         step = new_step(
             self.adata,
             registry,
             operator,
-            reads={"x": Read(slots=(x,), source=source and source.id, content=source and source.content.get(x))},
+            reads={"x": Read(slots=(x,)) if source is None else Read(slots=(x,), source=source.id, content=held)},
             writes=slots,
             values={slot: read(self.adata, slot) for slot in slots.values()},
             outside={} if print_ is None else {x: print_},
             n_cells=self.adata.n_obs,
             genes=gene_array(self.adata.var_names if genes is None else genes),
-            select=select and Slot.parse(select),
-            select_source=chooser and chooser.id,
+            select=Slot.parse(select) if select else None,
+            select_source=None if chooser is None else chooser.id,
         )
         self.found.append(registry.record(step).name)
 

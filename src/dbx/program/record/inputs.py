@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -79,9 +79,10 @@ def gather(
         kind = KINDS[port.kind]
         if not kind.from_slots or (addresses is None and port.optional):
             continue
-        slots = tuple(Slot.parse(a, mod) for a in ([addresses] if isinstance(addresses, str) else addresses))
+        several = [addresses] if isinstance(addresses, str) else cast("Sequence[str]", addresses)
+        slots = tuple(Slot.parse(address, mod) for address in several)
         given.n_cells = holder(data, slots[0]).n_obs
-        stored = [constants[slot] if slot in (constants or {}) else read(data, slot) for slot in slots]
+        stored = [constants[slot] if constants and slot in constants else read(data, slot) for slot in slots]
         traces = [trace(data, registry, slot, value) for slot, value in zip(slots, stored, strict=True)]
         for slot, found in zip(slots, traces, strict=True):
             given.prints[slot] = found.print_

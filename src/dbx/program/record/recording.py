@@ -83,7 +83,7 @@ def step_again(
     keeps those it was fitted on. ``keep_prints`` says whether what it remembers of its inputs is true of these cells.
     """
     known = dict(step.fingerprints) if keep_prints else {}
-    facts = {}
+    facts: dict[str, Any] = {}
     if pending is not None:
         references = find_references(data, operator, _slots_of(step.reads), writes, values, pending)
         facts = {"references": references.slots, "digests": references.digests}

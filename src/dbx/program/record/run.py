@@ -155,7 +155,7 @@ def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) 
         if step.operator != operator.name or step.mapped or step.seed != seed or dict(step.reads) != given.reads:
             continue
         recorded = step.build()
-        same_genes = step.genes is given.genes or np.array_equal(step.genes, given.genes)
+        same_genes = step.genes is given.genes or np.array_equal(np.asarray(step.genes), np.asarray(given.genes))
         same_input = all(
             same_value(slot, step.fingerprints.get(slot), print_) for slot, print_ in given.outside.items()
         )

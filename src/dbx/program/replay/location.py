@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -55,7 +57,7 @@ class Location:
     def value(self, version: Version) -> Value:
         """The version's value."""
         self.available(version)
-        slot = self.found[version]
+        slot = cast(Slot, self.found[version])  # what is not available is not asked for
         return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
 
     def _find(self, version: Version) -> Slot | None:
@@ -78,12 +80,9 @@ class Location:
         return any(verdict or (verdict is None and not sure) for verdict in verdicts)
 
     def _known_prints(self, version: Version) -> list[np.ndarray]:
-        if version.writer is not None:
-            steps = [self.registry.by_id(version.writer)]
-            keys = [version.slot]
-        else:
-            steps = [self.registry.by_id(version.reader)] if version.reader is not None else list(self.registry)
-            keys = [original(version.slot)]
+        known = version.reader if version.writer is None else version.writer
+        steps = [step for step in self.registry if known is None or step.id == known]
+        keys = [original(version.slot) if version.writer is None else version.slot]
         kept = []
         for step in steps:
             if version.writer is None and version.slot not in step.writes.values():

@@ -35,7 +35,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
     return values, writes
 
 
-def _aligned(value: np.ndarray, genes: np.ndarray, names: pd.Index) -> np.ndarray:
+def _aligned(value: np.ndarray, genes: Any, names: pd.Index) -> np.ndarray:
     """A view of genes in the order of the data's, with nothing (0, False, NaN) for genes it is not about."""
     at = pd.Index(genes).get_indexer(names)
     fill = np.nan if value.dtype.kind == "f" and value.ndim == 1 else 0
@@ -46,11 +46,12 @@ def _aligned(value: np.ndarray, genes: np.ndarray, names: pd.Index) -> np.ndarra
 
 def _with_all_genes(value, step: Step, names: pd.Index, slot: Slot):
     """A gene matrix in the order of the data's genes, None where the data have genes the program does not know."""
-    at = pd.Index(step.genes).get_indexer(names)
+    genes: Any = step.genes
+    at = pd.Index(genes).get_indexer(names)
     if (at < 0).any():
         log.info(
             f"{slot.written()} is left as it is: {int((at < 0).sum())} genes are not in the program. Subset to "
             "the reference's genes first to have it written."
         )
         return None
-    return value if np.array_equal(at, np.arange(len(step.genes))) else value[:, at]
+    return value if np.array_equal(at, np.arange(len(genes))) else value[:, at]

@@ -39,6 +39,9 @@ def run_again(
     """
     _renew(replay, step, operator, versions)
     moved = {slot: suffixed(slot, key_added) for slot in step.writes.values()}
+    new_facts: dict[str, Any] = {}
+    if trained is not None:
+        new_facts = {"trained": trained, "mapped": False, "n_cells": replay.n_cells}
     again = replace(
         step,
         id=registry.next_id(),
@@ -47,7 +50,7 @@ def run_again(
         writes={name: moved[slot] for name, slot in step.writes.items()},
         content={moved.get(slot, slot): what for slot, what in step.content.items()},
         constants={suffixed(slot, key_added): value for slot, value in step.constants.items()},
-        **({} if trained is None else {"trained": trained, "mapped": False, "n_cells": replay.n_cells}),
+        **new_facts,
     )
     replay.registry = Registry([*registry, again])
     outputs = _outputs(replay, again, operator)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dbx.ops.operator import Operator
+from dbx.ops.operator import Input, Operator
 from dbx.ops.state import attach_references
 from dbx.program.record.prints import digests_of, print_of, reference_key, same_value
 from dbx.program.record.registry import Registry, text_digest
@@ -60,7 +60,7 @@ def _found(reference, registry: Registry, step: Step, operator: Operator, attrib
     declared = operator.outputs[port] if port in step.writes else operator.inputs[port]
     request = Request(
         step=step.name,
-        port=operator.inputs.get(port),
+        port=cast(Input, operator.inputs.get(port)),  # nothing asks for that of an output
         slots=(place,),
         values=(found,),
         dtype=np.float64 if operator.precision == "float64" else np.float32,

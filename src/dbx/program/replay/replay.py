@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -133,7 +133,7 @@ class Replay:
         if step.select is None or step.genes is None:
             return step.genes
         mask = self.env.get(Version(step.select, step.select_source))
-        return step.genes if mask is None else mask.genes.to_numpy()[np.asarray(mask.value, bool)]
+        return step.genes if mask is None else np.asarray(mask.genes)[np.asarray(mask.value, bool)]
 
     def _extended(self, step: Step, operator: Operator, call: dict[str, Any]) -> dict[str, Any]:
         """Levels that were not there at the fit may be given one extra small fit."""
@@ -145,7 +145,7 @@ class Replay:
             levels = KINDS[port.kind].levels(call[name], request)
             if any(known.get(column, names) != names for column, names in levels.items()):
                 _warn_of_new_levels(step, levels, known)
-                operator.extend(**call, seed=step.seed)
+                cast(Any, operator).extend(**call, seed=step.seed)
         return call
 
 

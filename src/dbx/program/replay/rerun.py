@@ -101,7 +101,7 @@ def rerun(
     location = Location(data, registry, dict(inputs or {}), own=own)
 
     def runs(step: Step) -> bool:
-        return refit or step.name in changed or step.maps_cells()
+        return bool(refit) or step.name in changed or step.maps_cells()
 
     plan = make_plan(registry, location.available, names=steps, runs=runs)
     location.check_inputs()
@@ -113,7 +113,7 @@ def rerun(
         _warn_of_new_starts(plan)
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
-    results = []
+    results: list[Result] = []
     for step in plan.steps:
         if refit or step.name in changed:
             written = {slot: value for result in results for slot, value in result.values.items()}
@@ -134,7 +134,7 @@ def rerun(
 
 def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
     """Name -> step, its reads following what earlier steps wrote into other slots than on the reference."""
-    moved = {
+    moved: dict[tuple[int | None, Slot], Slot] = {
         (step.id, old): step.writes[name]
         for step in steps
         for name, old in registry[step.name].writes.items()
@@ -208,9 +208,10 @@ def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> Non
         raise ValueError(excluded_text(plan.excluded))
     if plan.excluded:
         starts = ", ".join(
-            f"{version.slot} as {registry.by_id(version.writer).name!r} wrote it"
+            f"{version.slot} as {step.name!r} wrote it"
             for version in plan.roots
-            if version.writer
+            for step in registry
+            if step.id == version.writer
         )
         log.warn(excluded_text(plan.excluded) + (f" Starting from {starts}." if starts else ""))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -103,7 +105,7 @@ def looks_like_counts(x) -> bool:
     return _are_counts(rows.data if sparse.issparse(rows) else rows)
 
 
-def _are_counts(values: np.ndarray) -> bool:
+def _are_counts(values: Any) -> bool:
     if values.dtype.kind in "bu":
         return True
     if values.size and values.min() < 0:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 
-def gene_columns(present: pd.Index, wanted: Sequence[str], step: str, missing_genes: str) -> np.ndarray | None:
+def gene_columns(
+    present: pd.Index, wanted: Sequence[str] | pd.Index | np.ndarray, step: str, missing_genes: str
+) -> np.ndarray | None:
     """Column of each wanted gene, -1 for a missing one; None where the genes are the same in the same order.
 
     Raises

@@ -16,12 +16,13 @@ def name_hashes(names: pd.Index | Sequence[str]) -> np.ndarray:
     """Array of shape (n_names,), uint64 below 2^53: the same for a name on every machine and in every version."""
     if not isinstance(names, pd.Index):
         return _hashed(names)
-    reference, hashes = _known.get(id(names), (None, None))
-    if reference is None or reference() is not names:
-        hashes = _hashed(names)
-        while len(_known) >= 8:
-            _known.pop(next(iter(_known)))
-        _known[id(names)] = weakref.ref(names), hashes
+    known = _known.get(id(names))
+    if known is not None and known[0]() is names:
+        return known[1]
+    hashes = _hashed(names)
+    while len(_known) >= 8:
+        _known.pop(next(iter(_known)))
+    _known[id(names)] = weakref.ref(names), hashes
     return hashes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -158,7 +158,7 @@ class Categories(Kind):
     """One categorical column."""
 
     def read(self, request: Request) -> Codes:
-        return next(iter(_columns(request).values()))
+        return cast(Codes, next(iter(_columns(request).values())))
 
     def levels(self, value: Codes, request: Request) -> dict[str, tuple[str, ...]]:
         return {next(iter(request.columns)): value.levels}
@@ -210,7 +210,7 @@ def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
 
 
 def _columns(request: Request) -> dict[str, Codes | np.ndarray]:
-    columns = {}
+    columns: dict[str, Codes | np.ndarray] = {}
     for slot, found in zip(request.slots, request.values, strict=True):
         name, column = slot.keys[-1], found.value
         if isinstance(column, Codes):

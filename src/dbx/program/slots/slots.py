@@ -49,7 +49,7 @@ class Slot(str):
         slot.container, slot.keys, slot.mod = container, tuple(keys), mod
         return slot
 
-    def __getnewargs__(self) -> tuple[str, tuple[str, ...], str | None]:
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return self.container, self.keys, self.mod
 
     @classmethod
@@ -233,7 +233,7 @@ def _as_table(values: np.ndarray, before: pd.DataFrame, owner: AnnData) -> np.nd
     return pd.DataFrame(values, index=owner.obs_names, columns=before.columns)
 
 
-def _with_names(table: GroupTable, genes: np.ndarray) -> pd.DataFrame | np.recarray:
+def _with_names(table: GroupTable, genes: Any) -> pd.DataFrame | np.recarray:
     values = np.asarray(table.values)
     if table.genes == "rows":
         return pd.DataFrame(values.T, index=genes, columns=list(table.groups))
@@ -241,7 +241,7 @@ def _with_names(table: GroupTable, genes: np.ndarray) -> pd.DataFrame | np.recar
     return np.rec.fromarrays(list(columns), dtype=[(group, columns.dtype) for group in table.groups])
 
 
-def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: np.ndarray | None) -> pd.DataFrame:
+def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: Any) -> pd.DataFrame:
     columns = {name: as_stored(column, Slot("uns"), owner) for name, column in frame.columns.items()}
     if frame.rows == "genes":
         table = pd.DataFrame(columns, index=genes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Chain:
 
     def version(self, slot: str) -> Version:
         """The version of a slot that the chain writes last."""
-        return Version(slot, next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
+        return Version(Slot.parse(slot), next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
 
     @property
     def neighbours(self) -> np.ndarray | None:
@@ -110,7 +111,7 @@ def _writer(registry: Registry, slot: Slot, trained: list[Step]) -> Step:
         if end is None or not (end.id == step.id or registry.depends(end, step.id)):
             msg = f"{slot.written()} is not computed from what {step.name!r} writes."
             raise ValueError(msg)
-    return end
+    return cast(Step, end)
 
 
 def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] | None) -> None:

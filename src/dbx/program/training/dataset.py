@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from flax import nnx
@@ -64,7 +65,9 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarra
     if len(labels) == len(loss.parts):
         rows = rows[np.all([x.known[rows] >= 0 for x in labels.values()], axis=0)]
     roots = chain.roots()
-    columns = {f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())}
+    columns: dict[str, Any] = {
+        f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())
+    }
     centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
@@ -73,7 +76,7 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarra
         for name, part in zip(names, loss.parts, strict=True)
     )
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
-    heads = {name: x.head.head for name, x in labels.items()}
+    heads: dict[str, nnx.Module] = {name: x.head.head for name, x in labels.items()}
     heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
     whole = _whole(chain, roots)
     if whole:
@@ -133,9 +136,10 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns,
         labelled = float(np.mean(labels[name].known[rows] >= 0))
         reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
     for key, address in part.reads.items():
-        place = Slot.parse(address, mod) if address else _first_matrix(chain)
-        if place not in chain.computed and place not in chain.pipeline.inputs:
-            value = _column(data, chain, part, place, unlabeled)
+        slot = Slot.parse(address, mod) if address else _first_matrix(chain)
+        place: str = slot
+        if slot not in chain.computed and slot not in chain.pipeline.inputs:
+            value = _column(data, chain, part, slot, unlabeled)
             place = f"{name}.{key}"
             columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
         reads[key] = place
@@ -164,7 +168,7 @@ def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: str) -> 
         return column_value(value, slot, "optimize", ANY_COLUMN)
     if slot.container == "obs":
         check_names(value, slot)
-        found = column_value(value, slot, "optimize", DISCRETE)
+        found = cast(Codes, column_value(value, slot, "optimize", DISCRETE))
         without = np.flatnonzero(unlabeled_levels(found.levels, unlabeled))
         return Codes(np.where(np.isin(found.codes, without), -1, found.codes), found.levels)
     if part.name == "velocity_consistency":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
@@ -26,7 +28,7 @@ def embedding(chain: Chain, slot: str) -> np.ndarray:
 def start_heads(chain: Chain, material: Material, apart: np.ndarray, seed: int, progress) -> None:
     """Train the heads on the coordinates as they are; ``apart`` are held-out rows."""
     for part in material.parts:
-        head = material.heads.get(part.name)
+        head: Any = material.heads.get(part.name)
         if part.name in material.labels:
             labels = material.labels[part.name]
             z, held_out = embedding(chain, part.slot), material.rows[apart]
@@ -37,7 +39,7 @@ def start_heads(chain: Chain, material: Material, apart: np.ndarray, seed: int, 
             head.reset(embedding(chain, part.slot)[material.rows[rows]], take(target, rows))
 
 
-def _target(chain: Chain, material: Material, part: Part) -> RowBlocks:
+def _target(chain: Chain, material: Material, part: Part) -> RowBlocks | np.ndarray:
     """What a decoder is to give back."""
     place = part.reads["of"]
     if place in material.columns:

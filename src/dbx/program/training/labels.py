@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mask: np
     if "/" in part.label:
         msg = f"obs[{part.label!r}] has a slash in its name, which predictions cannot be named by: rename the column."
         raise ValueError(msg)
-    given = column_value(value, column, "optimize", LabelHead.inputs["labels"])
+    given = cast(Codes, column_value(value, column, "optimize", LabelHead.inputs["labels"]))
     if mask is not None:
         given = Codes(np.where(mask, given.codes, -1), given.levels)
     known, classes = known_labels(given, unlabeled)

@@ -71,14 +71,14 @@ class Judged:
         values = first_rows({slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch, len(batch["row"]))
         found, followed = [], {}
         for part in self.parts:
-            head = model.heads.get(part.name)
+            head: Any = model.heads.get(part.name)
             cells = Cells(
                 z=first_rows(latest[part.slot], len(batch["row"])),
                 read={name: values[place] for name, place in part.reads.items()},
                 rows=batch["row"],
                 head=head,
                 facts=part.facts,
-                run=lambda name, part=part: runs[name or part.step],
+                run=partial(_of_step, runs, part.step),
                 velocity=self._pushed(part, parameters, shown, values),
             )
             values_of_cells = part.objective.of_cells(cells)
@@ -122,8 +122,12 @@ def _with_neighbours(model: Freed, batch: dict[str, jax.Array]):
     own, neighbours = batch["cell"], model.whole["neighbours"][...]
     others = jnp.arange(len(neighbours)) if len(neighbours) <= BLOCK else neighbours[own].ravel()
     rows = jnp.concatenate([own, others.astype(own.dtype)])
-    others = {name: x[...][rows] for name, x in model.whole.items() if name != "neighbours"}
-    return rows, len(own), {**batch, **others}
+    columns = {name: x[...][rows] for name, x in model.whole.items() if name != "neighbours"}
+    return rows, len(own), {**batch, **columns}
+
+
+def _of_step(runs: Mapping[str, Any], default: str, name: str | None) -> Any:
+    return runs[name or default]
 
 
 def codes(value: Any) -> Any:
@@ -156,7 +160,8 @@ def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.nda
     values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     # summed here: what is compiled for the parts serves before the weights are known and after
     weighted = zip(judged.weights, judged.parts, strict=True)
-    return {"loss": sum(weight * values[part.name] for weight, part in weighted), **values}
+    loss: Any = sum(weight * values[part.name] for weight, part in weighted)
+    return {"loss": loss, **values}
 
 
 def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from dbx.ops.checks import check_above_zero, check_at_least, check_held_out
 from dbx.ops.nn.epochs import default_batch_size
 from dbx.ops.nn.training import Training
 from dbx.ops.operator import Input
+from dbx.ops.values import Codes
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
@@ -197,7 +198,7 @@ def _groups(data, split_key: str | None, mod: str | None, rows: np.ndarray) -> n
     if split_key is None:
         return None
     slot = Slot("obs", (split_key,), mod)
-    found = column_value(read(data, slot), slot, "optimize", Input(kind="codes"))
+    found = cast(Codes, column_value(read(data, slot), slot, "optimize", Input(kind="codes")))
     return np.array(found.levels, dtype=object)[np.asarray(found.codes)[rows]]
 
 

@@ -109,7 +109,8 @@ def _head_step(data, registry: Registry, chain: Chain, labels: Labels, read_: Ve
         "labels": Read(slots=(labels.column,), levels={label: labels.given.levels}),
     }
     values = {slot: as_stored(outputs[name], slot, holder(data, slot)) for name, slot in writes.items()}
-    outside = {labels.column: print_of(data, labels.column, read(data, labels.column))}
+    print_ = print_of(data, labels.column, read(data, labels.column))
+    outside = {} if print_ is None else {labels.column: print_}
     step = new_step(
         data,
         registry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from flax import nnx
 
 from dbx.data.minibatches import Minibatches
 from dbx.losses.objectives import Sum
-from dbx.ops.nn.training import Training, train
+from dbx.ops.nn.training import Loss, Training, train
 from dbx.ops.operator import Operator, Progress
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.replay.recompute import with_parameters
@@ -82,7 +83,7 @@ def run_stages(
         kept_heads = jax.tree.map(np.array, nnx.state(model.heads))
         history = train(
             model,
-            judged,
+            cast(Loss, judged),
             data,
             how,
             trainable=nnx.Any(nnx.Param, Moved),
@@ -102,7 +103,7 @@ def run_stages(
     return outcome
 
 
-def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Freed], float] | None:
+def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Any], float] | None:
     """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
     together = bool(material.whole) or any(part.of_sets for part in loss.parts)
     if len(split.hidden) == len(split.judging) and not together:
@@ -129,11 +130,11 @@ def _verdict(stage, material: Material, weights, before, after, history) -> Stag
     gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
     errors = [before[f"{name}_errors"].mean() for name in names if name in material.labels]
     hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
-    means = [{name: float(values[name].mean()) for name in names} for values in (before, after)]
+    was, now = ({name: float(values[name].mean()) for name in names} for values in (before, after))
     if gain <= error:
         verdict = "put back: not more than a standard error"
     elif hardly_wrong:
         verdict = f"put back: at most {LEAST_ERRORS:.0%} were told wrongly before"
     else:
         verdict = "kept as trained"
-    return Stage(stage, verdict == "kept as trained", verdict, gain, error, *means, history)
+    return Stage(stage, verdict == "kept as trained", verdict, gain, error, was, now, history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,11 @@ import numpy as np
 from dbx.ops.values import Array, Codes
 
 
-def by_name(values: float | Sequence[float] | None, keys: Sequence[str]) -> float | tuple[float, ...] | None:
+@overload
+def by_name(values: float | Sequence[float], keys: Sequence[str]) -> float | tuple[float, ...]: ...
+@overload
+def by_name(values: None, keys: Sequence[str]) -> None: ...
+def by_name(values: Any, keys: Sequence[str]) -> float | tuple[float, ...] | None:
     """A setting given for each key, turned into the order of the keys' names, in which operators take it.
 
     Raises
