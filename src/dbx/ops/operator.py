@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from flax import nnx
@@ -13,8 +13,13 @@ from flax import nnx
 from dbx.ops.whole_numbers import with_whole_numbers
 
 Content = Literal["counts", "normalized", "log", "scaled", "embedding", "fractional"]
-Progress = Callable[[int, int, str], None]
-"""Called as ``progress(done, total, note)`` by a fit that can take more than a few seconds."""
+
+
+class Progress(Protocol):
+    """Called as ``progress(done, total, note)`` by a fit that can take more than a few seconds."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show how much is done."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:

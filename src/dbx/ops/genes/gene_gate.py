@@ -130,14 +130,14 @@ class GeneGate(Operator):
         return np.asarray(self.scores[...])
 
 
-def top_k_gate(scores, k: int, temperature: float):
+def top_k_gate(scores, k: int, temperature: float | jax.Array):
     """1 for the ``k`` highest scores, else 0, with the gradient of :func:`soft_gate` (straight-through)."""
     soft = soft_gate(scores, k, temperature)
     hard = jnp.zeros_like(scores).at[jax.lax.top_k(scores, k)[1]].set(1)
     return hard + (soft - jax.lax.stop_gradient(soft))
 
 
-def soft_gate(scores, k: int, temperature: float):
+def soft_gate(scores, k: int, temperature: float | jax.Array):
     """The declared surrogate: sigmoids of the distance to the edge between the scores that are in and out.
 
     Genes compete: the edge moves with the scores so that the sum of the gates stays what it is.

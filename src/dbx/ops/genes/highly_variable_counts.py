@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -89,7 +91,7 @@ class HighlyVariableCounts(Operator):
 def _are_counts(x: RowBlocks) -> bool:
     """Whether every value is a non-negative integer."""
     for _, _, part in whole_parts(x):
-        values = part.data if sparse.issparse(part) else part
+        values: Any = part.data if sparse.issparse(part) else part
         if values.dtype.kind != "u" and values.size and values.min() < 0:
             return False
         if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):

@@ -41,7 +41,7 @@ class Edges(NamedTuple):
         return self.rows >= 0
 
     @property
-    def count(self) -> Array:
+    def n_neighbors(self) -> Array:
         """Neighbours of each cell; a fitted cell counts as its own first one."""
         return self.real.sum(axis=1) + self.fitted
 
@@ -50,7 +50,7 @@ def umap_weights(edges: Edges, others: Edges) -> Array:
     """Membership strengths, united with those of the other direction: an array of shape (n_cells, width)."""
     both = Edges(*(jnp.concatenate(pair) for pair in zip(edges, others, strict=True)))
     rho = jnp.where(both.fitted, local_connectivity(both.distances, both.real), 0)
-    strengths = memberships(both.distances, both.real, rho, both.count)
+    strengths = memberships(both.distances, both.real, rho, both.n_neighbors)
     here, there = strengths[: len(edges.rows)], strengths[len(edges.rows) :]
 
     def backward(column):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import jax
 import numpy as np
@@ -104,7 +105,7 @@ def from_matrix(distances: sparse.csr_matrix | np.ndarray, k: int) -> tuple[np.n
         indices = np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int32)
         return indices, np.take_along_axis(distances, indices, axis=1)
     n = distances.shape[0]
-    entries = distances.tocoo()
+    entries = cast("sparse.csr_matrix", distances).tocoo()
     others = entries.row != entries.col
     row, column, value = entries.row[others], entries.col[others], entries.data[others]
     order = np.lexsort((column, value, row))

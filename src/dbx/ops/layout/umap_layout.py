@@ -9,7 +9,7 @@ edges would have pulled it, and pushed from random cells with the weight of all 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ def layout(
     """
     n, n_components = start.shape
     plan = schedule(graph, n_epochs, alpha, negative_sample_rate, seed)
-    z = start.astype(np.float32)
+    z: Any = start.astype(np.float32)
     z = jnp.asarray(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
     slots, pulls, pushes = jnp.asarray(plan.slots), jnp.asarray(plan.pulls), jnp.asarray(plan.pushes)
     size = max(-(-n_epochs // CALLS), 1) * SUBSTEPS

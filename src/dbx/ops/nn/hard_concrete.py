@@ -18,7 +18,7 @@ LOW, HIGH = -0.1, 1.1
 TEMPERATURE = 2 / 3
 
 
-def gate(log_alpha, temperature: float = TEMPERATURE):
+def gate(log_alpha, temperature: float | jax.Array = TEMPERATURE):
     """The gate in [0, 1], of the shape of ``log_alpha``."""
     return jnp.clip(jax.nn.sigmoid(log_alpha / temperature) * (HIGH - LOW) + LOW, 0, 1)
 
@@ -28,7 +28,7 @@ def noise(key, shape: tuple[int, ...]):
     return jax.random.logistic(key, shape)
 
 
-def probability_open(log_alpha, temperature: float = TEMPERATURE):
+def probability_open(log_alpha, temperature: float | jax.Array = TEMPERATURE):
     """Probability that the gate with noise is not zero; their sum is the expected L0 norm."""
     return jax.nn.sigmoid(log_alpha + edge(temperature))
 
