@@ -59,7 +59,8 @@ def normalized_variances(
     count, mean = groups.count[:, None], groups.mean
     batches = [""] if names is None else [f"batch {name!r}, " for name in names]
     cells = [f"{batch}{int(n)} cells" for batch, n in zip(batches, groups.count, strict=True)]
-    sd = np.stack([expected_sd(*one, span, text) for *one, text in zip(mean, groups.variance, cells, strict=True)])
+    of_groups = zip(mean, groups.variance, cells, strict=True)
+    sd = np.stack([expected_sd(of_mean, variance, span, text) for of_mean, variance, text in of_groups])
     limit = sd * np.sqrt(count) + mean
     excess = np.zeros(mean.shape)
     for group, rows in grouped_rows(x, codes):
