@@ -12,7 +12,7 @@ from dbx.ops.checks import listed
 from dbx.ops.de.design.formula import columns_of
 
 if TYPE_CHECKING:
-    from dbx.ops.de.design.design import Design
+    from dbx.ops.de.design.design_matrix import Design
 
 SHOWN = 4
 REMEDY = "Take one of them out of the design, or a sample that tells them apart in."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dbx.ops.checks import listed
 from dbx.ops.de.design.confounding import dependent_column, explanation
 from dbx.ops.de.design.design_columns import design_frame
+from dbx.ops.de.design.design_matrix import Design
 from dbx.ops.de.design.formula import doubtful_powers, parsed, uses, variables
 from dbx.ops.values import Codes
 
@@ -19,28 +18,6 @@ __all__ = ["Design", "check_nested", "code_design", "make_design", "matrix_desig
 
 TOLERANCE = 1e-7
 """What is left of a column of length one that follows from others, at most."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """A design matrix of full rank with the names of its columns."""
-
-    formula: str | None
-    """None for a matrix that was given."""
-    matrix: np.ndarray
-    """Array of shape (n_samples, n_coefficients), float64."""
-    names: tuple[str, ...]
-    frame: Any = None
-    """The columns as a DataFrame, factors as categoricals."""
-    spec: Any = None
-    """What formulaic remembers of the coding, to code other rows alike."""
-    notes: tuple[str, ...] = ()
-    """What is doubtful about the columns, in sentences."""
-
-    @property
-    def title(self) -> str:
-        """What messages call it."""
-        return f"the design {self.formula}" if self.formula else "the design matrix"
 
 
 def make_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_samples: int) -> Design:
