@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # packages that are imported under another name than they are installed
+AROUND = {"IPython"}  # imported only where it runs already
 DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "skmisc": "scikit-misc"}
 
 
@@ -28,7 +29,7 @@ def imported(code):
             modules.add(node.module)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
             modules |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
-    tops = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"dbx", ""}
+    tops = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"dbx", "", *AROUND}
     return {DISTRIBUTIONS.get(top, top) for top in tops}
 
 
