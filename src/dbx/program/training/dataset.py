@@ -51,7 +51,7 @@ class Material:
     """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
 
 
-def make_material(data, chain: Chain, loss: Sum, unlabeled: str, mask: np.ndarray | None = None) -> Material:
+def make_material(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray | None = None) -> Material:
     """Read what the objectives need of each cell; only those in the mask take part."""
     n_cells = chain.replay.n_cells
     names = _names(loss.parts)
@@ -127,7 +127,7 @@ def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
     return centres
 
 
-def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns, unlabeled: str) -> Part:
+def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns, unlabeled: Any) -> Part:
     """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
     mod = chain.trained[0].mod
     reads, facts = {}, {}
@@ -161,7 +161,7 @@ def _check_velocity(chain: Chain, slot: Slot) -> None:
         raise ValueError(msg)
 
 
-def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: str) -> RowBlocks | Codes | np.ndarray:
+def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: Any) -> RowBlocks | Codes | np.ndarray:
     """A slot outside the chain, with the genes that the chain starts from."""
     value = read(data, slot)
     if slot.container == "obs" and part.name == "function":

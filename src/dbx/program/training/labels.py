@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ class Labels:
     """What they are told from."""
 
 
-def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: str, mask: np.ndarray | None) -> Labels:
+def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: Any, mask: np.ndarray | None) -> Labels:
     """The labels of an objective; cells outside the mask have none."""
     column = Slot("obs", (part.label,), chain.trained[0].mod)
     value = read(data, column)
