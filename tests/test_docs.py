@@ -5,12 +5,10 @@ import re
 from pathlib import Path
 
 import anndata as ad
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dbx
-from dbx.ops.operator import silent
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("dbx", "dbx.pp", "dbx.tl", "dbx.pl", "dbx.get", "dbx.datasets", "dbx.losses", "dbx.ops", "dbx.program")
@@ -73,23 +71,6 @@ def test_readme_runs(tmp_path, monkeypatch):
     reference = names["adata"]
     assert (names["query"].obs["leiden"] == reference.obs["leiden"][::5]).all()
     assert dbx.steps(ad.read_h5ad("reference.h5ad")).equals(dbx.steps(reference))
-
-
-def test_the_example_of_a_new_operator_works(monkeypatch):
-    public = {name: getattr(module, name) for module in (dbx.ops, dbx.program) for name in module.__all__}
-    names = {**public, "AnnData": ad.AnnData, "np": np, "jnp": jnp, "silent": silent}
-    exec(code_blocks("docs/contributing.md"), names)
-    monkeypatch.setattr(dbx.ops.CATALOGUE, "_session", {})
-    dbx.ops.CATALOGUE.register(names["Center"])
-    counts = np.random.default_rng(0).poisson(2.0, (50, 8)).astype(np.float32)
-    adata, query = ad.AnnData(counts.copy()), ad.AnnData(counts[:10].copy())
-    dbx.pp.normalize_total(adata)
-    dbx.pp.log1p(adata)
-    logs = adata.X.copy()
-    names["center"](adata)
-    np.testing.assert_allclose(adata.X, logs - logs.mean(axis=0), atol=1e-6)  # rounding of float32
-    dbx.rerun(query, adata)
-    np.testing.assert_array_equal(query.X, adata.X[:10])
 
 
 def test_the_section_on_gradients_runs():
