@@ -11,7 +11,7 @@ import scanpy as sc
 import dbx
 
 MAPS = Path("/proc/self/maps")
-ENOUGH_MAPS = 30_000
+ENOUGH_MAPS = 15_000
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.genes.gene_gate import GeneGate, best_first
-from dbx.program import matrix_slot, run_step
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, read
+from dbx.program import Slot, check_key, matrix_slot, read, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,9 +11,8 @@ from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.genes.highly_variable_counts import FLAVORS as OF_COUNTS
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
 from dbx.pp._gene_table import gene_table
-from dbx.program import compute_step, matrix_slot, run_step
+from dbx.program import Slot, compute_step, exists, holder, matrix_slot, read, run_step
 from dbx.program.log import warn
-from dbx.program.slots.slots import Slot, exists, holder, read
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from dbx.ops.normalization.log1p import Log1p
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
 from dbx.pp._renamed import renamed_first
-from dbx.program import matrix_slot, run_step
+from dbx.program import Slot, exists, matrix_slot, run_step
 from dbx.program.log import warn
-from dbx.program.slots.slots import Slot, exists
 
 if TYPE_CHECKING:
     import numpy as np

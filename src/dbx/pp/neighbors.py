@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
-from dbx.program import log, resolve_seed, run_step
+from dbx.program import Slot, check_key, corrected_versions, holder, log, representation_slot, resolve_seed, run_step
 from dbx.program.compat import own_copy
-from dbx.program.record.representation import corrected_versions, representation_slot
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
     import numpy as np

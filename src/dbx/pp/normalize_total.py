@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbx.ops.normalization.normalize_total import NormalizeTotal
-from dbx.program import compute_step, matrix_slot, run_step
+from dbx.program import check_key, compute_step, matrix_slot, run_step
 from dbx.program.log import warn
-from dbx.program.slots.addresses import check_key
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,10 +10,8 @@ import numpy as np
 from packaging.version import Version
 
 from dbx.ops.components.pca import PCA
-from dbx.program import compute_array, matrix_slot, resolve_seed, run_step
+from dbx.program import Slot, check_key, compute_array, exists, matrix_slot, resolve_seed, run_step
 from dbx.program.compat import SCANPY
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, exists
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,9 +11,8 @@ from dbx.data.kinds import is_sparse_dask
 from dbx.ops.normalization.scale import Scale
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
 from dbx.pp._renamed import renamed_first
-from dbx.program import matrix_slot, run_step
+from dbx.program import Slot, holder, matrix_slot, read, run_step
 from dbx.program.log import warn
-from dbx.program.slots.slots import Slot, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

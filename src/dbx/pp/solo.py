@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.droplets.solo import Solo
-from dbx.program import matrix_slot, resolve_seed, run_step
-from dbx.program.slots.addresses import check_key
+from dbx.program import check_key, matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
     import numpy as np

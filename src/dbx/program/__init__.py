@@ -10,12 +10,25 @@ if TYPE_CHECKING:
     from dbx.program.pipeline.sensitivity import sensitivity
     from dbx.program.record.adopt import adopt
     from dbx.program.record.registry import RegistryError
+    from dbx.program.record.representation import corrected_versions, representation_slot
     from dbx.program.record.run import compute_array, compute_step, run_step
     from dbx.program.record.table import steps
     from dbx.program.replay.reference import ReferenceChangedError
     from dbx.program.replay.rerun import rerun
-    from dbx.program.slots.addresses import graph_slot, matrix_slot
-    from dbx.program.slots.slots import SlotError
+    from dbx.program.slots.addresses import check_key, graph_slot, matrix_slot
+    from dbx.program.slots.checks import check_matrix, looks_like_counts
+    from dbx.program.slots.slots import (
+        Slot,
+        SlotError,
+        as_codes,
+        assign,
+        assigned,
+        exists,
+        gene_names,
+        holder,
+        read,
+        row_names,
+    )
     from dbx.program.training.optimize import optimize
     from dbx.program.wrappers import makes
 
@@ -23,16 +36,30 @@ __all__ = [
     "Pipeline",
     "ReferenceChangedError",
     "RegistryError",
+    "Slot",
     "SlotError",
     "adopt",
+    "as_codes",
+    "assign",
+    "assigned",
+    "check_key",
+    "check_matrix",
     "compute_array",
     "compute_step",
+    "corrected_versions",
+    "exists",
+    "gene_names",
     "graph_slot",
+    "holder",
+    "looks_like_counts",
     "makes",
     "matrix_slot",
     "optimize",
+    "read",
+    "representation_slot",
     "rerun",
     "resolve_seed",
+    "row_names",
     "run_step",
     "sensitivity",
     "steps",
@@ -44,16 +71,30 @@ lazy(
         "Pipeline": "pipeline.pipeline",
         "ReferenceChangedError": "replay.reference",
         "RegistryError": "record.registry",
+        "Slot": "slots.slots",
         "SlotError": "slots.slots",
         "adopt": "record.adopt",
+        "as_codes": "slots.slots",
+        "assign": "slots.slots",
+        "assigned": "slots.slots",
+        "check_key": "slots.addresses",
+        "check_matrix": "slots.checks",
         "compute_array": "record.run",
         "compute_step": "record.run",
+        "corrected_versions": "record.representation",
+        "exists": "slots.slots",
+        "gene_names": "slots.slots",
         "graph_slot": "slots.addresses",
+        "holder": "slots.slots",
+        "looks_like_counts": "slots.checks",
         "makes": "wrappers",
         "matrix_slot": "slots.addresses",
         "optimize": "training.optimize",
+        "read": "slots.slots",
+        "representation_slot": "record.representation",
         "rerun": "replay.rerun",
         "resolve_seed": "compat",
+        "row_names": "slots.slots",
         "run_step": "record.run",
         "sensitivity": "pipeline.sensitivity",
         "steps": "record.table",

@@ -9,10 +9,9 @@ import pandas as pd
 
 from dbx.ops.de.design.design import variables
 from dbx.ops.de.settings import SIZE_FACTORS
-from dbx.program import log
+from dbx.program import Slot, holder, log
 from dbx.program.record.inputs import trace
 from dbx.program.record.registry import load
-from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,9 +10,7 @@ import pandas as pd
 from dbx.ops.annotation.cellassign import CellAssign
 from dbx.ops.annotation.celltypist import CellTypist
 from dbx.ops.annotation.scanvi import ScANVI
-from dbx.program import graph_slot, log, matrix_slot, resolve_seed, run_step
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, exists, gene_names
+from dbx.program import Slot, check_key, exists, gene_names, graph_slot, log, matrix_slot, resolve_seed, run_step
 from dbx.tl._markers import marker_columns
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dbx.ops.de.nb_glm import NBGLM
-from dbx.program import matrix_slot, run_step
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, holder
+from dbx.program import Slot, check_key, holder, matrix_slot, run_step
 from dbx.tl._de import (
     check_keys,
     design_frame,

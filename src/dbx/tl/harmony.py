@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.batch.harmony.harmony import Harmony
 from dbx.ops.batch.harmony.levels import by_name
-from dbx.program import resolve_seed, run_step
-from dbx.program.slots.addresses import check_key
+from dbx.program import check_key, resolve_seed, run_step
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,10 +12,8 @@ from packaging.version import Version
 
 from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
-from dbx.program import graph_slot, log, resolve_seed, run_step
+from dbx.program import Slot, assigned, check_key, graph_slot, holder, log, read, resolve_seed, run_step
 from dbx.program.compat import SCANPY, own_copy
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, assigned, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

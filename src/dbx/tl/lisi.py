@@ -14,8 +14,7 @@ from dbx.ops.batch.lisi import lisi as inverse_simpson
 from dbx.ops.graph.knn import pair_distances, search
 from dbx.ops.graph.metrics import METRICS
 from dbx.ops.operator import Input
-from dbx.program.slots.checks import check_matrix
-from dbx.program.slots.slots import Slot, as_codes, assign, read, row_names
+from dbx.program import Slot, as_codes, assign, check_matrix, read, row_names
 
 if TYPE_CHECKING:
     from anndata import AnnData

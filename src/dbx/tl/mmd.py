@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.batch.mmd import MMD
-from dbx.program import resolve_seed
-from dbx.program.slots.addresses import check_key
+from dbx.program import check_key, resolve_seed
 from dbx.tl._batch_correction import correct
 
 if TYPE_CHECKING:

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dbx.ops.differential.rank_genes_groups import RankGenesGroups
-from dbx.program import log, matrix_slot, run_step
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.checks import looks_like_counts
-from dbx.program.slots.slots import Slot, holder, read
+from dbx.program import Slot, check_key, holder, log, looks_like_counts, matrix_slot, read, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData

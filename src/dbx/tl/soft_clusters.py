@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbx.ops.clusters.soft_clusters import SoftClusters
-from dbx.program.record.run import run_step
-from dbx.program.slots.addresses import check_key
+from dbx.program import check_key, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData

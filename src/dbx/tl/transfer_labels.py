@@ -10,13 +10,11 @@ from scipy import sparse
 
 from dbx.ops.graph.vote import neighbours_vote
 from dbx.ops.values import Codes, Edges
-from dbx.program import log
+from dbx.program import Slot, SlotError, as_codes, assign, check_key, exists, holder, log, read
 from dbx.program.compat import own_copy
 from dbx.program.record.prints import digests_of
 from dbx.program.record.registry import load
 from dbx.program.replay.reference import cells_digest
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, SlotError, as_codes, assign, exists, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData

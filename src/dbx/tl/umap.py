@@ -10,10 +10,18 @@ from scipy.sparse.csgraph import connected_components
 from dbx.ops.layout.parametric_umap import ParametricUMAP
 from dbx.ops.layout.umap import UMAP
 from dbx.ops.layout.umap_layout import curve_parameters
-from dbx.program import graph_slot, log, resolve_seed, run_step
-from dbx.program.record.representation import representation_slot
-from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, exists, holder, read
+from dbx.program import (
+    Slot,
+    check_key,
+    exists,
+    graph_slot,
+    holder,
+    log,
+    read,
+    representation_slot,
+    resolve_seed,
+    run_step,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.de.design.design import variables
 from dbx.ops.de.vst import VST
-from dbx.program import log, matrix_slot, run_step
-from dbx.program.slots.addresses import check_key
+from dbx.program import check_key, log, matrix_slot, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData
