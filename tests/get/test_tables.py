@@ -140,3 +140,19 @@ def test_rankings_are_scanpys_long_table(counts):
     assert list(some["names"][:12]) == list(adata.uns["rank_genes_groups"]["names"]["c"])
     with pytest.raises(ValueError, match="'x' was not tested; there are 'a', 'b', 'c'"):
         dbx.get.rank_genes_groups(adata, "x")
+
+
+def test_groups_are_named_by_value_too():
+    """Clusters are often numbers."""
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(np.log1p(rng.poisson(2.0, (30, 5))).astype(np.float32))
+    adata.obs["cluster"] = pd.Categorical(np.arange(30) % 3)
+    dbx.tl.rank_genes_groups(adata, "cluster", groups=[1, 2])
+    for one in (1, np.int64(1), "1", ["1"], [1], np.array([1])):
+        assert set(dbx.get.rank_genes_groups(adata, group=one)["group"].astype(str)) == {"1"}
+    with pytest.raises(ValueError, match="0"):
+        dbx.get.rank_genes_groups(adata, group=0)
+    results = pd.DataFrame({"group": ["1", "2"], "gene": ["a", "b"], "pvalue": [0.1, 0.2]})
+    adata.uns["de"] = {"results": results}
+    assert list(dbx.get.de(adata, group=2)["gene"]) == ["b"]
+    assert list(dbx.get.de(adata, group=[2, 1])["group"]) == ["2", "1"]

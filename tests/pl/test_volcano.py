@@ -254,7 +254,7 @@ def test_no_called_gene_and_no_table(adata):
     assert labels(volcano(adata, show=False)) == []
     with pytest.raises(KeyError, match=r"dbx.tl.de"):
         volcano(adata, "other", show=False)
-    with pytest.raises(ValueError, match="'name' is no column of var; there are 'symbol'"):
+    with pytest.raises(ValueError, match="'name' must be a column of var; there are 'symbol'"):
         volcano(adata, gene_symbols="name", show=False)
-    with pytest.raises(ValueError, match="padj=5 is no false discovery rate"):
+    with pytest.raises(ValueError, match="padj=5 must be a false discovery rate"):
         volcano(adata, padj=5, show=False)

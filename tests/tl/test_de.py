@@ -595,7 +595,7 @@ UNKNOWN = [
     ({"test": "lrt", "reduced": "~ age"}, "does not contain"),
     ({"min_mu": 0}, "min_mu=0"),
     ({"min_mu": "low"}, "min_mu='low' must be a number"),
-    ({"min_cells": 0}, "min_cells=0"),
+    ({"min_cells": -1}, "min_cells=-1 must be"),
     ({"alpha": "0.1"}, "alpha='0.1' must be"),
     ({"alpha": np.nan}, "alpha=nan must be"),
     ({"lfc_threshold": None}, "lfc_threshold=None must be a number"),

@@ -116,7 +116,7 @@ def _varm(adata: AnnData, key: str, advice: str) -> pd.DataFrame:
         msg = f"adata.varm[{key!r}] is missing (adata.varm has: {there}). {advice}"
         raise SlotError(msg)
     if not isinstance(adata.varm[key], pd.DataFrame):
-        msg = f"adata.varm[{key!r}] is no table of genes. {advice}"
+        msg = f"adata.varm[{key!r}] must be a table of genes; got {type(adata.varm[key]).__name__}. {advice}"
         raise SlotError(msg)
     return adata.varm[key]
 

@@ -17,7 +17,7 @@ LINE = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (4, 3)), "zorder": 1}
 NOTE = {"color": FAINT, "fontsize": 7.5}
 """Words beside a line."""
 
-MANY = 5000
+RASTERIZED_FROM = 5000
 """From so many points on they are stored as pixels."""
 
 

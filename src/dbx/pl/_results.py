@@ -117,10 +117,10 @@ def read_results(
     SlotError
         There are no such results.
     ValueError
-        There are several groups and none was chosen; no such column of names; ``padj`` is no rate.
+        There are several groups and none was chosen; no such column of names; ``padj`` is not between 0 and 1.
     """
     if padj is not None and not 0 < padj <= 1:
-        msg = f"padj={padj} is no false discovery rate: it lies between 0 and 1."
+        msg = f"padj={padj} must be a false discovery rate between 0 and 1."
         raise ValueError(msg)
     table = results(adata, key, group)
     groups = list(table["group"].cat.categories) if "group" in table else []
@@ -164,7 +164,7 @@ def _names(adata: AnnData, genes: pd.Series, column: str | None) -> np.ndarray:
     if column is None:
         return genes.to_numpy()
     if column not in adata.var:
-        msg = f"gene_symbols={column!r} is no column of var; there are {', '.join(map(repr, adata.var)) or 'none'}."
+        msg = f"gene_symbols={column!r} must be a column of var; there are {', '.join(map(repr, adata.var)) or 'none'}."
         raise ValueError(msg)
     symbols = adata.var[column].astype(object)
     symbols.index = symbols.index.astype(str)

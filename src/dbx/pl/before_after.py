@@ -10,7 +10,7 @@ import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.pl._figure import finish, panels
-from dbx.pl._palette import CONTINUOUS, FAINT, INK, MANY, colours, tidy
+from dbx.pl._palette import CONTINUOUS, FAINT, INK, RASTERIZED_FROM, colours, tidy
 from dbx.program.record.registry import load
 from dbx.program.replay.recompute import suffixed
 from dbx.program.slots.slots import Slot, read, row_names
@@ -130,7 +130,7 @@ def _gained(summary: Mapping[str, Any]) -> str:
 def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, apart: np.ndarray, name: str | None) -> None:
     size = float(np.clip(12000 / max(len(z), 1), 2, 22))
     rims = np.where(apart, 0.7, 0.0)
-    look = {"s": size, "edgecolors": INK, "linewidths": rims, "zorder": 2, "rasterized": len(z) > MANY}
+    look = {"s": size, "edgecolors": INK, "linewidths": rims, "zorder": 2, "rasterized": len(z) > RASTERIZED_FROM}
     order = np.argsort(apart, kind="stable")  # rims on top
     look["linewidths"] = rims[order]
     if column is None:

@@ -27,7 +27,7 @@ PSEUDO = 0.5
 GOLDEN = (5**0.5 - 1) / 2
 SPREAD = 0.44
 """Width over which the points of a level are spread."""
-LEAST = 4.0
+MIN_FOLD_SHOWN = 4.0
 """Ratio of the limits at least, so that small differences look small."""
 
 
@@ -144,7 +144,7 @@ def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | N
 def _scale(ax: Axes, values: np.ndarray) -> None:
     """Limits a factor of 4 apart at least, and plain numbers at the ticks."""
     low, high = values.min() / 1.3, values.max() * 1.3
-    widen = max(1.0, (LEAST * low / high) ** 0.5)
+    widen = max(1.0, (MIN_FOLD_SHOWN * low / high) ** 0.5)
     ax.set_ylim(low / widen, high * widen)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

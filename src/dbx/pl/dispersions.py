@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 
 from dbx.get.de import de
 from dbx.pl._figure import axes, finish
-from dbx.pl._palette import DOWN, FAINT, INK, MANY, REST, UP, tidy
+from dbx.pl._palette import DOWN, FAINT, INK, RASTERIZED_FROM, REST, UP, tidy
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,8 +75,8 @@ def dispersions(
     low, high = _limits(genewise, final) if ylim is None else ylim
     ax = axes(ax, (5.6, 4.4))
     ax.set(xscale="log", yscale="log")
-    look = {"linewidths": 0, "rasterized": len(mean) > MANY}
-    size = 3 if len(mean) > MANY else 5
+    look = {"linewidths": 0, "rasterized": len(mean) > RASTERIZED_FROM}
+    size = 3 if len(mean) > RASTERIZED_FROM else 5
     inside = (genewise >= low) & (genewise <= high)
     ax.scatter(mean[inside], genewise[inside], s=size, color=REST, alpha=0.6, zorder=2, label="gene-wise", **look)
     for marker, side in (("v", genewise < low), ("^", genewise > high)):

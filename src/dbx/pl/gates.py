@@ -10,7 +10,7 @@ from dbx.ops.genes.gene_gate import GeneGate, best_first
 from dbx.ops.state import rebuild, state_arrays
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
-from dbx.pl._palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
+from dbx.pl._palette import DOWN, FAINT, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
 from dbx.program.record.registry import load
 from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot, exists, read
@@ -84,7 +84,7 @@ def gates(
         ("opened by training", ~was & remains, {"color": UP, "s": 14}),
     ):
         if mask.any():
-            look["rasterized"] = len(rank) > MANY
+            look["rasterized"] = len(rank) > RASTERIZED_FROM
             ax.scatter(rank[mask], score[mask], label=f"{label} ({mask.sum():,})", zorder=3, **look)
     ax.axvline(was.sum() + 0.5, **LINE)
     ax.set_xscale("log")

@@ -9,7 +9,7 @@ import numpy as np
 
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
-from dbx.pl._palette import DOWN, INK, LINE, MANY, REST, UP, tidy
+from dbx.pl._palette import DOWN, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
 from dbx.pl._results import read_results
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ def ma(
     for limit in found.thresholds if lfc_threshold is None else sorted({-lfc_threshold, lfc_threshold} - {0}):
         ax.axhline(limit, **LINE)
     beyond = drawn & (shown != change)
+    rasterized = drawn.sum() > RASTERIZED_FROM
     for name, (colour, size, alpha) in KINDS.items():
         at = drawn & (kind == name)
-        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": drawn.sum() > MANY}
+        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
         ax.scatter(mean[at & ~beyond], change[at & ~beyond], s=size, label=name, **look)
         for marker, side in (("^", change > high), ("v", change < low)):
             part = at & beyond & side

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.pl._figure import axes, finish
-from dbx.pl._palette import DOWN, FAINT, INK, LINE, MANY, REST, UP, tidy
+from dbx.pl._palette import DOWN, FAINT, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
 from dbx.pl._results import Results, log_evidence, read_results
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def pvalue_qq(
     ax.fill_between(place, low, high, color=REST, alpha=0.45, linewidth=0, zorder=1, label="95% if none change")
     ax.plot([0, expected[0]], [0, expected[0]], color=FAINT, linewidth=0.8, zorder=2)
     words = f"{n:,} genes" + ("" if found.lfc_threshold else f", $\\lambda$ = {inflation(pvalue[tested]):.2f}")
-    ax.scatter(expected, observed, s=8, color=DOWN, linewidths=0, zorder=3, label=words, rasterized=n > MANY)
+    ax.scatter(expected, observed, s=8, color=DOWN, linewidths=0, zorder=3, label=words, rasterized=n > RASTERIZED_FROM)
     ax.set_xlim(0, 1.03 * expected[0])
     ax.set_ylim(0, 1.05 * max(observed[0], high[0]))
     ylabel = f"$-$log10 p-value{found.hypothesis}"

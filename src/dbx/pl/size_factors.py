@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW = 30
+MAX_NAMED = 30
 """Up to so many samples are named."""
 SIZE = 30.0
 """Area of a point."""
@@ -96,7 +96,7 @@ def size_factors(
         _coloured(ax, x, y, samples.column(color), color)
     name = title if title is not None else group or ""
     tidy(ax, "total count", "size factor", name)
-    if label is not None or len(x) <= FEW:
+    if label is not None or len(x) <= MAX_NAMED:
         names = samples.frame.index if label is None else samples.column(label)
         label_points(ax, x, y, list(map(str, names)), np.empty((0, 2)), radius=SIZE**0.5 / 2)
     return finish(ax, "size_factors", show=show, save=save, return_fig=return_fig)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
-from dbx.pl._palette import DOWN, LINE, MANY, NOTE, REST, UP, tidy
+from dbx.pl._palette import DOWN, LINE, NOTE, RASTERIZED_FROM, REST, UP, tidy
 from dbx.pl._results import log_evidence, read_results
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ def volcano(
     first = np.flatnonzero(coloured)[np.argsort(-height[coloured], kind="stable")][:n_labels]
     named = found.named(genes, first, drawn)
     ax = axes(ax, (5.6, 4.6))
+    rasterized = drawn.sum() > RASTERIZED_FROM
     for name, (colour, size, alpha) in KINDS.items():
         at = drawn & (kind == name)
-        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": drawn.sum() > MANY}
+        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
         ax.scatter(change[at], height[at], s=size, label=name, **look)
     reach, top = 1.08 * np.abs(change[drawn]).max(initial=1), height[drawn].max(initial=1)
     ax.set_xlim(-reach, reach)

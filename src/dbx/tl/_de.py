@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dbx.ops.de.nb_glm import NBGLM
 
-MANY = 100
+LIKELY_CELLS = 100
 """From so many observations on they may be cells."""
 OWN = "size_factors"
 """The column of obs with the samples' size factors."""
@@ -31,7 +31,7 @@ def design_frame(design: pd.DataFrame | np.ndarray, samples: pd.Index) -> pd.Dat
     Raises
     ------
     ValueError
-        It is no matrix of numbers, or has no row for a sample.
+        It is not a matrix of numbers, or lacks a sample.
     """
     if not isinstance(design, pd.DataFrame):
         try:
@@ -103,7 +103,7 @@ def foreign_size_factors(adata: AnnData | MuData, writes: dict[str, str], mod: s
 
 def warn_of_cells(n_obs: int) -> None:
     """Rows tested as samples of their own may be cells."""
-    if n_obs >= MANY:
+    if n_obs >= LIKELY_CELLS:
         log.warn(
             f"{n_obs} observations are tested as if each were a sample of its own. If they are cells, they are "
             "not replicates, and p-values come out too small: name the column of their samples (sample_key=)."

@@ -151,7 +151,7 @@ def de(
 
     Notes
     -----
-    After DESeq2 (Love, Huber and Anders, Genome Biology, 2014), held against version 1.38.3 in R; apeglm after Zhu,
+    After DESeq2 (Love, Huber and Anders, Genome Biology, 2014), compared with version 1.38.3 in R; apeglm after Zhu,
     Ibrahim and Love (Bioinformatics, 2019). The reference implementation is DESeq2; for cells see
     :func:`scanpy.tl.rank_genes_groups`. Cells of one sample are not replicates of a treatment: tested as if they were,
     p-values come out far too small, and dbx says so.

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-FIT_TYPES = ("parametric", "local", "mean")
-RATIOS = ("ratio", "poscounts")
-
 
 def vst(
     adata: AnnData | MuData,
@@ -77,12 +74,6 @@ def vst(
     thousands of single cells ``dbx.pp.normalize_total`` and ``dbx.pp.log1p`` keep zeros sparse.
     """
     check_key(key_added)
-    if size_factors not in RATIOS:
-        msg = f'size_factors={size_factors!r} is neither "ratio" nor "poscounts".'
-        raise ValueError(msg)
-    if fit_type not in FIT_TYPES:
-        msg = f"fit_type={fit_type!r} is none of {', '.join(map(repr, FIT_TYPES))}."
-        raise ValueError(msg)
     if blind != (design is None):
         msg = (
             "blind=False needs a design, whose differences do not count as dispersion."

@@ -1,5 +1,7 @@
 """What annotation, doublets, ambient counts and denoising say of input they cannot use, and that it stays as it was."""
 
+import re
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -166,3 +168,21 @@ def test_one_batch_is_as_none(name):
     CALLS[name](none, batch_key=None)
     key = "annotation_confidence"
     np.testing.assert_allclose(one.obs[key], none.obs[key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [None, "estimated"])
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+def test_the_advice_on_estimated_counts_works(layer, form):
+    """Salmon, kallisto and RSEM give fractions of counts: what the message says to type makes them usable."""
+    adata = cells()
+    estimated = form(adata.X.toarray() * np.float32(1.0001))
+    adata.X = estimated if layer is None else adata.X
+    if layer is not None:
+        adata.layers[layer] = estimated
+    with pytest.raises(ValueError, match=r"fractional values \(such as \d+\.\d+\).*salmon.*round them") as refused:
+        dbx.tl.vst(adata, layer=layer, size_factors="poscounts", fit_type="mean")
+    statement = re.search(r"round them, (.*), or pass", str(refused.value))[1]
+    exec(statement, {"adata": adata, "numpy": np})
+    expected = dbx.tl.vst(cells(), size_factors="poscounts", fit_type="mean", copy=True)
+    dbx.tl.vst(adata, layer=layer, size_factors="poscounts", fit_type="mean")
+    np.testing.assert_allclose(adata.layers["vst"], expected.layers["vst"], rtol=1e-12)

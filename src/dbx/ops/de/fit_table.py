@@ -101,7 +101,7 @@ def fit_table(table: Table, recipe: Recipe, progress: Progress = silent) -> Foun
 
 
 def find_factors(kind: str, table: Table, progress: Progress) -> tuple[np.ndarray | None, np.ndarray]:
-    """(log references, size factors); a kind that is none of ours is a column."""
+    """(log references, size factors); any other kind names a column."""
     if kind in ("ratio", "deges", "poscounts"):
         return references_and_factors(table.counts, "poscounts" if kind == "poscounts" else "ratio")
     if kind == "iterate":

@@ -44,7 +44,7 @@ FLAGS = ("dispOutlier", "cooksOutlier", "replace", "betaConv")
 WHAT_IS_ASKED = ("contrast", "lfc_threshold", "alternative", "alpha", "independent_filtering")
 """Settings that a fitted model answers to without another fit."""
 
-SAME = 1e-10
+CHECKSUM_RTOL = 1e-10
 """Checksums are alike to rounding."""
 
 OF_ONE_MODEL, OF_GROUPS, OF_SUMS = "Only one model has it.", "Only groups have it.", "Only summed samples have it."
@@ -154,7 +154,7 @@ class NBGLM(Operator):
         if not hasattr(self, "coefficients"):
             return False
         same_groups = [fact["group"] for fact in self._facts] == [table.group for table in tables]
-        return same_groups and np.allclose(self.checksum.get_value(), sums, rtol=SAME, atol=0)
+        return same_groups and np.allclose(self.checksum.get_value(), sums, rtol=CHECKSUM_RTOL, atol=0)
 
     def _tables(self, counts, columns, matrix, sample, group) -> tuple[list[Table], dict[str, str]]:
         if sample is not None:

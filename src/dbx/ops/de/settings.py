@@ -29,7 +29,7 @@ def check_choices(**chosen: str | None) -> None:
 
 
 def check_numbers(*, alpha: float, lfc_threshold: float, min_mu: float | None, min_cells: int) -> None:
-    """Refuse numbers out of range, and what is no number."""
+    """Refuse numbers out of range, and values that are not numbers."""
     if not (_is_number(alpha) and 0 < alpha < 1):
         msg = f"alpha={alpha!r} must be a false discovery rate between 0 and 1."
         raise ValueError(msg)
@@ -39,8 +39,8 @@ def check_numbers(*, alpha: float, lfc_threshold: float, min_mu: float | None, m
     if min_mu is not None and not (_is_number(min_mu) and min_mu > 0):
         msg = f"min_mu={min_mu!r} must be a number of counts above 0, or None."
         raise ValueError(msg)
-    if not (_is_number(min_cells) and min_cells >= 1):
-        msg = f"min_cells={min_cells!r} must be a number of cells, at least 1."
+    if not (_is_number(min_cells) and min_cells >= 0):
+        msg = f"min_cells={min_cells!r} must be a number of cells, not negative."
         raise ValueError(msg)
 
 
@@ -101,7 +101,7 @@ def plain_reduced(reduced: Any) -> str | tuple[str, ...] | None:
 
 
 def check_size_factors(size_factors: Any) -> None:
-    """Refuse what is no name."""
+    """Refuse anything but a name."""
     if not isinstance(size_factors, str):
         msg = (
             f"size_factors must be one of {', '.join(map(repr, SIZE_FACTORS))}, or the name of a column of obs; got "

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import check_known
 from dbx.ops.de.design.design import make_design, variables
 from dbx.ops.de.dispersion.trend import TrendKind, fit_trend
 from dbx.ops.de.fit.fit_model import gene_wise_dispersions
 from dbx.ops.de.fit.prepare import Settings, prepare_samples
 from dbx.ops.de.fit.size_factors import log_references, median_of_ratios, size_factors
 from dbx.ops.de.glm.genes import GeneCounts
+from dbx.ops.de.settings import check_choices
 from dbx.ops.de.variance_stabilizing import stabilised, stabilising_curve
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
+
+RATIOS = ("ratio", "poscounts")
+"""Size factors that a new sample gets by itself."""
 
 
 class VST(Operator):
@@ -38,6 +43,8 @@ class VST(Operator):
     precision = "float64"
 
     def __init__(self, *, design: str = "~ 1", fit_type: TrendKind = "parametric", size_factors: str = "ratio"):
+        check_choices(fit_type=fit_type)
+        check_known(size_factors, RATIOS, "size_factors")
         self.design = design
         self.fit_type = fit_type
         self.size_factors = size_factors

@@ -92,7 +92,7 @@ def _stored_values(x: RowBlocks) -> np.ndarray:
 
 
 def _parts(x: RowBlocks, start: int = 0, stop: int | None = None):
-    """Some columns, in one part where the matrix lies in memory as CSR, anything else by row blocks."""
+    """Some columns, in one part where the matrix is in memory as CSR, anything else by row blocks."""
     size = max(x.n_rows, 1) if sparse.issparse(x.source) else None
     if x.columns is None:
         for at, end, part in x.parts(size):

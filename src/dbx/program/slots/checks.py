@@ -117,7 +117,7 @@ def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> s
     if values.size and values.min() < 0:
         what = f"negative values (smallest {values.min():.4g})"
     else:
-        what = f"fractional values (such as {values[values != np.rint(values)][0]:.4g})"
+        what = f"fractional values (such as {values[values != np.rint(values)][0]})"
         where = slot.written()
         advice += (
             " Counts estimated by salmon, kallisto, RSEM or corrected for ambient RNA are fractional: round them, "

@@ -12,7 +12,7 @@ from dbx.ops.de.dispersion import line_search as search
 from dbx.ops.de.dispersion.line_search import search_dispersions
 from dbx.ops.de.dispersion.moments import base_moments, first_guess
 from dbx.ops.de.dispersion.optimal_dispersion import _zero, optimal_dispersions
-from dbx.ops.de.dispersion.posterior import SMALLEST, Posterior, Prior, largest
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, Posterior, Prior, largest
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.regression import regression
 
@@ -111,7 +111,7 @@ def test_a_gene_that_starts_at_the_floor_stays_there(genes):
     """The trap: in the logarithm the likelihood is flat there, whatever it says elsewhere."""
     y, mu, _ = genes
     frozen = search_dispersions(
-        GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)), np.full(40, SMALLEST)
+        GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)), np.full(40, MIN_DISPERSION)
     )
     assert (frozen[-10:] <= 2e-8).all()  # their dispersions are above one
     optimal = optimal_dispersions(GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)))
@@ -139,7 +139,7 @@ def test_exact_dispersions_are_the_maxima_scipy_finds(genes, has_prior):
     ours = optimal_dispersions(GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)), prior)
     for g in range(len(y)):
         given = (y[g], mu[g], *((prior.log_mean[g], 1 / prior.variance) if has_prior else ()))
-        grid = np.linspace(np.log(SMALLEST), np.log(12), 60)
+        grid = np.linspace(np.log(MIN_DISPERSION), np.log(12), 60)
         near = np.argmax([height(x, *given) for x in grid])
         bounds = grid[max(near - 1, 0)], grid[min(near + 1, 59)]
         theirs = optimize.minimize_scalar(lambda x, given=given: -height(x, *given), bounds=bounds, method="bounded")
@@ -148,7 +148,7 @@ def test_exact_dispersions_are_the_maxima_scipy_finds(genes, has_prior):
         if ours[g] > 1e-3:  # scipy compares heights, which differ in the sixteenth digit
             np.testing.assert_allclose(ours[g], np.exp(theirs.x), rtol=1e-4)
     if not has_prior:
-        np.testing.assert_allclose(ours[5:8], SMALLEST, rtol=1e-6)
+        np.testing.assert_allclose(ours[5:8], MIN_DISPERSION, rtol=1e-6)
 
 
 def test_zeros_of_steep_and_flat_slopes():

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from scipy import optimize, stats
 
 from dbx.ops.de.fit import coefficients
-from dbx.ops.de.fit.coefficients import LARGEST, MAX_ITER, deviance_of_means, fit_coefficients
+from dbx.ops.de.fit.coefficients import MAX_COEFFICIENT, MAX_ITER, deviance_of_means, fit_coefficients
 from dbx.ops.de.glm import genes
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.likelihood import log_rising, log_rising_slope
@@ -196,7 +196,7 @@ def test_coefficients_that_run_away_go_to_the_optimiser(runaway):
     fit = fit_coefficients(GeneCounts.of(y), model, dispersion)
     assert (fit.n_iter == MAX_ITER).tolist() == [True, False]
     assert fit.converged.all()
-    assert np.abs(fit.beta).max() < LARGEST * np.log(2)
+    assert np.abs(fit.beta).max() < MAX_COEFFICIENT * np.log(2)
     assert (np.abs(fit.diverged[0]) > 1.2 * np.abs(fit.beta[0])).any()
 
     def loss(beta):

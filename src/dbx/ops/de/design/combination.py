@@ -66,5 +66,5 @@ def _applied(operator: ast.operator, left, right, text: str) -> np.ndarray | flo
             return left * right
         case ast.Div() if not isinstance(right, np.ndarray) and right != 0:
             return left / right
-    msg = f"The contrast {text!r} is no linear combination: coefficients are added, and multiplied by numbers, alone."
+    msg = f"The contrast must be a linear combination: coefficients added, or multiplied by numbers; got {text!r}."
     raise ValueError(msg)

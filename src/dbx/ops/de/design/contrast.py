@@ -38,7 +38,7 @@ def contrast_vector(design: Design, contrast: Contrast) -> np.ndarray:
     Raises
     ------
     ValueError
-        There is no such coefficient, factor or level; the text is no linear combination; the numbers do not fit.
+        There is no such coefficient, factor or level; the text is not a linear combination; the numbers do not fit.
     """
     if contrast is None:
         return np.eye(len(design.names))[-1]
@@ -116,8 +116,8 @@ def _without_slopes(design: Design, vector: np.ndarray) -> np.ndarray:
 def _check_levels(design: Design, factor: str, level: str, reference: str) -> None:
     if design.frame is None:
         msg = (
-            f"A design matrix has no factors, so {(factor, level, reference)!r} says nothing: name one of its columns "
-            f"({listed(design.names)}), combine them in a text, or give a weight for each."
+            f"A design matrix has no factors, so {(factor, level, reference)!r} cannot be compared: name one of its "
+            f"columns ({listed(design.names)}), combine them in a text, or give a weight for each."
         )
         raise ValueError(msg)
     if factor not in design.frame:
@@ -126,7 +126,10 @@ def _check_levels(design: Design, factor: str, level: str, reference: str) -> No
         raise ValueError(msg)
     column = design.frame[factor]
     if not hasattr(column, "cat"):
-        msg = f"{factor!r} is a number: name its coefficient instead, one of {listed(design.names)}."
+        msg = (
+            f"{factor!r} is a number: write C({factor}) in the design to compare its values as levels, or name its "
+            f"coefficient, one of {listed(design.names)}."
+        )
         raise ValueError(msg)
     levels = list(column.cat.categories)
     for one in (level, reference):

@@ -119,7 +119,7 @@ def _as_in_deseq2(design: Design, name: str) -> list[str]:
 
 
 def _syntactic(name: str) -> str:
-    """What R makes of a name: dots for what is no letter, digit, dot or underscore."""
+    """What R makes of a name: dots in place of all but letters, digits, dots and underscores."""
     return re.sub(r"[^\w.]", ".", name)
 
 

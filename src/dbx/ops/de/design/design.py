@@ -33,7 +33,7 @@ def make_design(formula: str, columns: Mapping[str, Codes | np.ndarray], n_sampl
 
 
 def matrix_design(matrix: np.ndarray, names: Sequence[str], n_samples: int) -> Design:
-    """A design of one's own, a matrix of shape (n_samples, n_coefficients).
+    """A design given as a matrix of shape (n_samples, n_coefficients).
 
     Raises
     ------

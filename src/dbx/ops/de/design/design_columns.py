@@ -9,10 +9,10 @@ import numpy as np
 from dbx.ops.checks import listed
 from dbx.ops.values import Codes
 
-LARGE = 5
+MAX_SCALE = 5
 """From this mean or spread on DESeq2 advises to centre and scale a covariate."""
-FEW = 2
-"""A number of so many values is as well a factor."""
+MAX_BINARY = 2
+"""A number of so many values may as well be a factor."""
 
 
 def design_frame(columns: Mapping[str, Codes | np.ndarray], ways: Mapping[str, set[str]], n_samples: int):
@@ -26,7 +26,7 @@ def design_frame(columns: Mapping[str, Codes | np.ndarray], ways: Mapping[str, s
     columns
         Columns by name, each of ``n_samples`` values.
     ways
-        How the formula takes each column, as :func:`dbx.ops.de.design.formula.uses` tells.
+        How the formula takes each column, as returned by :func:`dbx.ops.de.design.formula.uses`.
     n_samples
         Number of samples.
 
@@ -89,12 +89,12 @@ def _number(name: str, column: np.ndarray, plain: bool) -> tuple[np.ndarray, lis
     values = column.astype(np.float64)
     _check_complete(name, np.isnan(values))
     if not np.isfinite(values).all():
-        msg = f"{name!r} has {int(np.isinf(values).sum())} infinite values: mend them, or drop these samples first."
+        msg = f"{name!r} has {int(np.isinf(values).sum())} infinite values: correct them, or drop these samples first."
         raise ValueError(msg)
     if not plain:
         return values, []
     different = np.unique(values)
-    if FEW < len(different) <= len(values) // 2 and (different == np.round(different)).all():
+    if MAX_BINARY < len(different) <= len(values) // 2 and (different == np.round(different)).all():
         note = (
             f"{name!r} is taken as a number with the values {', '.join(f'{value:.15g}' for value in different[:6])}"
             f"{' ...' if len(different) > 6 else ''}, one coefficient for all steps between them; if they are names of "
@@ -102,7 +102,7 @@ def _number(name: str, column: np.ndarray, plain: bool) -> tuple[np.ndarray, lis
         )
         return values, [note]
     mean, spread = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
-    if max(abs(mean), spread) > LARGE:
+    if max(abs(mean), spread) > MAX_SCALE:
         note = (
             f"{name!r} has a mean of {mean:.3g} and a standard deviation of {spread:.3g}; scale({name}) in the design "
             "is easier to fit, with an intercept and a coefficient that are easier to read."

@@ -32,7 +32,7 @@ ADVICE = {
 BRACKETS = re.compile(r"[({\[][^(){}\[\]]*[)}\]]")
 POWER = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\s*(?:\*\*|\^)\s*(\d+)")
 QUOTED = re.compile("`([^`]+)`")
-"""A column whose name is no identifier."""
+"""A column whose name is not an identifier."""
 
 
 def variables(formula: str) -> list[str]:

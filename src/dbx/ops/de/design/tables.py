@@ -60,7 +60,7 @@ def one_table(formula: str, counts: RowBlocks, columns: Columns, contrast: Contr
 def matrix_table(
     matrix: np.ndarray, names: tuple[str, ...], counts: RowBlocks, columns: Columns, contrast: Contrast, reduced
 ) -> Table:
-    """All rows of the counts as samples, with a matrix of one's own; ``reduced`` names the columns that stay."""
+    """All rows of the counts as samples, with a given design matrix; ``reduced`` names the columns that stay."""
     design = matrix_design(matrix, names, counts.n_rows)
     smaller = None
     if reduced is not None:

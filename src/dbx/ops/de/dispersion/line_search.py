@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from dbx.ops.de.dispersion.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, Means, Posterior, Prior, largest, posterior
 from dbx.ops.de.glm.genes import GeneCounts, iterate
 from dbx.ops.de.glm.linear import gram
 from dbx.ops.de.glm.regression import Regression
@@ -81,7 +81,7 @@ def search_dispersions(
     genes = np.flatnonzero(rounded)
     for at in np.array_split(genes, -(-len(genes) // counts.block_size)) if len(genes) else ():
         found[at] = _finish(*_search_rounded(profile, x[at], at), profile, at, start[at], bound)
-    return np.clip(found, SMALLEST, bound)
+    return np.clip(found, MIN_DISPERSION, bound)
 
 
 def _search(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tuple[Search, Search]:
@@ -103,7 +103,7 @@ def _finish(begin: Search, end: Search, profile: Posterior, genes, start, bound:
     lost = end.n_iter == MAX_ITER
     if not profile.has_prior:
         found = np.where(end.height < begin.height + np.abs(begin.height) / 1e6, start, found)
-        lost = (lost | (end.n_iter == 1)) & (found > 10 * SMALLEST)
+        lost = (lost | (end.n_iter == 1)) & (found > 10 * MIN_DISPERSION)
     lost = np.flatnonzero(lost)
     for i in range(0, len(lost), GRID_GENES):
         at = lost[i : i + GRID_GENES]
@@ -142,7 +142,7 @@ def _step(state: Search, evaluate: Callable, xp) -> Search:
     x = state.x + kappa * state.slope
     height, slope = evaluate(x)
     accepted = height >= state.height + kappa * ARMIJO * state.slope**2
-    small, floored = height - state.height < TOLERANCE, x < np.log(SMALLEST / 10)
+    small, floored = height - state.height < TOLERANCE, x < np.log(MIN_DISPERSION / 10)
     n_accepted = state.n_accepted + accepted
     longer = xp.minimum(kappa * 1.1, 1.0)
     longer = xp.where(n_accepted % 5 == 0, longer / 2, longer)
@@ -161,7 +161,7 @@ def _step(state: Search, evaluate: Callable, xp) -> Search:
 
 def _best_of_grid(profile: Posterior, genes: np.ndarray, bound: float) -> np.ndarray:
     """The best of 20 log dispersions, then of 20 around it, in rounded numbers too."""
-    coarse = np.linspace(np.log(SMALLEST), np.log(bound), GRID)
+    coarse = np.linspace(np.log(MIN_DISPERSION), np.log(bound), GRID)
     step = coarse[1] - coarse[0]
     best = coarse[_heights(coarse[:, None], profile, genes).argmax(axis=0)]
     fine = best + np.linspace(-step, step, GRID)[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbx.ops.de.dispersion.posterior import SMALLEST, largest
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, largest
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.linear import projection
 
@@ -30,4 +30,4 @@ def first_guess(y: np.ndarray, design: np.ndarray, size_factors: np.ndarray) -> 
     rough = (((scaled - fitted) ** 2 - fitted) / fitted**2).sum(axis=1) / (n_samples - n_coefficients)
     mean, variance = scaled.mean(axis=1), scaled.var(axis=1, ddof=1)
     by_moments = (variance - (1 / size_factors).mean() * mean) / mean**2
-    return np.clip(np.minimum(np.maximum(rough, 0), by_moments), SMALLEST, largest(n_samples))
+    return np.clip(np.minimum(np.maximum(rough, 0), by_moments), MIN_DISPERSION, largest(n_samples))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.de.dispersion.posterior import SMALLEST, Means, Posterior, Prior, largest, posterior
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, Means, Posterior, Prior, largest, posterior
 from dbx.ops.de.glm.genes import GeneCounts, blocks
 from dbx.ops.de.glm.regression import Regression
 
@@ -25,7 +25,7 @@ def optimal_dispersions(counts: GeneCounts, means: Means, model: Regression, pri
     with jax.enable_x64(True):
         for at in blocks(np.arange(len(counts)), counts.block_size):
             found[at] = optimal_dispersion(bound, *profile.data(at))
-    return np.clip(found, SMALLEST, bound)
+    return np.clip(found, MIN_DISPERSION, bound)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -35,7 +35,7 @@ def optimal_dispersion(bound: float, y, values, times, mu, repeats, design, prio
     The best of a coarse grid over all allowed values, then the zero of the slope between its neighbours.
     """
     given = (y, values, times, mu, repeats, design, prior_mean, precision)
-    grid = jnp.linspace(np.log(SMALLEST), np.log(bound), GRID)
+    grid = jnp.linspace(np.log(MIN_DISPERSION), np.log(bound), GRID)
     heights = jax.lax.map(lambda x: posterior(jnp.full(len(y), x), *given)[0], grid)
     best = jnp.argmax(heights, axis=0)
     low, high = grid[jnp.maximum(best - 1, 0)], grid[jnp.minimum(best + 1, GRID - 1)]

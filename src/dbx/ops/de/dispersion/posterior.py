@@ -13,7 +13,7 @@ from dbx.ops.de.glm.likelihood import log_rising, log_rising_slope
 from dbx.ops.de.glm.linear import gram, host_sweep, sweep
 from dbx.ops.de.glm.regression import Regression
 
-SMALLEST = 1e-8
+MIN_DISPERSION = 1e-8
 """Lower bound of dispersions."""
 
 Means = Callable[[np.ndarray], np.ndarray]

@@ -12,7 +12,7 @@ from dbx.ops.de.dispersion.trend import USABLE
 
 NARROWEST = 0.25
 """Smallest variance of the prior."""
-FEW = 3
+FEW_DEGREES = 3
 """Up to so many residual degrees of freedom the sampling variance of a log dispersion is no longer trigamma(df / 2)."""
 MAD_TO_SD = 1.4826
 EDGES = np.linspace(-10, 10, 41)
@@ -39,7 +39,7 @@ def prior_variance(
         Arrays of shape (n_genes,); a gene without counts has NaN.
     """
     df = n_samples - n_coefficients
-    if 1 <= df <= FEW:
+    if 1 <= df <= FEW_DEGREES:
         return max(matched_variance(_residuals(gene_dispersion, trend_dispersion), df), NARROWEST)
     variance = residual_variance(gene_dispersion, trend_dispersion)
     return max(variance - float(polygamma(1, df / 2)), NARROWEST) if df else variance

@@ -10,11 +10,11 @@ import numpy as np
 
 from dbx.ops.de.dispersion.hermite import interpolate
 from dbx.ops.de.dispersion.local_trend import local_quadratic
-from dbx.ops.de.dispersion.posterior import SMALLEST
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION
 
 TrendKind = Literal["parametric", "local", "mean"]
 
-USABLE = 100 * SMALLEST
+USABLE = 100 * MIN_DISPERSION
 """Genes above this enter a trend: the others were stopped by the bound."""
 TRIMMED = 0.001
 START = (0.1, 1.0)
@@ -74,7 +74,7 @@ def fit_trend(kind: TrendKind, mean: np.ndarray, gene_dispersion: np.ndarray) ->
         )
         raise ValueError(msg)
     if kind == "mean":
-        return Trend("mean", np.array([_trimmed_mean(gene_dispersion[gene_dispersion > 10 * SMALLEST])])), None
+        return Trend("mean", np.array([_trimmed_mean(gene_dispersion[gene_dispersion > 10 * MIN_DISPERSION])])), None
     mean, dispersion = mean[usable], gene_dispersion[usable]
     why = None
     if kind == "parametric":

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbx.ops.de.dispersion.posterior import SMALLEST, largest
+from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, largest
 from dbx.ops.de.fit.cooks import REPLICATES, robust_dispersion
 from dbx.ops.de.glm.linear import gram
 from dbx.ops.de.glm.pseudo_cells import CollapsedCounts, gene_parts
@@ -58,7 +58,7 @@ def guess_of_cells(sums: KindSums, rows: np.ndarray, size_factors: np.ndarray) -
     rough = (spread / fitted**2).sum(axis=1) / (n_cells - n_coefficients)
     mean, variance = moments_of_cells(sums)
     by_moments = (variance - (1 / size_factors).mean() * mean) / mean**2
-    return np.clip(np.minimum(np.maximum(rough, 0), by_moments), SMALLEST, largest(int(n_cells)))
+    return np.clip(np.minimum(np.maximum(rough, 0), by_moments), MIN_DISPERSION, largest(int(n_cells)))
 
 
 def outliers_of_cells(

@@ -20,7 +20,7 @@ from dbx.ops.de.glm.regression import Regression
 MAX_ITER = 100
 TOLERANCE = 1e-8
 """Of the deviance's relative change."""
-LARGEST = 30.0
+MAX_COEFFICIENT = 30.0
 """A coefficient beyond this, in natural logarithms, runs away."""
 STEPS = 6
 """Iterations before genes that are done make room."""
@@ -113,7 +113,7 @@ def _advance(model: Regression, y, dispersion, state: State) -> State:
         new_log_mu = log_mean(beta)
         deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion, model.repeats)
         change = jnp.abs(deviance - state.deviance) / (jnp.abs(deviance) + 0.1)
-        away = (jnp.abs(beta) > LARGEST).any(axis=1) | jnp.isnan(change)
+        away = (jnp.abs(beta) > MAX_COEFFICIENT).any(axis=1) | jnp.isnan(change)
         settled = (state.n_iter > 0) & (change < TOLERANCE)
         n_iter = jnp.where(away, MAX_ITER, state.n_iter + 1)
         moved = State(state.constant, beta, deviance, n_iter, ~away & ~settled & (n_iter < MAX_ITER))

@@ -97,17 +97,17 @@ def fit_model(counts: RowBlocks, settings: Settings, progress: Progress = silent
         return _fit_model(counts, settings, _Stages(progress, 5))
 
 
-def _fit_model(counts: RowBlocks, settings: Settings, say: _Stages) -> Model:
-    say("counts")
+def _fit_model(counts: RowBlocks, settings: Settings, stage: _Stages) -> Model:
+    stage("counts")
     data = prepare(counts, settings)
-    say("gene-wise dispersions")
+    stage("gene-wise dispersions")
     estimates, means = gene_wise_dispersions(data, settings)
     shared = share(data.mean, estimates, settings)
-    say("dispersions")
+    stage("dispersions")
     dispersions = shrink(data, means, estimates, shared, settings)
-    say("coefficients")
+    stage("coefficients")
     fit = fit_coefficients(data.counts, data.regression, dispersions.final)
-    say("outliers")
+    stage("outliers")
     if data.counts.is_collapsed:
         return _model_of_cells(data, settings, shared, dispersions, fit)
     outliers = _outliers(data, settings, dispersions.final, fit)

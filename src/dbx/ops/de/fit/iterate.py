@@ -12,7 +12,7 @@ from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.operator import Progress, silent
 
 ROUNDS = 10
-ENOUGH = 1e-4
+TOLERANCE = 1e-4
 """The rounds end when the squared change of all log factors together is below this."""
 LEFT_OUT = 0.05
 """Share of genes, those with the smallest likelihood, that do not count."""
@@ -45,7 +45,7 @@ def iterate_size_factors(counts: RowBlocks, progress: Progress = silent) -> np.n
         likelihood = _Likelihood(genes, np.exp(logs))
         # the likelihood depends on differences of the logs alone, so that their mean stays 0
         logs = optimize.minimize(likelihood, logs, jac=True, method="L-BFGS-B").x
-        if ((logs - before) ** 2).sum() < ENOUGH:
+        if ((logs - before) ** 2).sum() < TOLERANCE:
             break
     progress(ROUNDS, ROUNDS, "size factors")
     return np.exp(logs)

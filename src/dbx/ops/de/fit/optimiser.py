@@ -7,7 +7,7 @@ from scipy import special
 
 from dbx.ops.de.glm.regression import Regression
 
-LARGEST = 30.0
+MAX_COEFFICIENT = 30.0
 """Bound of a coefficient, log2."""
 DIFFERENCE = 1e-3
 """Half the span of a difference quotient."""
@@ -46,13 +46,13 @@ def optimise(
         return values[0], (ahead - behind) / (2 * DIFFERENCE)
 
     ended = ended / np.log(2)
-    inside = np.isfinite(ended).all() and (np.abs(ended) < LARGEST).all()
+    inside = np.isfinite(ended).all() and (np.abs(ended) < MAX_COEFFICIENT).all()
     found = optimize.minimize(
         with_slope,
-        ended if inside else np.clip(start, -LARGEST, LARGEST),
+        ended if inside else np.clip(start, -MAX_COEFFICIENT, MAX_COEFFICIENT),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-LARGEST, LARGEST)] * len(start),
+        bounds=[(-MAX_COEFFICIENT, MAX_COEFFICIENT)] * len(start),
         options={"maxcor": 5, "ftol": REDUCTION, "gtol": 0.0, "maxiter": 100},
     )
     return found.x * np.log(2), bool(found.success)

@@ -1,4 +1,4 @@
-"""Thousands of cells that a design tells apart into a few kinds, as a few dozen weighted pseudo-cells.
+"""Thousands of cells that a design divides into a few kinds, as a few dozen weighted pseudo-cells.
 
 Given its kind, a cell enters the likelihood by its size factor alone, through smooth functions f: every sum over cells
 is a sum of f(s) or of y f(s). A polynomial through Chebyshev nodes in log s reproduces such an f to twelve digits, so

@@ -14,7 +14,7 @@ SPAN = 1 / 5
 ROBUST = 3
 """Rounds in which lowess gives less weight to points far from its curve."""
 NEGLIGIBLE = 1e-3
-FEW = 10
+MIN_CALLS = 10
 """With no more calls than this at any cut, filtering is not worth it."""
 
 
@@ -80,7 +80,7 @@ def _calls(pvalue: np.ndarray, base_mean: np.ndarray, cuts: np.ndarray, alpha: f
 
 
 def _lowest_good(shares: np.ndarray, calls: np.ndarray) -> int:
-    if calls.max() <= FEW:
+    if calls.max() <= MIN_CALLS:
         return 0
     smooth = lowess(shares, calls)
     scatter = (calls - smooth)[calls > 0]

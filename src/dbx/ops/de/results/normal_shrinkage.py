@@ -13,8 +13,8 @@ from dbx.ops.de.design.formula import columns_of
 
 UPPER = 0.05
 """The prior's two-sided tail beyond the quantile of coefficients that it is matched to."""
-LARGEST = 10.0
-"""Coefficients beyond this, log2, have run away and say nothing."""
+MAX_SIZE = 10.0
+"""Coefficients beyond this, log2, have diverged."""
 FLAT = 1e6
 """Variance of a coefficient that is not shrunk."""
 
@@ -42,7 +42,7 @@ def prior_variances(
     weights = base_mean / (1 + base_mean * trend_dispersion)
     variances = np.full(sizes.shape[1], FLAT)
     for i, size in enumerate(sizes.T):
-        usable = (size < LARGEST) & (weights > 0)
+        usable = (size < MAX_SIZE) & (weights > 0)
         if i != intercept and usable.any():
             quantile = _weighted_quantile(size[usable], weights[usable], 1 - UPPER)
             variances[i] = (quantile / special.ndtri(1 - UPPER / 2)) ** 2

@@ -68,7 +68,7 @@ NUMBERS = ("n_samples", "prior_variance", "var_log_dispersions", "cooks_cutoff",
 
 
 def facts_of_groups(facts: Sequence[Facts], filters: np.ndarray, skipped: Mapping[str, str]) -> Frame:
-    """The same for a model of each group, a row each; groups without a model say why."""
+    """The same for a model of each group, a row each; for groups without a model the reason."""
     n_skipped = len(skipped)
     columns = {
         "group": _text([*(fact["group"] for fact in facts), *skipped]),

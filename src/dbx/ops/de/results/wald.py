@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from dbx.ops.checks import check_known
+
 ALTERNATIVES = {"greaterAbs": "two-sided", "lessAbs": "less-abs", "greater": "greater", "less": "less"}
 """DESeq2's names and ours."""
 
@@ -28,7 +30,7 @@ def wald_test(
     Raises
     ------
     ValueError
-        No such alternative; a negative threshold; ``"less-abs"`` with a threshold of zero, where nothing lies within.
+        No such alternative; a negative threshold; ``"less-abs"`` with a threshold of zero, which no change can satisfy.
 
     Notes
     -----
@@ -37,9 +39,7 @@ def wald_test(
     wrong side of its threshold is 0.
     """
     alternative = ALTERNATIVES.get(alternative, alternative)
-    if alternative not in ALTERNATIVES.values():
-        msg = f"alternative={alternative!r} is none of {', '.join(map(repr, ALTERNATIVES.values()))}."
-        raise ValueError(msg)
+    check_known(alternative, tuple(ALTERNATIVES.values()), "alternative")
     if lfc_threshold < 0 or (alternative == "less-abs" and lfc_threshold == 0):
         needed = "a positive lfc_threshold" if alternative == "less-abs" else "an lfc_threshold of zero or more"
         msg = f"alternative={alternative!r} needs {needed}, not {lfc_threshold}."
