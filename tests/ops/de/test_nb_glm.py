@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import sparse, stats
@@ -172,6 +173,21 @@ def test_fold_changes_take_their_size_factors_from_the_counts(operator, counts):
         ]
     # not exactly none: a deeper sample weighs more
     assert np.nanmedian(np.abs(moves[0])) < np.nanmedian(np.abs(moves[1])) / 5
+
+
+@pytest.mark.parametrize("size_factors", ["ratio", "iterate", "deges", "depth"])
+def test_fold_changes_take_a_table_of_samples(counts, size_factors):
+    """As ``adata.obs`` has it, with any kind of size factors."""
+    depth = np.exp(np.random.default_rng(4).normal(0, 0.3, N))
+    operator = fitted(counts, {**COLUMNS, "depth": depth}, size_factors=size_factors)
+    names = {"arm": np.array(list("ABC"))[ARM], "batch": np.array(list("pq"))[BATCH]}
+    obs = pd.DataFrame({name: pd.Categorical(column) for name, column in names.items()}).assign(depth=depth)
+    with jax.enable_x64(True):
+        found = np.asarray(operator.fold_changes(counts, obs))
+        as_text = np.asarray(operator.fold_changes(counts, {**names, "depth": depth}))
+    np.testing.assert_array_equal(found, as_text)
+    table = frame_of(operator.table)
+    assert np.nanmax(np.abs(found - table["log2FoldChange"]) / table["lfcSE"]) < 5e-3
 
 
 def test_fold_changes_of_summed_cells(cells):

@@ -29,6 +29,7 @@ from dbx.ops.de.results.report import (
 from dbx.ops.de.results.result_table import Fitted, Results, Test, conclude
 from dbx.ops.de.results.wald import ALTERNATIVES
 from dbx.ops.de.settings import (
+    SIZE_FACTORS,
     check_choices,
     check_numbers,
     check_size_factors,
@@ -265,8 +266,9 @@ class NBGLM(Operator):
     def _size_factors_of(self, counts, frame):
         if self._facts[0]["samples"] is not None:
             return np.array(self._facts[0]["size_factors"])
-        found = self(counts, frame)
-        return found["size_factors"] if found else self.own_size_factors
+        if self.size_factors not in SIZE_FACTORS:
+            return np.asarray(frame[self.size_factors], np.float64)
+        return self.own_size_factors if self.size_factors == "iterate" else self(counts)["size_factors"]
 
     @property
     def _facts(self) -> list[dict[str, Any]]:
