@@ -118,7 +118,7 @@ def test_the_fit_is_joined_by_position(adata):
     with pytest.raises(KeyError, match=r"varm\['de_fit'\] is missing.*dbx.tl.de.*'de'"):
         dbx.get.de(adata, fit=True)
     adata.varm["PCs"] = np.ones((4, 2))
-    with pytest.raises(KeyError, match=r"varm\['PCs'\] is no table"):
+    with pytest.raises(KeyError, match=r"varm\['PCs'\] must be a table of genes; got ndarray"):
         dbx.get.de(adata, "PCs")
 
 
