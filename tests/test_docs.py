@@ -49,7 +49,8 @@ def test_api_page_lists_nothing_else():
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
 def test_calls_in_the_text_exist(page):
     # whatever is written as code and starts at one of dbx's modules: `dbx.tl.umap(...)`, `pp.pca`
-    text = (ROOT / page).read_text()
+    # (files to add, which tests/test_contributing.py puts into place, are another matter)
+    text = re.sub(r"```\{code-block\}.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
     for code in re.findall(r"`([^`]+)`", text):
         for name in re.findall(r"(?<![\w./])(?:dbx\.)?((?:pp|tl|pl|get|datasets|losses)\.[a-z]\w*)", code):
             module, attribute = name.split(".")
