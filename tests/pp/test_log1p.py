@@ -111,3 +111,53 @@ def test_the_former_name_of_the_first_argument(function, kind):
     np.testing.assert_array_equal(result, wanted)
     with pytest.raises(TypeError, match="pass `data` alone"):
         function(wrap(x), X=wrap(x))
+
+
+def on_disk(counts, path, kind, mode="r+", dtype=np.float32):
+    x = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}[kind](
+        counts.X.toarray().astype(dtype)
+    )
+    ad.AnnData(x, obs=counts.obs[[]], var=counts.var[[]]).write(path)
+    return ad.read_h5ad(path, backed=mode)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
+@pytest.mark.parametrize(("chunk_size", "base"), [(None, None), (7, None), (1, 2), (10_000, 10)])
+def test_chunks_are_written_into_the_file_as_in_memory(counts, tmp_path, kind, chunk_size, base):
+    adata = on_disk(counts, tmp_path / "x.h5ad", kind)
+    assert dbx.pp.log1p(adata, chunked=True, chunk_size=chunk_size, base=base) is None
+    expected = counts.copy()
+    dbx.pp.log1p(expected, base=base)
+    assert adata.isbacked
+    np.testing.assert_array_equal(
+        adata.to_memory().X if kind == "dense" else dense(adata.to_memory().X), dense(expected.X)
+    )
+    assert adata.uns["log1p"] == {"base": base}
+    assert dbx.steps(adata).loc["log1p", "status"] == "ok"
+    dbx.pp.pca(adata, n_comps=3)
+    assert dbx.steps(adata).loc["pca", "reads"].startswith("X (log1p)")
+    adata.file.close()
+    np.testing.assert_array_equal(dense(ad.read_h5ad(tmp_path / "x.h5ad").X), dense(expected.X))
+
+
+def test_chunks_of_a_file_are_scanpys(counts, tmp_path):
+    ours, theirs = (on_disk(counts, tmp_path / f"{name}.h5ad", "dense") for name in ("ours", "theirs"))
+    dbx.pp.log1p(ours, chunked=True, chunk_size=31)
+    sc.pp.log1p(theirs, chunked=True, chunk_size=31)
+    np.testing.assert_allclose(ours.X[:], theirs.X[:], rtol=1e-6)
+
+
+def test_files_that_cannot_take_logarithms_stay_as_they_are(counts, tmp_path):
+    for name, mode, dtype, words in (
+        ("read.h5ad", "r", np.float32, r"open for reading.*backed='r\+'"),
+        ("whole.h5ad", "r+", np.int64, "as int64, which holds no fractions"),
+    ):
+        adata = on_disk(counts, tmp_path / name, "dense", mode, dtype)
+        with pytest.raises(NotImplementedError, match=words):
+            dbx.pp.log1p(adata, chunked=True)
+        np.testing.assert_array_equal(adata.X[:], counts.X.toarray())
+        assert not adata.uns
+    with pytest.raises(NotImplementedError, match="a view of a file"):
+        dbx.pp.log1p(adata[:9], chunked=True)
+    with pytest.raises(NotImplementedError, match="copy=True is for data in memory"):
+        dbx.pp.log1p(adata, chunked=True, copy=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dbx.ops.normalization.log1p import Log1p
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
 from dbx.pp._renamed import renamed_first
-from dbx.program import Slot, exists, matrix_slot, run_step
+from dbx.program import Slot, exists, is_on_disk, matrix_slot, run_on_disk, run_step
 from dbx.program.log import warn
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def log1p(
     copy
         Work on a copy and return it.
     chunked, chunk_size
-        Accepted for scanpy's sake: dbx always works by blocks.
+        Of data opened by ``backed="r+"``: change X in its file, so many cells at a time; an interruption leaves part of
+        the file changed. Otherwise without effect, as dbx always works by blocks.
     layer
         Layer to transform instead of ``X``.
     obsm
@@ -63,7 +64,8 @@ def log1p(
     Raises
     ------
     NotImplementedError
-        ``chunked`` together with ``layer`` or ``obsm``, or data on disk.
+        ``chunked`` together with ``layer`` or ``obsm``; data on disk without ``chunked``, open for reading, or of whole
+        numbers.
     """
     operator = Log1p(base=base)
     if is_array(data):
@@ -74,13 +76,15 @@ def log1p(
         raise NotImplementedError(msg)
     if exists(data, Slot.parse("uns/log1p", mod)):
         warn("adata.X seems to be already log-transformed.")
-    slot = matrix_slot(layer, obsm)
+    slot, about = matrix_slot(layer, obsm), {"uns/log1p": {"base": base}}
+    if chunked and not copy and is_on_disk(data, slot, mod):
+        return run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, mod=mod)
     return run_step(
         data,
         operator,
         reads={"x": slot},
         writes={"x": slot},
-        constants={"uns/log1p": {"base": base}},
+        constants=about,
         copy=copy,
         mod=mod,
     )

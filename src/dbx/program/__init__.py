@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dbx.program.pipeline.pipeline import Pipeline
     from dbx.program.pipeline.sensitivity import sensitivity
     from dbx.program.record.adopt import adopt
+    from dbx.program.record.on_disk import is_on_disk, run_on_disk
     from dbx.program.record.registry import RegistryError
     from dbx.program.record.representation import corrected_versions, representation_slot
     from dbx.program.record.run import compute_array, compute_step, run_step
@@ -51,6 +52,7 @@ __all__ = [
     "gene_names",
     "graph_slot",
     "holder",
+    "is_on_disk",
     "looks_like_counts",
     "makes",
     "matrix_slot",
@@ -60,6 +62,7 @@ __all__ = [
     "rerun",
     "resolve_seed",
     "row_names",
+    "run_on_disk",
     "run_step",
     "sensitivity",
     "steps",
@@ -86,6 +89,7 @@ lazy(
         "gene_names": "slots.slots",
         "graph_slot": "slots.addresses",
         "holder": "slots.slots",
+        "is_on_disk": "record.on_disk",
         "looks_like_counts": "slots.checks",
         "makes": "wrappers",
         "matrix_slot": "slots.addresses",
@@ -95,6 +99,7 @@ lazy(
         "rerun": "replay.rerun",
         "resolve_seed": "compat",
         "row_names": "slots.slots",
+        "run_on_disk": "record.on_disk",
         "run_step": "record.run",
         "sensitivity": "pipeline.sensitivity",
         "steps": "record.table",
