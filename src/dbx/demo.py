@@ -203,9 +203,8 @@ def _mapped_figure(reference: AnnData, query: AnnData, path: Path) -> None:
         for data, marker, alpha in ((reference, "o", 0.25), (query, "^", 0.9)):
             at = data.obs["cell_line"].astype(str).to_numpy() == line
             label = f"{line}, {'CEL-seq2 (reference)' if marker == 'o' else 'Drop-seq (new)'}"
-            axis.scatter(
-                *data.obsm["X_umap"][at].T, c=color, marker=marker, s=16, alpha=alpha, linewidths=0, label=label
-            )
+            x, y = data.obsm["X_umap"][at].T
+            axis.scatter(x, y, c=color, marker=marker, s=16, alpha=alpha, linewidths=0, label=label)
     axis.legend(frameon=False, fontsize=7)
     axis.set(
         xticks=[], yticks=[], xlabel="UMAP1", ylabel="UMAP2", title="New cells in the frozen layout of the reference"

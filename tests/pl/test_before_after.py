@@ -64,6 +64,17 @@ def test_what_was_before_is_what_was_there(before, after, tmp_path):
         assert [text.get_text() for text in right.get_legend().texts] == [*"abcd", "held out"]
 
 
+def test_where_the_trained_went_to_slots_of_their_own_both_are_there(before, after):
+    adata = dbx.optimize(
+        before, CrossEntropy("label"), max_epochs=30, learning_rate=3e-3, key_added="better", copy=True
+    )
+    left, right = before_after(adata, show=False)
+    order = np.argsort(adata.obs_names.isin(adata.uns["optimize"]["held_out"]), kind="stable")
+    np.testing.assert_array_equal(places(left), before.obsm["X_pca"][order, :2])
+    np.testing.assert_array_equal(places(right), adata.obsm["X_pca_better"][order, :2])
+    np.testing.assert_allclose(adata.obsm["X_pca_better"], after.obsm["X_pca"], rtol=1e-4, atol=1e-4)
+
+
 def test_other_columns_numbers_and_slots(after):
     adata = after.copy()
     adata.obs["depth"] = np.arange(400.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def finish(
     """
     import scanpy as sc
 
-    figure = ax.figure
+    figure: Any = ax.figure
     if save:
         suffix = "" if save is True else str(save)
         path = Path(suffix) if Path(suffix).parent != Path() else Path(sc.settings.figdir) / f"{name}{suffix}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,14 +39,16 @@ def label_points(
     the labels before it, of what is written in the axes, and of as many as can be of the points ``others``, an array of
     shape (n_points, 2). Points have a ``radius``, in points of length.
     """
-    ax.figure.draw_without_rendering()  # settles limits and layout
-    scale = ax.figure.dpi / 72
+    figure: Any = ax.figure
+    figure.draw_without_rendering()  # settles limits and layout
+    scale = figure.dpi / 72
     places = np.column_stack([x, y])
     points = ax.transData.transform(places)
     crowd = np.concatenate([ax.transData.transform(others), points])
     frame = ax.get_window_extent()
     centre = (frame.x0 + frame.x1) / 2
-    taken, lines = _written(ax), []
+    taken = _written(ax)
+    lines: list[np.ndarray] = []
     for place, point, label in zip(places, points, labels, strict=True):
         note = _write(ax, place, label, fontsize)
         half = _half_size(note, scale)
@@ -62,14 +65,14 @@ def label_points(
 
 def _written(ax: Axes) -> list[np.ndarray]:
     """Boxes of the texts and the legend that the axes have already."""
-    artists = [*ax.texts, *([ax.get_legend()] if ax.get_legend() else [])]
-    return [np.array(artist.get_window_extent()) for artist in artists]
+    artists = [*ax.texts, ax.get_legend()]
+    return [np.array(artist.get_window_extent()) for artist in artists if artist is not None]
 
 
 def _write(ax: Axes, place: np.ndarray, label: str, fontsize: float) -> Annotation:
     return ax.annotate(
         label,
-        place,
+        tuple(place),
         (0, 0),
         textcoords="offset points",
         ha="left",
@@ -93,8 +96,8 @@ def _half_size(note: Annotation, scale: float) -> np.ndarray:
 def _join(ax: Axes, place: np.ndarray, offset: np.ndarray, half: np.ndarray) -> None:
     """Draw a line from a point to the edge of its label; lengths in points."""
     edge = offset * (1 - min(half / np.maximum(np.abs(offset), 1e-9)))
-    line = {"arrowstyle": "-", "color": "#7a7a7a", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", place, tuple(edge), textcoords="offset points", zorder=4, arrowprops=line)
+    line: dict[str, Any] = {"arrowstyle": "-", "color": "#7a7a7a", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5}
+    ax.annotate("", tuple(place), tuple(edge), textcoords="offset points", zorder=4, arrowprops=line)
 
 
 def _best_offset(point, half, scale, radius, turns, crowd, taken, lines, frame) -> tuple[np.ndarray, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 UP, DOWN, REST = "#d55e00", "#0072b2", "#b5b5b5"
@@ -12,9 +14,9 @@ CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", 
 MARKERS = "osD^vP"
 CONTINUOUS = "viridis"
 
-LINE = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (4, 3)), "zorder": 1}
+LINE: dict[str, Any] = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (4, 3)), "zorder": 1}
 """A threshold."""
-NOTE = {"color": FAINT, "fontsize": 7.5}
+NOTE: dict[str, Any] = {"color": FAINT, "fontsize": 7.5}
 """Words beside a line."""
 
 RASTERIZED_FROM = 5000

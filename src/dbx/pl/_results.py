@@ -104,7 +104,10 @@ class Results:
         if contrast is None or isinstance(contrast, str):
             return contrast or ""
         parts = np.asarray(contrast).ravel()
-        return tuple(map(str, parts)) if len(parts) == 3 and parts.dtype.kind in "UOT" else "a combination"
+        if len(parts) != 3 or parts.dtype.kind not in "UOT":
+            return "a combination"
+        factor, level, reference = map(str, parts)
+        return factor, level, reference
 
 
 def read_results(

@@ -76,7 +76,7 @@ def before_after(
     summary = read(adata, summary_slot(adata))
     after = _default_slot(adata, summary) if slot is None else Slot.parse(slot)
     if slot is None and before is None and summary.get("key_added"):  # both lie there
-        after, before = Slot.parse(suffixed(str(after), summary["key_added"])), str(after)
+        after, before = suffixed(after, summary["key_added"]), str(after)
     now = np.asarray(read(adata, after))
     then = frozen_coordinates(adata, after) if before is None else np.asarray(read(adata, Slot.parse(before)))
     at = [number - 1 for number in components]
@@ -95,7 +95,7 @@ def before_after(
         ax.set(xticks=[], yticks=[])
     _legend(drawn[1], column, apart, color)
     drawn[0].figure.suptitle(_gained(summary) if title is None else title, fontsize=10)
-    result = finish(drawn[0], "before_after", show=show, save=save, return_fig=return_fig)
+    result: Any = finish(drawn[0], "before_after", show=show, save=save, return_fig=return_fig)
     return drawn if result is drawn[0] else result
 
 
@@ -130,18 +130,24 @@ def _gained(summary: Mapping[str, Any]) -> str:
 def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, apart: np.ndarray, name: str | None) -> None:
     size = float(np.clip(12000 / max(len(z), 1), 2, 22))
     rims = np.where(apart, 0.7, 0.0)
-    look = {"s": size, "edgecolors": INK, "linewidths": rims, "zorder": 2, "rasterized": len(z) > RASTERIZED_FROM}
+    look: dict[str, Any] = {
+        "s": size,
+        "edgecolors": INK,
+        "linewidths": rims,
+        "zorder": 2,
+        "rasterized": len(z) > RASTERIZED_FROM,
+    }
     order = np.argsort(apart, kind="stable")  # rims on top
     look["linewidths"] = rims[order]
     if column is None:
-        ax.scatter(*z[order].T, color=FAINT, **look)
+        ax.scatter(z[order, 0], z[order, 1], color=FAINT, **look)
     elif _numeric(column):
-        points = ax.scatter(*z[order].T, c=column.to_numpy(float)[order], cmap=CONTINUOUS, **look)
+        points = ax.scatter(z[order, 0], z[order, 1], c=column.to_numpy(float)[order], cmap=CONTINUOUS, **look)
         ax.figure.colorbar(points, ax=ax, label=name, shrink=0.7).outline.set_visible(False)
     else:
         levels = pd.Categorical(column)
         of_code = np.array([*colours(len(levels.categories)), FAINT])
-        ax.scatter(*z[order].T, c=of_code[levels.codes][order], **look)
+        ax.scatter(z[order, 0], z[order, 1], c=of_code[levels.codes][order], **look)
 
 
 def _numeric(column: pd.Series) -> bool:
@@ -156,5 +162,5 @@ def _legend(ax: Axes, column: pd.Series | None, apart: np.ndarray, name: str | N
     if apart.any():
         ax.scatter([], [], s=22, facecolors="none", edgecolors=INK, linewidths=0.7, label="held out")
     if ax.get_legend_handles_labels()[1]:
-        look = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
+        look: dict[str, Any] = {"frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
         ax.legend(title=name, loc="upper left", bbox_to_anchor=(1.0, 1.0), **look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +131,7 @@ def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | N
             ax.plot([code - 0.3, code + 0.3], [mean, mean], color=INK, linewidth=1.4, zorder=2)
         ax.set_xticks(range(len(levels.categories)), list(map(str, levels.categories)))
         ax.set_xlim(-0.6, len(levels.categories) - 0.4)
-    look = {"s": 26, "alpha": 0.85, "linewidths": 0, "zorder": 3}
+    look: dict[str, Any] = {"s": 26, "alpha": 0.85, "linewidths": 0, "zorder": 3}
     if shades is None and _is_number(places):
         ax.scatter(position, values, color=DOWN, **look)
         return
@@ -151,8 +151,8 @@ def _scale(ax: Axes, values: np.ndarray) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(ax: Axes, title: str, *, outside: bool) -> None:
-    look = {"title": title, "frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
+def _legend(ax: Axes, title: str | None, *, outside: bool) -> None:
+    look: dict[str, Any] = {"title": title, "frameon": False, "fontsize": 8, "title_fontsize": 8, "labelcolor": INK}
     if outside:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside right center", **look)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def dispersions(
     low, high = _limits(genewise, final) if ylim is None else ylim
     ax = axes(ax, (5.6, 4.4))
     ax.set(xscale="log", yscale="log")
-    look = {"linewidths": 0, "rasterized": len(mean) > RASTERIZED_FROM}
+    look: dict[str, Any] = {"linewidths": 0, "rasterized": len(mean) > RASTERIZED_FROM}
     size = 3 if len(mean) > RASTERIZED_FROM else 5
     inside = (genewise >= low) & (genewise <= high)
     ax.scatter(mean[inside], genewise[inside], s=size, color=REST, alpha=0.6, zorder=2, label="gene-wise", **look)
@@ -85,7 +85,12 @@ def dispersions(
     ax.scatter(mean[~outlier], final[~outlier], s=size, color=DOWN, alpha=0.5, zorder=3, label="final", **look)
     words = f"{outlier.sum():,} outliers, kept gene-wise"
     if outlier.any():
-        ring = {"facecolors": "none", "edgecolors": DOWN, "linewidths": 0.7, "rasterized": look["rasterized"]}
+        ring: dict[str, Any] = {
+            "facecolors": "none",
+            "edgecolors": DOWN,
+            "linewidths": 0.7,
+            "rasterized": look["rasterized"],
+        }
         ax.scatter(mean[outlier], final[outlier], s=20, zorder=4, label=words, **ring)
     ax.plot(*_trend(fitted), color=UP, linewidth=1.8, zorder=5, label=_trend_in_words(adata, key))
     ax.set_ylim(low, high)
@@ -94,7 +99,8 @@ def dispersions(
         note = f"{below:,} gene-wise estimates lie below"
         ax.text(0.01, 0.025, note, transform=ax.transAxes, color=FAINT, fontsize=7.5, zorder=6)
     legend = ax.legend(framealpha=0.85, edgecolor="none", fontsize=8, labelcolor=INK, loc="upper right")
-    for handle in legend.legend_handles:
+    handles: list[Any] = legend.legend_handles
+    for handle in handles:
         handle.set(alpha=1, **({"sizes": [18]} if isinstance(handle, PathCollection) else {}))
     return finish(ax, "dispersions", show=show, save=save, return_fig=return_fig)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def gates(
         No recorded step writes gates to ``var[key]``.
     """
     step = _step(adata, key)
-    now = step.build()
+    now = cast(GeneGate, step.build())
     start = _before(adata, step, now)
     order = best_first(start.score)
     was, remains, rise = start.open[order], now.open[order], (now.score - start.score)[order]
@@ -77,12 +77,13 @@ def gates(
     ax = axes(ax, (5.2, 3.6))
     if rise.any():
         ax.plot(rank, start.score[order], color=FAINT, linewidth=1, zorder=2, label="scores before training")
-    for label, mask, look in (
+    looks: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
         ("shut", ~was & ~remains, {"color": REST, "s": 6}),
         ("open", was & remains, {"color": DOWN, "s": 10}),
         ("shut by training", was & ~remains, {"color": INK, "s": 14, "marker": "x", "linewidths": 0.8}),
         ("opened by training", ~was & remains, {"color": UP, "s": 14}),
-    ):
+    )
+    for label, mask, look in looks:
         if mask.any():
             look["rasterized"] = len(rank) > RASTERIZED_FROM
             ax.scatter(rank[mask], score[mask], label=f"{label} ({mask.sum():,})", zorder=3, **look)
@@ -119,7 +120,7 @@ def _before(adata, step: Step, now: GeneGate) -> GeneGate:
     scores = np.asarray(before[name].get("scores", [])) if name in before else None
     if scores is None or scores.shape != now.score.shape:
         return now
-    return rebuild(GeneGate, now.config, {**state_arrays(now), "scores": ("parameter", scores)})
+    return cast(GeneGate, rebuild(GeneGate, now.config, {**state_arrays(now), "scores": ("parameter", scores)}))
 
 
 def _to_name(was: np.ndarray, remains: np.ndarray, rise: np.ndarray, n_names: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,7 +101,8 @@ def history(
 def _of_step(registry: Registry, name: str | None):
     """(name of the step, term -> values in each epoch, no stages)."""
     found = _trained_step(registry, name)
-    return found.name, {term: np.asarray(values) for term, values in found.build().history.items()}, []
+    operator: Any = found.build()
+    return found.name, {term: np.asarray(values) for term, values in operator.history.items()}, []
 
 
 def _optimization(adata):
@@ -154,12 +155,13 @@ def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int, stag
     for values, colour, label in ((curves[term], DOWN, "training"), (held_out, UP, "held-out cells")):
         if values is not None:
             epochs = np.arange(1, len(values) + 1)[skip:]
-            look = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
+            look: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
             ax.plot(epochs, values[skip:], color=colour, linewidth=1.3, label=label, zorder=2, **look)
     bare = stages and term != "cross_entropy"  # an objective may be a sum of anything
     unit = "" if bare or term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
     tidy(ax, "epoch", WORDS.get(term, term.replace("_", " ")) + unit, "")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    locator: Any = ax.xaxis.get_major_locator()
+    locator.set_params(integer=True)
     if len(stages) > 1:
         _mark_stages(ax, stages, skip)
     elif (kept := _kept_epoch(curves)) is not None and kept > skip and not any("put back" in w for w, _ in stages):
@@ -176,7 +178,7 @@ def _mark_stages(ax: Axes, stages, skip: int) -> None:
             continue
         if end < stages[-1][1]:
             ax.axvline(end + 0.5, **LINE)
-        place = {"ha": "center", "va": "bottom", "transform": ax.get_xaxis_transform()}
+        place: dict[str, Any] = {"ha": "center", "va": "bottom", "transform": ax.get_xaxis_transform()}
         ax.text((begin + end + 1) / 2, 1.0, words.replace(", ", "\n"), **place, **NOTE)
         begin = end
 

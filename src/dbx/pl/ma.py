@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def ma(
     rasterized = drawn.sum() > RASTERIZED_FROM
     for name, (colour, size, alpha) in KINDS.items():
         at = drawn & (kind == name)
-        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
+        look: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
         ax.scatter(mean[at & ~beyond], change[at & ~beyond], s=size, label=name, **look)
         for marker, side in (("^", change > high), ("v", change < low)):
             part = at & beyond & side
@@ -115,8 +115,13 @@ def ma(
     tidy(ax, "mean of normalised counts", found.change, found.title if title is None else title)
     for name, side in (("up", 1), ("down", 0)):
         words = f"{int((called & drawn & (kind == name)).sum()):,} {name}"
-        look = {"color": KINDS[name][0], "ha": "right", "va": "top" if side else "bottom", "fontsize": 8.5}
-        ax.text(0.99, 0.02 + 0.96 * side, words, transform=ax.transAxes, **look)
+        text: dict[str, Any] = {
+            "color": KINDS[name][0],
+            "ha": "right",
+            "va": "top" if side else "bottom",
+            "fontsize": 8.5,
+        }
+        ax.text(0.99, 0.02 + 0.96 * side, words, transform=ax.transAxes, **text)
     crowd = np.column_stack([mean, shown])[drawn]
     label_points(ax, mean[named], shown[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "ma", show=show, save=save, return_fig=return_fig)
@@ -127,7 +132,8 @@ def _limits(ylim: float | tuple[float, float] | None, change: np.ndarray) -> tup
         size = np.abs(change) if len(change) else np.ones(1)
         reach = 1.05 * max(min(size.max(), FURTHER * np.quantile(size, SHOWN)), 0.5)
         return -reach, reach
-    low, high = (-ylim, ylim) if np.isscalar(ylim) else ylim
+    both: Any = ylim
+    low, high = (-both, both) if np.isscalar(ylim) else both
     if not low < high:
         msg = f"ylim={ylim!r} are no limits: give one positive number, or a lower and an upper one."
         raise ValueError(msg)

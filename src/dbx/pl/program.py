@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as MplPath
@@ -80,7 +80,7 @@ def program(
         ax.set_title(title, fontsize=10)
     seen = {status(registry, step) for step in registry} & set(MEANING)
     for i, kind in enumerate(sorted(seen)):
-        box = {"facecolor": FILL[kind], "edgecolor": "#888888", "linewidth": 0.6, "pad": 2}
+        box: dict[str, Any] = {"facecolor": FILL[kind], "edgecolor": "#888888", "linewidth": 0.6, "pad": 2}
         ax.text(0.01, -0.02 - 0.05 * i, MEANING[kind], color="#444444", transform=ax.transAxes, fontsize=7, bbox=box)
     return finish(ax, "program", show=show, save=save, return_fig=return_fig)
 
@@ -110,7 +110,8 @@ def _layout(order: list, edges: list[tuple]) -> tuple[dict, list[list[tuple[floa
     import igraph
 
     depth = _depths(order, edges)
-    layers, short, chains = [depth[node] for node in order], [], []
+    layers, chains = [depth[node] for node in order], []
+    short: list[tuple[int, int]] = []
     for start, end, _ in edges:
         chain = [order.index(start)]
         for layer in range(depth[start] + 1, depth[end]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,10 +75,10 @@ def pvalue_hist(
     """
     found = read_results(adata, key, group=group)
     pvalue, tested = _pvalues(found)
-    edges = np.linspace(0, 1, bins + 1)
+    edges: Any = np.linspace(0, 1, bins + 1)
     kept, low = pvalue[tested], pvalue[~tested]
     ax = axes(ax, (5.2, 3.8))
-    look = {"edgecolor": "white", "linewidth": 0.5}
+    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5}
     words = [f"{len(kept):,} tested", f"{len(low):,} filtered: low mean"]
     parts, colours = ([kept, low], [DOWN, REST]) if len(low) else ([kept], [DOWN])
     ax.hist(parts, bins=edges, stacked=True, color=colours, alpha=0.85, label=words[: len(parts)], **look)

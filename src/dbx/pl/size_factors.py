@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def size_factors(
 
 
 def _coloured(ax: Axes, x: np.ndarray, y: np.ndarray, column: pd.Series, name: str) -> None:
-    look = {"s": SIZE, "linewidths": 0, "zorder": 3}
+    look: dict[str, Any] = {"s": SIZE, "linewidths": 0, "zorder": 3}
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         drawn = ax.scatter(x, y, c=column.to_numpy(float), cmap=CONTINUOUS, **look)
         ax.figure.colorbar(drawn, ax=ax, label=name, shrink=0.7).outline.set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def volcano(
     rasterized = drawn.sum() > RASTERIZED_FROM
     for name, (colour, size, alpha) in KINDS.items():
         at = drawn & (kind == name)
-        look = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
+        look: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidths": 0, "zorder": 2, "rasterized": rasterized}
         ax.scatter(change[at], height[at], s=size, label=name, **look)
     reach, top = 1.08 * np.abs(change[drawn]).max(initial=1), height[drawn].max(initial=1)
     ax.set_xlim(-reach, reach)
@@ -105,8 +105,8 @@ def volcano(
     tested = drawn & found.table["padj"].notna().to_numpy()
     _draw_level(ax, height[tested & called], height[tested & ~called], found.alpha if padj is None else padj)
     for name, place, align in (("down", 0.01, "left"), ("up", 0.99, "right")):  # above all points
-        look = {"color": KINDS[name][0], "ha": align, "va": "top", "fontsize": 8.5}
-        ax.text(place, 0.99, f"{int((kind == name).sum()):,} {name}", transform=ax.transAxes, **look)
+        text: dict[str, Any] = {"color": KINDS[name][0], "ha": align, "va": "top", "fontsize": 8.5}
+        ax.text(place, 0.99, f"{int((kind == name).sum()):,} {name}", transform=ax.transAxes, **text)
     crowd = np.column_stack([change, height])[coloured]
     label_points(ax, change[named], height[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "volcano", show=show, save=save, return_fig=return_fig)
@@ -117,5 +117,10 @@ def _draw_level(ax: Axes, called: np.ndarray, others: np.ndarray, padj: float) -
     if len(called) and len(others):
         level = (called.min() + others.max()) / 2
         ax.axhline(level, **LINE)
-        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        place: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "bottom",
+        }
         ax.annotate(f"padj = {padj:g}", (1, level), (-2, 2), **place, **NOTE)
