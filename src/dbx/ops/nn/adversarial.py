@@ -12,21 +12,12 @@ import optax
 from flax import nnx
 
 from dbx.data.minibatches import Minibatches
-from dbx.ops.nn.training import (
-    Loss,
-    Training,
-    adam,
-    at_home,
-    check_finite,
-    epoch_mean,
-    schedule_values,
-    shardings,
-    take_rows,
-)
+from dbx.ops.nn.loop import Training, at_home, run_epochs, shardings
+from dbx.ops.nn.steps import Loss, adam, moved, take_rows, weighted_mean
 from dbx.ops.operator import Progress, silent
 
 CRITIC_OPTIMISER = optax.scale_by_adam(b1=0.5, b2=0.9)
-"""With little momentum, as Gulrajani et al. train critics: what they minimise moves."""
+"""With little momentum, as Gulrajani et al. train critics, whose objective changes as the model does."""
 
 
 class Compiled(NamedTuple):
@@ -60,9 +51,10 @@ def train_against(
     loss, critic_loss
         As :func:`dbx.ops.nn.training.train` takes it; running statistics move with ``loss`` alone.
     data, how, seed, progress
-        As there, but that no rows are kept apart for validation.
+        As there, but that no rows can be held out: the critic changes what ``loss`` measures, so that epochs do not
+        compare and none is the best.
     critic
-        Filter of the critic's variables; every other ``nnx.Param`` is moved by ``loss``.
+        Filter of the critic's variables; every other ``nnx.Param`` is trained by ``loss``.
     critic_steps
         Steps of the critic, each on the next minibatch, before a step of the rest.
 
@@ -70,27 +62,25 @@ def train_against(
     -------
     Means over each epoch, arrays of shape (epochs,): ``loss``, what it follows, and ``critic_loss``.
     """
-    rng = np.random.default_rng(seed)
+    if how.validation or how.patience is not None:
+        msg = "Training against a critic has no validation: use Training(validation=0, patience=None)."
+        raise ValueError(msg)
     graphdef, judge, player, rest = nnx.split(model, critic, nnx.Param, ...)
     on = Compiled(graphdef, loss, critic_loss, adam(how.epsilon, how.weight_decay, how.clip_norm), critic_steps)
-    everywhere, divided = shardings()
-    carry, history = jax.device_put(_start(on, player, judge, rest), everywhere), []
-    progress(0, how.epochs, data.placement)
-    for epoch in range(how.epochs):
-        plan = data.plan(np.arange(data.n_rows), how.batch_size, rng, multiple=len(jax.devices()))
-        scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
-        numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
-        for part in data.epoch(plan):
-            steps = (*jax.device_put((part.rows, part.weights), divided), numbers[part.steps])
-            now = {name: x[part.steps] for name, x in scalars.items()}
-            carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
-            sums.append(followed)
-            jax.block_until_ready(sums[-2:-1])  # the host reads one chunk ahead, no more
-        history.append(epoch_mean(sums, plan.weights.sum()))
-        check_finite(history[-1]["loss"] + history[-1]["critic_loss"], epoch, how)
-        progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
+    everywhere, _ = shardings()
+    carry, history = run_epochs(
+        partial(_run_steps, on),
+        jax.device_put(_start(on, player, judge, rest), everywhere),
+        data,
+        how,
+        rows=np.arange(data.n_rows),
+        rng=np.random.default_rng(seed),
+        seed=seed,
+        progress=progress,
+        finite=("loss", "critic_loss"),
+    )
     nnx.update(model, *(carry[:3] if everywhere is None else at_home(carry[:3])))
-    return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
+    return history
 
 
 @partial(jax.jit, static_argnums=0)
@@ -116,17 +106,15 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
         def value(loss, player, judge, at, step_key):
             rows, weights = at
             model = nnx.merge(on.graphdef, player, judge, rest, copy=True)
-            losses, followed = loss(model, take_rows(data, rows), step_key, **scalars)
-            sums = {name: jnp.vdot(x, weights) for name, x in {"loss": losses, **followed}.items()}
-            return sums["loss"] / weights.sum(), (sums, nnx.split(model, nnx.Param, ...)[2])
+            mean, sums = weighted_mean(loss, model, take_rows(data, rows), weights, step_key, scalars)
+            return mean, (sums, nnx.split(model, nnx.Param, ...)[2])
 
         def criticise(state, now):
             judge, moments = state
             at, number = now
             objective = partial(value, on.critic_loss, player, at=at, step_key=jax.random.fold_in(step_key, number))
             gradient, (sums, _) = jax.grad(objective, has_aux=True)(judge)
-            updates, moments = CRITIC_OPTIMISER.update(gradient, moments, judge)
-            return (jax.tree.map(lambda p, u: p - rate * u, judge, updates), moments), sums["loss"]
+            return moved(CRITIC_OPTIMISER, rate, gradient, moments, judge), sums["loss"]
 
         critic_state = (judge, judge_moments)
         (judge, judge_moments), lost = jax.lax.scan(
@@ -134,8 +122,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
         )
         objective = partial(value, on.loss, judge=judge, at=batch, step_key=step_key)
         gradient, (followed, rest) = jax.grad(objective, has_aux=True)(player)
-        updates, moments = on.optimiser.update(gradient, moments, player)
-        player = jax.tree.map(lambda p, u: p - rate * u, player, updates)
+        player, moments = moved(on.optimiser, rate, gradient, moments, player)
         return (player, judge, rest, moments, judge_moments), {**followed, "critic_loss": lost[-1]}
 
     judged = (jnp.stack(ahead, axis=1), jnp.stack(ahead_weights, axis=1))

@@ -1,57 +1,22 @@
-"""The training engine: one compiled scan over each epoch, shared by every trained operator.
-
-Where JAX has several devices each takes its share of every minibatch; the parameters are on all of them, and XLA adds
-up what they find. The result is that of one device to rounding where the devices divide a minibatch evenly; otherwise
-it has a few slots more, which have no weight.
-"""
+"""Training along one gradient, shared by every trained operator: one compiled scan over each epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dbx.data.minibatches import Minibatches, split_rows
+from dbx.ops.nn.loop import HeldOut, Training, at_home, run_epochs, schedule_values, shardings
+from dbx.ops.nn.steps import Loss, adam, moved, take_rows, weighted_mean
 from dbx.ops.operator import Progress, silent
-
-
-class Loss(Protocol):
-    """What is minimised; a module-level function or another hashable callable, so that it is compiled once."""
-
-    def __call__(self, model, batch: dict[str, jax.Array], key, **scalars) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The objective of each row, an array of shape (size,), and what else to follow of each row, by name.
-
-        ``key`` is None in validation; ``scalars`` are the current values of the schedules.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How to train: Adam on shuffled minibatches."""
-
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    epsilon: float = 1e-8
-    """Added to Adam's denominator."""
-    weight_decay: float = 0.0
-    """Ridge penalty that joins the gradient."""
-    clip_norm: float | None = None
-    """Largest norm of the gradient over all parameters."""
-    schedules: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
-    """Scalars handed to the loss, as functions of the epochs done; one named ``learning_rate`` multiplies the rate."""
-    validation: float = 0.0
-    """Share of the rows kept apart; the parameters of the best epoch on them are restored."""
-    patience: int | None = None
-    """Stop after so many epochs without a better validation loss."""
 
 
 def train(
@@ -73,17 +38,17 @@ def train(
     model
         Any module; variables other than ``trainable`` that the loss changes (running statistics) are carried along.
     loss
-        See :class:`Loss`.
+        See :class:`dbx.ops.nn.steps.Loss`.
     data
         The rows to train on.
     how
         Optimiser, schedules and stopping.
     trainable
-        Filter of the variables that are moved.
+        Filter of the variables that are trained.
     held_out
-        Rows that are held out, in place of a share drawn at random.
+        Rows that are held out, instead of a fraction drawn at random.
     judge
-        What the model is worth to them, less being better, in place of the mean loss of their minibatches.
+        Mean loss of the held-out rows under a model, instead of the mean over their minibatches.
     seed
         Of shuffling, dropout and sampling; the same seed gives the same bits on a CPU.
     progress
@@ -92,7 +57,7 @@ def train(
     Returns
     -------
     Means over each epoch, arrays of shape (epochs,): ``loss``, what the loss follows, and ``validation_loss`` (with the
-    schedules at their end, so that epochs compare) where rows are kept apart.
+    schedules at their end, so that epochs compare) where rows are held out.
 
     Raises
     ------
@@ -113,68 +78,29 @@ def train(
         )
     graphdef, parameters, rest = nnx.split(model, trainable, ...)
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
-    everywhere, divided = shardings()
+    everywhere, _ = shardings()
     carry, tree = jax.tree.flatten(jax.device_put(_start(on, parameters, rest), everywhere))
-    on, n_devices = replace(on, tree=tree), len(jax.devices())
-    history, best = [], Best(how.patience)
-    validation = _Validation(data, held_out, how) if len(held_out) and judge is None else None
+    on = replace(on, tree=tree)
 
-    def variables():
+    def variables(carry):
         return jax.tree.unflatten(tree, carry)[:2]
 
-    def judged() -> list:
-        if validation is not None:
-            return validation.start(on, carry)
-        return [judge(nnx.merge(graphdef, *variables(), copy=True)) * len(held_out)]
+    def judged(carry) -> list:
+        return [judge(nnx.merge(graphdef, *variables(carry), copy=True)) * len(held_out)]
 
-    if len(held_out):  # what is trained further may have been better than it becomes
-        best.update(_total(judged()) / len(held_out), variables)
-    progress(0, how.epochs, data.placement)
-    for epoch in range(how.epochs):
-        plan = data.plan(rows, how.batch_size, rng, multiple=n_devices)
-        scalars = schedule_values(how, epoch + np.arange(len(plan.rows)) / len(plan.rows))
-        numbers, sums = np.arange(len(plan.rows)) + epoch * len(plan.rows), []
-        for part in data.epoch(plan):
-            where = part.rows, part.weights
-            steps = (*(where if divided is None else jax.device_put(where, divided)), numbers[part.steps])
-            now = {name: x[part.steps] for name, x in scalars.items()}
-            carry, followed = _run_steps(on, carry, part.data, steps, now, np.uint32(seed % 2**32))
-            sums.append(followed)
-            jax.block_until_ready(sums[-2:-1])  # the host reads one chunk ahead, no more
-        part = None  # frees the last chunk of streamed data
-        apart = judged() if len(held_out) else []  # begins while the epoch is being computed
-        history.append(epoch_mean(sums, plan.weights.sum()))
-        check_finite(history[-1]["loss"], epoch, how)
-        if len(held_out):
-            history[-1]["validation_loss"] = _total(apart) / len(held_out)
-            if best.update(history[-1]["validation_loss"], variables):
-                break
-        progress(epoch + 1, how.epochs, f"loss {history[-1]['loss']:.1f}")
-    nnx.update(model, *(best.values or (variables() if everywhere is None else at_home(variables()))))
-    return {name: np.array([h[name] for h in history], np.float32) for name in history[0]}
-
-
-class Best:
-    """The parameters of the best epoch so far, and whether to stop."""
-
-    def __init__(self, patience: int | None):
-        self.patience, self.value, self.values, self.waited = patience, np.inf, None, 0
-
-    def update(self, value: float, values: Callable[[], Any]) -> bool:
-        """Take note of an epoch, and of its ``values()`` if it is the best; True where patience has run out."""
-        if value < self.value:
-            self.value, self.values, self.waited = value, at_home(values()), 0
-        else:
-            self.waited += 1
-        return self.patience is not None and self.waited >= self.patience
-
-
-@lru_cache
-def adam(epsilon: float, weight_decay: float, clip_norm: float | None) -> optax.GradientTransformation:
-    """Adam without its learning rate; cached, since compiled functions are told apart by it."""
-    parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    parts += [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    return optax.chain(*parts, optax.scale_by_adam(eps=epsilon))
+    best = None
+    if len(held_out):
+        start = partial(_Validation(data, held_out, how).start, on) if judge is None else judged
+        best = HeldOut(len(held_out), how.patience, start, variables)
+        best.finish(best.start(carry), carry)  # training further may only make a model worse
+    carry, history = run_epochs(
+        partial(_run_steps, on), carry, data, how, rows=rows, rng=rng, seed=seed, progress=progress, held_out=best
+    )
+    if best is not None and best.values is not None:
+        nnx.update(model, *best.values)
+    else:
+        nnx.update(model, *(variables(carry) if everywhere is None else at_home(variables(carry))))
+    return history
 
 
 @dataclass(frozen=True)
@@ -196,19 +122,6 @@ class Compiled:
         return self._hash
 
 
-def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
-    """How parameters lie on the devices, and rows of minibatches; None for one device."""
-    if len(jax.devices()) == 1:
-        return None, None
-    mesh = Mesh(np.array(jax.devices()), ("rows",))
-    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "rows"))
-
-
-def at_home(values):
-    """Copies on the first device, which outlive the steps and can be changed in place."""
-    return jax.tree.map(jnp.asarray, jax.device_get(values))
-
-
 @partial(jax.jit, static_argnums=0)
 def _start(on: Compiled, parameters, rest):
     """Parameters, everything else, and the optimiser's moments; copies, since the steps overwrite them."""
@@ -223,17 +136,15 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
     def step(carry, now):
         (parameters, rest, moments), ((rows, weights, number), scalars) = carry, now
         scalars = dict(scalars)
-        rate = scalars.pop("learning_rate")
+        rate, step_key = scalars.pop("learning_rate"), jax.random.fold_in(key, number)
 
         def objective(parameters):
             model = nnx.merge(on.graphdef, parameters, rest, copy=True)
-            losses, followed = on.loss(model, take_rows(data, rows), jax.random.fold_in(key, number), **scalars)
-            followed = {name: jnp.vdot(x, weights) for name, x in {"loss": losses, **followed}.items()}
-            return followed["loss"] / weights.sum(), (nnx.split(model, on.trainable, ...)[2], followed)
+            mean, followed = weighted_mean(on.loss, model, take_rows(data, rows), weights, step_key, scalars)
+            return mean, (nnx.split(model, on.trainable, ...)[2], followed)
 
         gradient, (rest, followed) = jax.grad(objective, has_aux=True)(parameters)
-        updates, moments = on.optimiser.update(gradient, moments, parameters)
-        parameters = jax.tree.map(lambda p, u: p - rate * u, parameters, updates)
+        parameters, moments = moved(on.optimiser, rate, gradient, moments, parameters)
         return (parameters, rest, moments), followed
 
     carry, followed = jax.lax.scan(step, carry, (steps, scalars))
@@ -253,12 +164,6 @@ def _evaluate(on: Compiled, carry, data, steps, scalars):
     return jax.lax.scan(step, 0.0, steps)[0]
 
 
-def take_rows(data, rows):
-    """A minibatch; counts come in narrow integers and leave as floats."""
-    batch = {name: x[rows] for name, x in data.items()}
-    return {name: x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.uint16) else x for name, x in batch.items()}
-
-
 class _Validation:
     """The loss of the held-out rows, with the schedules at their end."""
 
@@ -268,36 +173,9 @@ class _Validation:
         self.scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
 
     def start(self, on: Compiled, carry) -> list:
-        """Sums over the rows of each chunk, which may still be on their way."""
+        """Sums over the rows of each chunk, which may still be being computed."""
         sums = []
         for part in self.data.epoch(self.plan):
             sums.append(_evaluate(on, carry, part.data, (part.rows, part.weights), self.scalars))
             jax.block_until_ready(sums[-2:-1])
         return sums
-
-
-def _total(sums: list) -> float:
-    return float(sum(jax.device_get(sums)))
-
-
-def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:
-    """The value of each schedule at each step."""
-    schedules = {"learning_rate": np.ones_like, **how.schedules}
-    scalars = {name: np.broadcast_to(np.float32(f(epochs_done)), epochs_done.shape) for name, f in schedules.items()}
-    return {**scalars, "learning_rate": scalars["learning_rate"] * np.float32(how.learning_rate)}
-
-
-def epoch_mean(sums: list[dict], n_rows: int) -> dict[str, float]:
-    """Means over an epoch's rows of what was summed in parts of it."""
-    sums = jax.device_get(sums)
-    return {name: float(sum(part[name] for part in sums)) / n_rows for name in sums[0]}
-
-
-def check_finite(loss: float, epoch: int, how: Training) -> None:
-    """Stop a training that has diverged, and say what to try."""
-    if not np.isfinite(loss):
-        msg = (
-            f"Training diverged: the loss is {loss} in epoch {epoch + 1} of {how.epochs}. Try a smaller learning rate "
-            f"(it is {how.learning_rate:g}) or fewer layers, and look for cells or genes with extreme values."
-        )
-        raise FloatingPointError(msg)
