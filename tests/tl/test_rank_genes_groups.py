@@ -241,3 +241,26 @@ def test_nan_is_found(logged):
     adata.X.data[5] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         dbx.tl.rank_genes_groups(adata, "kind")
+
+
+def test_regression_of_sparse_values_keeps_to_one_thread(logged, monkeypatch):
+    """Threads for the optimiser's short vectors took most of the processor time; scanpy's numbers to the bit."""
+    import sklearn.linear_model
+    from threadpoolctl import threadpool_info
+
+    threads = []
+
+    class Noting(sklearn.linear_model.LogisticRegression):
+        def fit(self, x, y):
+            threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return super().fit(x, y)
+
+    ours, theirs = logged.copy(), logged.copy()
+    with monkeypatch.context() as patch:
+        patch.setattr(sklearn.linear_model, "LogisticRegression", Noting)
+        dbx.tl.rank_genes_groups(ours, "kind", method="logreg")
+    assert set(threads) == {1}
+    sc.tl.rank_genes_groups(theirs, "kind", method="logreg")
+    for group in theirs.uns["rank_genes_groups"]["scores"].dtype.names:
+        a, b = (adata.uns["rank_genes_groups"]["scores"][group] for adata in (ours, theirs))
+        np.testing.assert_array_equal(a, b)

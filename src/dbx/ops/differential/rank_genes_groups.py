@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import false_discovery_control
 
 from dbx.data.blocks import RowBlocks
@@ -172,13 +174,16 @@ class RankGenesGroups(Operator):
 
     def _regression(self, x: RowBlocks, labels: Codes, codes: np.ndarray) -> np.ndarray:
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         if len(self.groups) == 1:
             msg = f"Logistic regression needs two groups or more, but only {self.groups[0]!r} was named."
             raise ValueError(msg)
         used = np.flatnonzero((codes >= 0) & (codes < len(self.groups)))
-        model = LogisticRegression(**json.loads(self.options))
-        model.fit(x.rows(used), np.asarray(labels.codes)[used])
+        model, values = LogisticRegression(**json.loads(self.options)), x.rows(used)
+        # sparse products run in one thread, and threads for the short vectors of L-BFGS spend their time waiting
+        with threadpool_limits(1, "blas") if sparse.issparse(values) else nullcontext():
+            model.fit(values, np.asarray(labels.codes)[used])
         if len(self.groups) == 2:
             return model.coef_[:1]
         order = [labels.levels.index(group) for group in self.groups]
