@@ -3,10 +3,8 @@
 import anndata as ad
 import numpy as np
 
-from dbx.pp import highly_variable_genes
 from dbx.tl import annotate
 
-VARIABLE = 2_000
 MARKERS = 20
 
 
@@ -18,10 +16,8 @@ def celltypist(train, test, seed, **settings):
 
 
 def scanvi(train, test, seed, **settings):
-    """Labels of the test cells, from the variable genes of the training cells; it sees the test cells unlabelled."""
-    variable = highly_variable_genes(train, flavor="seurat_v3", n_top_genes=VARIABLE, inplace=False)
-    genes = variable["highly_variable"].to_numpy()
-    both = joined(train[:, genes], test[:, genes])
+    """Labels of the test cells, from the genes that are variable by default; it sees the test cells unlabelled."""
+    both = joined(train, test)
     annotate(both, method="scanvi", labels_key="label", batch_key="batch", random_state=seed, **settings)
     return labels_of(both, test)
 

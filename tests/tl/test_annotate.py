@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from mudata import MuData
+from scipy import sparse
 
 import dbx
 from dbx.datasets import mixology
@@ -172,7 +173,7 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
         (ValueError, "does not use batch_key", {"labels_key": "label", "batch_key": "batch"}),
         (SlotError, r"adata.obs\['celltype'\] is missing", {"labels_key": "celltype"}),
         (SlotError, "dbx.pp.neighbors", {"labels_key": "label", "majority_voting": True}),
-        (ValueError, "majority_voting=False lets nobody vote", {"majority_voting": False, "over_clustering": "batch"}),
+        (ValueError, "need majority voting", {"majority_voting": False, "over_clustering": "batch"}),
         (ValueError, "not both", {"neighbors_key": "neighbors", "over_clustering": "batch"}),
         (ValueError, r"No marker of 'a' is among adata.var_names .* 'nope', 'never'", {"markers": table}),
         (ValueError, "The markers of 'a' are one text", {"markers": {"a": "CD3D"}}),
@@ -208,3 +209,49 @@ def test_markers_that_are_not_there_are_named(lines):
     table = {"a": ["nope", *adata.var_names[:5]], "b": list(adata.var_names[5:10])}
     with pytest.warns(UserWarning, match="1 markers are not among adata.var_names and are left out: 'nope'"):
         annotate(adata, method="cellassign", markers=table, max_epochs=1)
+
+
+def test_scanvi_trains_on_variable_genes_and_new_cells_need_no_others(lines):
+    adata = lines[:, :400].copy()
+    settings = {**QUICK, "max_epochs": 2, "label_epochs": 2, "labels_key": "label"}
+    annotate(adata, **settings, top_genes=150)
+    chosen = load(adata)["scanvi"].genes
+    variances = sc.experimental.pp.highly_variable_genes(
+        adata, flavor="pearson_residuals", n_top_genes=150, inplace=False, check_values=False
+    )["residual_variances"]
+    assert set(chosen) == set(variances.nlargest(150).index)
+    query = adata[:30, ::-1].copy()
+    query = query[:, query.var_names.isin(chosen)].copy()
+    query = ad.AnnData(query.X, obs=query.obs[[]], var=query.var[[]])
+    dbx.rerun(query, adata)
+    np.testing.assert_allclose(query.obsm["X_scanvi"], adata.obsm["X_scanvi"][:30], atol=1e-4)
+    everything, few = lines[:, :400].copy(), adata[:, adata.var_names.isin(chosen)].copy()
+    annotate(everything, **settings)  # there are fewer than by default
+    assert list(load(everything)["scanvi"].genes) == list(lines.var_names[:400])
+    annotate(few, **settings)
+    np.testing.assert_array_equal(few.obsm["X_scanvi"], adata.obsm["X_scanvi"])
+    with pytest.raises(ValueError, match="top_genes=0 is too small: at least 1"):
+        annotate(few, **settings, top_genes=0)
+    with pytest.raises(ValueError, match="scanvi needs raw counts"):
+        annotate(sc.pp.log1p(lines[:, :400], copy=True), **settings, top_genes=150)
+
+
+def test_scanvi_chooses_genes_of_any_container_and_refuses_what_are_no_counts(lines, tmp_path):
+    settings = {**QUICK, "max_epochs": 1, "label_epochs": 1, "labels_key": "label", "batch_key": "batch"}
+    adata = lines[:80, :200].copy()
+    adata.X = np.asarray(adata.X.todense() if hasattr(adata.X, "todense") else adata.X)
+    chosen = []
+    for x in (adata.X, sparse.csr_matrix(adata.X), sparse.csc_matrix(adata.X), adata.X.astype(int)):
+        one = ad.AnnData(x, obs=adata.obs, var=adata.var)
+        annotate(one, **settings, top_genes=50)
+        chosen.append(list(load(one)["scanvi"].genes))
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    backed = ad.read_h5ad(tmp_path / "x.h5ad", backed="r+")
+    annotate(backed, **settings, top_genes=50)
+    chosen.append(list(load(backed)["scanvi"].genes))
+    assert all(genes == chosen[0] for genes in chosen)
+    adata.X[3, 4] = -1
+    with pytest.raises(ValueError, match="scanvi needs raw counts"):
+        annotate(adata, **settings, top_genes=50)
+    with pytest.raises(SlotError, match=r"adata.obs\['nope'\] is missing"):
+        annotate(lines[:, :60].copy(), **{**settings, "batch_key": "nope"}, top_genes=50)

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
-
-from dbx.ops.annotation.cellassign import CellAssign
-from dbx.ops.annotation.celltypist import CellTypist
-from dbx.ops.annotation.scanvi import ScANVI
-from dbx.program import Slot, check_key, exists, gene_names, graph_slot, log, matrix_slot, resolve_seed, run_step
-from dbx.tl._markers import marker_columns
+from dbx.program import check_key, resolve_seed, run_step
+from dbx.tl._annotators import Cells, own_arguments, prepared
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
-
-OPERATORS = {"celltypist": CellTypist, "scanvi": ScANVI, "cellassign": CellAssign}
-BELONGS_TO = {
-    "labels_key": ("celltypist", "scanvi"),
-    "markers": ("cellassign",),
-    "batch_key": ("scanvi", "cellassign"),
-    "majority_voting": ("celltypist",),
-    "over_clustering": ("celltypist",),
-    "neighbors_key": ("celltypist",),
-    "top_genes": ("celltypist",),
-    "C": ("celltypist",),
-    "n_copies": ("celltypist", "scanvi"),
-    "likelihood": ("scanvi",),
-    "n_latent": ("scanvi",),
-    "n_hidden": ("scanvi",),
-    "n_layers": ("scanvi",),
-    "label_epochs": ("scanvi",),
-    "max_epochs": ("scanvi", "cellassign"),
-    "batch_size": ("scanvi", "cellassign"),
-    "learning_rate": ("scanvi", "cellassign"),
-    "other": ("cellassign",),
-    "min_fold": ("cellassign",),
-}
-"""Which methods an argument is of."""
-NOT_SETTINGS = ("labels_key", "markers", "batch_key", "majority_voting", "over_clustering", "neighbors_key")
 
 
 def annotate(
@@ -76,20 +47,21 @@ def annotate(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Annotate cells with cell types, learnt from the labelled ones or given by marker genes.
+    """Annotate cells with cell types, learned from the labelled ones or given by marker genes.
 
     ``"celltypist"``: multinomial logistic regression with a ridge penalty on log1p of counts per 10,000, on the genes
     with the largest coefficients, and a vote of neighbours or within clusters (Domínguez Conde et al., Science, 2022).
-    It is also trained on thinned copies of the labelled cells and sees how well a cell's counts agree with the profile
-    of each label, which celltypist does not: that makes it hold at lower depth.
+    It is also trained on thinned copies of the labelled cells, and on how well a cell's counts agree with the profile
+    of each label, which celltypist is not: that keeps it accurate at lower depth.
 
     ``"scanvi"``: a semi-supervised variational autoencoder of counts (Xu et al., Molecular Systems Biology, 2021), with
-    thinned copies as well. Use a few thousand variable genes.
+    thinned copies as well, on the ``top_genes`` most variable genes. The genes are recorded by name: new cells need
+    these and no others.
 
     ``"cellassign"``: a negative binomial mixture in which markers of a type are over-expressed there (Zhang et al.,
     Nature Methods, 2019). No labels are needed.
 
-    All cells are annotated, the labelled ones too, whatever label they have: compare to find doubtful labels. On new
+    All cells are annotated, including the labelled ones, whatever their label: compare to find doubtful labels. On new
     cells (``dbx.rerun``) the frozen model is applied; they need no labels, and labels they have are not used.
 
     Parameters
@@ -99,7 +71,7 @@ def annotate(
     method
         See above.
     labels_key
-        Column of ``adata.obs`` with the labels that are known.
+        Column of ``adata.obs`` with the known labels.
     unlabeled
         The value of cells without a label in that column, text or a number; missing values are unlabelled as well.
     markers
@@ -119,12 +91,13 @@ def annotate(
     neighbors_key
         Vote along the connectivities that ``uns[neighbors_key]`` names.
     top_genes
-        Genes kept for each label, 300 by default.
+        celltypist: genes kept for each label, 300 by default. scanvi: genes to train on, the 2,000 most variable by
+        default, by the variance of their Pearson residuals, within batches if there are any.
     C
         Inverse of the ridge penalty as in scikit-learn, 1 by default; a cell and its copies count as one.
     n_copies
-        Thinned copies of each labelled cell: 4 by default, 2 for scanvi. Their depth lies log-uniformly between 50
-        counts and the cell's own.
+        Thinned copies of each labelled cell: 4 by default, 2 for scanvi. Their depth is log-uniform between 50 counts
+        and the cell's own.
     likelihood
         Distribution of the counts, ``"nb"`` by default.
     n_latent, n_hidden, n_layers
@@ -132,13 +105,14 @@ def annotate(
     label_epochs
         Passes with labels, after ``max_epochs`` without; by default a quarter of these.
     max_epochs
-        Passes over the cells; by default 200 (scanvi) or 400 (cellassign) up to 20,000 cells, fewer beyond.
+        Passes over the cells, for scanvi with their copies; by default 400 (cellassign) or as many minibatches as 200
+        passes without copies make (scanvi), up to 20,000 cells, fewer beyond.
     batch_size, learning_rate
-        Most cells in a minibatch, and Adam's step size.
+        Maximum minibatch size, and Adam's step size.
     other
-        Have one more type that nothing marks, whose cells are "Unassigned"; yes by default.
+        Add one more type that nothing marks, whose cells are "Unassigned"; True by default.
     min_fold
-        By what factor a marker is raised at least, 2 by default.
+        Minimum factor by which a marker is over-expressed in its type, 2 by default.
     key_added
         Key of ``obs``, ``obsm`` and ``uns``.
     random_state, rng
@@ -168,86 +142,53 @@ def annotate(
     ------
     ValueError
         The matrix does not hold counts; all cells are unlabelled or have one label; no marker of a type is among the
-        genes; an argument is of another method.
+        genes; an argument belongs to another method.
     SlotError
         A column or the neighbours are missing.
     FloatingPointError
         Training diverged.
     """
     check_key(key_added)
-    given = {name: value for name, value in locals().items() if name in BELONGS_TO and value is not None}
-    _check_arguments(method, given)
-    settings: dict[str, Any] = {name: value for name, value in given.items() if name not in NOT_SETTINGS}
-    reads: dict[str, str] = {"x": matrix_slot(layer)}
-    if method == "cellassign":
-        names = gene_names(adata, Slot.parse(reads["x"], mod)) if mod is None else adata.mod[mod].var_names
-        settings["classes"], settings["markers"] = marker_columns(markers, names)
-    else:
-        reads["labels"], settings["unlabeled"] = f"obs/{labels_key}", _plain(unlabeled)
-    if batch_key is not None:
-        reads["batch"] = f"obs/{batch_key}"
-    if method == "celltypist":
-        voters = _voters(adata, majority_voting, over_clustering, neighbors_key, mod)
-        settings["vote"] = {"graph": "neighbors", "clusters": "clusters"}.get(next(iter(voters), ""))
-        reads |= voters
-    operator = OPERATORS[method](**settings, min_confidence=min_confidence)
-    writes = {
-        "labels": f"obs/{key_added}",
-        "confidence": f"obs/{key_added}_confidence",
-        "probabilities": f"obsm/{key_added}_probabilities",
+    network = {"max_epochs": max_epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    labelled = {"labels_key": labels_key, "top_genes": top_genes, "n_copies": n_copies}
+    arguments = {
+        "celltypist": {
+            **labelled,
+            "majority_voting": majority_voting,
+            "over_clustering": over_clustering,
+            "neighbors_key": neighbors_key,
+            "C": C,
+        },
+        "scanvi": {
+            **labelled,
+            **network,
+            "batch_key": batch_key,
+            "likelihood": likelihood,
+            "n_latent": n_latent,
+            "n_hidden": n_hidden,
+            "n_layers": n_layers,
+            "label_epochs": label_epochs,
+        },
+        "cellassign": {**network, "markers": markers, "batch_key": batch_key, "other": other, "min_fold": min_fold},
     }
-    if method != "celltypist":
+    given = own_arguments(method, arguments)
+    step = prepared(method, Cells(adata, layer, mod), given, unlabeled, min_confidence)
+    names = {"labels": "", "confidence": "_confidence"}
+    writes = {name: f"obs/{key_added}{end}" for name, end in names.items()}
+    writes["probabilities"] = f"obsm/{key_added}_probabilities"
+    if "history" in step.operator.outputs:
         writes["history"] = f"uns/{key_added}/history"
-    if method == "scanvi":
+    if "z" in step.operator.outputs:
         writes["z"] = "obsm/X_scanvi" if key_added == "annotation" else f"obsm/X_{key_added}"
     params = {"method": method, "labels_key": labels_key, "layer": layer, "batch_key": batch_key}
     return run_step(
         adata,
-        operator,
-        reads=reads,
+        step.operator,
+        reads=step.reads,
         writes=writes,
         constants={f"uns/{key_added}/params": {k: v for k, v in params.items() if v is not None}},
+        select=step.genes,
         seed=resolve_seed(random_state, rng),
         copy=copy,
         mod=mod,
     )
-
-
-def _plain(unlabeled: Any) -> str | float | bool | None:
-    """As the step's settings keep it: NaN as None."""
-    return None if pd.isna(unlabeled) else unlabeled
-
-
-def _check_arguments(method: str, given: Mapping[str, Any]) -> None:
-    if method not in OPERATORS:
-        msg = f"method={method!r} is not known: choose one of {', '.join(map(repr, OPERATORS))}."
-        raise ValueError(msg)
-    wrong = [name for name in given if method not in BELONGS_TO[name]]
-    if wrong:
-        of = ", ".join(f"{name} (of {' and '.join(BELONGS_TO[name])})" for name in wrong)
-        msg = f"method={method!r} does not use {of}: leave it out, or choose another method."
-        raise ValueError(msg)
-    needed = "markers" if method == "cellassign" else "labels_key"
-    if needed not in given:
-        what = "marker genes of each cell type" if needed == "markers" else "the column of obs with the known labels"
-        msg = f"method={method!r} needs {needed}: {what}."
-        raise ValueError(msg)
-
-
-def _voters(data, majority_voting: bool | None, over_clustering, neighbors_key, mod: str | None) -> dict[str, str]:
-    """Which slot votes: clusters where they are named, else neighbours; nothing if it is not wanted."""
-    if over_clustering is not None and neighbors_key is not None:
-        msg = "Name `over_clustering` or `neighbors_key`, not both: one of them votes."
-        raise ValueError(msg)
-    if majority_voting is False:
-        if over_clustering is not None or neighbors_key is not None:
-            msg = "majority_voting=False lets nobody vote: leave over_clustering and neighbors_key out."
-            raise ValueError(msg)
-        return {}
-    if over_clustering is not None:
-        return {"clusters": f"obs/{over_clustering}"}
-    named = neighbors_key is not None or majority_voting
-    if not named and not exists(data, Slot.parse("uns/neighbors", mod)):
-        log.info("There are no neighbours, which could vote (dbx.pp.neighbors): cells are annotated each alone.")
-        return {}
-    return {"graph": graph_slot(data, neighbors_key, mod=mod)}

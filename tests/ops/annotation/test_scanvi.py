@@ -8,7 +8,7 @@ from annotators import KINDS, accuracy, annotated, inputs, planted
 from scipy import stats
 
 from dbx.data import RowBlocks
-from dbx.ops.annotation.scanvi import ScANVI, WarmUp
+from dbx.ops.annotation.scanvi import ScANVI, WarmUp, passes
 from dbx.ops.annotation.semi_supervised import LabelledVAE, semi_supervised
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.counts.count_vae import CountVAE
@@ -147,3 +147,15 @@ def test_wrong_input_is_told_in_words(data):
         ScANVI().fit(**inputs(data), labels=Codes(np.full(300, -1, np.int32), ()))
     with pytest.raises(ValueError, match="All labelled cells are 'a'"):
         ScANVI().fit(**inputs(data), labels=Codes(np.zeros(300, np.int32), ("a",)))
+
+
+def test_copies_make_fewer_passes_and_no_more_minibatches():
+    assert passes(800, 800) == 200
+    assert passes(800, 2400) == 67
+    assert passes(40_000, 42_000) == 95
+    assert passes(10_000_000, 10_000_000) == 1
+    operator = ScANVI(**{**SMALL, "max_epochs": None, "label_epochs": None})
+    small = planted(24)
+    operator.fit(**inputs(small, "labels"))
+    n_rows = 24 + 2 * 12
+    assert len(operator.history["loss"]) == 100 + 25 == passes(24, n_rows) + passes(24, n_rows) // 4

@@ -15,7 +15,7 @@ from dbx.ops.annotation.labels import conclusion, known_labels, sample_labelled
 from dbx.ops.annotation.semi_supervised import LabelledVAE, semi_supervised
 from dbx.ops.annotation.thinning import thinned
 from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_at_least, check_known, check_share
+from dbx.ops.checks import check_known, check_minimums, check_share
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.counts.count_vae import CountVAE, negative_elbo
 from dbx.ops.counts.vae import DROPOUT, LIKELIHOODS
@@ -26,13 +26,13 @@ from dbx.ops.values import Codes
 
 HISTORY = ("loss", "reconstruction", "kl", "classification")
 MOST_COPIED = 1000
-"""Labelled cells of each label that thinned copies are made of, at most."""
+"""Maximum number of labelled cells of each label that are copied."""
 
 
 class ScANVI(Operator):
-    """scANVI: a VAE of counts is trained, then further with a prior of its latent space that knows the labels.
+    """scANVI: a VAE of counts is trained, then trained further with a latent prior for each label.
 
-    Labelled cells are joined by thinned copies of themselves, so that cells of few counts are told apart as well;
+    Labelled cells are joined by thinned copies of themselves, so that cells of few counts are recognised as well;
     ``n_copies=0`` is scANVI as published. ``z`` is the posterior mean, and the probabilities are those of the
     classifier there: no randomness. A cell of a batch that was not trained on needs no batch: only the decoder has it.
 
@@ -74,21 +74,12 @@ class ScANVI(Operator):
     ):
         check_known(likelihood, LIKELIHOODS, "likelihood")
         check_share(min_confidence, "min_confidence")
-        for name, value, least in (
-            ("n_latent", n_latent, 1),
-            ("n_hidden", n_hidden, 1),
-            ("n_layers", n_layers, 1),
-            ("max_epochs", max_epochs, 1),
-            ("label_epochs", label_epochs, 1),
-            ("batch_size", batch_size, 2),
-            ("n_copies", n_copies, 0),
-        ):
-            check_at_least(least if value is None else value, least, name)
         self.unlabeled, self.likelihood, self.n_latent = unlabeled, likelihood, n_latent
         self.n_hidden, self.n_layers, self.max_epochs, self.label_epochs = n_hidden, n_layers, max_epochs, label_epochs
         self.batch_size, self.learning_rate, self.n_copies = batch_size, learning_rate, n_copies
         self.classification_ratio, self.min_confidence = classification_ratio, min_confidence
         self.classes, self.n_batches = classes, n_batches
+        check_minimums(self, n_latent=1, n_hidden=1, n_layers=1, max_epochs=1, label_epochs=1, batch_size=2, n_copies=0)
         self._build()
 
     def _build(self) -> None:
@@ -121,7 +112,7 @@ class ScANVI(Operator):
         share = np.bincount(known[known >= 0], minlength=len(self.classes))
         self.model.reset(rng, start, self.n_hidden, share / share.sum())
         data = self._with_copies(x, codes, known, rng)
-        epochs = max(default_epochs(x.n_rows) // 2, 1) if self.max_epochs is None else self.max_epochs
+        epochs = passes(x.n_rows, data.n_rows) if self.max_epochs is None else self.max_epochs
         more = max(epochs // 4, 1) if self.label_epochs is None else self.label_epochs
         first = train(
             self.model.vae, negative_elbo, data, self._how(epochs, WarmUp(epochs)), seed=seed, progress=progress
@@ -154,7 +145,7 @@ class ScANVI(Operator):
         return Minibatches({"x": x, "batch": codes[rows], "label": known, "importance": importance})
 
     def __call__(self, x, labels=None, batch=None) -> dict[str, Any]:
-        """Posterior means, and what the classifier makes of them."""
+        """Posterior means, and the classifier's probabilities there."""
         del labels, batch
         z, _ = self.model.vae.encoder(x)
         probabilities = jnp.exp(self.model.classify(z))
@@ -164,6 +155,11 @@ class ScANVI(Operator):
     def history(self) -> Mapping[str, np.ndarray]:
         """Means over the cells in each epoch, arrays of shape (n_epochs,), first without labels, then with them."""
         return dict(zip(HISTORY, np.asarray(self.trace[...]), strict=True))
+
+
+def passes(n_cells: int, n_rows: int) -> int:
+    """Passes over cells and copies: as many minibatches as half of scVI's passes over the cells alone."""
+    return max(round(default_epochs(n_cells) // 2 * n_cells / n_rows), 1)
 
 
 class WarmUp:

@@ -1,0 +1,141 @@
+"""The three methods of ``annotate``: the arguments that each takes, its operator and what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.annotation.cellassign import CellAssign
+from dbx.ops.annotation.celltypist import CellTypist
+from dbx.ops.annotation.scanvi import ScANVI
+from dbx.ops.checks import check_at_least, check_known
+from dbx.ops.genes.pearson_residuals import residual_variances
+from dbx.ops.operator import Operator
+from dbx.program import Slot, exists, gene_names, graph_slot, log, matrix_slot, read
+from dbx.tl._markers import marker_columns
+
+VARIABLE_GENES = 2_000
+"""A few thousand are the usual choice for such models; time and memory of the training grow with their number."""
+
+
+class Cells(NamedTuple):
+    """Where the counts are."""
+
+    data: Any
+    layer: str | None
+    mod: str | None
+
+    @property
+    def slot(self) -> Slot:
+        """The address of the counts."""
+        return Slot.parse(matrix_slot(self.layer), self.mod)
+
+
+class Prepared(NamedTuple):
+    """An operator, the slots of its inputs, and the mask of the genes it is restricted to."""
+
+    operator: Operator
+    reads: dict[str, str]
+    genes: np.ndarray | None = None
+
+
+def own_arguments(method: str, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The arguments of a method that were given, out of those of all methods.
+
+    Raises
+    ------
+    ValueError
+        The method is unknown, is given arguments of another, or lacks one that it needs.
+    """
+    check_known(method, tuple(arguments), "method")
+    own = arguments[method]
+    wrong = {name: value for named in arguments.values() for name, value in named.items() if name not in own}
+    wrong = [name for name, value in wrong.items() if value is not None]
+    if wrong:
+        methods = {name: [of for of, named in arguments.items() if name in named] for name in wrong}
+        of = ", ".join(f"{name} (of {' and '.join(methods[name])})" for name in wrong)
+        msg = f"method={method!r} does not use {of}: leave it out, or choose another method."
+        raise ValueError(msg)
+    needed = "markers" if "markers" in own else "labels_key"
+    if own[needed] is None:
+        what = "marker genes of each cell type" if needed == "markers" else "the column of obs with the known labels"
+        msg = f"method={method!r} needs {needed}: {what}."
+        raise ValueError(msg)
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def prepared(method: str, cells: Cells, given: dict[str, Any], unlabeled: Any, min_confidence: float) -> Prepared:
+    """The step of a method; ``given`` are its arguments."""
+    reads = {"x": matrix_slot(cells.layer)}
+    if "labels_key" in given:
+        reads["labels"] = f"obs/{given.pop('labels_key')}"
+    if "batch_key" in given:
+        reads["batch"] = f"obs/{given.pop('batch_key')}"
+    settings = {**given, "min_confidence": min_confidence}
+    if method == "cellassign":
+        return _cellassign(cells, reads, settings)
+    settings["unlabeled"] = None if pd.isna(unlabeled) else unlabeled  # as JSON has it
+    return {"celltypist": _celltypist, "scanvi": _scanvi}[method](cells, reads, settings)
+
+
+def _celltypist(cells: Cells, reads: dict[str, str], settings: dict[str, Any]) -> Prepared:
+    voting = [settings.pop(name, None) for name in ("majority_voting", "over_clustering", "neighbors_key")]
+    voters = _voters(cells, *voting)
+    vote = {"graph": "neighbors", "clusters": "clusters"}.get(next(iter(voters), ""))
+    return Prepared(CellTypist(**settings, vote=vote), {**reads, **voters})
+
+
+def _scanvi(cells: Cells, reads: dict[str, str], settings: dict[str, Any]) -> Prepared:
+    n_genes = settings.pop("top_genes", VARIABLE_GENES)
+    check_at_least(n_genes, 1, "top_genes")
+    operator = ScANVI(**settings)
+    return Prepared(operator, reads, _variable_genes(cells, reads.get("batch"), n_genes))
+
+
+def _cellassign(cells: Cells, reads: dict[str, str], settings: dict[str, Any]) -> Prepared:
+    classes, markers = marker_columns(settings.pop("markers"), gene_names(cells.data, cells.slot))
+    return Prepared(CellAssign(**settings, classes=classes, markers=markers), reads)
+
+
+def _variable_genes(cells: Cells, batch: str | None, n_genes: int) -> np.ndarray | None:
+    """Mask of the genes whose counts vary most, within batches if there are any; None where there are no more genes.
+
+    Whether these are counts is checked by the step itself.
+    """
+    counts = RowBlocks(read(cells.data, cells.slot))
+    if counts.n_columns <= n_genes:
+        return None
+    codes = np.zeros(counts.n_rows, np.int32)
+    if batch is not None:
+        codes = pd.factorize(read(cells.data, Slot.parse(batch, cells.mod)), use_na_sentinel=False)[0]
+    with np.errstate(invalid="ignore"):
+        variances = residual_variances(counts, codes, codes.max() + 1)
+    mask = np.zeros(counts.n_columns, bool)
+    mask[np.argsort(-variances, kind="stable")[:n_genes]] = True
+    log.info(f"scanvi trains on the {n_genes:,} most variable of {len(mask):,} genes; top_genes={len(mask)} takes all.")
+    return mask
+
+
+def _voters(
+    cells: Cells, majority_voting: bool | None, over_clustering: str | None, neighbors_key: str | None
+) -> dict[str, str]:
+    """The slot that votes: clusters where they are named, else neighbours; nothing if it is not wanted."""
+    if over_clustering is not None and neighbors_key is not None:
+        msg = "Name `over_clustering` or `neighbors_key`, not both: only one of them can vote."
+        raise ValueError(msg)
+    if majority_voting is False:
+        if over_clustering is not None or neighbors_key is not None:
+            msg = "over_clustering and neighbors_key need majority voting; remove them or majority_voting=False."
+            raise ValueError(msg)
+        return {}
+    if over_clustering is not None:
+        return {"clusters": f"obs/{over_clustering}"}
+    named = neighbors_key is not None or majority_voting
+    if not named and not exists(cells.data, Slot.parse("uns/neighbors", cells.mod)):
+        log.info("There are no neighbours to vote (dbx.pp.neighbors): each cell is annotated on its own.")
+        return {}
+    return {"graph": graph_slot(cells.data, neighbors_key, mod=cells.mod)}
