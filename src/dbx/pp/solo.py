@@ -37,18 +37,18 @@ def solo(
     """Find doublets: droplets with two cells, by what sums of two cells of the same data look like.
 
     SOLO (Bernstein et al., Cell Systems, 2020): a variational autoencoder is trained on the observed cells, doublets
-    are simulated as sums of two random cells' counts, and a network learns to tell their latent coordinates from those
-    of observed cells. Beside these it is told a cell's total, the leading components of its log-normalised counts, and
-    the share of simulated doublets among its neighbours in both spaces, as Scrublet looks at it (Wolock et al., Cell
-    Systems, 2019). Every other simulated doublet loses up to half of its counts, as droplets seldom yield twice a
-    cell's: doublets of unlike cells are then known at any total. One draw's luck moves the ranks of a few thousand
-    cells: there are several draws of doublets, each with a network and a linear model of its own, and their log-odds
-    are averaged. Learnt on classes of equal weight, these are then shifted so that the probabilities average to
+    are simulated as sums of two random cells' counts, and a network is trained to separate their latent coordinates
+    from those of observed cells. Its other features are a cell's total, the leading components of its log-normalised
+    counts, and the fraction of simulated doublets among its neighbours in both spaces, as in Scrublet (Wolock et al.,
+    Cell Systems, 2019). Every other simulated doublet loses up to half of its counts, as droplets seldom yield twice a
+    cell's: doublets of unlike cells are then recognised at any total. The luck of one draw changes the ranks of a few
+    thousand cells: there are several draws of doublets, each with its own network and linear model, and their log-odds
+    are averaged. Trained on classes of equal weight, these are then shifted so that the probabilities average to
     ``expected_doublet_rate``, and as many cells are called as are expected. Doublets of two cells of one kind differ in
-    their total alone: they are found as far as they have more counts than singlets. The hard counterparts are
+    their total alone: they are found as far as they have more counts than singlets. Reference implementations are
     scvi-tools' SOLO and Scrublet.
 
-    New cells (``dbx.rerun``) pass through the frozen networks and are held against the stored threshold.
+    New cells (``dbx.rerun``) pass through the frozen networks and are compared with the stored threshold.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ def solo(
     batch_key
         Column of ``adata.obs`` with the sample: both cells of a simulated doublet are of one.
     expected_doublet_rate
-        Share of doublets among the cells; about 0.008 for each 1,000 cells loaded in a lane of 10x Genomics' droplets.
+        Fraction of doublets among the cells; about 0.008 per 1,000 cells loaded in a lane of 10x Genomics' droplets.
     sim_doublet_ratio
-        Simulated doublets for each cell in a draw.
+        Simulated doublets per cell in a draw.
     n_draws
-        Draws of doublets, each with a classifier of its own; fewer where all would be more than 50,000 doublets.
+        Draws of doublets, each with its own classifier; fewer where they would exceed 50,000 doublets in all.
     likelihood
         Distribution of the counts in the autoencoder.
     n_latent, n_hidden
@@ -73,9 +73,9 @@ def solo(
     classifier_epochs
         Passes over cells and doublets in training each classifier; by default 20, or as many as make 900 steps.
     batch_size, learning_rate
-        Most cells in a minibatch, and step size of Adam, of both.
+        Maximum minibatch size and step size of Adam, for both.
     key_added
-        The first part of the names of the score and of the entry of ``uns``.
+        First part of the name of the score, and key of ``uns``.
     random_state, rng
         Seed of the networks and of the doublets.
     copy

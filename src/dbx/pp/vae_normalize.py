@@ -50,8 +50,8 @@ def vae_normalize(
     binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
     frequencies of each batch, and dispersions by moments), in that each gene has an intercept for each batch in the
     last layer, that the divergence from the prior gains weight more slowly, and that training stops in time: a tenth of
-    the cells is held out, and the parameters of the epoch that was best for them are kept. The hard counterparts are
-    ``normalize_total``, ``log1p`` and ``pca``, and Harmony for batches.
+    the cells is held out, and the parameters of the epoch that was best for them are kept. The classical steps in its
+    place are ``normalize_total``, ``log1p`` and ``pca``, and Harmony for batches.
 
     New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets columns of its own,
     which are trained with all else frozen (scArches: Lotfollahi et al., Nature Biotechnology, 2022); with
@@ -65,9 +65,9 @@ def vae_normalize(
     layer
         Layer with the counts instead of ``X``.
     batch_key
-        Column of ``adata.obs`` with the batch, which the decoder is told, so that the latent coordinates need not be.
+        Column of ``adata.obs`` with the batch: an input of the decoder, so that latent coordinates need not hold it.
     categorical_covariate_keys, continuous_covariate_keys
-        Further columns of ``adata.obs`` that the decoder is told: indicators of categories, standardised numbers.
+        Further columns of ``adata.obs`` as inputs of the decoder: indicators of categories, standardised numbers.
     likelihood
         Distribution of the counts: zero-inflated negative binomial, negative binomial or Poisson.
     n_latent
@@ -77,15 +77,15 @@ def vae_normalize(
     dispersion
         One dispersion for each gene, or for each gene in each batch.
     encode_batch
-        Tell the batch to the encoder, too.
+        Make the batch an input of the encoder, too.
     max_epochs
         Passes over the cells; by default 400 up to 20,000 cells and ``400 * 20000 / n_cells`` beyond, as scvi-tools.
     validation
-        Share of the cells that is held out; with 0 all are trained on, to the last epoch.
+        Fraction of the cells that is held out; with 0 all are trained on, to the last epoch.
     patience
-        Stop after so many epochs that were not better for the cells held out; None goes through all.
+        Stop after so many epochs without improvement on the held-out cells; None runs all epochs.
     batch_size
-        Most cells in a minibatch.
+        Maximum minibatch size.
     learning_rate
         Step size of Adam.
     key_added
@@ -93,7 +93,7 @@ def vae_normalize(
     normalized_layer
         Layer for the denoised expression, a dense array; None leaves it out.
     target_sum
-        What the denoised expression of a cell sums to, in counts.
+        Sum of the denoised expression of a cell, in counts.
     transform_batch
         Decode every cell as if it were of this batch; by default of its own.
     adapt_epochs
@@ -116,7 +116,7 @@ def vae_normalize(
     ``uns["vae_normalize" | key_added]``
         ``params``, and ``history``: arrays of shape (n_epochs,), in nats per cell: ``elbo``, its terms
         ``reconstruction`` and ``kl``, the ``loss``, in which the weight of ``kl`` rises over 1000 epochs
-        (fewer beyond 20,000 cells), and the ``validation_elbo`` of the cells held out.
+        (fewer beyond 20,000 cells), and the ``validation_elbo`` of the held-out cells.
 
     Raises
     ------

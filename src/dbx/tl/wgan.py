@@ -44,10 +44,10 @@ def wgan(
 
     Batches need not hold the same kinds of cells: with ``weighted`` a cell counts, when its batch is compared with
     another, by how common its kind is in both. Kinds are clusters of log expression after mutual nearest neighbours
-    moved the batches onto each other. The hard counterparts are Harmony and mutual nearest neighbours.
+    moved the batches onto each other. The classical methods are Harmony and mutual nearest neighbours.
 
     New cells (``dbx.rerun``) pass through the frozen encoder, which needs no batch: those of a batch that was not
-    trained on are encoded like all others, with nothing learnt of that batch.
+    trained on are encoded like all others, without parameters for that batch.
 
     Parameters
     ----------
@@ -64,15 +64,15 @@ def wgan(
     n_hidden, n_layers
         Units of each hidden layer, and hidden layers of each network.
     strength
-        What a distance of 1 costs, in nats per cell; it rises to this over the first tenth of the epochs.
+        Weight of the distance in the loss, in nats per cell; it rises to this over the first tenth of the epochs.
     weighted
-        Weigh cells by how their kind is shared between batches; otherwise the whole batches are made alike.
+        Weight cells by how their kind is shared between batches; otherwise whole batches are made alike.
     critic_steps
         Steps of the critic before each step of the encoder.
     max_epochs
         Passes over the cells; by default 200 up to 20,000 cells and fewer in proportion beyond.
     batch_size
-        Most cells in a minibatch, in which batches are compared.
+        Maximum minibatch size; batches are compared within minibatches.
     learning_rate
         Step size of Adam.
     key_added

@@ -180,7 +180,7 @@ def test_schedules():
         ({"patience": 0}, "patience=0 is too small: at least 1"),
         ({"max_epochs": 0}, "max_epochs=0 is too small: at least 1"),
         ({"target_sum": -1.0}, "target_sum=-1.0 must be above 0"),
-        ({"validation": 0.0}, "validation=0.0 is the share of the cells kept apart"),
+        ({"validation": 0.0}, "validation must be a fraction above 0 and below 1; got 0.0"),
     ],
 )
 def test_wrong_settings_are_told_in_words(config, words):

@@ -189,11 +189,14 @@ def test_batches_are_taken_and_seeds_repeat(data):
 
 
 def test_wrong_settings_are_told_in_words():
-    with pytest.raises(ValueError, match="expected_doublet_rate=1.5 must be a share"):
+    with pytest.raises(ValueError, match="expected_doublet_rate must be a fraction above 0 and below 1; got 1.5"):
         Solo(expected_doublet_rate=1.5)
     with pytest.raises(ValueError, match="sim_doublet_ratio=0 must be above 0"):
         Solo(sim_doublet_ratio=0)
-    with pytest.raises(ValueError, match="n_draws=0 must be at least 1"):
-        Solo(n_draws=0)
+    with pytest.raises(ValueError, match="likelihood='gauss' is not known: choose one of 'zinb', 'nb', 'poisson'"):
+        Solo(likelihood="gauss")
+    for name in ("n_draws", "n_latent", "max_epochs", "classifier_epochs"):
+        with pytest.raises(ValueError, match=f"{name}=0 is too small: at least 1"):
+            Solo(**{name: 0})
     with pytest.raises(ValueError, match="have no counts"):
         Solo().fit(x=RowBlocks(np.zeros((10, 4), np.float32)))

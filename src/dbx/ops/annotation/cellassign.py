@@ -15,7 +15,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.ops.annotation.labels import UNASSIGNED, conclusion
 from dbx.ops.annotation.marker_model import MarkerModel, negative_log_marginal
 from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_at_least, check_share
+from dbx.ops.checks import check_at_least, check_minimums, check_share
 from dbx.ops.nn.epochs import default_epochs
 from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -28,7 +28,7 @@ class CellAssign(Operator):
     ``markers`` are, for each of ``classes``, the numbers of its marker genes among the columns. With ``other`` there
     is one more type that nothing marks, and its cells are "Unassigned". The parameters maximise the likelihood summed
     over types, by gradients: its maxima are what the publication's EM ends at. Size factors are totals over all genes.
-    The bumps of the dispersion lie along the logarithm of the mean, where the publication has them along the mean.
+    The bumps of the dispersion are placed along the logarithm of the mean, in the publication along the mean.
 
     New cells: ``method='cellassign'``: the rates of the markers and the shares of the types.
     """
@@ -61,14 +61,11 @@ class CellAssign(Operator):
     ):
         _check_markers(classes, markers)
         check_share(min_confidence, "min_confidence")
-        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
-            check_at_least(1 if value is None else value, 1, name)
-        if not min_fold >= 1:
-            msg = f"min_fold={min_fold}: a marker is raised, by a factor of at least 1."
-            raise ValueError(msg)
+        check_at_least(min_fold, 1, "min_fold")
         self.classes, self.markers, self.other = classes, markers, other
         self.min_fold, self.concentration, self.min_confidence = min_fold, concentration, min_confidence
         self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        check_minimums(self, max_epochs=1, batch_size=1)
         self.model = MarkerModel(min_fold=min_fold, concentration=concentration)
 
     @property

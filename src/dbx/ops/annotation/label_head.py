@@ -15,7 +15,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.objectives import cross_entropy
 from dbx.ops.annotation.labels import conclusion, known_labels
 from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_at_least, check_share
+from dbx.ops.checks import check_minimums, check_share
 from dbx.ops.nn.epochs import default_batch_size
 from dbx.ops.nn.mlp import Linear
 from dbx.ops.nn.training import Training, train
@@ -82,23 +82,22 @@ class LabelHead(Operator):
         min_confidence: float = 0.0,
         classes: tuple[str, ...] = (),
     ):
-        for name, value in (("max_epochs", max_epochs), ("patience", patience), ("batch_size", batch_size)):
-            check_at_least(1 if value is None else value, 1, name)
         check_share(min_confidence, "min_confidence")
         self.unlabeled, self.max_epochs, self.patience = unlabeled, max_epochs, patience
         self.batch_size, self.learning_rate, self.min_confidence = batch_size, learning_rate, min_confidence
         self.classes = classes
+        check_minimums(self, max_epochs=1, patience=1, batch_size=1)
         self.head = Head()
 
     def fit(self, *, z: RowBlocks, labels: Codes, seed: int = 0, progress: Progress = silent) -> None:
-        """Train until held-out cells are not told better; cells without a label take no part."""
+        """Train until held-out cells are not classified better; cells without a label are left out."""
         known, self.classes = known_labels(labels, self.unlabeled)
         self.fit_rows(z.dense(), known, seed=seed, progress=progress)
 
     def fit_rows(
         self, z: np.ndarray, known: np.ndarray, held_out: np.ndarray | None = None, *, seed: int, progress: Progress
     ) -> None:
-        """Train on the rows with a label; ``held_out`` are rows in place of a share drawn at random."""
+        """Train on the rows with a label; ``held_out`` are rows instead of a fraction drawn at random."""
         rows = np.flatnonzero(known >= 0)
         x = np.ascontiguousarray(z[rows], np.float32)
         self.head.reset(np.random.default_rng(seed), x, known[rows], len(self.classes))

@@ -1,4 +1,4 @@
-"""What annotators share: which cells have a label, and what is concluded from probabilities."""
+"""What annotators share: which cells have a label, and the labels that probabilities lead to."""
 
 from __future__ import annotations
 

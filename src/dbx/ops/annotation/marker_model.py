@@ -18,7 +18,7 @@ class MarkerModel(nnx.Module):
     """Negative binomial counts; a marker is raised in the cell types that it marks, by ``min_fold`` at least.
 
     ``log mean = log size + base + effect of the batch + marks * (log min_fold + exp(excess))``. The inverse dispersion
-    is a sum of ten bumps along the logarithm of the mean. Excesses are shrunk to a common normal prior that is learnt,
+    is a sum of ten bumps along the logarithm of the mean. Excesses are shrunk to a common normal prior that is learned,
     and the frequencies of the types have a Dirichlet prior.
     """
 

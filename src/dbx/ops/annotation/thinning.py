@@ -10,7 +10,7 @@ SHALLOWEST = 50
 
 
 def thinned(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Each cell with fewer counts, each count kept or not: its depth lies log-uniformly between 50 and its own.
+    """Each cell with fewer counts, each count kept or not: its depth is log-uniform between 50 and its own.
 
     Places stay as they are, zeros are kept; a cell with no more than 50 counts stays whole.
     """

@@ -1,4 +1,4 @@
-"""What the batch corrections by discrepancy share: autoencoder, weights, outputs."""
+"""What the batch corrections by discrepancy share: settings, autoencoder, weights, outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial
 from dbx.ops.arrays import as_float
 from dbx.ops.batch.composition import shared_composition
-from dbx.ops.checks import check_at_least, check_known
+from dbx.ops.checks import check_known, check_minimums
 from dbx.ops.counts.count_autoencoder import CountAutoencoder
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.counts.vae import LIKELIHOODS
@@ -26,13 +26,13 @@ DROPOUT = 0.1
 NOISE = 0.5
 MOST_EPOCHS = 200
 RAMP = 0.1
-"""Share of the epochs over which the weight of the discrepancy rises."""
+"""Fraction of the epochs over which the weight of the discrepancy rises."""
 
 
 class BatchCorrection(Operator):
     """Counts encoded without the batch and decoded with it, while the latent distributions of batches are made alike.
 
-    ``z`` is what the encoder gives: of each cell alone, whatever its batch, so that new cells need none.
+    ``z`` is the encoding of each cell alone, whatever its batch, so that new cells need none.
     """
 
     inputs: ClassVar = {
@@ -49,22 +49,37 @@ class BatchCorrection(Operator):
     followed: ClassVar[tuple[str, ...]]
     """What the history holds."""
 
-    def _set_up(self) -> None:
-        """Check the settings and make the networks, once every setting is an attribute."""
-        check_known(self.likelihood, LIKELIHOODS, "likelihood")
-        for name, least in (("n_latent", 1), ("n_hidden", 1), ("n_layers", 1), ("batch_size", 8)):
-            check_at_least(getattr(self, name), least, name)
-        check_at_least(1 if self.max_epochs is None else self.max_epochs, 1, "max_epochs")
-        if not self.strength >= 0:
-            msg = f"strength={self.strength} must not be negative."
+    def __init__(
+        self,
+        *,
+        likelihood: str = "nb",
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        strength: float = 1000.0,
+        weighted: bool = True,
+        max_epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        n_genes: int | None = None,
+        n_batches: int | None = None,
+    ):
+        check_known(likelihood, LIKELIHOODS, "likelihood")
+        if not strength >= 0:
+            msg = f"strength={strength} must not be negative."
             raise ValueError(msg)
+        self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
+        self.strength, self.weighted = strength, weighted
+        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
+        self.n_genes, self.n_batches = n_genes, n_batches
+        check_minimums(self, n_latent=1, n_hidden=1, n_layers=1, batch_size=8, max_epochs=1)
         self.autoencoder = CountAutoencoder(
-            likelihood=self.likelihood,
-            n_latent=self.n_latent,
-            n_layers=self.n_layers,
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_layers=n_layers,
             dropout=DROPOUT,
             noise=NOISE,
-            n_batches=self.n_batches or 1,
+            n_batches=n_batches or 1,
         )
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
@@ -114,7 +129,7 @@ class BatchCorrection(Operator):
 
 def _n_batches(batch: Codes | None) -> int:
     if batch is None:
-        msg = "There is no batch to correct for: name the column of batches."
+        msg = "There is no batch to correct for: pass the column of batches."
         raise ValueError(msg)
     present = np.unique(np.asarray(batch.codes))
     if len(present) < 2:

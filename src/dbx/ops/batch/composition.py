@@ -26,7 +26,7 @@ def shared_composition(x: RowBlocks, codes: np.ndarray, n_batches: int, *, seed:
     two batches hold the same kinds in the same shares, and a kind that one of them lacks hardly counts between them.
     Kinds are clusters of directions of log expression, after each batch was moved as a whole onto those before it, by
     the mean difference of mutual nearest neighbours (Haghverdi et al., Nature Biotechnology, 2018).
-    Batches with no kind in common cannot be told from a batch effect: the nearest kinds are then taken for the same.
+    Batches with no kind in common cannot be distinguished from a batch effect: the nearest kinds are then matched.
     """
     rng = np.random.default_rng(seed)
     z = _onto_each_other(_directions(x, rng), codes, rng)

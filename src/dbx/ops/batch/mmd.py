@@ -21,27 +21,6 @@ class MMD(BatchCorrection):
     name = "mmd"
     followed: ClassVar = ("loss", "reconstruction", "mmd")
 
-    def __init__(
-        self,
-        *,
-        likelihood: str = "nb",
-        n_latent: int = 10,
-        n_hidden: int = 128,
-        n_layers: int = 1,
-        strength: float = 1000.0,
-        weighted: bool = True,
-        max_epochs: int | None = None,
-        batch_size: int = 128,
-        learning_rate: float = 1e-3,
-        n_genes: int | None = None,
-        n_batches: int | None = None,
-    ):
-        self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
-        self.strength, self.weighted = strength, weighted
-        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
-        self.n_genes, self.n_batches = n_genes, n_batches
-        self._set_up()
-
     def _train(self, data, how, rng, seed, progress):
         return train(self.autoencoder, objective, data, how, seed=seed, progress=progress)
 

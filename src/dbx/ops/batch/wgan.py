@@ -21,7 +21,7 @@ PENALTY = 10.0
 
 
 class Critic(nnx.Module):
-    """Latent coordinates to one score for each batch, high for its own cells; two hidden layers, no normalisation."""
+    """Latent coordinates to one score per batch, high for its own cells; two hidden layers, no normalisation."""
 
     def __init__(self):
         self.first, self.second, self.last = Linear(), Linear(), Linear()
@@ -74,12 +74,21 @@ class WGAN(BatchCorrection):
         n_genes: int | None = None,
         n_batches: int | None = None,
     ):
-        self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
-        self.strength, self.weighted, self.critic_steps = strength, weighted, critic_steps
-        self.max_epochs, self.batch_size, self.learning_rate = max_epochs, batch_size, learning_rate
-        self.n_genes, self.n_batches = n_genes, n_batches
-        self._set_up()
+        super().__init__(
+            likelihood=likelihood,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            strength=strength,
+            weighted=weighted,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            n_genes=n_genes,
+            n_batches=n_batches,
+        )
         check_at_least(critic_steps, 1, "critic_steps")
+        self.critic_steps = critic_steps
 
     def _train(self, data, how, rng, seed, progress):
         """The critic is trained along and not kept."""
@@ -99,7 +108,7 @@ class WGAN(BatchCorrection):
 
 
 def objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
-    """Of the autoencoder: it is to explain the counts and to look alike to the critic."""
+    """Of the autoencoder: to explain the counts and to leave the critic no difference between batches."""
     keys = jax.random.split(key)
     z = model.autoencoder.encode(batch["x"], key=keys[0])
     reconstruction = model.autoencoder.reconstruction(batch["x"], z, batch["batch"], key=keys[1])

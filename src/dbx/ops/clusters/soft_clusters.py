@@ -43,7 +43,7 @@ class SoftClusters(Operator):
         self.temperature, self.levels = temperature, levels
 
     def fit(self, *, z: RowBlocks, groups: Codes, seed: int = 0, progress: Progress = silent) -> None:
-        """Find mean, variance and share of each group; cells without a group take no part."""
+        """Find mean, variance and share of each group; cells without a group are left out."""
         codes = np.asarray(groups.codes)
         counts = np.bincount(codes[codes >= 0], minlength=groups.n_levels)
         present = np.flatnonzero(counts)
@@ -82,7 +82,7 @@ class SoftClusters(Operator):
 
     @property
     def units(self) -> dict[str, Unit]:
-        """Centroids go by the standard deviation of their group."""
+        """Centroids are measured in standard deviations of their group."""
         return {"centres": Unit(np.exp(0.5 * np.asarray(self.log_variance[...]))[:, None], 1.0)}
 
     @property

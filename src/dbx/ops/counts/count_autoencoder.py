@@ -1,4 +1,4 @@
-"""An autoencoder of counts whose decoder is told the batch: what the batch corrections by discrepancy train."""
+"""An autoencoder of counts with a batch-conditioned decoder, which the batch corrections by discrepancy train."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class FixedScale(nnx.Module):
 class CountAutoencoder(nnx.Module):
     """log1p counts to latent coordinates of fixed scale, and with the batch back to the distribution of the counts.
 
-    The encoder is not told the batch. In training normal noise of standard deviation ``noise`` joins the coordinates,
-    so that cells that decode alike lie close together.
+    The encoder has no batch. In training normal noise of standard deviation ``noise`` joins the coordinates,
+    so that cells that decode alike are close together.
     """
 
     def __init__(self, *, likelihood: str, n_latent: int, n_layers: int, dropout: float, noise: float, n_batches: int):
@@ -81,15 +81,15 @@ class CountAutoencoder(nnx.Module):
     def reconstruction(self, x, z, codes, *, key=None):
         """Negative log-likelihood of each cell (but for ``log x!``), an array of shape (n_cells,)."""
         if key is None:
-            return -self.decoder.log_likelihood(x, z, self.told(codes))
+            return -self.decoder.log_likelihood(x, z, self.indicators(codes))
         at = jax.random.split(key)
         z = z + self.noise * jax.random.normal(at[0], z.shape, z.dtype)
-        return -self.decoder.log_likelihood(x, z, self.told(codes), key=at[1])
+        return -self.decoder.log_likelihood(x, z, self.indicators(codes), key=at[1])
 
     def membership(self, codes):
         """One column for each batch; a code of -1 is in none."""
         return jax.nn.one_hot(codes, self.n_batches)
 
-    def told(self, codes):
-        """What the decoder is told of the batch; a code of -1 is an equal share of all."""
+    def indicators(self, codes):
+        """Indicators of the batch for the decoder; a code of -1 is an equal share of all."""
         return jnp.where((codes < 0)[:, None], 1 / self.n_batches, self.membership(codes))

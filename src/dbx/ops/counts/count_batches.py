@@ -19,14 +19,14 @@ LEARNING_RATE = 1e-2
 
 
 class NewBatches(nnx.Module):
-    """A trained model, and what is to be learnt of new batches."""
+    """A trained model with new parameters for new batches."""
 
     def __init__(self, vae: CountVAE, first: int, n_new: int):
         self.vae, self.first, self.n_new = vae, first, n_new
         self.columns = nnx.List([NewRows(as_float(layer.kernel[...][at : at + n_new])) for layer, at in self.places()])
 
     def places(self) -> list[tuple[Linear, int]]:
-        """(layer, first new row of its kernel) of every layer that is told the batch."""
+        """(layer, first new row of its kernel) of every layer with the batch among its inputs."""
         encoder = [layer.linear for layer in self.vae.encoder.hidden.layers] if self.vae.encode_batch else []
         decoder = [layer.linear for layer in self.vae.decoder.hidden.layers]
         tops = [
@@ -49,7 +49,7 @@ class NewRows(nnx.Module):
 
 
 class NewRow(nnx.Variable):
-    """What is learnt of a new batch."""
+    """The parameters of a new batch."""
 
 
 def add_batches(vae: CountVAE, x: RowBlocks, codes: np.ndarray, n_new: int, extra, *, epochs: int, seed: int) -> None:
@@ -77,7 +77,7 @@ def negative_elbo_of_new(model: NewBatches, batch: dict[str, jax.Array], key):
 
 
 def row_of(layer: Linear, vae: CountVAE) -> int:
-    """The row of a layer's kernel where the batches begin: what is told of a cell comes last, batches first of it."""
+    """The row of a layer's kernel where the batches begin: covariates come last, batches first among them."""
     n_told = vae.decoder.scale.kernel.shape[0] - vae.decoder.hidden.layers[-1].linear.kernel.shape[1]
     return layer.kernel.shape[0] - n_told
 

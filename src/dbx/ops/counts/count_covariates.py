@@ -1,4 +1,4 @@
-"""What models of counts are told of a cell besides its batch."""
+"""Covariates of a cell besides its batch, for models of counts."""
 
 from __future__ import annotations
 

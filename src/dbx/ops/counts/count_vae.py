@@ -113,7 +113,7 @@ def for_rows(theta, n_rows: int):
 
 
 class CountVAE(nnx.Module):
-    """Encoder and decoder with what they are told of the batch; trained apart from the settings of an operator."""
+    """Encoder and decoder with their covariates; without the settings of an operator."""
 
     def __init__(
         self, *, likelihood: str, n_latent: int, n_layers: int, dropout: float, encode_batch: bool, n_batches: int
@@ -148,7 +148,7 @@ class CountVAE(nnx.Module):
     def covariates(self, codes, dtype, extra=None):
         """One column for each batch, then the ``extra`` ones; None where there is but one batch and nothing else.
 
-        A code that is no known batch is an equal share of all.
+        A code of no known batch is an equal share of all.
         """
         extra = None if extra is None else extra.astype(dtype)
         if self.n_batches == 1:

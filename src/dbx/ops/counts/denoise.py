@@ -14,7 +14,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial, poisson_kernel
 from dbx.ops.arrays import as_float, unit_log
-from dbx.ops.checks import check_above_zero, check_at_least
+from dbx.ops.checks import check_above_zero, check_fraction, check_minimums
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.nn.mlp import Linear
@@ -71,7 +71,7 @@ def objective(model: Denoiser, batch: dict[str, jax.Array], key):
 class Denoise(Operator):
     """Expected counts of all genes: proportions that the transformer finds from all counts of a cell, times its total.
 
-    No cell's own likelihood is ever maximised at what was shown, so that noise is not learnt by heart: in training the
+    No cell's own likelihood is ever maximised at what was shown, so that noise is not memorised: in training the
     network sees some of a cell's counts and predicts the others.
 
     New cells: the trained network.
@@ -99,28 +99,19 @@ class Denoise(Operator):
         learning_rate: float = 5e-3,
         n_genes: int | None = None,
     ):
-        for name, value, least in (
-            ("n_units", n_units, N_HEADS),
-            ("n_latents", n_latents, 1),
-            ("patience", patience, 1),
-        ):
-            check_at_least(value, least, name)
-        for name, value in (("n_blocks", n_blocks), ("max_epochs", max_epochs), ("batch_size", batch_size)):
-            check_at_least(1 if value is None else value, 1, name)
         check_above_zero(1 if target_sum is None else target_sum, "target_sum")
-        if n_units % N_HEADS:
-            msg = f"n_units={n_units} must be a multiple of {N_HEADS}, the number of heads."
-            raise ValueError(msg)
-        if not 0 < validation < 1:
-            msg = f"validation={validation} is the share of the cells kept apart: between 0 and 1."
-            raise ValueError(msg)
+        check_fraction(validation, "validation")
         self.n_units, self.n_latents, self.n_blocks, self.target_sum = n_units, n_latents, n_blocks, target_sum
         self.max_epochs, self.patience, self.validation = max_epochs, patience, validation
         self.batch_size, self.learning_rate, self.n_genes = batch_size, learning_rate, n_genes
+        check_minimums(self, n_units=N_HEADS, n_latents=1, patience=1, n_blocks=1, max_epochs=1, batch_size=1)
+        if n_units % N_HEADS:
+            msg = f"n_units={n_units} must be a multiple of {N_HEADS}, the number of heads."
+            raise ValueError(msg)
         self.network = Denoiser(n_blocks=n_blocks)
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
-        """Draw the parameters and train them until cells that were kept apart are not predicted better."""
+        """Draw the parameters and train them until held-out cells are not predicted better."""
         self.n_genes = x.n_columns
         start = count_profile(x, np.zeros(x.n_rows, np.int32), 1)
         rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_above_zero, check_at_least, check_held_out, check_known
+from dbx.ops.checks import check_above_zero, check_held_out, check_known, check_minimums
 from dbx.ops.counts.count_batches import add_batches
 from dbx.ops.counts.count_covariates import design, standards
 from dbx.ops.counts.count_profile import count_profile
@@ -80,16 +80,6 @@ class VAENormalize(Operator):
     ):
         check_known(likelihood, LIKELIHOODS, "likelihood")
         check_known(dispersion, DISPERSIONS, "dispersion")
-        for name, value, least in (
-            ("n_latent", n_latent, 1),
-            ("n_hidden", n_hidden, 1),
-            ("n_layers", n_layers, 1),
-            ("batch_size", batch_size, 2),
-            ("adapt_epochs", adapt_epochs, 0),
-        ):
-            check_at_least(value, least, name)
-        for name, value in (("max_epochs", max_epochs), ("patience", patience)):
-            check_at_least(1 if value is None else value, 1, name)
         check_above_zero(target_sum, "target_sum")
         check_held_out(validation, "validation")
         self.likelihood, self.dispersion, self.encode_batch = likelihood, dispersion, encode_batch
@@ -98,6 +88,7 @@ class VAENormalize(Operator):
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.target_sum, self.transform_batch, self.decode = target_sum, transform_batch, decode
         self.adapt_epochs = adapt_epochs
+        check_minimums(self, n_latent=1, n_hidden=1, n_layers=1, batch_size=2, adapt_epochs=0, max_epochs=1, patience=1)
         self.n_genes, self.n_batches = n_genes, n_batches
         self.vae = CountVAE(
             likelihood=likelihood,
@@ -206,7 +197,7 @@ class VAENormalize(Operator):
         return {"elbo": -trace["reconstruction"] - trace["kl"], **held_out, **trace}
 
     def _followed(self) -> tuple[str, ...]:
-        """What the engine tells of each epoch, in the order of the rows of ``trace``."""
+        """What training reports of each epoch, in the order of the rows of ``trace``."""
         return (*HISTORY, "validation_loss") if self.validation else HISTORY
 
     def _target(self, batch: Codes | None) -> Codes | None:

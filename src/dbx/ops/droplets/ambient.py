@@ -67,7 +67,7 @@ class RemoveAmbient(Operator):
         return self
 
     def fit(self, *, x: RowBlocks, cluster: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Find the profiles of ambient RNA and clusters, the rate that cells share, and which genes tell a cell's."""
+        """Find the profiles of ambient RNA and clusters, the rate that cells share, and which genes reveal a cell's."""
         if not self.from_droplets:
             self.given_profile(_some(gene_totals(x)))
         elif not hasattr(self, "profile") or self.profile[...].shape != (x.n_columns,):
@@ -151,7 +151,7 @@ class RemoveAmbient(Operator):
         return contamination(lambda rho: ((lift * found(rho) + shape) / (expected + scale)).clip(0, MOST), start)
 
     def _evidence(self, x, labels):
-        """What the genes that a row's cluster hardly expresses tell of its contamination.
+        """The contamination of a row by the genes that its cluster hardly expresses.
 
         The ambient counts found in them, as a function of the row's contamination; how many there would be if all of
         its counts were ambient; and the mean contamination.

@@ -7,7 +7,7 @@ import numpy as np
 RATES = np.arange(1, 101) * 0.005
 """Contaminations that are tried."""
 LEAST_EXPECTED = 60
-"""Counts that the ambient profile alone would give a gene in a cluster, for it to tell anything of the rate."""
+"""Counts that the ambient profile alone would give a gene in a cluster, for it to inform the rate."""
 PILE, LEAST_NEAR = 0.55, 10
 """Least number of genes below 1.5 times the rate, for each from there to twice the rate, and at all.
 
@@ -33,9 +33,9 @@ def shared_rate(observed: np.ndarray, ambient: np.ndarray, support: float = np.i
         Number of counts that the profile was estimated from, whose noise adds to that of the cells' counts.
     """
     expected = observed.sum(axis=1, keepdims=True) * ambient
-    told = expected >= LEAST_EXPECTED
-    seen = np.broadcast_to(support * np.maximum(ambient, 1e-300), expected.shape)[told]
-    observed, expected = observed[told], expected[told]
+    informative = expected >= LEAST_EXPECTED
+    seen = np.broadcast_to(support * np.maximum(ambient, 1e-300), expected.shape)[informative]
+    observed, expected = observed[informative], expected[informative]
     fitting = [rate for rate in RATES if _no_lower(observed, rate * expected, seen)]
     rate = float(max(fitting, default=0.0))
     if rate == 0:

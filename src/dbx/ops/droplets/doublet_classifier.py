@@ -1,4 +1,4 @@
-"""Observed cells told from simulated doublets, by the mean of classifiers that were each shown a draw of their own."""
+"""Observed cells against simulated doublets, by the mean of classifiers that were each trained on their own draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doublet classifier is told of a cell: latent coordinates, components, depth, and who its neighbours are."""
+"""Features of the doublet classifier: latent coordinates, components, depth and neighbourhood."""
 
 from __future__ import annotations
 

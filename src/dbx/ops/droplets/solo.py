@@ -12,8 +12,10 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.arrays import as_float, row_sums
+from dbx.ops.checks import check_above_zero, check_fraction, check_known, check_minimums
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.counts.count_vae import CountEncoder, CountVAE, negative_elbo
+from dbx.ops.counts.vae import LIKELIHOODS
 from dbx.ops.droplets.doublet_classifier import DROPOUT, DrawClassifier, in_parts, mean_logit, stack
 from dbx.ops.droplets.doublet_features import batch_codes, components, simulate_doublets, with_losses
 from dbx.ops.nn.epochs import default_epochs, warm_up
@@ -23,16 +25,16 @@ from dbx.ops.values import Codes
 
 MOST_SIMULATED = 50_000
 LEAST_EPOCHS, LEAST_STEPS = 20, 900
-"""Of training a classifier. A few hundred cells make few minibatches: after 20 epochs of those, the weight of the total
-is still near where it started, and doublets of two like cells, which have nothing else, are ranked below it."""
+"""Minimum training of a classifier. A few hundred cells make few minibatches: after 20 epochs of those, the weight of
+the total is still near its start, and doublets of two like cells, which have no other sign, are ranked too low."""
 
 
 class Solo(Operator):
     """Classifiers of observed cells against simulated doublets, their mean odds shifted to the expected rate.
 
-    They are told a cell's latent coordinates (of an autoencoder trained on the observed cells), leading components of
-    its log-normalised counts, its total, and the share of simulated doublets among its neighbours in both spaces. Each
-    has a draw of doublets of its own, since one draw's luck moves the ranks of a few thousand cells.
+    Their features are a cell's latent coordinates (of an autoencoder trained on the observed cells), leading components
+    of its log-normalised counts, its total, and the fraction of simulated doublets among its neighbours in both spaces.
+    Each has its own draw of doublets, since the luck of one draw changes the ranks of a few thousand cells.
 
     New cells: the trained networks, the simulated doublets of the fit, and the stored threshold.
     """
@@ -64,20 +66,15 @@ class Solo(Operator):
         batch_size: int = 128,
         learning_rate: float = 1e-3,
     ):
-        if not 0 < expected_doublet_rate < 1:
-            msg = f"expected_doublet_rate={expected_doublet_rate} must be a share of the cells, between 0 and 1."
-            raise ValueError(msg)
-        if sim_doublet_ratio <= 0:
-            msg = f"sim_doublet_ratio={sim_doublet_ratio} must be above 0."
-            raise ValueError(msg)
-        if n_draws < 1:
-            msg = f"n_draws={n_draws} must be at least 1."
-            raise ValueError(msg)
+        check_fraction(expected_doublet_rate, "expected_doublet_rate")
+        check_above_zero(sim_doublet_ratio, "sim_doublet_ratio")
+        check_known(likelihood, LIKELIHOODS, "likelihood")
         self.expected_doublet_rate, self.sim_doublet_ratio = expected_doublet_rate, sim_doublet_ratio
         self.n_draws = n_draws
         self.likelihood, self.n_latent, self.n_hidden = likelihood, n_latent, n_hidden
         self.max_epochs, self.classifier_epochs = max_epochs, classifier_epochs
         self.batch_size, self.learning_rate = batch_size, learning_rate
+        check_minimums(self, n_draws=1, n_latent=1, n_hidden=2, max_epochs=1, classifier_epochs=1, batch_size=2)
         self.encoder = CountEncoder(n_latent=n_latent, n_layers=1, dropout=DROPOUT)
         self.draws = DrawClassifier(n_latent)
 
@@ -170,7 +167,7 @@ class Solo(Operator):
         return jnp.concatenate([z, log @ self.directions[...] - self.offset[...], jnp.log(total)], axis=1)
 
     def logit(self, places):
-        """Mean log-odds over the draws, as learnt on classes of equal weight."""
+        """Mean log-odds over the draws, as trained on classes of equal weight."""
         return mean_logit(self.draws, places)
 
 
@@ -186,7 +183,7 @@ def enough_epochs(n_rows: int, batch_size: int) -> int:
 
 
 def prior_shift(logit: np.ndarray, rate: float) -> float:
-    """What to add to log-odds learnt on balanced classes so that the mean probability is the expected rate."""
+    """The shift of log-odds trained on balanced classes so that the mean probability is the expected rate."""
     low, high = -50.0 - logit.max(), 50.0 - logit.min()
     for _ in range(100):
         middle = (low + high) / 2
