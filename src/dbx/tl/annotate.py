@@ -103,7 +103,7 @@ def annotate(
     n_latent, n_hidden, n_layers
         Latent dimensions (10), units of hidden layers (128) and their number (1).
     label_epochs
-        Passes with labels, after ``max_epochs`` without; by default a quarter of these.
+        Passes with labels, after ``max_epochs`` without; by default a quarter of these, or 50 where neither is given.
     max_epochs
         Passes over the cells, for scanvi with their copies; by default 400 (cellassign) or as many minibatches as 200
         passes without copies make (scanvi), up to 20,000 cells, fewer beyond.

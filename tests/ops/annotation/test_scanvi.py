@@ -158,4 +158,4 @@ def test_copies_make_fewer_passes_and_no_more_minibatches():
     small = planted(24)
     operator.fit(**inputs(small, "labels"))
     n_rows = 24 + 2 * 12
-    assert len(operator.history["loss"]) == 100 + 25 == passes(24, n_rows) + passes(24, n_rows) // 4
+    assert len(operator.history["loss"]) == 100 + 50 == passes(24, n_rows) + passes(24, 24) // 4

@@ -113,7 +113,9 @@ class ScANVI(Operator):
         self.model.reset(rng, start, self.n_hidden, share / share.sum())
         data = self._with_copies(x, codes, known, rng)
         epochs = passes(x.n_rows, data.n_rows) if self.max_epochs is None else self.max_epochs
-        more = max(epochs // 4, 1) if self.label_epochs is None else self.label_epochs
+        more = self.label_epochs
+        if more is None:  # of the passes without copies: the labels need all of them, the VAE does not
+            more = max((epochs if self.max_epochs else passes(x.n_rows, x.n_rows)) // 4, 1)
         first = train(
             self.model.vae, negative_elbo, data, self._how(epochs, WarmUp(epochs)), seed=seed, progress=progress
         )
