@@ -247,12 +247,17 @@ def test_batches_of_one_cell_each_are_refused():
 
 
 @pytest.mark.parametrize("flavor", ["seurat_v3", "seurat_v3_paper"])
-@pytest.mark.parametrize("n_top_genes", [7, 10, 13, 40])
-def test_ties_do_not_go_by_the_order_of_columns(flavor, n_top_genes):
-    adata = batched(90, {})
-    order = np.random.default_rng(1).permutation(adata.n_vars)
-    arguments = {"flavor": flavor, "n_top_genes": n_top_genes}
-    assert chosen(adata.copy(), **arguments) == chosen(adata[:, order].copy(), **arguments)
+@pytest.mark.parametrize("seed", [5, 8, 11])
+def test_ties_between_batches_are_broken_as_in_scanpy(flavor, seed):
+    # medians of ranks in 4 batches tie often; at seed 11 a tie stands at the edge of the chosen genes
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, 300)
+    rate = rng.gamma(1.0, 2.0, size=(3, 400))[group] * rng.uniform(0.5, 2, size=(300, 1))
+    adata = ad.AnnData(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)))
+    adata.obs["batch"] = pd.Categorical([f"b{k}" for k in rng.integers(0, 2 + seed % 3, 300)])
+    arguments = {"flavor": flavor, "batch_key": "batch", "n_top_genes": 60, "inplace": False}
+    ours, theirs = (pp.highly_variable_genes(adata.copy(), **arguments) for pp in (dbx.pp, sc.pp))
+    np.testing.assert_array_equal(ours["highly_variable"], theirs.loc[ours.index, "highly_variable"])
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr", "csc"])

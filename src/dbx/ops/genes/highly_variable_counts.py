@@ -71,8 +71,10 @@ class HighlyVariableCounts(Operator):
         n_batches = np.isfinite(ranks).sum(axis=0)
         rank = np.ma.median(np.ma.masked_invalid(ranks), axis=0).filled(np.nan)
         norm = norms.mean(axis=0)
-        # the last key counts first; NaN ranks come last; ties in both go by variance, not by the order of columns
-        keys = (-norm, -n_batches, rank) if self.flavor == "seurat_v3" else (-norm, rank, -n_batches)
+        # The last key counts first; NaN ranks come last. Ties keep the order of columns, as in scanpy, unless a batch
+        # ranks nothing: there scanpy goes by the order of columns altogether.
+        ties = -norm if self.left_out else np.zeros_like(norm)
+        keys = (ties, -n_batches, rank) if self.flavor == "seurat_v3" else (ties, rank, -n_batches)
         flag = np.zeros(x.n_columns, dtype=bool)
         flag[np.lexsort(keys)[: self.n_top_genes]] = True
         everyone = groups.pooled()
