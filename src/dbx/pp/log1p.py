@@ -78,7 +78,8 @@ def log1p(
         warn("adata.X seems to be already log-transformed.")
     slot, about = matrix_slot(layer, obsm), {"uns/log1p": {"base": base}}
     if chunked and not copy and is_on_disk(data, slot, mod):
-        return run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, mod=mod)
+        run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, mod=mod)
+        return None
     return run_step(
         data,
         operator,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,8 +53,8 @@ def own_arguments(method: str, arguments: Mapping[str, Mapping[str, Any]]) -> di
     """
     check_known(method, tuple(arguments), "method")
     own = arguments[method]
-    wrong = {name: value for named in arguments.values() for name, value in named.items() if name not in own}
-    wrong = [name for name, value in wrong.items() if value is not None]
+    foreign = {name: value for named in arguments.values() for name, value in named.items() if name not in own}
+    wrong = [name for name, value in foreign.items() if value is not None]
     if wrong:
         methods = {name: [of for of, named in arguments.items() if name in named] for name in wrong}
         of = ", ".join(f"{name} (of {' and '.join(methods[name])})" for name in wrong)
@@ -85,7 +85,8 @@ def prepared(method: str, cells: Cells, given: dict[str, Any], unlabeled: Any, m
 def _celltypist(cells: Cells, reads: dict[str, str], settings: dict[str, Any]) -> Prepared:
     voting = [settings.pop(name, None) for name in ("majority_voting", "over_clustering", "neighbors_key")]
     voters = _voters(cells, *voting)
-    vote = {"graph": "neighbors", "clusters": "clusters"}.get(next(iter(voters), ""))
+    votes: dict[str, Literal["neighbors", "clusters"]] = {"graph": "neighbors", "clusters": "clusters"}
+    vote = votes.get(next(iter(voters), ""))
     return Prepared(CellTypist(**settings, vote=vote), {**reads, **voters})
 
 

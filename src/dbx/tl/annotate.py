@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.program import check_key, resolve_seed, run_step
 from dbx.tl._annotators import Cells, own_arguments, prepared
@@ -151,7 +151,7 @@ def annotate(
     check_key(key_added)
     network = {"max_epochs": max_epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     labelled = {"labels_key": labels_key, "top_genes": top_genes, "n_copies": n_copies}
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "celltypist": {
             **labelled,
             "majority_voting": majority_voting,

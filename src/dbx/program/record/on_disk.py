@@ -49,9 +49,9 @@ def run_on_disk(
     slot = Slot.parse(slot, mod)
     matrix = read(data, slot)
     _check_changeable(holder(data, slot), matrix, slot)
-    constants = {Slot.parse(address, mod): value for address, value in constants.items()}
+    besides = {Slot.parse(address, mod): value for address, value in constants.items()}
     registry = load(data)
-    given = gather(data, registry, operator, {"x": str(slot)}, constants=constants)
+    given = gather(data, registry, operator, {"x": str(slot)}, constants=besides)
     operator.fit(**given.fit)
     stored = matrix.group["data"] if is_sparse_on_disk(matrix) else matrix
     for rows in _pieces(stored, matrix.shape[0], n_rows):
@@ -67,10 +67,10 @@ def run_on_disk(
         outside=given.outside,
         n_cells=given.n_cells,
         genes=given.genes,
-        constants=constants,
+        constants=besides,
     )
     registry.record(step)
-    commit(data, registry, constants)
+    commit(data, registry, besides)
 
 
 def _check_changeable(owner: AnnData, matrix, slot: Slot) -> None:
