@@ -1,4 +1,4 @@
-"""The demonstration: raw counts of two protocols to clusters and markers, and a program for new cells."""
+"""The demonstration: from raw counts of two protocols to clusters, markers, and a program for new cells."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ query.write(sys.argv[3])
 
 @dataclass
 class Report:
-    """What the demonstration has to say: rows of a table, printed at the end."""
+    """Results of the demonstration: rows of a table, printed at the end."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
 
     def add(self, what: str, value: str, **numbers: float) -> None:
-        """Add a row, and the numbers it tells."""
+        """Add a row, and its numbers by name."""
         self.rows.append((what, value))
         self.numbers |= numbers
 
@@ -102,7 +102,7 @@ def jointly(adata: AnnData, report: Report) -> AnnData:
         **named("ilisi", before, after, "batch"),
     )
     report.add(
-        "cell lines apart, cLISI (1 is best)",
+        "separation of cell lines, cLISI (1 is best)",
         f"{before['cell_line']:.3f} before, {after['cell_line']:.3f} after",
         **named("clisi", before, after, "cell_line"),
     )
@@ -110,18 +110,18 @@ def jointly(adata: AnnData, report: Report) -> AnnData:
 
 
 def differential(adata: AnnData, report: Report) -> None:
-    """Two clonal lines compared, the protocol taken into account."""
+    """Two clonal lines compared, adjusted for the protocol."""
     lines = sorted(adata.obs["cell_line"].astype(str).unique())[:2]
     pair = adata[singlets(adata) & adata.obs["cell_line"].isin(lines).to_numpy()].copy()
     contrast = ("cell_line", lines[1], lines[0])
-    _steps("expression of two lines", lambda: _de(pair, contrast))
+    _steps("differential expression", lambda: _de(pair, contrast))
     adata.uns["demo_de"] = {"contrast": np.array(contrast, dtype=object)}
     adata.varm["de"] = pair.varm["de"]
     table = dbx.get.de(adata)
     found = int((table["padj"] < 0.05).sum())
     top = ", ".join(table.iloc[:4, 0].astype(str)) if "gene" in table else ", ".join(map(str, table.index[:4]))
-    report.add(f"{lines[1]} against {lines[0]}", f"{found} genes at padj < .05, first {top}")
-    report.add("", "(cells of one line are not replicates: read the ranking, not the p-values)")
+    report.add(f"{lines[1]} against {lines[0]}", f"{found} genes at padj < .05, top {top}")
+    report.add("", "(cells of one line are not replicates: use the ranking, not the p-values)")
 
 
 def _de(pair: AnnData, contrast: tuple[str, str, str]) -> None:
@@ -131,7 +131,7 @@ def _de(pair: AnnData, contrast: tuple[str, str, str]) -> None:
 
 
 def held_out(adata: AnnData, report: Report) -> tuple[AnnData, AnnData]:
-    """The program fitted on CEL-seq2 alone, then rerun on the Drop-seq cells it never saw."""
+    """The program fitted on CEL-seq2 alone, then rerun on the held-out Drop-seq cells."""
     is_reference = adata.obs["batch"].astype(str).str.startswith("CEL").to_numpy()
     reference, query = adata[is_reference].copy(), adata[~is_reference].copy()
     reference.layers["counts"] = reference.X.copy()
@@ -150,7 +150,8 @@ def held_out(adata: AnnData, report: Report) -> tuple[AnnData, AnnData]:
     right = (query.obs["predicted_line"].astype(str) == query.obs["cell_line"].astype(str)).to_numpy()
     report.add(
         "new cells, program of CEL-seq2 rerun on Drop-seq",
-        f"cell line right for {right[singlets(query)].mean():.3f} of singlets, {right.mean():.3f} of all {query.n_obs}",
+        f"cell line correct for {right[singlets(query)].mean():.3f} of singlets, "
+        f"{right.mean():.3f} of all {query.n_obs}",
         accuracy_singlets=right[singlets(query)].mean(),
         accuracy=right.mean(),
     )
@@ -172,13 +173,15 @@ def save(joint, reference, query, adata: AnnData, out: Path, report: Report) -> 
     same = all(np.array_equal(repeated.obsm[key], query.obsm[key]) for key in ("X_pca", "X_umap"))
     again.unlink()
     report.add(
-        "saved program in a new process", "the same bits" if same else "DIFFERENT RESULTS", same_bits=float(same)
+        "saved program in a new process",
+        "bitwise identical" if same else "DIFFERENT RESULTS",
+        same_bits=float(same),
     )
     return files
 
 
 def figures(joint: AnnData, reference: AnnData, query: AnnData, out: Path) -> None:
-    """UMAPs, volcano, the drawn program, new cells in the reference's layout."""
+    """UMAPs, volcano plot, graph of the program, new cells in the reference's layout."""
     import scanpy as sc
     from matplotlib import pyplot as plt
 
@@ -225,7 +228,7 @@ def named(name: str, before: dict[str, float], after: dict[str, float], key: str
 
 
 def singlets(adata: AnnData) -> np.ndarray:
-    """Cells whose genotypes are of one line, an array of shape (n_cells,), bool."""
+    """Cells with the genotype of a single line, an array of shape (n_cells,), bool."""
     return (adata.obs["demuxlet_cls"] == SINGLET).to_numpy()
 
 

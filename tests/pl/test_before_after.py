@@ -90,8 +90,8 @@ def test_other_columns_numbers_and_slots(after):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"components": (1, 4)}, ValueError, "has columns 1 to 3"),
-        ({"components": (0, 1)}, ValueError, "has columns 1 to 3"),
+        ({"components": (1, 4)}, ValueError, "components must be columns of .*, from 1 to 3"),
+        ({"components": (0, 1)}, ValueError, "components must be columns of .*, from 1 to 3"),
         ({"color": "donor"}, KeyError, "is missing"),
         ({"slot": "obsm/label_embedding"}, KeyError, "is missing"),
         ({"slot": "layers/raw"}, KeyError, "is missing"),
@@ -123,7 +123,7 @@ def test_history_of_an_optimisation(after):
     drawn = history(after, "optimize", show=False)
     written = after.uns["optimize"]["history"]
     names = [ax.get_ylabel() for ax in drawn]
-    assert names == ["cross-entropy (nats per cell)", "share of cells told wrongly", "loss"]
+    assert names == ["cross-entropy (nats per cell)", "misclassification rate", "loss"]
     np.testing.assert_array_equal(curves(drawn[2])["training"][1], written["loss"])
     np.testing.assert_array_equal(curves(drawn[2])["held-out cells"][1], written["validation_loss"])
     assert drawn[0].figure.get_suptitle() == "optimize: pca, kept"
@@ -131,21 +131,21 @@ def test_history_of_an_optimisation(after):
     assert f"kept: epoch {kept}" in curves(drawn[2])
 
 
-def test_stages_are_told_apart(after):
+def test_stages_are_marked(after):
     adata = after.copy()
     summary = adata.uns["optimize"]
     n = len(summary["history"]["loss"])
     summary["history"]["stage"] = np.repeat([0, 1], [10, n - 10])
     summary["trained"], summary["kept"] = np.array(["pca", "scale"], dtype=object), np.array([True, False])
     ax = history(adata, "optimize", keys="loss", show=False)
-    assert [text.get_text() for text in ax.texts] == ["pca\nkept", "scale\nput back"]
+    assert [text.get_text() for text in ax.texts] == ["pca\nkept", "scale\nreverted"]
     (line,) = [x for label, (x, _) in curves(ax).items() if label not in ("training", "held-out cells")]
     assert list(line) == [10.5, 10.5]
     summary["history"]["stage"] = np.zeros(n)
     summary["trained"], summary["kept"] = np.array(["pca"], dtype=object), np.array([False])
     ax = history(adata, "optimize", keys="loss", show=False)
     assert set(curves(ax)) == {"training", "held-out cells"}  # nothing was kept
-    assert ax.get_title() == "optimize: pca, put back"
+    assert ax.get_title() == "optimize: pca, reverted"
 
 
 def test_no_optimisation_is_said(before):

@@ -28,11 +28,11 @@ def test_dispersions_lie_where_the_fit_says(outliers):
     for label, rows, column in (
         ("gene-wise", fit[inside], "dispGeneEst"),
         ("final", fit[~fit["dispOutlier"]], "dispersion"),
-        ("kept gene-wise", fit[fit["dispOutlier"]], "dispGeneEst"),  # outliers keep their estimate
+        ("not shrunken", fit[fit["dispOutlier"]], "dispGeneEst"),  # outliers keep their estimate
     ):
         np.testing.assert_allclose(sorted_rows(points(ax, label)), sorted_rows(rows[["baseMean", column]].to_numpy()))
     assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert legend(ax)[:3] == ["gene-wise", "final", "13 outliers, kept gene-wise"]
+    assert legend(ax)[:3] == ["gene-wise", "final", "13 outliers, not shrunken"]
     assert fit["dispOutlier"].sum() == 13
 
 
@@ -64,7 +64,7 @@ def test_estimates_at_the_bound_are_counted_at_the_edge(nb):
     assert below >= (estimates < 1e-7).sum()
     edge = next(c.get_offsets() for c in ax.collections if len(c.get_offsets()) == below)
     np.testing.assert_allclose(edge[:, 1], low)
-    assert f"{below} gene-wise estimates lie below" in [text.get_text() for text in ax.texts]
+    assert f"{below} gene-wise estimates below the axis" in [text.get_text() for text in ax.texts]
     final = nb.varm["de_fit"]["dispersion"].dropna()
     assert ax.get_ylim()[0] < final.min()
     assert ax.get_ylim()[1] > final.max()

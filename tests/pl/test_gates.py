@@ -44,13 +44,13 @@ def points(ax):
 def test_without_training_there_are_open_and_shut_genes_by_rank(gated):
     ax = gates(gated, show=False)
     drawn = points(ax)
-    assert set(drawn) == {"open", "shut"}
+    assert set(drawn) == {"open", "closed"}
     np.testing.assert_array_equal(drawn["open"][:, 0], np.arange(1, 11))
     score = gated.var["gene_gate_score"].to_numpy()
     np.testing.assert_allclose(drawn["open"][:, 1], np.sort(score)[::-1][:10])
-    np.testing.assert_allclose(drawn["shut"][:, 1], np.sort(score)[::-1][10:])
+    np.testing.assert_allclose(drawn["closed"][:, 1], np.sort(score)[::-1][10:])
     assert ax.get_title() == "10 of 40 genes are open"
-    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["shut (30)", "open (10)"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["closed (30)", "open (10)"]
     assert len(ax.lines) == 1  # the edge alone
     assert {text.get_text() for text in ax.texts} == {"g0", "g1"} | {f"g{i}" for i in range(34, 40)}
 
@@ -65,9 +65,9 @@ def test_what_training_changed_stands_at_its_former_rank(gated, trained):
     rank = np.r_[1, 2, np.arange(N_GENES, 2, -1)]
     for label, mask in {
         "open": was & now,
-        "shut": ~was & ~now,
+        "closed": ~was & ~now,
         "opened by training": now & ~was,
-        "shut by training": was & ~now,
+        "closed by training": was & ~now,
     }.items():
         found = drawn[label] if mask.any() else np.empty((0, 2))
         expected = np.column_stack([rank, trained.var["gene_gate_score"]])[mask]

@@ -108,9 +108,9 @@ def test_axes_are_used_and_limits_are_checked(nb):
     assert ma(nb, ax=ax, title="mine", show=False) is ax
     assert ax.get_title() == "mine"
     assert ma(nb, ax=ax, return_fig=True) is figure
-    with pytest.raises(ValueError, match=r"ylim=\(1, -1\) are no limits"):
+    with pytest.raises(ValueError, match=r"ylim must be .*; got \(1, -1\)"):
         ma(nb, ylim=(1, -1), show=False)
-    with pytest.raises(ValueError, match="ylim=-2 are no limits"):
+    with pytest.raises(ValueError, match="ylim must be .*; got -2"):
         ma(nb, ylim=-2, show=False)
     with pytest.raises(KeyError, match=r"dbx\.tl\.de"):
         ma(nb, "other", show=False)

@@ -82,10 +82,10 @@ def test_what_was_kept_in_the_data_is_drawn(analysed):
     ("wrong", "message"),
     [
         ({}, "several columns and several groups"),
-        ({"column": 7}, "has no column '7'; there are '0', '1'"),
+        ({"column": 7}, "column must be one of '0', '1'.*; got '7'"),
         ({"group": "NK"}, "has no group 'NK'"),
-        ({"values": "p-value"}, "values='p-value' is not known"),
-        ({"column": 0, "n_genes": 0}, "leaves nothing to draw"),
+        ({"values": "p-value"}, "values must be one of 'effect', 'gradient', 'magnitude'; got 'p-value'"),
+        ({"column": 0, "n_genes": 0}, "n_genes must be at least 1; got 0"),
     ],
 )
 def test_wrong_arguments_are_said(table, wrong, message):

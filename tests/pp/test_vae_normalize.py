@@ -156,6 +156,6 @@ def test_wrong_input_leaves_the_data_alone(fitted):
     refused(empty, r"1 cells have no counts in these genes \(the first is row 4\)")
     refused(one_batch, "All cells are of one batch")
     refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
-    refused(lambda adata: None, "likelihood='zip' is not known", likelihood="zip")
+    refused(lambda adata: None, "likelihood must be one of .*; got 'zip'", likelihood="zip")
     refused(lambda adata: None, "batch_size=1 is too small: at least 2", batch_size=1)
     refused(lambda adata: None, "max_epochs=0 is too small: at least 1", max_epochs=0)

@@ -116,4 +116,4 @@ def test_wrong_input_leaves_the_data_alone(made):
     refused(one_batch, "All cells are of one batch")
     refused(lacking, "batch")
     refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
-    refused(lambda adata: None, "likelihood='zip' is not known", likelihood="zip")
+    refused(lambda adata: None, "likelihood must be one of .*; got 'zip'", likelihood="zip")

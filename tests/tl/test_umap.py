@@ -101,7 +101,7 @@ def test_starts_and_dimensions(small):
     named, given = layout(small, init_pos="start"), layout(small, init_pos=start)
     np.testing.assert_array_equal(named, given)
     assert layout(small, n_components=3).shape == (90, 3)
-    with pytest.raises(ValueError, match=r"have shape \(90, 5\); \(90, 2\) is needed"):
+    with pytest.raises(ValueError, match=r"must have shape \(90, 2\), .*; got \(90, 5\)"):
         layout(small, init_pos="X_pca")
     small.obs["group"] = np.array(["a", "b", "c"])[np.arange(90) % 3]
     small.obs["group"] = small.obs["group"].astype("category")

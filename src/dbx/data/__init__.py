@@ -1,4 +1,4 @@
-"""Row blocks and minibatches over arrays of every kind; knows nothing of biology or AnnData."""
+"""Row blocks and minibatches over arrays of every kind, independent of AnnData."""
 
 from dbx.data.blocks import Block, RowBlocks, is_backed, is_dask
 

@@ -1,4 +1,4 @@
-"""Row blocks of one static shape over every kind of array, so that what consumes them compiles once."""
+"""Row blocks of one static shape over every kind of array, so that functions of a block compile once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dbx.data.reading import read, read_only, stack, take_columns, write
 __all__ = ["BLOCK_BYTES", "Block", "RowBlocks", "block_rows", "is_backed", "is_dask"]
 
 BLOCK_BYTES = 32 * 2**20
-"""Memory of one dense block; large enough for matrix products, small beside the data."""
+"""Memory of one dense block: large enough for matrix products, small compared with the data."""
 
 
 class Block(NamedTuple):
@@ -25,11 +25,11 @@ class Block(NamedTuple):
     stop: int
     rows: np.ndarray
     mask: np.ndarray
-    """Array of shape (block_rows,), bool: true where a row is data, false where it is padding."""
+    """Array of shape (block_rows,), bool: True for data, False for padding."""
 
 
 def block_rows(n_rows: int, n_columns: int, itemsize: int = 4) -> int:
-    """Rows of a block: a power of two within ``BLOCK_BYTES``, no more than the data need."""
+    """Rows of a block: a power of two within ``BLOCK_BYTES``, not larger than needed for the data."""
     fit = max(BLOCK_BYTES // max(n_columns * itemsize, 1), 1)
     wanted = 1 << max(int(n_rows) - 1, 0).bit_length()
     return int(max(min(1 << (fit.bit_length() - 1), wanted, 1 << 14), 8))
@@ -38,10 +38,10 @@ def block_rows(n_rows: int, n_columns: int, itemsize: int = 4) -> int:
 class RowBlocks:
     """A matrix of shape (n_rows, n_columns) of any kind, read by blocks of rows.
 
-    NumPy, CSR, CSC, SciPy sparse arrays, backed h5ad and zarr (dense or sparse) and dask arrays look alike; nothing is
-    densified beyond a block unless :meth:`dense` is called. A matrix stored by columns (CSC) becomes CSR in memory
-    once, from disk too: reading some of its rows there means reading all of it. ``columns`` restricts and orders the
-    columns, by number or as a boolean mask; a column of -1 reads as zeros.
+    NumPy, CSR, CSC, SciPy sparse arrays, backed h5ad and zarr (dense or sparse) and dask arrays are read alike; nothing
+    is densified beyond a block unless :meth:`dense` is called. A CSC matrix is converted to CSR in memory once, also
+    from disk, where reading some of its rows would mean reading all of it. ``columns`` selects and orders columns, by
+    number or as a boolean mask; a column of -1 is read as zeros.
     """
 
     def __init__(self, x, columns: np.ndarray | None = None, *, dtype=np.float32):
@@ -54,7 +54,7 @@ class RowBlocks:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows, and columns after the choice of columns."""
+        """Number of rows, and of columns after selection."""
         n_rows, n_columns = self.source.shape
         return int(n_rows), int(n_columns) if self.columns is None else len(self.columns)
 
@@ -65,7 +65,7 @@ class RowBlocks:
 
     @property
     def n_columns(self) -> int:
-        """Number of columns after the choice of columns."""
+        """Number of columns after selection."""
         return self.shape[1]
 
     @property
@@ -75,11 +75,11 @@ class RowBlocks:
 
     @property
     def is_sparse(self) -> bool:
-        """The source holds only its non-zero values."""
+        """Whether the source is sparse."""
         return sparse.issparse(self.source) or is_sparse_on_disk(self.source) or is_sparse_dask(self.source)
 
     def select(self, columns: np.ndarray) -> RowBlocks:
-        """The same rows with these columns only, by number or as a boolean mask."""
+        """The same rows with a selection of the columns, by number or as a boolean mask."""
         return RowBlocks(self, columns, dtype=self.dtype)
 
     def __iter__(self) -> Iterator[Block]:
@@ -91,20 +91,20 @@ class RowBlocks:
             yield Block(start, stop, rows, np.arange(size) < stop - start)
 
     def parts(self, size: int | None = None) -> Iterator[tuple[int, int, np.ndarray | sparse.csr_matrix]]:
-        """Unpadded blocks, dense or CSR as the source is: (start, stop, rows); for reading, as :meth:`rows`."""
+        """Unpadded blocks, dense or CSR like the source: (start, stop, rows); read-only, as for :meth:`rows`."""
         for start, stop, part in self._parts(size or self.block_rows, read_only):
             yield start, stop, canonical(part) if sparse.issparse(part) else part
 
     def rows(self, index) -> np.ndarray | sparse.csr_matrix:
-        """Some rows, dense or CSR as the source is; ``index`` is a slice, row numbers in any order, or a mask.
+        """Selected rows, dense or CSR like the source; ``index`` is a slice, row numbers in any order, or a mask.
 
-        For reading: they may be the user's own array.
+        Do not write into them: they may be the user's own array.
         """
         part = self._columns_of(read(self.source, index))
         return canonical(part) if sparse.issparse(part) else part
 
     def dense(self, index=slice(None)) -> np.ndarray:
-        """Some rows (all by default) as one dense array; for reading, as :meth:`rows`."""
+        """Selected rows (by default all) as one dense array; read-only, as for :meth:`rows`."""
         part = self._columns_of(read_only(self.source, index))
         if not sparse.issparse(part):
             return part.astype(self.dtype, copy=False)
@@ -113,7 +113,7 @@ class RowBlocks:
         return rows
 
     def block(self, index: slice | np.ndarray) -> np.ndarray:
-        """Some rows as they go to a device."""
+        """Selected rows in the form that goes to a device."""
         return self.dense(index)
 
     def _parts(self, size: int, reader):
@@ -126,7 +126,7 @@ class RowBlocks:
 
 
 def _pieces(reader, n_rows: int, size: int, edges: np.ndarray | None):
-    """Rows by ``size``; where stored chunks have ``edges``, each is read, decompressed or computed only once."""
+    """Rows in pieces of ``size``; stored chunks, where ``edges`` are given, are each read or computed only once."""
     held: Any = None
     held_start, held_stop = 0, 0
     for start in range(0, n_rows, size):
@@ -143,18 +143,18 @@ def _pieces(reader, n_rows: int, size: int, edges: np.ndarray | None):
 
 
 def _chosen(columns, before: np.ndarray | None, n_columns: int) -> np.ndarray:
-    """Column numbers of the source, where ``columns`` counts in the columns chosen ``before``."""
+    """Column numbers of the source, where ``columns`` are positions among the columns selected ``before``."""
     columns = np.asarray(columns)
     width = n_columns if before is None else len(before)
     if columns.dtype == bool:
         if columns.shape != (width,):
-            msg = f"The mask has {columns.size} values for {width} columns."
+            msg = f"A mask of columns must have {width} values; got {columns.size}."
             raise IndexError(msg)
         columns = np.flatnonzero(columns)
     columns = columns.astype(np.intp)
     if columns.size and (columns.max() >= width or columns.min() < -1):
         wrong = columns[(columns >= width) | (columns < -1)][0]
-        msg = f"There is no column {wrong} among {width}; -1 stands for a column of zeros."
+        msg = f"A column must be from 0 to {width - 1}, or -1 for a column of zeros; got {wrong}."
         raise IndexError(msg)
     if before is None:
         return columns

@@ -1,4 +1,4 @@
-"""Kinds of arrays, told apart without importing the libraries they come from."""
+"""Kinds of arrays, recognised without importing their libraries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 READ_BYTES = 2**17
-"""What a disk delivers in about the time it takes to begin."""
+"""Bytes below which latency dominates a disk read."""
 
 
 def is_dask(x) -> bool:
@@ -25,12 +25,12 @@ def is_sparse_on_disk(x) -> bool:
 
 
 def is_backed(x) -> bool:
-    """An array that lies on disk (h5ad or zarr)."""
+    """An array on disk (h5ad or zarr)."""
     return is_sparse_on_disk(x) or type(x).__module__.startswith(("h5py", "zarr"))
 
 
 def readable(x):
-    """The array itself where its rows can be read as they lie; CSR, canonical, for other sparse formats; else NumPy."""
+    """The array itself where its rows can be read directly, canonical CSR for other sparse formats, else NumPy."""
     if is_sparse_on_disk(x) and x.format != "csr":
         x = x.to_memory()
     if sparse.issparse(x):
@@ -42,7 +42,7 @@ def readable(x):
 
 
 def canonical(x):
-    """As CSR with sorted indices and no duplicates, free of anndata's view classes; what was given is never changed."""
+    """CSR with sorted indices and without duplicates or anndata's view classes; the argument is never changed."""
     kind = sparse.csr_array if isinstance(x, sparse.sparray) else sparse.csr_matrix
     _check(x)
     csr = x.tocsr()
@@ -56,18 +56,18 @@ def canonical(x):
 
 def _check(x) -> None:
     if len(x.shape) != 2:
-        msg = f"A matrix of rows and columns is needed, not an array of shape {tuple(x.shape)}."
+        msg = f"A matrix must have two dimensions, rows and columns; got shape {tuple(x.shape)}."
         raise ValueError(msg)
     if any(n != n for n in x.shape):
-        msg = "The dask array does not know its number of rows: call x.compute_chunk_sizes() first."
+        msg = "The dask array has an unknown number of rows; call x.compute_chunk_sizes() first."
         raise ValueError(msg)
     if x.dtype.kind not in "biuf":
-        msg = f"A matrix of real numbers is needed, not of dtype {x.dtype}."
+        msg = f"A matrix must have real numbers; got dtype {x.dtype}."
         raise TypeError(msg)
 
 
 def chunk_edges(x, most_bytes: int) -> np.ndarray | None:
-    """Row numbers at which stored chunks end, or None where rows are read at no extra cost or chunks are too large."""
+    """Row numbers at which stored chunks end; None where rows are read at no extra cost or chunks are too large."""
     if is_dask(x):
         return np.cumsum(x.chunks[0])
     chunks = None if is_sparse_on_disk(x) else getattr(x, "chunks", None)
@@ -77,7 +77,7 @@ def chunk_edges(x, most_bytes: int) -> np.ndarray | None:
 
 
 def rows_read_at_once(x, most_bytes: int) -> tuple[int, int]:
-    """Of an array on disk, how many rows cost about what one read costs anyway, and how many fit ``most_bytes``."""
+    """For an array on disk, the rows below which latency dominates a read, and the rows that fit ``most_bytes``."""
     stored, row_length = x, x.shape[1]
     if is_sparse_on_disk(x):
         stored = x.group["data"]
@@ -86,6 +86,6 @@ def rows_read_at_once(x, most_bytes: int) -> tuple[int, int]:
     most = max(int(most_bytes / (row_length * (itemsize + 4))), 1)
     if not stored.chunks:
         at_once = READ_BYTES / (row_length * itemsize)
-    else:  # a chunk is read and decompressed whole
+    else:  # chunks are read and decompressed as a whole
         at_once = stored.chunks[0] / (row_length if is_sparse_on_disk(x) else 1)
     return min(int(at_once), most), most

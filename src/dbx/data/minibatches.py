@@ -1,4 +1,4 @@
-"""Shuffled minibatches of one static shape, from memory of the device or streamed from row blocks."""
+"""Shuffled minibatches of one static shape, from device memory or streamed from row blocks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.reading import write
 
 RESIDENT_BYTES = 2**30
-"""Data up to this size lie on the device as a whole; larger data are streamed."""
+"""Data up to this size are kept on the device; larger data are streamed."""
 CHUNK_BYTES = 128 * 2**20
 """Memory of one streamed chunk of minibatches."""
 RUNS = 256
-"""Runs of consecutive rows in a chunk of larger data: few enough for a disk, and enough to be a fair sample."""
+"""Runs of consecutive rows in a chunk of larger data: few enough to read from disk, enough for a random sample."""
 
 
 class Plan(NamedTuple):
@@ -26,24 +26,24 @@ class Plan(NamedTuple):
     rows: np.ndarray
     """Array of shape (n_steps, size), int32: row numbers."""
     weights: np.ndarray
-    """Array of shape (n_steps, size), float32: 1, or 0 in a slot that only fills the shape."""
+    """Array of shape (n_steps, size), float32: 1, or 0 for padding."""
     n_parts: int = 1
-    """Into how many parts, each of as many steps, the rows were dealt before they were shuffled."""
+    """Number of parts, with equally many steps, that the rows were divided into before shuffling."""
 
 
 class Chunk(NamedTuple):
-    """Consecutive minibatches whose rows lie on the device."""
+    """Consecutive minibatches whose rows are on the device."""
 
     data: dict[str, jax.Array]
     rows: np.ndarray
     """Array of shape (n_steps, size), int32: row numbers within ``data``."""
     weights: np.ndarray
     steps: slice
-    """Which steps of the epoch these are."""
+    """Steps of the epoch."""
 
 
 def split_rows(n_rows: int, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation rows, both sorted; at least one row is left out where ``fraction`` is not zero."""
+    """Training and validation rows, both sorted; at least one validation row where ``fraction`` is not zero."""
     n_validation = min(int(np.ceil(fraction * n_rows)), n_rows - 1)
     order = rng.permutation(n_rows)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
@@ -57,13 +57,13 @@ def plan_epoch(
     multiple: int = 1,
     n_parts: int = 1,
 ) -> Plan:
-    """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled where ``rng`` is given.
+    """Each row once, in minibatches of equal size of at most ``batch_size``; shuffled if ``rng`` is given.
 
-    Sizes are levelled (106 four times rather than 128 three times and 40), so that no step rests on a few cells, and
-    then brought to a ``multiple``. What a minibatch has more slots than rows holds rows of others, with weight 0.
+    Sizes are equal (106 four times rather than 128 three times and 40), so that no step depends on a few cells, and
+    rounded up to a ``multiple``. Minibatches with fewer rows are padded by other rows with weight 0.
 
-    With several parts, ``RUNS`` runs of consecutive rows are dealt to each at random, and rows are shuffled within it:
-    reading a part takes as many reads as it has runs.
+    With several parts, ``RUNS`` runs of consecutive rows are assigned to each at random, and rows are shuffled within
+    the part, so that reading it takes one read per run.
     """
     n_steps = max(-(-len(rows) // (batch_size * n_parts)), 1)
     size = -(-len(rows) // (n_steps * n_parts * multiple)) * multiple
@@ -79,7 +79,7 @@ def plan_epoch(
 
 
 def _filled(order: np.ndarray, n_steps: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and weights of the minibatches that hold these rows, in this order."""
+    """Rows and weights of minibatches of these rows, in this order."""
     n_fill = n_steps * size - len(order)
     fill = n_fill // n_steps + (np.arange(n_steps) >= n_steps - n_fill % n_steps)
     weights = (np.arange(size) < size - fill[:, None]).astype(np.float32)
@@ -90,15 +90,15 @@ def _filled(order: np.ndarray, n_steps: int, size: int) -> tuple[np.ndarray, np.
 
 
 class Minibatches:
-    """Matrices and columns that share their rows, handed to a training loop as minibatches.
+    """Matrices and columns with the same rows, iterated as minibatches.
 
-    Up to ``budget`` bytes the data lie on the device, counts in the narrowest integer type that holds them; beyond that
-    the rows of a few minibatches at a time are read from wherever they lie. Which rows share a minibatch depends on the
-    size of the data alone (:meth:`plan`), so that every kind of array trains the same parameters.
+    Data of up to ``budget`` bytes are kept on the device, counts in the narrowest integer type that represents them; of
+    larger data the rows of a few minibatches at a time are read from memory or disk. Which rows share a minibatch
+    depends only on the size of the data (:meth:`plan`), so that every kind of array gives the same trained parameters.
     """
 
     def __init__(self, columns: Mapping[str, RowBlocks | np.ndarray], *, budget: int = RESIDENT_BYTES):
-        # counts are read in the type they travel in
+        # counts are read in the type that is sent to the device
         self.columns = {
             name: RowBlocks(x, dtype=narrowest(x)) if isinstance(x, RowBlocks) else x for name, x in columns.items()
         }
@@ -111,22 +111,22 @@ class Minibatches:
 
     @property
     def placement(self) -> str:
-        """Where the data lie during training, for people."""
+        """Human-readable placement of the data."""
         size = f"{self._row_bytes * self.n_rows / 1e6:,.0f} MB"
         return f"data on the device ({size})" if self.resident else f"data streamed to the device ({size} each epoch)"
 
     def plan(self, rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple=1) -> Plan:
-        """The minibatches of an epoch over some rows; see :func:`plan_epoch`.
+        """The minibatches of an epoch over the given rows; see :func:`plan_epoch`.
 
-        All rows are shuffled at once up to ``RESIDENT_BYTES``, by parts of about ``CHUNK_BYTES`` beyond, whatever the
-        kind of array and wherever it lies.
+        Data of up to ``RESIDENT_BYTES`` are shuffled as a whole, larger data in parts of about ``CHUNK_BYTES``,
+        whatever the kind of array and its placement.
         """
         large = self._row_bytes * self.n_rows > RESIDENT_BYTES
         n_parts = -(-len(rows) * self._row_bytes // CHUNK_BYTES) if large else 1
         return plan_epoch(rows, batch_size, rng, multiple=multiple, n_parts=n_parts)
 
     def epoch(self, plan: Plan) -> Iterator[Chunk]:
-        """The minibatches of a plan, in its order: all at once where resident, by chunks of a few steps where not."""
+        """The minibatches of a plan, in order: one chunk for data on the device, else chunks of a few steps."""
         n_steps, size = plan.rows.shape
         if self.resident:
             yield Chunk(self._data, plan.rows, plan.weights, slice(0, n_steps))
@@ -155,7 +155,7 @@ def _whole(x) -> np.ndarray:
 
 
 def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """An empty array that JAX takes as it lies on the CPU, where it copies others."""
+    """An empty array whose alignment lets JAX use it on the CPU without a copy."""
     size = int(np.prod(shape)) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -163,7 +163,7 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 
 def narrowest(x: RowBlocks) -> np.dtype:
-    """The smallest type that holds every value of a matrix exactly, of uint8, uint16 and the matrix' own."""
+    """The smallest of uint8, uint16 and the matrix's own type that represents all values exactly."""
     largest = 0
     for _, _, part in x.parts():
         values: Any = part.data if sparse.issparse(part) else part

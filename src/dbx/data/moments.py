@@ -14,15 +14,15 @@ from dbx.data.blocks import RowBlocks
 Transform = Callable[[np.ndarray], np.ndarray]
 
 CHUNK = 1 << 18
-"""Values turned into float64 at a time."""
+"""Number of values converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums of each column over the rows of each group; exact for counts, whatever the order of the rows."""
+    """Sums of each column over the rows of each group; exact for counts in any order of the rows."""
 
     count: np.ndarray
-    """Array of shape (n_groups,), float64: rows."""
+    """Array of shape (n_groups,), float64: number of rows."""
     total: np.ndarray
     """Array of shape (n_groups, n_columns): sum of values."""
     squares: np.ndarray
@@ -37,7 +37,7 @@ class Moments:
     def variance(self) -> np.ndarray:
         """Unbiased, an array of shape (n_groups, n_columns); 0 for a single row, as in scanpy.
 
-        What rounding alone can leave of a constant column counts as 0.
+        Values within the rounding error of a constant column are set to 0.
         """
         count = np.maximum(self.count, 1)[:, None]
         variance = self.squares / count - self.mean**2
@@ -45,7 +45,7 @@ class Moments:
         return variance * (count / np.maximum(count - 1, 1))
 
     def pooled(self) -> Moments:
-        """All groups as one."""
+        """All groups combined."""
         return Moments(*(sums.sum(axis=0, keepdims=True) for sums in (self.count, self.total, self.squares)))
 
 
@@ -59,11 +59,11 @@ def moments(
     x
         Blocks of a matrix of shape (n_rows, n_columns).
     codes
-        Array of shape (n_rows,): each row's group, -1 for a row to leave out; None puts all rows into one group.
+        Array of shape (n_rows,): group of each row, -1 for a row to leave out; None for a single group.
     n_groups
         Number of groups.
     transform
-        Applied to the values first, in their own dtype; it must keep zero at zero.
+        Applied to the values first, in their dtype; it must map zero to zero.
     """
     shape = (n_groups, x.n_columns)
     count, total, squares = np.zeros(n_groups), np.zeros(shape), np.zeros(shape)
@@ -77,7 +77,7 @@ def moments(
 
 
 def whole_parts(x: RowBlocks) -> Iterator[tuple[int, int, np.ndarray | sparse.csr_matrix]]:
-    """Rows as they are, dense or CSR: what lies in memory in one piece, uncopied, the rest by blocks."""
+    """Rows, dense or CSR: arrays in memory as a whole and without a copy, others by blocks."""
     if isinstance(x.source, np.ndarray) or sparse.issparse(x.source):
         yield 0, x.n_rows, x.rows(slice(None))
     else:
@@ -85,7 +85,7 @@ def whole_parts(x: RowBlocks) -> Iterator[tuple[int, int, np.ndarray | sparse.cs
 
 
 def grouped_rows(x: RowBlocks, codes: np.ndarray | None) -> Iterator[tuple[int, np.ndarray | sparse.csr_matrix]]:
-    """Pairs of a group and some of its rows, dense or CSR, until every row has been given."""
+    """Pairs of a group and some of its rows, dense or CSR, that together cover every row."""
     for start, stop, part in whole_parts(x):
         if codes is None:
             yield 0, part
@@ -97,7 +97,7 @@ def grouped_rows(x: RowBlocks, codes: np.ndarray | None) -> Iterator[tuple[int, 
 
 
 def _add_sparse(rows: sparse.csr_matrix, transform: Transform | None, total: np.ndarray, squares: np.ndarray) -> None:
-    """Add a CSR matrix's column sums; read as CSC of its transpose, a product with ones does it at memory speed."""
+    """Add a CSR matrix's column sums; as CSC of its transpose, a product with ones computes them at memory speed."""
     n_rows, n_columns = rows.shape
     steps = np.searchsorted(rows.indptr, np.arange(0, rows.nnz, CHUNK), side="right") - 1
     edges = np.unique(np.append(steps, n_rows))

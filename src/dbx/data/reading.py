@@ -8,11 +8,11 @@ from scipy import sparse
 from dbx.data.kinds import canonical, is_backed, is_dask, is_sparse_on_disk, rows_read_at_once
 
 SPAN_BYTES = 32 * 2**20
-"""Memory of what one read from disk brings."""
+"""Maximum memory of one read from disk."""
 
 
 def read(x, index):
-    """Some rows of any kind of array, in memory: dense or CSR."""
+    """Selected rows of any kind of array, in memory: dense or CSR."""
     if isinstance(index, slice):
         everything = index == slice(None) and not is_dask(x) and not is_backed(x)
         return x if everything else in_memory(x[index])
@@ -20,23 +20,23 @@ def read(x, index):
     index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.intp)
     if not (is_dask(x) or is_backed(x)):
         return in_memory(x[index])
-    # what lies on disk is read in order and each row once
+    # rows on disk are read in order, and each once
     ordered, back = np.unique(index, return_inverse=True)
     part = in_memory(x[ordered]) if is_dask(x) or len(ordered) == 0 else _spans(x, ordered)
     return part if np.array_equal(ordered, index) else part[back]
 
 
 def _spans(x, rows: np.ndarray):
-    """Rows in rising order from disk: neighbours in one read, with what lies between them where that costs less."""
+    """Rows in rising order from disk: nearby rows in one read, including those between them where that is cheaper."""
     at_once, most = rows_read_at_once(x, SPAN_BYTES)
-    apart = (np.diff(rows) > at_once) | (np.diff(rows // most) > 0)
-    spans = np.split(rows, np.flatnonzero(apart) + 1)
+    separate = (np.diff(rows) > at_once) | (np.diff(rows // most) > 0)
+    spans = np.split(rows, np.flatnonzero(separate) + 1)
     take = _slices(x)
     return stack([_within(in_memory(take(span[0], span[-1] + 1)), span - span[0]) for span in spans])
 
 
 def _slices(x):
-    """What reads rows from a start to a stop; anndata looks up versions of packages, for milliseconds, at each."""
+    """A function that reads rows from start to stop, without anndata's milliseconds of version checks at each read."""
     if not is_sparse_on_disk(x):
         return lambda start, stop: x[start:stop]
     data, indices, indptr, n_columns = x.group["data"], x.group["indices"], x.group["indptr"][...], x.shape[1]
@@ -54,13 +54,13 @@ def _within(part, rows: np.ndarray):
 
 
 def read_only(x, index):
-    """As ``read``, but consecutive rows of a CSR matrix in memory are a view of it, which cannot be written into."""
+    """As ``read``, but consecutive rows of a CSR matrix in memory are a read-only view of it."""
     if not (isinstance(index, slice) and sparse.issparse(x) and index.step in (None, 1)):
         return read(x, index)
     start, stop, _ = index.indices(x.shape[0])
     stop = max(start, stop)
     first, last = x.indptr[start], x.indptr[stop]
-    # set one by one: given to the constructor, SciPy would copy what is less than half of an array
+    # set one by one: SciPy's constructor would copy views of less than half of an array
     part = type(x)((stop - start, x.shape[1]), dtype=x.dtype)
     part.data, part.indices, part.indptr = x.data[first:last], x.indices[first:last], x.indptr[start : stop + 1] - first
     part.data.flags.writeable = part.indices.flags.writeable = False
@@ -69,14 +69,14 @@ def read_only(x, index):
 
 
 def in_memory(part):
-    """What was read, as a plain NumPy or canonical CSR array."""
+    """The part that was read, as a NumPy or canonical CSR array."""
     if is_dask(part):
         part = part.compute()
     return canonical(part) if sparse.issparse(part) else np.asarray(part)
 
 
 def write(part, rows: np.ndarray) -> None:
-    """Fill a dense array without a dense copy in between."""
+    """Fill a dense array without an intermediate dense copy."""
     if sparse.issparse(part):
         part.astype(rows.dtype, copy=False).toarray(out=rows)
     else:
@@ -84,7 +84,7 @@ def write(part, rows: np.ndarray) -> None:
 
 
 def take_columns(part, columns: np.ndarray):
-    """Columns by number, dense or CSR as ``part`` is; -1 gives a column of zeros."""
+    """Columns by number, dense or CSR like ``part``; -1 gives a column of zeros."""
     present = np.flatnonzero(columns >= 0)
     if len(present) == len(columns):
         return part[:, columns]
@@ -97,7 +97,7 @@ def take_columns(part, columns: np.ndarray):
 
 
 def stack(parts):
-    """Rows under rows."""
+    """Stack parts vertically."""
     if len(parts) == 1:
         return parts[0]
     return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Data to try things on: embedded real counts, and counts simulated from a known truth."""
+"""Example data: embedded real counts, and counts simulated from a known ground truth."""
 
 from dbx.datasets.mixology import mixology
 from dbx.datasets.simulate import simulate

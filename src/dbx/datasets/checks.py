@@ -1,4 +1,4 @@
-"""Which settings `simulate` takes, and what it says of others."""
+"""Checks of the parameters of `simulate`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ import numpy as np
 
 SIZES = ("n_cells", "n_genes", "n_groups", "n_batches")
 RULES = {
-    ("mean_shape", "mean_rate", "library_size"): (lambda x: (x > 0) & (x < np.inf), "a number above 0 is needed"),
-    ("dispersion_df",): (lambda x: x > 0, "a number above 0 is needed; infinity for one dispersion of all genes"),
+    ("mean_shape", "mean_rate", "library_size"): (lambda x: (x > 0) & (x < np.inf), "a number above 0"),
+    ("dispersion_df",): (lambda x: x > 0, "a number above 0, or infinity for the same dispersion in all genes"),
     ("library_scale", "dispersion", "bcv_trend", "outlier_scale", "de_scale", "batch_scale"): (
         lambda x: (x >= 0) & (x < np.inf),
-        "0 or more is needed",
+        "at least 0",
     ),
-    ("de_probability", "de_down", "outlier_probability"): (
-        lambda x: (x >= 0) & (x <= 1),
-        "a share between 0 and 1 is needed",
-    ),
+    ("de_probability", "de_down", "outlier_probability"): (lambda x: (x >= 0) & (x <= 1), "between 0 and 1"),
     ("outlier_location", "de_location", "batch_location", "dropout_mid"): (
         np.isfinite,
-        "the logarithm of a number is needed",
+        "a finite number, the logarithm of a factor or mean",
     ),
-    ("dropout_shape",): (lambda x: (x < 0) & (x > -np.inf), "below 0 is needed, for weak genes to be lost most"),
+    ("dropout_shape",): (lambda x: (x < 0) & (x > -np.inf), "below 0, so that low means are lost most often"),
 }
+"""Parameters -> (condition, what each must be)."""
 BY_LEVEL = ("de_probability", "de_location", "de_scale", "de_down")
 
 
 def check(parameters: dict) -> None:
-    """Refuse what cannot be simulated, with a sentence; parameters that were not given are missing."""
+    """Raise ValueError for parameters that cannot be simulated; those left at None are missing from the dict."""
     for name in SIZES:
         _check_whole(name, parameters[name], 1)
     _check_whole("seed", parameters["seed"], 0)
@@ -43,20 +41,17 @@ def check(parameters: dict) -> None:
 
 
 def _check_whole(name: str, value, least: int) -> None:
-    if not isinstance(value, Integral):
-        msg = f"{name} is {value!r}: a whole number is needed."
-        raise ValueError(msg)
-    if value < least:
-        msg = f"{name} is {value}: at least {least} is needed."
+    if not isinstance(value, Integral) or value < least:
+        msg = f"{name} must be a whole number of at least {least}; got {value!r}."
         raise ValueError(msg)
 
 
 def _check_number(name: str, value, holds, needed: str) -> None:
     if np.ndim(value) and name not in BY_LEVEL:
-        msg = f"{name} is {_shown(value)}: one number is needed."
+        msg = f"{name} must be one number; got {_shown(value)}."
         raise ValueError(msg)
     if not (np.issubdtype(np.asarray(value).dtype, np.number) and np.all(holds(np.asarray(value)))):
-        msg = f"{name} is {_shown(value)}: {needed}."
+        msg = f"{name} must be {needed}; got {_shown(value)}."
         raise ValueError(msg)
 
 
@@ -66,14 +61,14 @@ def _check_nested(parameters: dict) -> None:
         _check_whole("A number in nested", value, 1)
     if any(fine < coarse for coarse, fine in pairwise([*nested, n_groups])):
         msg = (
-            f"nested is {nested} and n_groups {n_groups}: no level has more groups than the one below it. "
-            "Give the coarsest first, and in n_groups the number of the finest, such as n_groups=59, nested=8."
+            "nested must list numbers of groups, coarsest level first, none above n_groups, the number of the finest "
+            f"groups, such as n_groups=59, nested=8; got nested={nested}, n_groups={n_groups}."
         )
         raise ValueError(msg)
     for name in BY_LEVEL:
         n_levels = len(nested) + 1
         if np.ndim(parameters[name]) and len(parameters[name]) != n_levels:
-            msg = f"{name} has {len(parameters[name])} numbers for {n_levels} level(s): give one, or one per level."
+            msg = f"{name} must be one number or one for each of {n_levels} level(s); got {len(parameters[name])}."
             raise ValueError(msg)
 
 
@@ -82,10 +77,10 @@ def _check_shares(parameters: dict, name: str, of: str) -> None:
     if shares is None:
         return
     if np.shape(shares) != (n,):
-        msg = f"{name} has {np.size(shares)} number(s), and {of} is {n}: one per {name.split('_')[0]} is needed."
+        msg = f"{name} must have one number for each {name.split('_')[0]}, {of}={n}; got {np.size(shares)}."
         raise ValueError(msg)
     if not (np.all(np.isfinite(shares)) and np.min(shares) >= 0 and np.sum(shares) > 0):
-        msg = f"{name} is {_shown(shares)}: numbers of 0 or more are needed, not all 0."
+        msg = f"{name} must be numbers of at least 0, not all 0; got {_shown(shares)}."
         raise ValueError(msg)
 
 

@@ -1,4 +1,4 @@
-"""Counts drawn from a known truth."""
+"""Counts simulated from a known ground truth."""
 
 from __future__ import annotations
 
@@ -55,57 +55,57 @@ def simulate(
     dropout_mid: float | None = None,
     dropout_shape: float = -1.0,
 ) -> ad.AnnData:
-    """Simulate counts of groups of cells in batches, by the model of Splatter.
+    """Simulate counts of groups of cells in batches with the Splat model.
 
-    A gene's mean is gamma distributed, some genes are outliers far above; in a group a share of the genes is up or
-    down by a log-normal factor; in a batch every gene is. What a cell expects of each gene is its log-normal library
-    size, divided among the genes in proportion to mean x group factor x batch factor. Around that the cell's own means
-    scatter with the biological coefficient of variation (gamma), and its counts are Poisson: together, negative
-    binomial. Counts may then be lost to dropout.
+    Gene means are gamma distributed, with some outliers far above. In a group a fraction of the genes changes by a
+    log-normal factor, in a batch every gene does. The expected counts of a cell are its log-normal library size,
+    divided among the genes in proportion to mean x group factor x batch factor. The cell's means vary around them with
+    the biological coefficient of variation (gamma), and its counts are Poisson: together, negative binomial. Counts may
+    then be lost to dropout.
 
-    Cells are drawn by blocks, so that memory stays near that of the sparse result: 200,000 cells x 2,000 genes take
-    twice the memory of their counts, and on two cores about half a minute. The defaults leave 85 to 90% of the entries
-    zero, as droplets do.
+    Cells are simulated in blocks, so that memory stays close to that of the sparse result: 200,000 cells x 2,000 genes
+    take twice the memory of their counts, and about half a minute on two cores. With the defaults 85 to 90% of the
+    entries are zero, as in droplet data.
 
     Parameters
     ----------
     n_cells, n_genes, n_groups, n_batches
-        Sizes. Each cell falls into a group and into a batch at random.
+        Sizes. Each cell is assigned to a group and to a batch at random.
     nested
-        Lineages into which the groups fall, as evenly as possible: ``simulate(60_000, 2_000, 59, 3, nested=8)`` has 59
-        types in 8 lineages. What sets a lineage apart is shared by its types, on top of which they differ among
-        themselves. For more levels, their numbers of groups, coarsest first: ``nested=(3, 8)``.
+        Number of lineages that the groups are divided into, as evenly as possible: ``simulate(60_000, 2_000, 59, 3,
+        nested=8)`` has 59 types in 8 lineages. The types of a lineage share its changes and differ by further ones. For
+        more levels, their numbers of groups, coarsest first: ``nested=(3, 8)``.
     seed
         The same seed gives the same counts.
     group_shares, batch_shares
-        How frequent each group and each batch is, in any unit; by default all are as likely.
+        Relative frequency of each group and each batch, in any unit; equal by default.
     mean_shape, mean_rate
         Gamma distribution of the genes' means.
     outlier_probability, outlier_location, outlier_scale
-        Share of genes whose mean is, instead, the median of the means times a log-normal factor above 1; mean and
-        standard deviation of the factor's logarithm.
+        Fraction of genes whose mean is instead the median mean times a log-normal factor above 1; mean and standard
+        deviation of the factor's logarithm.
     library_size, library_scale
         Median of the cells' expected totals (by default 0.15 counts for each gene) and standard deviation of their
         logarithm.
     dispersion, dispersion_df, bcv_trend
         The biological coefficient of variation of a gene with expected count m is ``sqrt(dispersion) + bcv_trend /
-        sqrt(m)``, times the square root of the gene's own ``dispersion_df / chi2(dispersion_df)``; the variance of the
-        count is m + (coefficient x m) squared. A dispersion of 0 without trend gives Poisson counts, infinite degrees
-        of freedom one dispersion for all genes.
+        sqrt(m)``, times the square root of the gene's random ``dispersion_df / chi2(dispersion_df)``; the variance of
+        the count is m + (coefficient x m) squared. A dispersion of 0 without trend gives Poisson counts, infinite
+        degrees of freedom the same dispersion in all genes.
     de_probability, de_location, de_scale, de_down
-        Share of genes that differ in a group, mean and standard deviation of the logarithm of their factor, and share
-        of the factors that are below 1. With `nested`, one number for all levels or one per level, coarsest first and
-        the groups last: ``nested=8, de_location=(1.0, 0.4)`` makes types differ less than lineages.
+        Fraction of genes that change in a group, mean and standard deviation of the logarithm of their factor, and
+        fraction of the factors that are below 1. With `nested`, one number for all levels or one per level, coarsest
+        first and the groups last: ``nested=8, de_location=(1.0, 0.4)`` makes types differ less than lineages.
     batch_location, batch_scale
         Mean and standard deviation of the logarithm of a gene's factor in a batch; with one batch all factors are 1.
     dropout_mid, dropout_shape
-        Logarithm of the cell's mean at which half of the counts of a gene are lost, and how steeply that falls as the
-        mean grows (below 0): ``P(lost) = 1 / (1 + exp(-dropout_shape (log(mean) - dropout_mid)))``. By default nothing
-        is lost.
+        Logarithm of the cell's mean at which half of the counts of a gene are lost, and how steeply that probability
+        falls with the mean (below 0): ``P(lost) = 1 / (1 + exp(-dropout_shape (log(mean) - dropout_mid)))``. By default
+        there is no dropout.
 
     Returns
     -------
-    AnnData with counts in `X` (CSR, float32, whole numbers) and the truth:
+    AnnData with counts in `X` (CSR, float32, whole numbers) and the ground truth:
 
     `adata.obs['group']`, `adata.obs['batch']` : categorical
         `group_1`, `group_2`, ... and `batch_1`, ...
@@ -114,12 +114,12 @@ def simulate(
     `adata.obs['library_size']` : float
         Expected total count of the cell, before dropout.
     `adata.var['mean']`, `adata.var['outlier_factor']` : float
-        Relative mean of the gene; its factor over the median where it is an outlier, else 1.
+        Relative mean of the gene; for an outlier its factor over the median, else 1.
     `adata.var['dispersion']`, `adata.var['bcv_trend']` : float
-        Of the gene, its own chi-squared scatter included: its coefficient of variation is ``sqrt(dispersion) +
-        bcv_trend / sqrt(m)``.
+        Parameters of the gene, including its chi-squared variation: its coefficient of variation is ``sqrt(dispersion)
+        + bcv_trend / sqrt(m)``.
     `adata.var['factor_group_1']`, ..., `adata.var['factor_batch_1']`, ... : float
-        Factor of the gene in each group (that of its lineage included) and each batch; 1 where it does not differ.
+        Factor of the gene in each group (including that of its lineage) and each batch; 1 where it does not change.
     `adata.var['factor_level_1_1']`, ... : float
         With `nested`, the factor of each coarser group over the one above it.
     `adata.layers['true_counts']` : CSR, float32
@@ -130,16 +130,16 @@ def simulate(
     Raises
     ------
     ValueError
-        If a parameter is outside its range, or a list of them does not fit the groups, batches or levels.
+        A parameter is outside its range, or has a wrong number of values for the groups, batches or levels.
 
     Notes
     -----
-    The model is Splat (Zappia, Phipson and Oshlack, Genome Biology 2017, 18:174) for groups; its paths are not in. The
-    defaults here are those of droplet data. Splatter's own are ``mean_shape=0.6, mean_rate=0.3,
+    The model is Splat for groups (Zappia, Phipson and Oshlack, Genome Biology 2017, 18:174), without its paths. The
+    defaults here are for droplet data. Splatter's own are ``mean_shape=0.6, mean_rate=0.3,
     outlier_probability=0.05, outlier_location=4, outlier_scale=0.5, library_size=np.exp(11), library_scale=0.2,
     dispersion=0.01, dispersion_df=60, bcv_trend=1, de_probability=0.1, de_location=0.1, de_scale=0.4, dropout_mid=0,
-    dropout_shape=-1`` for 10,000 genes, dropout being off there too unless it is asked for. Its batch factors are
-    turned upside down for half of the genes; here they are log-normal as they are.
+    dropout_shape=-1`` for 10,000 genes, also without dropout by default. Splatter inverts the batch factors of half of
+    the genes; here they are log-normal.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def simulate(
 
 
 def _plain(name: str, value):
-    """A parameter as it is stored: several numbers as an array, and `nested` always so."""
+    """A parameter in its stored form: several numbers, and always `nested`, as an array."""
     return np.atleast_1d(value) if np.ndim(value) or name == "nested" else value
 
 

@@ -1,4 +1,4 @@
-"""The model behind `simulate`: what counts are drawn from, and the draws."""
+"""The model of `simulate`: its parameters, and sampling from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scipy import sparse
 from scipy.special import expit
 
 CELLS_PER_DRAW = 256
-"""Cells that share a random stream; fixed, so that the counts depend on the seed alone."""
+"""Cells that share a random stream; fixed, so that the counts depend only on the seed."""
 
 GENES, CELLS, COUNTS, OUTLIERS, LEVELS = range(5)
-"""Streams of a seed. What is switched on draws from a stream of its own and leaves the rest of the truth as it is."""
+"""Streams of a seed. Optional parts use separate streams, so that turning them on does not change the others."""
 
 
 class Variation:
@@ -24,12 +24,12 @@ class Variation:
 
     def __init__(self, dispersion: float, trend: float, scatter: np.ndarray):
         self.dispersion = dispersion * scatter
-        """Array of shape (n_genes,): its square at high counts."""
+        """Array of shape (n_genes,): squared coefficient of variation at high counts."""
         self.trend = trend * np.sqrt(scatter)
-        """Array of shape (n_genes,): what is added at an expected count of 1."""
+        """Array of shape (n_genes,): addition to the coefficient at an expected count of 1."""
 
     def scatter(self, rate: np.ndarray, rng: np.random.Generator) -> None:
-        """Draw the cells' own means around the expected counts, an array of shape (n_cells, n_genes), in place."""
+        """Sample the cells' means around the expected counts, an array of shape (n_cells, n_genes), in place."""
         trended = self.trend.any()
         varies = slice(None) if trended else self.dispersion > 0
         shape = 1 / (self._at(rate) ** 2 if trended else self.dispersion[varies])
@@ -42,18 +42,18 @@ class Variation:
 
 @dataclass(frozen=True)
 class Level:
-    """Groups of one level of the nesting, and what they differ in."""
+    """Groups of one level of the nesting, and their factors."""
 
     name: str
     member: np.ndarray
-    """Array of shape (n_groups,), int: to which of this level's groups each of the finest groups belongs."""
+    """Array of shape (n_groups,), int: this level's group that each of the finest groups belongs to."""
     factors: np.ndarray
-    """Array of shape (n, n_genes): what this level alone multiplies a gene's mean with."""
+    """Array of shape (n, n_genes): factors of the gene means from this level alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What the counts are drawn from; all genes are relative to each other until a cell's library size scales them."""
+    """The ground truth; gene means are relative to each other until scaled by a cell's library size."""
 
     group: np.ndarray
     """Array of shape (n_cells,), int."""
@@ -62,9 +62,9 @@ class Truth:
     library_size: np.ndarray
     """Array of shape (n_cells,): expected total count."""
     mean: np.ndarray
-    """Array of shape (n_genes,): relative expression in a cell of no group and no batch."""
+    """Array of shape (n_genes,): relative expression before group and batch factors."""
     outlier: np.ndarray
-    """Array of shape (n_genes,): factor over the median of the means, 1 where the gene is none."""
+    """Array of shape (n_genes,): factor over the median of the means for outliers, else 1."""
     bcv: Variation
     levels: list[Level]
     """Coarsest first; the groups themselves last."""
@@ -75,7 +75,7 @@ class Truth:
 
     @cached_property
     def group_factors(self) -> np.ndarray:
-        """Array of shape (n_groups, n_genes): the factors of all levels together."""
+        """Array of shape (n_groups, n_genes): product of the factors of all levels."""
         return np.prod([level.factors[level.member] for level in self.levels], axis=0)
 
     def expected(self, cells: slice) -> np.ndarray:
@@ -85,43 +85,43 @@ class Truth:
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """A random stream of the seed that is independent of its others."""
+    """An independent random stream of the seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def draw_codes(rng: np.random.Generator, n: int, size: int, shares: Sequence[float] | None) -> np.ndarray:
-    """Codes from 0 to n - 1 at random, by their shares or all as likely."""
+    """Random codes from 0 to n - 1, with the given frequencies or equal ones."""
     return rng.integers(n, size=size) if shares is None else rng.choice(n, size, p=np.asarray(shares) / np.sum(shares))
 
 
 def draw_outliers(rng: np.random.Generator, n_genes: int, probability: float, location: float, scale: float):
-    """Array of shape (n_genes,): factors over the median of the means, 1 for the genes that are no outliers."""
+    """Array of shape (n_genes,): factors over the median of the means for outliers, 1 for other genes."""
     is_outlier = rng.random(n_genes) < probability
     return np.where(is_outlier, np.exp(np.abs(rng.normal(location, scale, n_genes))), 1.0)
 
 
 def with_outliers(mean: np.ndarray, outlier: np.ndarray) -> np.ndarray:
-    """Means in which those of the outliers are their factor times the median."""
+    """Means, with those of outliers replaced by their factor times the median."""
     return np.where(outlier == 1, mean, outlier * np.median(mean))
 
 
 def draw_scatter(rng: np.random.Generator, df: float, n_genes: int) -> np.ndarray:
-    """Array of shape (n_genes,): what multiplies a gene's squared coefficient of variation."""
+    """Array of shape (n_genes,): factors of the genes' squared coefficients of variation."""
     return np.ones(n_genes) if np.isinf(df) else df / rng.chisquare(df, n_genes)
 
 
 def draw_group_factors(rng: np.random.Generator, shape, probability: float, location: float, scale: float, down: float):
-    """Array of the shape given: 1, or where a gene differs a log-normal factor; a share of them, down, is below 1."""
+    """Array of ``shape``: 1, or for changed genes a log-normal factor, of which the fraction ``down`` is below 1."""
     differs, coin = rng.random(shape) < probability, rng.random(shape)
     size = rng.normal(location, scale, shape)
-    # the coin of a negative size is read from its other end: the share is that asked for, and at a half a factor
-    # is its size or that upside down, as the coin says, so that it moves smoothly with the location
+    # the coin of a negative size is mirrored: the fraction below 1 stays exact, and at down=0.5 the coin alone decides
+    # between a factor and its inverse, so that factors change smoothly with the location
     is_down = np.where(size < 0, coin >= 1 - down, coin < down)
     return np.exp(np.where(differs, np.where(is_down, -np.abs(size), np.abs(size)), 0))
 
 
 def draw_batch_factors(rng: np.random.Generator, shape, location: float, scale: float) -> np.ndarray:
-    """Array of shape (n_batches, n_genes); 1 where there is one batch only."""
+    """Array of shape (n_batches, n_genes); all 1 for a single batch."""
     return np.ones(shape) if shape[0] == 1 else rng.lognormal(location, scale, shape)
 
 
@@ -139,10 +139,10 @@ def draw_levels(genes: np.random.Generator, seed: int, sizes: list[int], n_genes
 
 
 def memberships(sizes: list[int]) -> list[np.ndarray]:
-    """To which group of each level, coarsest first, each of the finest belongs.
+    """Group at each level, coarsest first, of each of the finest groups.
 
-    Neighbours fall together, as evenly as it goes; level by level upwards, so that what is together at one level is
-    so at all coarser ones.
+    Consecutive groups are combined as evenly as possible, level by level from the finest, so that groups that are
+    together at one level are together at all coarser ones.
     """
     member = [np.arange(sizes[-1])]
     for i in range(len(sizes) - 1, 0, -1):
@@ -152,7 +152,7 @@ def memberships(sizes: list[int]) -> list[np.ndarray]:
 
 
 def draw_counts(truth: Truth, seed: int) -> dict[str, sparse.csr_matrix]:
-    """Counts of all cells as X; where there is dropout, the counts before it as true_counts."""
+    """Counts of all cells as X and, with dropout, the counts before dropout as true_counts."""
 
     def draw(start: int) -> dict[str, sparse.csr_matrix]:
         rng = stream(seed, COUNTS, start // CELLS_PER_DRAW)
@@ -161,15 +161,15 @@ def draw_counts(truth: Truth, seed: int) -> dict[str, sparse.csr_matrix]:
         counts = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
         return {"X": counts} if truth.dropout is None else dropped(counts, rate, truth.dropout, rng)
 
-    # the generators release the interpreter while they draw; results keep the order of the cells
+    # the generators release the GIL while sampling; results keep the order of the cells
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         blocks = list(pool.map(draw, range(0, len(truth.group), CELLS_PER_DRAW)))
-    # what is joined is let go before the next is
+    # blocks are freed as they are joined
     return {name: sparse.vstack([block.pop(name) for block in blocks], format="csr") for name in list(blocks[0])}
 
 
 def dropped(counts: sparse.csr_matrix, rate: np.ndarray, dropout: tuple[float, float], rng) -> dict:
-    """Counts less those that are lost, the likelier the fewer of a gene a cell means to have; and all, as they were."""
+    """Counts after dropout, which is more likely for lower means, and the counts before it."""
     mid, shape = dropout
     found = counts.tocoo()
     lost = rng.random(counts.nnz) < expit(shape * (np.log(rate[found.row, found.col]) - mid))

@@ -35,8 +35,8 @@ def rank_genes_groups(
     Returns
     -------
     A frame with one row for each group and gene, in the order of the ranking: ``group``, ``names``, ``scores``,
-    ``logfoldchanges``, ``pvals``, ``pvals_adj``, as far as the method gives them, and ``pct_nz_group`` and
-    ``pct_nz_reference``, the shares of cells that express the gene, where they were asked for.
+    ``logfoldchanges``, ``pvals`` and ``pvals_adj`` where the method computes them, and ``pct_nz_group`` and
+    ``pct_nz_reference``, the fractions of cells that express the gene, if computed with ``pts=True``.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def rank_genes_groups(
     """
     if key not in adata.uns or "names" not in adata.uns[key]:
         there = ", ".join(map(repr, adata.uns)) or "nothing"
-        msg = f"adata.uns[{key!r}] has no ranking (adata.uns has: {there}). Make it with dbx.tl.rank_genes_groups."
+        msg = f"adata.uns[{key!r}] has no ranking (adata.uns has: {there}); run dbx.tl.rank_genes_groups first."
         raise SlotError(msg)
     found = adata.uns[key]
     tested = found["names"].dtype.names
     groups = list(tested) if group is None else group_names(group)
     unknown = [name for name in groups if name not in tested]
     if unknown:
-        msg = f"Group {', '.join(map(repr, unknown))} was not tested; there are {', '.join(map(repr, tested))}."
+        msg = f"group must be among {', '.join(map(repr, tested))}; got {', '.join(map(repr, unknown))}."
         raise ValueError(msg)
     return pd.concat([_of_group(found, name, groups) for name in groups], ignore_index=True)
 

@@ -1,4 +1,4 @@
-"""Objectives, pure JAX: for ``dbx.optimize`` and for one's own training loops."""
+"""Objectives in pure JAX, for ``dbx.optimize`` and for training loops in JAX."""
 
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
 from dbx.losses.latent import normal_kl

@@ -1,7 +1,7 @@
-"""Log-likelihoods of counts: exact at zero, cheap, with derivatives of their own.
+"""Log-likelihoods of counts: exact at zero, cheap, with custom derivatives.
 
-Means are taken as logarithms, as networks and log-linear models give them: nothing needs an epsilon, and a mean that
-underflows still has the right likelihood and gradient. Every function works entry by entry and follows the dtype of its
+Means are passed as logarithms, as networks and log-linear models compute them: no epsilon is needed, and a mean that
+underflows still has the right likelihood and gradient. Every function works elementwise and follows the dtype of its
 arguments.
 """
 
@@ -62,7 +62,7 @@ def zero_inflated_negative_binomial(x, log_mean, theta, logits):
 
 
 def poisson_kernel(x, log_mean):
-    """:func:`poisson` without ``-log x!``, the term that no parameter moves."""
+    """:func:`poisson` without ``-log x!``, which does not depend on the parameters."""
     return _weighted(x, log_mean) - jnp.exp(log_mean)
 
 
@@ -84,7 +84,7 @@ def _negative_binomial_jvp(primals, tangents):
     if not _is_zero(dtheta):
         excess = (mean - x) / (theta + mean) - jnp.log1p(mean / theta)
         slope = slope + (_digamma_difference(x, theta) + excess) * dtheta
-    if not _is_zero(dx):  # counts are data, as a rule: nothing is spent on them
+    if not _is_zero(dx):  # counts are usually data and need no gradient
         slope = slope + (log_mean - jnp.log(theta + mean) + digamma(x + theta)) * dx
     return value, slope
 
@@ -124,12 +124,12 @@ def _log_add(a, b):
 
 
 def _normalised(kernel, x):
-    """Subtract ``log x!`` in the kernel's precision: counts are often integers, which say nothing of it."""
+    """Subtract ``log x!`` in the kernel's precision; counts are often integers, which have none."""
     return kernel - log_factorial(jnp.asarray(x, kernel.dtype))
 
 
 def _weighted(x, log_value):
-    """``x * log_value``, zero where ``x`` is, also for a mean of zero."""
+    """``x * log_value``, zero where ``x`` is zero, also for a mean of zero."""
     absent = x == 0
     return jnp.where(absent, 0, x * jnp.where(absent, 0, log_value))
 
@@ -169,8 +169,8 @@ def digamma(x):
 def log_rising(x, theta):
     """``log Γ(theta + x) - log Γ(theta)`` for ``x >= 0`` and ``theta > 0``.
 
-    Exactly 0 at ``x = 0``, and free of the cancellation that the difference suffers where ``theta`` is large: the
-    leading terms are subtracted on paper.
+    Exactly 0 at ``x = 0``, and without the cancellation of the difference where ``theta`` is large: the leading terms
+    are subtracted analytically.
     """
     dtype = _dtype(x, theta)
     x, theta = jnp.asarray(x, dtype), jnp.asarray(theta, dtype)
@@ -214,12 +214,12 @@ def _digamma_difference(x, theta):
 
 
 def _dtype(*values):
-    """Precision of the values together, float32 at least; that of plain numbers and integers is JAX's default."""
+    """Common dtype of the values, at least float32; Python numbers and integers have JAX's default."""
     return jnp.promote_types(jnp.result_type(0.0, *values), jnp.float32)
 
 
 def _order(x) -> tuple[int, int]:
-    """Shift and number of terms at which Stirling's series reaches the precision of a dtype."""
+    """Shift and number of terms with which Stirling's series reaches the precision of the dtype."""
     return (8, 7) if x.dtype == jnp.float64 else (4, 3)
 
 
@@ -235,7 +235,7 @@ def _reciprocals(z, shift: int):
 
 
 def _series(z, terms: int):
-    """The terms of Stirling's series that vanish for large ``z``."""
+    """Sum of the terms of Stirling's series that vanish for large ``z``."""
     inverse = 1 / z
     square, total = inverse * inverse, jnp.zeros_like(z)
     for coefficient in reversed(STIRLING[:terms]):

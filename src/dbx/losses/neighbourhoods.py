@@ -1,4 +1,4 @@
-"""Objectives of a set of cells by who is near whom; none changes when the coordinates are scaled."""
+"""Objectives of sets of cells, computed from their neighbourhoods; none changes when the coordinates are scaled."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import jax.numpy as jnp
 from dbx.losses.mmd import squared_distances
 
 NEAREST = 1 / 16
-"""Share of the cells that are a cell's neighbours."""
+"""Fraction of the cells that are a cell's neighbours."""
 
 
 def neighbourhoods(z, rows=None, nearest: float = NEAREST):
-    """Share of each cell in the neighbourhood of each, an array of shape (n_cells, n_cells); rows sum to 1.
+    """Weight of each cell in the neighbourhood of each cell, an array of shape (n_cells, n_cells); rows sum to 1.
 
-    A Gaussian over the nearest cells, its squared bandwidth their mean squared distance. The gradient passes through
-    the bandwidth, too, so that none of it goes into shrinking; who is nearest is held fixed.
+    The weights are Gaussian over the nearest cells, with their mean squared distance as squared bandwidth. The gradient
+    also passes through the bandwidth, so that shrinking the coordinates changes nothing; the neighbour assignments are
+    held fixed.
 
     Parameters
     ----------
     z
         Array of shape (n_cells, n_dims).
     rows
-        Array of shape (n_cells,), int: what tells cells apart; a cell that is there twice is no neighbour of itself.
+        Array of shape (n_cells,), int: identity of each cell, so that a repeated cell is not its own neighbour.
     nearest
-        Share of the cells that are neighbours: a share, so that a minibatch is judged as all cells are.
+        Fraction of the cells that are neighbours: a fraction, so that minibatches are comparable with all cells.
     """
     z = jnp.asarray(z)
     rows = jnp.arange(len(z)) if rows is None else rows
@@ -37,10 +38,11 @@ def neighbourhoods(z, rows=None, nearest: float = NEAREST):
 
 
 def batch_mixing(z, codes, share, rows=None, nearest: float = NEAREST):
-    """How far the batches around each cell are from those of all cells, in nats: an array of shape (n_cells,).
+    """Divergence of the batches around each cell from those of all cells, in nats: an array of shape (n_cells,).
 
-    The Kullback-Leibler divergence of the batches in a cell's neighbourhood from ``share``: 0 where batches are mixed,
-    and minus the logarithm of its share where a batch is by itself. A cell of no batch (-1) has 0 and is no neighbour.
+    The Kullback-Leibler divergence of the batch frequencies in a cell's neighbourhood from ``share``: 0 where batches
+    are mixed, and minus the logarithm of its share where a batch is separate. A cell without batch (-1) has 0 and does
+    not count as a neighbour.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def batch_mixing(z, codes, share, rows=None, nearest: float = NEAREST):
     codes
         Batch of each cell, array of shape (n_cells,), int.
     share
-        Share of each batch among all cells, array of shape (n_batches,).
+        Fraction of all cells in each batch, array of shape (n_batches,).
     rows, nearest
         As for :func:`neighbourhoods`.
     """
@@ -63,8 +65,8 @@ def batch_mixing(z, codes, share, rows=None, nearest: float = NEAREST):
 def compactness(z, codes, rows=None):
     """Squared distance of each cell to its group relative to that between any two cells: array of shape (n_cells,).
 
-    Its mean is the share of the variance within groups: 0 where each group is a point, 1 where groups are no closer
-    than cells at random, which is also what a cell without a group (-1) or alone in it has.
+    Its mean is the fraction of the variance within groups: 0 where each group is a point, 1 where cells of a group are
+    as far apart as random cells. A cell without group (-1), or alone in its group, has 1.
 
     Parameters
     ----------
@@ -84,10 +86,10 @@ def compactness(z, codes, rows=None):
 
 
 def velocity_consistency(z, velocity, rows=None, nearest: float = NEAREST):
-    """One minus the mean cosine of a cell's velocity with those around it, an array of shape (n_cells,).
+    """One minus the mean cosine of a cell's velocity with those of its neighbours, an array of shape (n_cells,).
 
-    The confidence of a velocity (Bergen et al., Nature Biotechnology 2020) with soft neighbours. A cell without
-    velocity has 1.
+    One minus the velocity confidence (Bergen et al., Nature Biotechnology 2020), with weighted neighbours. A cell
+    without velocity has 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What ``dbx.optimize`` can be told to improve: values that name the slots they read, their sums and weights."""
+"""Objectives of ``dbx.optimize``: functions that name the slots they read, and their weighted sums."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ def _no_step(name: str | None) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class Cells:
-    """What an objective is told of the cells of a minibatch."""
+    """Values of the cells of a minibatch that an objective is computed from."""
 
     z: Any
-    """The judged slot, an array of shape (n_cells, n_dims)."""
+    """The evaluated slot, an array of shape (n_cells, n_dims)."""
     read: Mapping[str, Any]
     """Name -> array, or codes, of a slot that the objective :attr:`reads <Objective.reads>`."""
     rows: Any
-    """Array of shape (n_cells,), int: what tells cells apart."""
+    """Array of shape (n_cells,), int: identity of each cell."""
     head: Any = None
-    """What is trained with the steps to judge them by."""
+    """Model that is trained with the steps and evaluates them, such as a logistic regression on ``z``."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Name -> array that is about all cells, such as the share of each batch."""
+    """Name -> array about all cells, such as the fraction of cells in each batch."""
     run: Callable[[str | None], tuple[Any, Any, Any]] = field(default=_no_step)
-    """Operator, inputs and outputs of the step of a name, as it stands."""
+    """Operator, inputs and outputs of a step, by name, with its current parameters."""
     velocity: Any = None
-    """How ``z`` moves when what the chain starts from moves by its velocity, an array of the shape of ``z``."""
+    """Derivative of ``z`` along the velocity of the first step's input, an array of the shape of ``z``."""
 
 
 class Objective:
-    """Something to improve: a value for each cell, less being better. ``a + 0.1 * b`` makes one of two."""
+    """A value for each cell that training minimises. Objectives are combined as ``a + 0.1 * b``."""
 
     def __repr__(self) -> str:
-        given = [(f, getattr(self, f.name)) for f in fields(self)]
-        told = [
-            f"{f.name}={value!r}" if f.kw_only else repr(value) for f, value in given if value not in (f.default, ())
+        values = [(f, getattr(self, f.name)) for f in fields(self)]
+        shown = [
+            f"{f.name}={value!r}" if f.kw_only else repr(value) for f, value in values if value not in (f.default, ())
         ]
-        return f"{type(self).__name__}({', '.join(told)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     slot: str | None
     name: ClassVar[str]
-    """What its values are called in the history."""
+    """Name of its values in the history."""
     labelled: ClassVar[bool] = False
-    """Cells without its column take no part."""
+    """Cells with a missing value in its column are ignored."""
     of_sets: ClassVar[bool] = False
-    """A cell is judged by the others in its minibatch."""
+    """The value of a cell depends on the others in its minibatch."""
     of_values: ClassVar[bool] = False
-    """What the chain starts from is to be told again: none of it is hidden in training."""
+    """The objective reconstructs the input, so input dropout is off."""
 
     @property
     def reads(self) -> dict[str, str | None]:
-        """Name -> slot of what it reads of each cell besides the judged slot; None for what the chain starts from."""
+        """Name -> slot that it reads besides the evaluated one; None for the input of the first step."""
         return {}
 
     def of_cells(self, cells: Cells):
@@ -77,8 +77,8 @@ class Objective:
     def __mul__(self, weight: float) -> Sum:
         if not (isinstance(weight, int | float) and 0 < weight < float("inf")):
             msg = (
-                f"A weight must be a number above 0, not {weight!r}: an objective is what is made small. For batches "
-                "that cannot be told use BatchMixing."
+                f"The weight of an objective must be a number above 0; got {weight!r}. Objectives are minimised; to "
+                "mix batches use BatchMixing."
             )
             raise ValueError(msg)
         whole = as_sum(self)
@@ -89,11 +89,11 @@ class Objective:
 
 @dataclass(frozen=True, repr=False)
 class Sum(Objective):
-    """Several objectives at once.
+    """Sum of several objectives.
 
-    Without any weight each is divided by its size before training, the root mean square over held-out cells, so that
-    units do not matter, nor does an objective that is near its end but for a few cells. With a weight for any of them
-    all are added as they are, times their weights (1 where none is given).
+    Without weights, each is divided by its root mean square over held-out cells before training, so that units do not
+    matter, nor does an objective that only a few cells still contribute to. If any has a weight, all are added
+    unscaled, times their weights (1 by default).
     """
 
     parts: tuple[Objective, ...]
@@ -101,26 +101,26 @@ class Sum(Objective):
 
     @property
     def words(self) -> str:
-        """What a user would type."""
+        """The expression that a user would type."""
         pairs = zip(self.weights, self.parts, strict=True)
         return " + ".join(("" if weight is None else f"{weight:g} * ") + repr(part) for weight, part in pairs)
 
     @property
     def balanced(self) -> bool:
-        """Whether the weights follow from the values before training."""
+        """Whether each objective is divided by its size before training."""
         return len(self.parts) > 1 and all(weight is None for weight in self.weights)
 
 
 @dataclass(frozen=True, repr=False)
 class CrossEntropy(Objective):
-    """How well labels of cells are told from an embedding, by a logistic regression that is trained with it.
+    """Cross-entropy of the labels of cells, predicted from an embedding by a logistic regression trained with it.
 
-    A label weighs as the inverse square root of its cells.
+    Each label is weighted by the inverse square root of its number of cells.
 
     Parameters
     ----------
     label
-        Column of ``obs`` with the labels; cells without one (missing) take no part.
+        Column of ``obs`` with the labels; cells with a missing label are ignored.
     slot
         Slot of the embedding, such as ``"obsm/X_pca_harmony"``; by default what the last trained step writes for cells.
     """
@@ -137,10 +137,10 @@ class CrossEntropy(Objective):
 
 @dataclass(frozen=True, repr=False)
 class BatchMixing(Objective):
-    """How far the batches around a cell are from those of all cells: :func:`dbx.losses.batch_mixing`.
+    """Divergence of the batches around a cell from those of all cells: :func:`dbx.losses.batch_mixing`.
 
-    Shrinking the embedding changes nothing. Batches that do not hold the same cell types should not be mixed
-    completely: add ``CrossEntropy`` of the types.
+    It does not change when the embedding is scaled. Batches with different cell types should not be mixed completely:
+    add ``CrossEntropy`` of the types.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class BatchMixing(Objective):
 
 @dataclass(frozen=True, repr=False)
 class Compactness(Objective):
-    """Share of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
+    """Fraction of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
 
     Parameters
     ----------
@@ -194,14 +194,14 @@ class Compactness(Objective):
 
 @dataclass(frozen=True, repr=False)
 class Reconstruction(Objective):
-    """Share of the variance of values that a linear map of the embedding, trained with it, does not give back.
+    """Fraction of the variance that a linear reconstruction from the embedding, trained with it, does not explain.
 
-    Principal components are the optimum already; with another objective this keeps them near.
+    Principal components are already optimal; added to another objective this keeps the embedding close to them.
 
     Parameters
     ----------
     of
-        Slot of the values, such as ``"X"``; by default what the chain starts from.
+        Slot of the values to reconstruct, such as ``"X"``; by default the input of the first trained step.
     slot
         Slot of the embedding; by default what the last trained step writes for cells.
     """
@@ -217,20 +217,20 @@ class Reconstruction(Objective):
         return {"of": self.of}
 
     def of_cells(self, cells: Cells):
-        """Squared distance of each cell to what is given back, relative to the variance of all cells."""
+        """Squared error of each cell's reconstruction, relative to the variance of all cells."""
         return cells.head.loss(cells.z, cells.read["of"])
 
 
 @dataclass(frozen=True, repr=False)
 class VelocityConsistency(Objective):
-    """How much the velocities of cells that are near each other disagree: :func:`dbx.losses.velocity_consistency`.
+    """Disagreement of the velocities of neighbouring cells: :func:`dbx.losses.velocity_consistency`.
 
     Parameters
     ----------
     velocity
-        Slot of the velocities. In a slot of genes, such as ``"layers/velocity"``, they are those of what the chain
-        starts from, and are pushed through it; genes without one (NaN) stand still. In any other slot they are those of
-        the embedding.
+        Slot of the velocities. In a slot with genes, such as ``"layers/velocity"``, they are velocities of the input of
+        the first trained step and are projected through the steps; genes without velocity (NaN) count as 0. In any
+        other slot they are velocities of the embedding.
     slot
         Slot of the embedding; by default what the last trained step writes for cells.
     """
@@ -246,14 +246,14 @@ class VelocityConsistency(Objective):
         return {"velocity": self.velocity}
 
     def of_cells(self, cells: Cells):
-        """One minus the mean cosine with the velocities around."""
+        """One minus the mean cosine with the velocities of the neighbours."""
         velocity = cells.read["velocity"] if cells.velocity is None else cells.velocity
         return velocity_consistency(cells.z, velocity, cells.rows)
 
 
 @dataclass(frozen=True, repr=False)
 class Elbo(Objective):
-    """The objective of a trained step itself: of a variational autoencoder the negative evidence lower bound.
+    """The loss of a trained step itself: for a variational autoencoder, the negative evidence lower bound.
 
     Parameters
     ----------
@@ -267,16 +267,16 @@ class Elbo(Objective):
     of_values: ClassVar[bool] = True
 
     def of_cells(self, cells: Cells):
-        """The step's own objective of each cell, in its units (nats)."""
+        """The step's loss of each cell, in its units (nats)."""
         operator, inputs, outputs = cells.run(self.step)
         return operator.loss(inputs, outputs)
 
 
 @dataclass(frozen=True, repr=False)
 class OpenGates(Objective):
-    """Share of the gates of a step that are expected to be open: its L0 penalty (Louizos et al., ICLR 2018).
+    """Expected fraction of open gates of a step: its L0 penalty (Louizos et al., ICLR 2018).
 
-    In training it is taken at scores with the noise that the gates are drawn by.
+    In training it is computed from the scores with the noise that the gates are sampled with.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ class OpenGates(Objective):
     name: ClassVar[str] = "open_gates"
 
     def of_cells(self, cells: Cells):
-        """The same share for each cell."""
+        """The same fraction for each cell."""
         operator, _, _ = cells.run(self.step)
         return jnp.full(len(cells.rows), operator.expected_open())
 
@@ -301,12 +301,12 @@ class Function(Objective):
     Parameters
     ----------
     function
-        Takes the judged slot, then ``slots`` in their order: arrays of the cells in a minibatch, int32 codes of a
-        categorical column (-1 where missing). Returns an array of shape (n_cells,), less being better; pure JAX.
+        Receives the evaluated slot, then ``slots`` in their order: arrays of the cells in a minibatch, int32 codes for
+        a categorical column (-1 where missing). Returns an array of shape (n_cells,) to minimise; pure JAX.
     slots
-        Further slots: those that the chain computes or starts from, or any other with a value for each cell.
+        Further slots: read or written by the trained steps, or any other with a value for each cell.
     slot
-        The judged slot; by default what the last trained step writes for cells.
+        The evaluated slot; by default what the last trained step writes for cells.
     """
 
     function: Callable
@@ -325,8 +325,8 @@ class Function(Objective):
         if jnp.shape(values) != (len(cells.rows),):
             name = getattr(self.function, "__name__", "the function")
             msg = (
-                f"{name} returned an array of shape {jnp.shape(values)}: one value for each of the {len(cells.rows)} "
-                "cells is needed, an array of shape (n_cells,); do not take the mean."
+                f"{name} must return one value for each of the {len(cells.rows)} cells, an array of shape (n_cells,) "
+                f"without taking the mean; got shape {jnp.shape(values)}."
             )
             raise ValueError(msg)
         return values
@@ -335,7 +335,7 @@ class Function(Objective):
 def as_sum(loss: Objective | Callable) -> Sum:
     """An objective, a sum of them or a plain function as a sum."""
     if isinstance(loss, type):
-        msg = f'{loss.__name__} needs to be told of what: {loss.__name__}("column").'
+        msg = f'Pass an instance, not the class: {loss.__name__}(...), such as CrossEntropy("cell_type").'
         raise TypeError(msg)
     if isinstance(loss, Sum):
         return loss

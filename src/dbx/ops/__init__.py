@@ -1,4 +1,4 @@
-"""The operator core: pure JAX, NumPy and SciPy, free of AnnData and scanpy.
+"""The operator core: pure JAX, NumPy and SciPy, without AnnData and scanpy.
 
 Every operator of the catalogue is an attribute by the name of its class, imported when it is first used.
 """

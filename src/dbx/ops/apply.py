@@ -40,12 +40,12 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
 
 
 def _may_stay_lazy(operator: Operator) -> bool:
-    """Labels are no array: they are computed, block by block."""
+    """Whether no output holds labels: those are not arrays and are computed at once, block by block."""
     return all(output.dtype != "category" for output in operator.outputs.values())
 
 
 def _host_parts(operator, inputs, n_rows):
-    """Blocks as they lie in memory, NumPy or CSR, in their own dtype; nothing is compiled."""
+    """Outputs of NumPy or CSR blocks in their own dtype; nothing is compiled."""
     if not operator.sparse:
         inputs = {name: _in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
     sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
@@ -57,7 +57,7 @@ def _host_parts(operator, inputs, n_rows):
         size = 1 << 14
     for start in range(0, n_rows, max(size, 1)):
         stop = min(start + size, n_rows)
-        # what is read whole is not copied
+        # a whole matrix is not copied
         index = slice(start, stop) if size < n_rows else slice(None)
         read = RowBlocks.rows if operator.sparse else RowBlocks.dense
         part = {name: read(x, index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
@@ -90,7 +90,7 @@ def _padded(x, index: slice, size: int):
 
 
 def device_rows(x, index: slice | np.ndarray):
-    """Rows of a host value as they go to a device."""
+    """Rows of a host value in the form that goes to a device."""
     return x.block(index) if isinstance(x, HostValue) else take(x, index)
 
 
@@ -104,7 +104,7 @@ def take(x, index):
 
 
 def _collect(parts, n_rows: int) -> dict[str, Any]:
-    """Join blocks; dense outputs are filled into one array, so that they never lie in memory twice."""
+    """Join blocks; dense outputs are written into one array, so that they are never in memory twice."""
     whole: dict[str, Any] = {}
     for start, stop, outputs in parts:
         for name, part in outputs.items():
@@ -120,7 +120,7 @@ def _collect(parts, n_rows: int) -> dict[str, Any]:
 
 
 def _owned(leaf):
-    """What JAX hands out is read-only, and a view of the padded block: users get an array of their own."""
+    """A writeable copy of an output, which JAX returns as a read-only view of the padded block."""
     return leaf.copy() if isinstance(leaf, np.ndarray) and not leaf.flags.writeable else leaf
 
 
@@ -137,9 +137,7 @@ def _apply_lazily(operator: Operator, name: str, blocks: RowBlocks) -> dict[str,
     lazy = {}
     for output, value in sample.items():
         if isinstance(value, Graph | Codes):
-            msg = (
-                f"{operator.name} gives a {type(value).__name__.lower()}, which cannot stay lazy: load the data first."
-            )
+            msg = f"{operator.name} returns {type(value).__name__}, which cannot be lazy; load the dask array first."
             raise NotImplementedError(msg)
 
         def run(part, output=output):

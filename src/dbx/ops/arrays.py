@@ -1,6 +1,6 @@
-"""Arithmetic on rows and columns, alike for a dense block (JAX or NumPy) and for a SciPy CSR block on the host.
+"""Arithmetic on rows and columns of a dense block (JAX or NumPy) or a SciPy CSR block on the host.
 
-A CSR block stays in SciPy and nothing is compiled for it; its integers become float32.
+A CSR block stays in SciPy and nothing is compiled for it; integers become float32.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from scipy import sparse
 
 
 def row_sums(x, kept=None):
-    """Sum of each row, an array of shape (n_rows,); over the columns of the boolean mask ``kept`` where it is given."""
+    """Sum of each row, an array of shape (n_rows,); only over the columns of the boolean mask ``kept``, if given."""
     if not sparse.issparse(x):
         x = floating(x)
         return (x if kept is None else x * _like(kept, x)).sum(axis=1)
@@ -28,7 +28,7 @@ def row_sums(x, kept=None):
 
 
 def divide_rows(x, divisor):
-    """Each row over its own entry of ``divisor``, an array of shape (n_rows,)."""
+    """Each row divided by its entry of ``divisor``, an array of shape (n_rows,)."""
     if not sparse.issparse(x):
         x = floating(x)
         return x / _like(divisor, x)[:, None]
@@ -38,9 +38,9 @@ def divide_rows(x, divisor):
 
 
 def divide_columns(x, divisor, lowest: float | None = None, highest: float | None = None):
-    """Each column over its own entry of ``divisor``, an array of shape (n_columns,), then cut to a range.
+    """Each column divided by its entry of ``divisor``, an array of shape (n_columns,), then clipped to a range.
 
-    A CSR block is only cut from above.
+    A CSR block is only clipped from above.
     """
     if not sparse.issparse(x):
         x = floating(x)
@@ -53,7 +53,7 @@ def divide_columns(x, divisor, lowest: float | None = None, highest: float | Non
 
 
 def multiply_columns(x, factor):
-    """Each column times its own entry of ``factor``, an array of shape (n_columns,); CSR drops columns times zero."""
+    """Each column times its entry of ``factor``, an array of shape (n_columns,); CSR drops columns times zero."""
     if not sparse.issparse(x):
         x = floating(x)
         return x * _like(factor, x)
@@ -66,7 +66,7 @@ def multiply_columns(x, factor):
 
 
 def subtract_columns(x, offset):
-    """Each column less its own entry of ``offset``, an array of shape (n_columns,); dense only."""
+    """Each column minus its entry of ``offset``, an array of shape (n_columns,); dense only."""
     x = floating(x)
     return x - _like(offset, x)
 
@@ -80,21 +80,21 @@ def log1p(x, base: float | None = None):
 
 
 def where_rows(mask, x, other):
-    """Rows of ``x`` where the boolean mask is true, of ``other`` elsewhere; CSR blocks hold the same places."""
+    """Rows of ``x`` where the boolean mask is True, of ``other`` elsewhere; CSR blocks must have the same pattern."""
     if sparse.issparse(x):
         return with_values(x, np.where(np.repeat(mask, np.diff(x.indptr)), x.data, floating(other.data)))
     return _numpy(x).where(mask[:, None], x, floating(other))
 
 
 def floating(values):
-    """Integers and booleans as float32, floating-point numbers as they are."""
+    """Integers and booleans as float32, floating-point numbers unchanged."""
     return values if values.dtype.kind not in "biu" else values.astype(np.float32)
 
 
 def with_values(x: sparse.csr_matrix, values: np.ndarray) -> sparse.csr_matrix:
-    """A CSR matrix with other values at the same places.
+    """A CSR matrix with other values and the same pattern.
 
-    The places are copied: SciPy changes them in place in ``eliminate_zeros`` and ``sort_indices``, for one owner only.
+    The indices are copied, since SciPy changes them in place in ``eliminate_zeros`` and ``sort_indices``.
     """
     changed = type(x)((values, x.indices.copy(), x.indptr.copy()), shape=x.shape)
     changed.has_sorted_indices = x.has_sorted_indices
@@ -117,7 +117,7 @@ def as_float(x) -> jax.Array:
 
 
 def unit_log(part) -> sparse.csr_matrix:
-    """log1p of counts per ten thousand, each row divided by its length."""
+    """log1p of counts per ten thousand, each row divided by its Euclidean norm."""
     part = sparse.csr_matrix(part, dtype=np.float32)
     part = (sparse.diags(1e4 / _at_least_tiny(part.sum(axis=1))) @ part).log1p()
     length = np.sqrt(_at_least_tiny(part.power(2).sum(axis=1)))

@@ -1,4 +1,4 @@
-"""Checks of an operator's settings, in words."""
+"""Checks of operator settings, and names listed in their messages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 
 def check_at_least(value: int, least: int, name: str) -> None:
-    """Refuse a number that is too small, or none."""
+    """Raise ValueError unless the value is at least ``least``; also for NaN."""
     if not value >= least:
-        msg = f"{name}={value} is too small: at least {least}."
+        msg = f"{name} must be at least {least}; got {value}."
         raise ValueError(msg)
 
 
@@ -28,44 +28,46 @@ def check_fraction(value: float, name: str) -> None:
 
 
 def check_held_out(value: float, name: str) -> None:
-    """Refuse what is no share of the cells that may be held out."""
+    """Raise ValueError unless the value can be a fraction of held-out cells."""
     if not 0 <= value < 1:
-        msg = f"{name}={value} is the share of the cells that are held out: at least 0 and below 1."
+        msg = f"{name}, the fraction of held-out cells, must be at least 0 and below 1; got {value}."
         raise ValueError(msg)
 
 
 def check_above_zero(value: float, name: str) -> None:
-    """Refuse zero, negative numbers and NaN."""
+    """Raise ValueError for zero, negative numbers and NaN."""
     if not value > 0:
-        msg = f"{name}={value} must be above 0."
+        msg = f"{name} must be above 0; got {value}."
         raise ValueError(msg)
 
 
 def check_known(value: str, known: tuple[str, ...], name: str) -> None:
-    """Refuse a choice that there is not."""
+    """Raise ValueError unless the value is one of the known ones."""
     if value not in known:
-        msg = f"{name}={value!r} is not known: choose one of {', '.join(map(repr, known))}."
+        msg = f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}."
         raise ValueError(msg)
 
 
 def check_share(value: float, name: str) -> None:
-    """A setting that is a share."""
+    """Raise ValueError unless the value is between 0 and 1."""
     if not 0 <= value <= 1:
-        msg = f"{name}={value} is no share: it must lie between 0 and 1."
+        msg = f"{name} must be between 0 and 1; got {value}."
         raise ValueError(msg)
 
 
-MOST = 12
+MAX_LISTED = 12
+"""Names listed in a message; the others are counted."""
 
 
 def listed(names: Iterable) -> str:
     """Names in quotes, the first dozen of them."""
     texts = [repr(str(name)) for name in names]
-    return ", ".join(texts[:MOST]) + (f" and {len(texts) - MOST} more" if len(texts) > MOST else "")
+    more = len(texts) - MAX_LISTED
+    return ", ".join(texts[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def did_you_mean(name: str, names: Iterable) -> str:
-    """A sentence with the name that was meant, or nothing where none is like it."""
+    """A sentence that suggests the most similar name, or an empty text where none is similar."""
     known = {str(other).lower(): str(other) for other in names}
     close = difflib.get_close_matches(str(name).lower(), known, n=1)
     return f" Did you mean {known[close[0]]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""What an operator is: one step of an analysis, free of AnnData."""
+"""The base class of operators: one step of an analysis, independent of AnnData."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Progress(Protocol):
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """The progress callback that shows nothing."""
+    """A progress callback that shows nothing."""
 
 
 class Constant(nnx.Variable):
-    """A fitted value that training leaves alone unless asked to move it: means, anchors, centroids."""
+    """A fitted value that is not trained unless a user selects it: means, anchors, centroids."""
 
 
 class Text(nnx.Variable):
@@ -43,7 +43,7 @@ def text_of(variable: nnx.Variable) -> str:
 
 
 class Reference(nnx.Variable):
-    """What a transductive operator keeps of each cell it was fitted on; it lives in a slot, not in the registry."""
+    """Values of the fitted cells that a transductive operator needs; stored in a slot, not in the registry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +62,23 @@ class Input:
     rows      int32 array                       int32 array: a cell's row among the fitted cells, -1 for others
     ========  ================================  =============================================================
 
-    A row of -2 - i is a cell that is placed anew, as others are, among all fitted cells but the i-th, which it is.
+    A row of -2 - i is fitted cell i, to be placed like a new cell among all other fitted cells.
     """
 
     kind: Literal["matrix", "graph", "codes", "columns", "rows"] = "matrix"
     genes: bool = False
-    """Columns are genes: a query's are matched to them by name."""
+    """Columns are genes, matched by name in a query."""
     content: tuple[Content, ...] = ()
-    """What the matrix may hold; empty where anything goes."""
+    """What the matrix may hold; empty for any content."""
     unseen: Literal["raise", "missing", "extend"] = "raise"
-    """A level that was not there at the fit: an error, the code -1, or one extra small fit by ``extend``."""
+    """How a level absent from the fitted cells is treated: an error, the code -1, or a small fit by ``extend``."""
     discrete: bool = False
     """Numbers in columns are names of levels (batches 1, 2, 3), not measurements; codes always are."""
     missing: bool = False
-    """Cells may lack a value of the column; their code is -1."""
+    """Values of the column may be missing; their code is -1."""
     optional: bool = False
     of_fitted_cells: bool = False
-    """Only the fitted cells need it (a mask of them): new cells go without."""
+    """Only needed for the fitted cells (a mask of them), not for new cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +90,18 @@ class Output:
     """``"category"`` for Codes; None where it follows the input."""
     view: bool = False
     content: Content | None = None
-    """What the slot holds afterwards, where that is worth knowing."""
+    """What the slot holds afterwards, where later steps depend on it."""
     inference: bool = False
-    """A conclusion about the fitted cells (a test, a DE table): skipped on a query, where a selection is kept."""
+    """A conclusion about the fitted cells (a test, a DE table), which is skipped on a query; a selection is kept."""
 
 
 class Unit(NamedTuple):
-    """What a parameter is measured in where training moves it."""
+    """Scale of a parameter in training."""
 
     of_distance: Any
-    """A move by 1 of these weighs the same for every entry; broadcast against the parameter."""
+    """Unit of the penalised distance from the initial value; broadcast against the parameter."""
     of_step: float
-    """A step of training, in units of the distance, where the learning rate is 1."""
+    """Step size at a learning rate of 1, in units of ``of_distance``."""
 
 
 class Operator(nnx.Module):
@@ -110,27 +110,27 @@ class Operator(nnx.Module):
     A subclass declares ``name``, ``inputs`` and ``outputs``; its ``__init__`` takes keyword-only plain JSON values and
     keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets attributes that are
     ``nnx.Param``, ``Constant`` or ``Reference``; ``__call__(<inputs>)`` returns the cell outputs by name;
-    ``loss(inputs, outputs)``, where there is one, is its own objective.
+    ``loss(inputs, outputs)``, if defined, is the operator's own loss.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[Mapping[str, Input]]
     outputs: ClassVar[Mapping[str, Output]]
     rowwise: ClassVar[bool] = False
-    """Each row of the outputs depends on the same row of the inputs and the state alone."""
+    """Each row of the outputs depends only on the same row of the inputs and on the state."""
     sparse: bool = False
     """``__call__`` keeps zeros and also takes a SciPy CSR block, which it returns as CSR."""
     host: ClassVar[bool] = False
     """``__call__`` also takes NumPy blocks: arithmetic at memory speed, which compiling would only slow down."""
     resumes: ClassVar[bool] = False
-    """``fit`` goes on from the parameters that are there."""
+    """``fit`` can continue from the stored parameters."""
     blockwise: ClassVar[bool] = False
-    """It works on a graph, and training can pass through it by blocks: some fitted cells, with their neighbours."""
+    """It works on a graph, and training can pass through it in blocks of fitted cells with their neighbours."""
     references: ClassVar[Mapping[str, str]] = {}
-    """``Reference`` attribute -> the input or output it is; the program fetches it from that slot."""
+    """``Reference`` attribute -> the input or output whose slot holds its values."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
-    """What it is to a training: the coordinates that are trained by default, the choice of genes that is trained after
-    them, or the layer that predicts labels from them."""
+    """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
+    that predicts labels from them."""
     precision: Literal["float32", "float64"] = "float32"
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -138,18 +138,18 @@ class Operator(nnx.Module):
         if "__init__" in vars(cls):
             cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]
 
-    # *args, which no operator takes, beside **inputs is how a type checker allows each operator parameters of its own
+    # *args, which no operator takes, with **inputs lets type checkers accept any parameters in a subclass
     def fit(self, *args: Any, **inputs: Any) -> None:
-        """Find the state with the best solver there is."""
+        """Find the state with the best available solver."""
         raise NotImplementedError
 
     def __call__(self, *args: Any, **inputs: Any) -> dict[str, Any]:
-        """Map cells, given the state; an operator that only infers returns nothing."""
+        """Map cells, given the state; an operator without outputs for cells returns an empty dict."""
         return {}
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
-        """The operator's own objective of each cell, an array of shape (n_cells,), lower is better."""
-        msg = f"The operator {self.name!r} has no objective of its own."
+        """The operator's own loss of each cell, an array of shape (n_cells,)."""
+        msg = f"The operator {self.name!r} does not define a loss."
         raise NotImplementedError(msg)
 
     @property
@@ -165,29 +165,29 @@ class Operator(nnx.Module):
 
     @property
     def fit_config(self) -> dict[str, Any]:
-        """The part of :attr:`config` that the fit depends on.
+        """The part of :attr:`config` that the fitted state depends on.
 
-        Where it leaves something out, ``fit`` keeps the state it finds and only concludes anew: the same step with
-        another contrast, say.
+        If only other settings change, such as the contrast of a test, ``fit`` keeps the state and recomputes the
+        results.
         """
         return self.config
 
     def jitter(self, key) -> dict[str, Any]:
-        """Parameter -> noise that is added to it in each minibatch of a training: what makes gates stochastic."""
+        """Parameter -> noise that is added to it in each minibatch of a training, for stochastic gates."""
         return {}
 
     def refresh(self) -> None:
-        """Bring what is kept of the fitted cells up to date after their values in a ``Reference`` were moved."""
+        """Update what is stored of the fitted cells after their values in a ``Reference`` changed."""
 
     def settle(self, outputs: Mapping[str, Any]) -> None:
-        """Bring what is known of the fitted cells up to date after a training moved the parameters.
+        """Update what is stored of the fitted cells after training changed the parameters.
 
-        ``outputs`` are what it computes for them now.
+        ``outputs`` are the operator's outputs for the fitted cells with the new parameters.
         """
 
     @property
     def units(self) -> dict[str, Unit]:
-        """Parameter -> what its training goes by; those not named go by 1."""
+        """Parameter -> its unit of distance and step size in training; 1 by default."""
         return {}
 
     @property
@@ -203,7 +203,7 @@ def config_names(operator: type[Operator]) -> list[str]:
 
 
 def plain(value):
-    """A configuration value as JSON knows it: tuples become lists, NumPy scalars Python's."""
+    """A configuration value as JSON represents it: tuples become lists, NumPy scalars Python scalars."""
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value.item() if isinstance(value, np.generic) else value

@@ -15,7 +15,7 @@ KINDS = {"parameter": nnx.Param, "constant": Constant, "text": Text, "batch_stat
 
 
 def state_arrays(operator: Operator) -> dict[str, tuple[str, np.ndarray]]:
-    """Flat name -> (kind, array) of everything an operator learnt that does not grow with cells."""
+    """Flat name -> (kind, array) of an operator's fitted state, without the values of cells."""
     arrays = {}
     for path, variable in nnx.to_flat_state(nnx.state(operator)):
         kind = next((name for name, cls in KINDS.items() if isinstance(variable, cls)), None)
@@ -25,7 +25,7 @@ def state_arrays(operator: Operator) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def rebuild(cls: type[Operator], config: Mapping[str, Any], arrays: Mapping[str, tuple[str, np.ndarray]]) -> Operator:
-    """An operator from its configuration and arrays alone, without ``fit``; the program attaches references."""
+    """An operator from its configuration and arrays, without ``fit``; the program attaches references."""
     operator = cls(**{name: frozen(value) for name, value in config.items()})
     for name, (kind, array) in arrays.items():
         *parents, leaf = name.split(".")
@@ -43,6 +43,6 @@ def reference_values(operator: Operator) -> dict[str, Any]:
 
 
 def attach_references(operator: Operator, values: Mapping[str, Any]) -> None:
-    """Give a rebuilt transductive operator the per-cell values it was fitted on."""
+    """Attach the values of the fitted cells to a rebuilt transductive operator."""
     for name, value in values.items():
         setattr(operator, name, Reference(value))

@@ -17,10 +17,10 @@ Array = jax.Array | np.ndarray
 
 @runtime_checkable
 class HostValue(Protocol):
-    """An input that is not a pytree of arrays on the host: it makes the device value of some cells itself."""
+    """An input that is not a pytree of arrays on the host, with a method that returns some cells as one."""
 
     def block(self, index: slice | np.ndarray) -> Any:
-        """These cells' part of it, a pytree of arrays."""
+        """The value of the selected cells, a pytree of arrays."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("codes",), meta_fields=("levels",))
@@ -47,24 +47,24 @@ class Codes:
 @partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("groups", "genes"))
 @dataclass(frozen=True)
 class GroupTable:
-    """A table with a column for each group of cells: what a test says of each, for AnnData to keep as scanpy does."""
+    """A table of test results with a column for each group of cells, stored in AnnData in scanpy's format."""
 
     groups: tuple[str, ...]
     values: np.ndarray
     """Array of shape (n_groups, n_rows)."""
     genes: Literal["values", "rows"] | None = None
-    """The values are numbers of genes, or each row is a gene; the program, which knows them, puts in their names."""
+    """The values are gene numbers, or each row is a gene; the program replaces numbers by gene names."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A table of named columns, which AnnData keeps as a DataFrame; a text column is Codes."""
+    """A table of named columns, stored in AnnData as a DataFrame; a text column is Codes."""
 
     columns: Mapping[str, np.ndarray | Codes]
     rows: Literal["genes"] | None = "genes"
     """Each row is a gene, or the rows have no names."""
     gene: np.ndarray | None = None
-    """Array of shape (n_rows,), int: the gene that each row of a long table is about; the program puts in its name."""
+    """Array of shape (n_rows,), int: gene number of each row of a long table; the program replaces it by the name."""
 
 
 @partial(
@@ -86,8 +86,8 @@ class Graph:
     weights: Array
     """Array of shape (n_cells, width)."""
     rows: Array
-    """Array of shape (n_cells,), int32: the cell's own row in the reference, -1 for a cell that is not in it, -2 - i
-    for cell i of the reference where it is placed anew among the others."""
+    """Array of shape (n_cells,), int32: the cell's row in the reference, -1 for a cell that is not in it, -2 - i for
+    cell i of the reference, to be placed like a new cell among the others."""
     n_reference: int = field(metadata={"static": True})
     symmetric: bool = field(default=False, metadata={"static": True})
     distances: bool = field(default=False, metadata={"static": True})
@@ -96,7 +96,7 @@ class Graph:
         return self.indices.shape[0]
 
     def to_csr(self) -> sparse.csr_matrix:
-        """The graph as a CSR matrix of shape (n_cells, n_reference), canonical; zeros are kept of distances only."""
+        """The graph as a canonical CSR matrix of shape (n_cells, n_reference); zeros are kept only for distances."""
         indices, weights, rows = np.asarray(self.indices), np.asarray(self.weights), np.asarray(self.rows)
         n_rows = len(indices)
         kept = indices != rows[:, None] if self.distances else weights != 0
@@ -110,7 +110,7 @@ class Graph:
 
     @classmethod
     def from_csr(cls, matrix: sparse.csr_matrix, *, rows: np.ndarray, width: int | None = None) -> Graph:
-        """Pad the rows of a CSR matrix of shape (n_cells, n_reference) to ``width``, else to their largest degree."""
+        """Pad the rows of a CSR matrix of shape (n_cells, n_reference) to ``width``, by default the largest degree."""
         degree = np.diff(matrix.indptr)
         n_rows = matrix.shape[0]
         width = width or max(int(degree.max(initial=0)), 1)
@@ -123,13 +123,13 @@ class Graph:
 
 
 def own_rows(rows: Array) -> Array:
-    """The row that each cell has in the reference, whether it keeps its place or is placed anew; -1 for others."""
+    """The row of each cell in the reference, also of cells placed like new ones; -1 for other cells."""
     return jnp.where(rows >= 0, rows, -2 - rows)
 
 
 @dataclass(frozen=True)
 class Edges:
-    """A graph on the host: CSR of shape (n_cells, n_reference) and each cell's own row in the reference (-1: none)."""
+    """A graph on the host: CSR of shape (n_cells, n_reference) and each cell's row in the reference (-1: none)."""
 
     matrix: sparse.csr_matrix
     rows: np.ndarray
@@ -141,9 +141,9 @@ class Edges:
         return Edges(self.matrix[index], self.rows[index])
 
     def block(self, index: slice | np.ndarray) -> Graph:
-        """Rows of the graph, padded so that few widths are ever compiled.
+        """Rows of the graph, padded so that few widths are compiled.
 
-        A slice is padded to the next power of two, rows by number to the largest degree of all.
+        A slice is padded to the next power of two, rows by number to the largest degree of all cells.
         """
         part = self.matrix[index]
         if isinstance(index, slice):

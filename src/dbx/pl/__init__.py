@@ -1,4 +1,4 @@
-"""Plots of what scanpy has no plot for; the rest is drawn by ``scanpy.pl``, whose keys dbx writes."""
+"""Plots that scanpy does not have; ``scanpy.pl`` draws everything else, since dbx writes scanpy's keys."""
 
 from typing import TYPE_CHECKING
 

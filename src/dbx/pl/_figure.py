@@ -1,4 +1,4 @@
-"""Axes to draw on and what happens with a finished figure, as scanpy's plots do it."""
+"""Axes to draw on, and saving and showing a finished figure the way scanpy does."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
 
 
 def panels(ax: Axes | None, n: int, ncols: int, size: tuple[float, float], what: str) -> list[Axes]:
-    """The axes given, which must be for one ``what``, or those of a new figure with n of them in rows."""
+    """The axes given, which take one ``what``, or n axes of a new figure in rows of ``ncols``."""
     if ax is not None:
         if n != 1:
-            msg = f"ax is for one {what}; there are {n}."
+            msg = f"ax takes one {what}; got {n}. Leave ax out to draw them side by side."
             raise ValueError(msg)
         return [ax]
     columns, rows = min(n, ncols), -(-n // ncols)
@@ -33,7 +33,7 @@ def panels(ax: Axes | None, n: int, ncols: int, size: tuple[float, float], what:
 def finish(
     ax: Axes, name: str, *, show: bool | None, save: bool | str | None, return_fig: bool | None
 ) -> Axes | Figure | None:
-    """Save and show a figure as scanpy's settings say; returns the figure, the axes (``show=False``) or nothing.
+    """Save and show a figure by scanpy's settings; returns the figure, the axes (``show=False``) or None.
 
     ``save`` is a path, or True or a suffix for ``scanpy.settings.figdir / (name + suffix)``.
     """

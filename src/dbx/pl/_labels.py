@@ -1,4 +1,4 @@
-"""Labels of points that cover neither each other nor, where there is room, other points."""
+"""Labels of points that do not overlap each other or, where there is room, other points."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Bbox
 
 TURNS = np.deg2rad([0, 22.5, -22.5, 45, -45, 67.5, -67.5, 90, -90, 112.5, -112.5, 135, -135, 157.5, -157.5, 180])
-"""Directions from a point to its label, from outwards round to inwards."""
+"""Angles from a point to its label, from outwards to inwards."""
 GAPS = (2, 8, 14, 21, 29, 39, 51, 65, 81, 100)
 """Gaps between the edge of a point and its label, in points."""
 CLEAR, REACH = 2.5, 110.0
-"""How near another point makes a label ambiguous, and beyond what it cannot matter, in points."""
+"""Distance within which another point makes a label ambiguous, and beyond which points are ignored, in points."""
 COVERED, AWAY, TURNED, CROSSED = 1.0, 0.12, 0.15, 6.0
-"""What it costs to cover points (times the root of their number), to be a point of length away, to turn by a radian,
-and to cross the line or the label of another point."""
+"""Penalties of a label's position: per square root of the covered points, per point of distance, per radian of turn,
+and for crossing the line or the label of another point."""
 
 
 def label_points(
@@ -33,11 +33,11 @@ def label_points(
     radius: float = 2.0,
     fontsize: float = 7.5,
 ) -> None:
-    """Write a label at each point (x, y), joined to it by a thin line where it stands apart.
+    """Write a label at each point (x, y), joined to it by a thin line where the two do not touch.
 
-    Each label in turn takes the cheapest of some places around its point: near and outwards, inside the axes, clear of
-    the labels before it, of what is written in the axes, and of as many as can be of the points ``others``, an array of
-    shape (n_points, 2). Points have a ``radius``, in points of length.
+    Each label in turn takes the position of lowest penalty among several around its point: near and outwards, inside
+    the axes, clear of earlier labels and of text in the axes, and of as many as possible of the points ``others``, an
+    array of shape (n_points, 2). ``radius`` is that of the points, in points of length.
     """
     figure: Any = ax.figure
     figure.draw_without_rendering()  # settles limits and layout
@@ -64,7 +64,7 @@ def label_points(
 
 
 def _written(ax: Axes) -> list[np.ndarray]:
-    """Boxes of the texts and the legend that the axes have already."""
+    """Boxes of the text and the legend already in the axes."""
     artists = [*ax.texts, ax.get_legend()]
     return [np.array(artist.get_window_extent()) for artist in artists if artist is not None]
 
@@ -87,7 +87,7 @@ def _write(ax: Axes, place: np.ndarray, label: str, fontsize: float) -> Annotati
 def _half_size(note: Annotation, scale: float) -> np.ndarray:
     """Half the width and height of a label with a margin, in pixels.
 
-    A text with a path effect is drawn as a path, which is wider than the hinted letters its extent is of.
+    Text with a path effect is drawn as a path, which is wider than the hinted glyphs that its extent measures.
     """
     width, _, _ = text_to_path.get_text_width_height_descent(note.get_text(), note.get_fontproperties(), ismath=False)
     return np.array([width * scale, note.get_window_extent().height]) / 2 + scale
@@ -101,7 +101,7 @@ def _join(ax: Axes, place: np.ndarray, offset: np.ndarray, half: np.ndarray) -> 
 
 
 def _best_offset(point, half, scale, radius, turns, crowd, taken, lines, frame) -> tuple[np.ndarray, float]:
-    """From the point to the middle of its label, in pixels, and the gap between the two."""
+    """Offset from the point to the middle of its label, in pixels, and the gap between the two."""
     best, best_gap, best_cost = np.zeros(2), 0.0, np.inf
     for gap in GAPS:
         for turned, angle in zip(np.abs(TURNS), turns, strict=True):
@@ -132,7 +132,7 @@ def _cost(box: np.ndarray, radius: float, crowd: np.ndarray, taken: list[np.ndar
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two lines between two points each, arrays of shape (2, 2), cross."""
+    """Whether two line segments, arrays of shape (2, 2) of their ends, cross."""
     (ax, ay), (bx, by) = a[1] - a[0], b[1] - b[0]
     turn = ax * by - ay * bx
     if turn == 0:

@@ -1,4 +1,4 @@
-"""Results of differential expression as the plots need them: one table, and what it says in words."""
+"""Results of differential expression as the plots need them: one table, and the text of titles and axes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 ALPHA = 0.05
-"""False discovery rate where the test noted none."""
+"""False discovery rate where the results record none."""
 HYPOTHESES = {"less-abs": "|LFC| < {:g}", "lessAbs": "|LFC| < {:g}", "greater": "LFC > {:g}", "less": "LFC < $-${:g}"}
-"""What a test with a threshold asks; all else asks whether the change is larger, up or down."""
+"""Alternative hypotheses of tests against a threshold; by default a larger change in either direction."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """The genes of one test: ``table`` as it is stored, with ``gene`` and the ``name`` to write."""
+    """Results of one test: ``table`` as stored, with columns ``gene`` and ``name`` (the label to write)."""
 
     table: pd.DataFrame
     params: Mapping[str, Any]
@@ -32,23 +32,23 @@ class Results:
 
     @property
     def alpha(self) -> float:
-        """The false discovery rate the test was made for."""
+        """False discovery rate of the test."""
         return float(self.params.get("alpha", ALPHA))
 
     @property
     def lfc_threshold(self) -> float:
-        """The log2 fold change tested against, 0 for a test of no change."""
+        """Log2 fold change that was tested against; 0 for a test of no change."""
         return float(self.params.get("lfc_threshold", 0) or 0)
 
     @property
     def thresholds(self) -> list[float]:
-        """Where the threshold lies on the axis of log2 fold changes: none, one or two places."""
+        """Position of the threshold on the axis of log2 fold changes: none, one or two values."""
         sides = {"greater": [1], "less": [-1]}.get(str(self.params.get("alternative")), [-1, 1])
         return [side * self.lfc_threshold for side in sides] if self.lfc_threshold else []
 
     @property
     def title(self) -> str:
-        """What was compared."""
+        """The comparison: contrast or designs, and the group."""
         contrast, design, reduced = self._contrast(), _formula(self.params.get("design")), self.params.get("reduced")
         if reduced is not None:
             text = f"{design} against {_formula(reduced)}"
@@ -60,25 +60,25 @@ class Results:
 
     @property
     def change(self) -> str:
-        """Label of an axis of fold changes."""
+        """Label of the axis of fold changes."""
         contrast, shrunken = self._contrast(), "shrunken " if self.params.get("shrink") else ""
         ratio = "" if isinstance(contrast, str) else f" ({contrast[1]} / {contrast[2]})"
         return f"{shrunken}log2 fold change{ratio}"
 
     @property
     def hypothesis(self) -> str:
-        """What a p-value speaks of, where it is not of any change at all."""
+        """The alternative hypothesis of a test against a threshold, else empty."""
         if not self.lfc_threshold:
             return ""
-        words = HYPOTHESES.get(str(self.params.get("alternative")), "|LFC| > {:g}")
-        return f" of {words.format(self.lfc_threshold)}"
+        hypothesis = HYPOTHESES.get(str(self.params.get("alternative")), "|LFC| > {:g}")
+        return f" of {hypothesis.format(self.lfc_threshold)}"
 
     def called(self, padj: float | None) -> np.ndarray:
         """Whether each gene has an adjusted p-value below ``padj``, an array of shape (n_genes,), bool."""
         return (self.table["padj"] < (self.alpha if padj is None else padj)).to_numpy()
 
     def named(self, genes: Sequence[str] | str | None, order: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        """Rows to name: the given genes, by identifier or name, as far as they are drawn, or else those in ``order``.
+        """Rows to label: the given genes (identifiers or names) that are drawn, or by default those in ``order``.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Results:
         table = self.table
         found = {gene: np.flatnonzero((table["gene"] == gene) | (table["name"] == gene)) for gene in genes}
         if unknown := [gene for gene in genes if not len(found[gene])]:
-            msg = f"There is no gene {', '.join(map(repr, unknown))} in the results: genes are called {_some(table)}."
+            msg = f"No gene {', '.join(map(repr, unknown))} in the results; the genes are {_some(table)}."
             raise ValueError(msg)
         rows = np.unique(np.concatenate(list(found.values()))) if found else np.array([], int)
         if left_out := list(table["name"].iloc[rows[~drawn[rows]]]):
@@ -99,7 +99,7 @@ class Results:
         return rows[drawn[rows]]
 
     def _contrast(self) -> str | tuple[str, str, str]:
-        """(factor, level, reference), or words; empty where nothing was noted."""
+        """(factor, level, reference), or a text; empty where the results record no contrast."""
         contrast = self.params.get("contrast")
         if contrast is None or isinstance(contrast, str):
             return contrast or ""
@@ -123,13 +123,12 @@ def read_results(
         There are several groups and none was chosen; no such column of names; ``padj`` is not between 0 and 1.
     """
     if padj is not None and not 0 < padj <= 1:
-        msg = f"padj={padj} must be a false discovery rate between 0 and 1."
+        msg = f"padj must be above 0 and at most 1; got {padj}."
         raise ValueError(msg)
     table = results(adata, key, group)
     groups = list(table["group"].cat.categories) if "group" in table else []
     if len(groups) > 1:
-        there = ", ".join(map(repr, groups))
-        msg = f"adata.uns[{key!r}] has results of {len(groups)} groups: choose one with group=; there are {there}."
+        msg = f"adata.uns[{key!r}] has {len(groups)} groups; pass group=, one of {', '.join(map(repr, groups))}."
         raise ValueError(msg)
     found = adata.uns.get(key, {})
     params = found.get("params", {}) if isinstance(found, Mapping) else {}
@@ -140,8 +139,8 @@ def read_results(
 def log_evidence(results: Results) -> np.ndarray:
     """-log10 of the p-values, an array of shape (n_genes,), NaN without one.
 
-    Where a p-value is too small for a float64 it is taken from the normal statistic that belongs to it (Wald test of no
-    change), or, without one, drawn a little above the smallest that is not zero.
+    A p-value that underflows to 0 is computed from its normal statistic (Wald test of no change) or, without one, drawn
+    slightly above the smallest nonzero p-value.
     """
     table = results.table
     pvalue = table["pvalue"].to_numpy(float)
@@ -156,18 +155,19 @@ def log_evidence(results: Results) -> np.ndarray:
 
 
 def _formula(design: str | Sequence[str] | None) -> str:
-    """A design in words: its formula, or the columns of its matrix."""
+    """A design as text: its formula, or the columns of its matrix."""
     if design is None or isinstance(design, str):
         return design or ""
     return " + ".join(map(str, design))
 
 
 def _names(adata: AnnData, genes: pd.Series, column: str | None) -> np.ndarray:
-    """Names to write; a gene without one keeps its identifier."""
+    """Labels of genes; a gene without a symbol keeps its identifier."""
     if column is None:
         return genes.to_numpy()
     if column not in adata.var:
-        msg = f"gene_symbols={column!r} must be a column of var; there are {', '.join(map(repr, adata.var)) or 'none'}."
+        columns = ", ".join(map(repr, adata.var)) or "it has none"
+        msg = f"gene_symbols must be a column of var ({columns}); got {column!r}."
         raise ValueError(msg)
     symbols = adata.var[column].astype(object)
     symbols.index = symbols.index.astype(str)

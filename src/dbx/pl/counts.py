@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, INK, looks, tidy
 from dbx.pl._results import Results, read_results
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from dbx.program.slots.slots import Slot
 
 PSEUDO = 0.5
-"""Added to counts, so that none has a place on a logarithmic axis."""
+"""Pseudocount, so that zeros can be drawn on a logarithmic axis."""
 GOLDEN = (5**0.5 - 1) / 2
 SPREAD = 0.44
 """Width over which the points of a level are spread."""
 MIN_FOLD_SHOWN = 4.0
-"""Ratio of the limits at least, so that small differences look small."""
+"""Minimum ratio of the axis limits, so that small differences look small."""
 
 
+@doc_params(show=SHOW)
 def counts(
     adata: AnnData,
     gene: str | Sequence[str],
@@ -48,40 +50,35 @@ def counts(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | list[Axes] | Figure | None:
-    """Draw the counts of a gene, or of several, in every sample, with the mean of each level.
+    """Draw the counts of one or several genes in every sample, with the mean of each level.
 
-    Counts have 0.5 added and stand on a logarithmic axis. Where the test summed cells to samples, so does this.
+    Counts have 0.5 added, on a logarithmic axis. Where the test summed cells to samples, so does the figure.
 
     Parameters
     ----------
     adata
         Data with the results of :func:`dbx.tl.de`.
     gene
-        One gene or several, by identifier or, with ``gene_symbols``, by symbol; each gets axes of its own.
+        One gene or several, by identifier or, with ``gene_symbols``, by symbol; each is drawn on separate axes.
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     x
-        Column of ``obs`` to draw against: categories, or numbers. By default the factor of the contrast.
+        Column of ``obs`` on the x axis: categories or numbers. By default the factor of the contrast.
     hue
-        Column of ``obs`` to colour by; by default as ``x``.
+        Column of ``obs`` to colour by; by default ``x``.
     group
-        The group to draw, of a test made with ``group_key``.
+        The group to draw, of a test with ``group_key``.
     layer
-        Layer with the counts; by default the one that was tested.
+        Layer with the counts; by default the tested one.
     normalized
         Divide counts by the size factors of the test.
     gene_symbols
-        Column of ``var`` with the names to write.
+        Column of ``var`` with the names to label genes by.
     ncols
-        Axes in a row.
+        Number of axes in a row.
     ax
         Axes to draw one gene on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+    {show}
 
     Returns
     -------
@@ -93,13 +90,13 @@ def counts(
         There are no such results, size factors or columns.
     ValueError
         There is no such gene or group; several genes share the name; there are several groups and none was chosen; the
-        layer holds no counts; ``ax`` was given with several genes.
+        layer does not hold counts; ``ax`` was passed with several genes.
     """
     found = read_results(adata, key, group=group, gene_symbols=gene_symbols)
     samples = read_samples(adata, key, group, layer)
     genes = [gene] if isinstance(gene, str) else list(gene)
     if not genes:
-        msg = "No gene was named."
+        msg = "gene must name at least one gene; got an empty list."
         raise ValueError(msg)
     rows = [_row(adata, name, gene_symbols) for name in genes]
     x = _factor(found.params, samples) if x is None else x
@@ -142,7 +139,7 @@ def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | N
 
 
 def _scale(ax: Axes, values: np.ndarray) -> None:
-    """Limits a factor of 4 apart at least, and plain numbers at the ticks."""
+    """Limits of a ratio of at least 4, and plain numbers at the ticks."""
     low, high = values.min() / 1.3, values.max() * 1.3
     widen = max(1.0, (MIN_FOLD_SHOWN * low / high) ** 0.5)
     ax.set_ylim(low / widen, high * widen)
@@ -160,13 +157,13 @@ def _legend(ax: Axes, title: str | None, *, outside: bool) -> None:
 
 
 def _spread(codes: np.ndarray) -> np.ndarray:
-    """Sideways shifts, the same every time: multiples of the golden ratio within each level, which keep apart."""
+    """Deterministic sideways shifts: multiples of the golden ratio within each level, which are evenly spread."""
     turn = pd.Series(codes).groupby(codes).cumcount().to_numpy()
     return SPREAD * (turn * GOLDEN % 1 - 0.5)
 
 
 def _title(found: Results, gene: str) -> str:
-    """Name, group, fold change and adjusted p-value, as far as there are any."""
+    """Name, group, fold change and adjusted p-value, where available."""
     of = f" in {found.group}" if found.group else ""
     rows = found.table[found.table["gene"] == gene]
     if rows.empty:
@@ -188,15 +185,15 @@ def _row(adata: AnnData, gene: str, column: str | None) -> int:
     if len(at) == 1:
         return int(at[0])
     if len(at):
-        msg = f"{gene!r} names {len(at)} genes: {', '.join(map(repr, adata.var_names[at]))}; give one of these."
+        msg = f"{gene!r} is the symbol of {len(at)} genes; pass one of {', '.join(map(repr, adata.var_names[at]))}."
     else:
         where = "adata.var_names" if column is None else f"adata.var_names or adata.var[{column!r}]"
-        msg = f"There is no gene {gene!r} in {where}."
+        msg = f"No gene {gene!r} in {where}."
     raise ValueError(msg)
 
 
 def _factor(params: Mapping, samples: Samples) -> str:
-    """The column that the contrast speaks of, or the last one of the design."""
+    """The column of the contrast, or the last one of the design."""
     contrast, design = params.get("contrast"), params.get("design")
     if contrast is not None and not isinstance(contrast, str) and len(contrast) == 3 and contrast[0] in samples.frame:
         return str(contrast[0])
@@ -205,13 +202,13 @@ def _factor(params: Mapping, samples: Samples) -> str:
             for word in reversed(re.findall(r"[^\W\d]\w*", re.sub(r"\[.*?\]", "", text))):
                 if columns := [name for name in samples.frame if same(word, name)]:
                     return max(columns, key=len)
-    msg = "Which column was tested is not known: name it with x="
+    msg = "The tested column cannot be found from the results; pass it as x=."
     raise ValueError(msg)
 
 
 def _checked(values: np.ndarray, gene: str, slot: Slot) -> np.ndarray:
     if (values < 0).any() or (values != np.round(values)).any():
-        msg = f"{slot.written()} holds no counts of {gene!r}: name the layer with the raw counts, layer=..."
+        msg = f"{slot.written()} does not hold counts of {gene!r}; pass the layer with the raw counts, layer=."
         raise ValueError(msg)
     return values
 

@@ -1,4 +1,4 @@
-"""Dispersions of all genes against their means, with the trend they are drawn to."""
+"""Dispersions of all genes against their means, with the fitted trend."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.collections import PathCollection
 
 from dbx.get.de import de
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import DOWN, FAINT, INK, RASTERIZED_FROM, REST, UP, tidy
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FLOOR = 1e-7
-"""Gene-wise estimates below this ended at the bound of the search (1e-8): no more variable than a Poisson count."""
+"""Gene-wise estimates below this ended at the bound of the search (1e-8): no more variable than Poisson counts."""
 TREND_POINTS = 400
 
 
+@doc_params(figure=FIGURE)
 def dispersions(
     adata: AnnData,
     key: str = "de",
@@ -36,8 +38,8 @@ def dispersions(
 ) -> Axes | Figure | None:
     """Draw the dispersion of every gene: gene-wise estimate, fitted trend, and final value.
 
-    Final values lie between the gene-wise estimates and the trend; those of genes far above it, the outliers, stay as
-    estimated and are circled.
+    Final values are between the gene-wise estimates and the trend. Outliers, genes far above the trend, keep their
+    gene-wise estimates and are circled.
 
     Parameters
     ----------
@@ -46,18 +48,11 @@ def dispersions(
     key
         Key of the results; the fit is in ``varm[key + "_fit"]``.
     ylim
-        Limits of the dispersions; genes beyond are triangles at the edge. By default all but the gene-wise estimates
-        that ended at their lower bound, and few others, lie within.
+        Limits of the dispersions; genes outside are triangles at the edge. By default they include all values but
+        gene-wise estimates at their lower bound and a few others.
     title
         Title of the figure.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+    {figure}
 
     Returns
     -------
@@ -66,7 +61,7 @@ def dispersions(
     Raises
     ------
     SlotError
-        There is no such fit; those of groups are not kept.
+        There is no such fit; tests with ``group_key`` do not store theirs.
     """
     table = de(adata, key, fit=True)
     fitted = table[(table["baseMean"] > 0) & table["dispGeneEst"].notna()]
@@ -76,27 +71,27 @@ def dispersions(
     ax = axes(ax, (5.6, 4.4))
     ax.set(xscale="log", yscale="log")
     look: dict[str, Any] = {"linewidths": 0, "rasterized": len(mean) > RASTERIZED_FROM}
-    size = 3 if len(mean) > RASTERIZED_FROM else 5
+    size = 3 if look["rasterized"] else 5
     inside = (genewise >= low) & (genewise <= high)
     ax.scatter(mean[inside], genewise[inside], s=size, color=REST, alpha=0.6, zorder=2, label="gene-wise", **look)
     for marker, side in (("v", genewise < low), ("^", genewise > high)):
         place = np.where(side, np.clip(genewise, low, high), np.nan)[side]
         ax.scatter(mean[side], place, s=2 * size, marker=marker, color=REST, alpha=0.6, zorder=2, clip_on=False, **look)
     ax.scatter(mean[~outlier], final[~outlier], s=size, color=DOWN, alpha=0.5, zorder=3, label="final", **look)
-    words = f"{outlier.sum():,} outliers, kept gene-wise"
     if outlier.any():
+        label = f"{outlier.sum():,} outliers, not shrunken"
         ring: dict[str, Any] = {
             "facecolors": "none",
             "edgecolors": DOWN,
             "linewidths": 0.7,
             "rasterized": look["rasterized"],
         }
-        ax.scatter(mean[outlier], final[outlier], s=20, zorder=4, label=words, **ring)
-    ax.plot(*_trend(fitted), color=UP, linewidth=1.8, zorder=5, label=_trend_in_words(adata, key))
+        ax.scatter(mean[outlier], final[outlier], s=20, zorder=4, label=label, **ring)
+    ax.plot(*_trend(fitted), color=UP, linewidth=1.8, zorder=5, label=_trend_label(adata, key))
     ax.set_ylim(low, high)
     tidy(ax, "mean of normalised counts", "dispersion", "" if title is None else title)
     if below := int((genewise < low).sum()):
-        note = f"{below:,} gene-wise estimates lie below"
+        note = f"{below:,} gene-wise estimates below the axis"
         ax.text(0.01, 0.025, note, transform=ax.transAxes, color=FAINT, fontsize=7.5, zorder=6)
     legend = ax.legend(framealpha=0.85, edgecolor="none", fontsize=8, labelcolor=INK, loc="upper right")
     handles: list[Any] = legend.legend_handles
@@ -106,7 +101,7 @@ def dispersions(
 
 
 def _limits(genewise: np.ndarray, final: np.ndarray) -> tuple[float, float]:
-    """Around the final values and nearly all gene-wise ones above the floor of the search."""
+    """Limits around the final values and nearly all gene-wise estimates above the lower bound of the search."""
     above = genewise[genewise > FLOOR]
     inner = np.concatenate([np.quantile(above, [0.01, 1]) if len(above) else [], final[final > FLOOR]])
     if not len(inner):
@@ -115,7 +110,7 @@ def _limits(genewise: np.ndarray, final: np.ndarray) -> tuple[float, float]:
 
 
 def _trend(fitted: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, trend) of genes that are spread evenly over the logarithm of the mean."""
+    """(mean, trend) of genes spread evenly over the logarithm of the mean."""
     known = fitted[fitted["dispFit"].notna()].sort_values("baseMean")
     mean = known["baseMean"].to_numpy(float)
     if not len(mean):
@@ -124,7 +119,7 @@ def _trend(fitted: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return mean[at], known["dispFit"].to_numpy(float)[at]
 
 
-def _trend_in_words(adata: AnnData, key: str) -> str:
+def _trend_label(adata: AnnData, key: str) -> str:
     found = adata.uns.get(key, {})
     fit = found.get("fit", {}) if isinstance(found, Mapping) else {}
     kind, coefficients = fit.get("trend"), np.ravel(fit.get("trend_coefficients", []))

@@ -8,6 +8,7 @@ import numpy as np
 
 from dbx.ops.genes.gene_gate import GeneGate, best_first
 from dbx.ops.state import rebuild, state_arrays
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
 from dbx.pl._palette import DOWN, FAINT, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-SCORES = {"top_k": "score, in spreads of the ranks", "l0": "log alpha of the gate"}
+SCORES = {"top_k": "score, in standard deviations of the ranks", "l0": "log alpha of the gate"}
 
 
+@doc_params(figure=FIGURE)
 def gates(
     adata: AnnData | MuData,
     key: str = "gene_gate",
@@ -35,29 +37,22 @@ def gates(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw which genes are open: scores against their rank, as they are and as they were before training.
+    """Draw which gene gates are open: scores against rank, now and before training.
 
-    Genes stand in the order of their scores before :func:`dbx.optimize`, which the line shows; the dashed line is where
-    the open ones ended.
+    Genes are ordered by their scores before :func:`dbx.optimize`, which the line shows; the dashed line separates the
+    genes that were open then from the others.
 
     Parameters
     ----------
     adata
         Data with a step of :func:`dbx.pp.gene_gate`.
     key
-        Its key in ``var``.
+        Key of the gates in ``var``.
     n_names
-        Genes to name among those that training opened: those whose score rose most. Without training, the first.
+        How many genes to label: those opened by training whose scores rose most; without training, the first.
     title
-        Title of the figure; by default how many genes are open.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the number of open genes.
+    {figure}
 
     Returns
     -------
@@ -78,9 +73,9 @@ def gates(
     if rise.any():
         ax.plot(rank, start.score[order], color=FAINT, linewidth=1, zorder=2, label="scores before training")
     looks: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
-        ("shut", ~was & ~remains, {"color": REST, "s": 6}),
+        ("closed", ~was & ~remains, {"color": REST, "s": 6}),
         ("open", was & remains, {"color": DOWN, "s": 10}),
-        ("shut by training", was & ~remains, {"color": INK, "s": 14, "marker": "x", "linewidths": 0.8}),
+        ("closed by training", was & ~remains, {"color": INK, "s": 14, "marker": "x", "linewidths": 0.8}),
         ("opened by training", ~was & remains, {"color": UP, "s": 14}),
     )
     for label, mask, look in looks:
@@ -93,7 +88,7 @@ def gates(
     if title is not None:
         ax.set_title(title, fontsize=10, pad=6)
     ax.legend(frameon=False, fontsize=8)
-    named = _to_name(was, remains, rise, n_names)
+    named = _to_label(was, remains, rise, n_names)
     genes = [str(gene) for gene in np.asarray(step.genes)[order][named]]
     label_points(ax, rank[named], score[named], genes, np.column_stack([rank, score]))
     return finish(ax, "gates", show=show, save=save, return_fig=return_fig)
@@ -105,17 +100,17 @@ def _step(adata, key: str) -> Step:
     found = [step for step in steps if Slot.parse(step.writes["open"]).key == key]
     if not found:
         there = ", ".join(repr(Slot.parse(step.writes["open"]).key) for step in steps)
-        advice = f"gates are in {there}" if there else "run dbx.pp.gene_gate(adata) first"
-        msg = f"No recorded step writes gates to var[{key!r}]: {advice}."
+        advice = f"pass key=, one of {there}" if there else "run dbx.pp.gene_gate(adata) first"
+        msg = f"No recorded step writes gates to var[{key!r}]; {advice}."
         raise ValueError(msg)
     return max(found, key=lambda step: step.at)
 
 
 def _before(adata, step: Step, now: GeneGate) -> GeneGate:
-    """The gates as they were before dbx.optimize; as they are where it has not moved them."""
+    """The gates before dbx.optimize, or as they are where it did not train them."""
     slot = Slot("uns", ("optimize", "before"), step.mod)
     before = read(adata, slot) if exists(adata, slot) else {}
-    # a step that was written to new slots has the name of the one it came from, and more
+    # a step written to new slots is named after the original one, with a suffix
     name = step.name.removesuffix(f"_{step.trained.get('key_added')}")
     scores = np.asarray(before[name].get("scores", [])) if name in before else None
     if scores is None or scores.shape != now.score.shape:
@@ -123,8 +118,8 @@ def _before(adata, step: Step, now: GeneGate) -> GeneGate:
     return cast(GeneGate, rebuild(GeneGate, now.config, {**state_arrays(now), "scores": ("parameter", scores)}))
 
 
-def _to_name(was: np.ndarray, remains: np.ndarray, rise: np.ndarray, n_names: int) -> np.ndarray:
-    """Places of the genes to name."""
+def _to_label(was: np.ndarray, remains: np.ndarray, rise: np.ndarray, n_names: int) -> np.ndarray:
+    """Positions of the genes to label."""
     opened = np.flatnonzero(remains & ~was)
     if not len(opened):
         return np.flatnonzero(remains)[:n_names]

@@ -1,13 +1,14 @@
-"""How training went."""
+"""Training histories of recorded steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, LINE, NOTE, UP, tidy
 from dbx.program.record.registry import Registry, load
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 HELD_OUT = "validation_"
-"""What the names of curves of held-out cells begin with."""
-WORDS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder's loss"}
-WORDS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "share of cells told wrongly"}
+"""Prefix of the curves of held-out cells."""
+LABELS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder loss"}
+LABELS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "misclassification rate"}
 UNITLESS = ("mmd", "distance", "critic_loss")
 
 
+class Stage(NamedTuple):
+    """A stage of dbx.optimize: the steps it trained, its last epoch, and whether the training was kept."""
+
+    steps: str
+    end: int
+    kept: bool
+
+    @property
+    def label(self) -> str:
+        """The steps, and what became of them."""
+        return f"{self.steps}, {'kept' if self.kept else 'reverted'}"
+
+
+@doc_params(show=SHOW)
 def history(
     adata: AnnData | MuData,
     step: str | None = None,
@@ -41,11 +56,11 @@ def history(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | list[Axes] | Figure | None:
-    """Draw the training history of a step that was trained: each term against the epochs.
+    """Draw the training history of a trained step: each term of its loss against the epochs.
 
     Terms are means over the cells in an epoch, in nats per cell where they are likelihoods or divergences. Where cells
-    were held out, their curve is drawn with that of the cells trained on, and the epoch is marked whose parameters were
-    kept, the best on the held-out cells; otherwise those of the last epoch were.
+    were held out, their curve is drawn beside that of the training cells, and a line marks the epoch whose parameters
+    were kept, the best on the held-out cells. Without held-out cells the parameters of the last epoch are kept.
 
     Parameters
     ----------
@@ -53,23 +68,18 @@ def history(
         Annotated data with a program in ``uns["dbx"]``.
     step
         Name of the step, as in :func:`dbx.steps`; by default the trained step that ran last. ``"optimize"`` is the last
-        run of :func:`dbx.optimize`, with its stages apart and what became of each.
+        run of :func:`dbx.optimize`, with its stages marked as kept or reverted.
     keys
-        One term or several, such as ``"elbo"``; by default all that were followed. Each gets axes of its own.
+        One term or several, such as ``"elbo"``; by default all recorded terms. Each is drawn on separate axes.
     skip
-        First epochs to leave out: their values can be so far off that nothing is seen of the others.
+        Number of first epochs to leave out: their values can be so large that the rest of the curve looks flat.
     title
-        Title of the figure, by default the name of the step.
+        Title of the figure; by default the name of the step.
     ncols
-        Axes in a row.
+        Number of axes in a row.
     ax
         Axes to draw one term on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+    {show}
 
     Returns
     -------
@@ -79,8 +89,8 @@ def history(
     Raises
     ------
     ValueError
-        No recorded step was trained; there is no such step or term; ``ax`` was given with several terms; ``skip``
-        leaves nothing.
+        No recorded step was trained; there is no such step or term; ``ax`` was passed with several terms; ``skip``
+        leaves no epoch.
     """
     name, curves, stages = _optimization(adata) if step == "optimize" else _of_step(load(adata), step)
     terms = _terms(curves, keys, name)
@@ -89,7 +99,7 @@ def history(
     for place, term in zip(drawn, terms, strict=True):
         _draw(place, curves, term, skip, stages)
     if title is None:
-        title = name if len(stages) != 1 else f"{name}: {stages[0][0]}"
+        title = name if len(stages) != 1 else f"{name}: {stages[0].label}"
     if len(drawn) == 1:
         drawn[0].set_title(title, fontsize=10, pad=6)
     else:
@@ -98,21 +108,20 @@ def history(
     return drawn if result is drawn[0] and not isinstance(keys, str) else result
 
 
-def _of_step(registry: Registry, name: str | None):
+def _of_step(registry: Registry, name: str | None) -> tuple[str, dict[str, np.ndarray], list[Stage]]:
     """(name of the step, term -> values in each epoch, no stages)."""
     found = _trained_step(registry, name)
     operator: Any = found.build()
     return found.name, {term: np.asarray(values) for term, values in operator.history.items()}, []
 
 
-def _optimization(adata):
-    """The same of the last run of dbx.optimize; a stage is (its steps and what became of them, its last epoch)."""
+def _optimization(adata) -> tuple[str, dict[str, np.ndarray], list[Stage]]:
+    """The same for the last run of dbx.optimize, with its stages."""
     summary = read(adata, summary_slot(adata))
     curves = {term: np.asarray(values) for term, values in summary["history"].items()}
     ends = np.cumsum(np.bincount(curves.pop("stage").astype(int), minlength=len(summary["trained"])))
-    what = zip(np.atleast_1d(summary["trained"]), np.atleast_1d(summary["kept"]), strict=True)
-    words = [f"{steps}, {'kept' if kept else 'put back'}" for steps, kept in what]
-    return "optimize", curves, list(zip(words, ends, strict=True))
+    stages = zip(np.atleast_1d(summary["trained"]), ends, np.atleast_1d(summary["kept"]), strict=True)
+    return "optimize", curves, [Stage(str(steps), int(end), bool(kept)) for steps, end, kept in stages]
 
 
 def _trained_step(registry: Registry, name: str | None) -> Step:
@@ -120,15 +129,15 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
     trained = [s for s in registry if s.operator in CATALOGUE and "history" in CATALOGUE[s.operator].outputs]
     if not trained:
         msg = (
-            "No recorded step was trained: run one first (dbx.pp.vae_normalize, solo or denoise; dbx.tl.mmd, wgan or "
-            "annotate with scanvi or cellassign)."
+            "No recorded step has a training history. Steps that have one: dbx.pp.vae_normalize, solo and denoise, "
+            "dbx.tl.mmd, wgan, and annotate with method='scanvi' or 'cellassign'."
         )
         raise ValueError(msg)
     if name is None:
         return max(trained, key=lambda step: step.at)
     if name not in (step.name for step in trained):
         what = "was not trained" if name in (step.name for step in registry) else "is not recorded"
-        msg = f"Step {name!r} {what}. Trained steps are: {', '.join(repr(step.name) for step in trained)}."
+        msg = f"Step {name!r} {what}; pass one of {', '.join(repr(step.name) for step in trained)}."
         raise ValueError(msg)
     return registry[name]
 
@@ -138,53 +147,53 @@ def _terms(curves: Mapping[str, np.ndarray], keys: str | Sequence[str] | None, s
     wanted = known if keys is None else [keys] if isinstance(keys, str) else list(keys)
     wrong = [name for name in wanted if name not in known]
     if wrong or not wanted:
-        what = f"There is no {wrong[0]!r} in the history of" if wrong else "No term was named of"
-        msg = f"{what} step {step!r}; it has {', '.join(map(repr, known))}."
+        got = repr(wrong[0]) if wrong else "none"
+        msg = f"keys must be terms of the history of step {step!r} ({', '.join(map(repr, known))}); got {got}."
         raise ValueError(msg)
     return wanted
 
 
 def _check_skip(skip: int, n_epochs: int) -> None:
     if not 0 <= skip < n_epochs:
-        msg = f"skip={skip} must be a number of epochs from 0 to {n_epochs - 1}: there are {n_epochs}."
+        msg = f"skip must be from 0 to {n_epochs - 1}, one less than the epochs; got {skip}."
         raise ValueError(msg)
 
 
-def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int, stages=()) -> None:
+def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int, stages: Sequence[Stage] = ()) -> None:
     held_out = curves.get(HELD_OUT + term)
     for values, colour, label in ((curves[term], DOWN, "training"), (held_out, UP, "held-out cells")):
         if values is not None:
             epochs = np.arange(1, len(values) + 1)[skip:]
             look: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
             ax.plot(epochs, values[skip:], color=colour, linewidth=1.3, label=label, zorder=2, **look)
-    bare = stages and term != "cross_entropy"  # an objective may be a sum of anything
+    bare = stages and term != "cross_entropy"  # an objective may be a sum of different units
     unit = "" if bare or term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
-    tidy(ax, "epoch", WORDS.get(term, term.replace("_", " ")) + unit, "")
+    tidy(ax, "epoch", LABELS.get(term, term.replace("_", " ")) + unit, "")
     locator: Any = ax.xaxis.get_major_locator()
     locator.set_params(integer=True)
     if len(stages) > 1:
         _mark_stages(ax, stages, skip)
-    elif (kept := _kept_epoch(curves)) is not None and kept > skip and not any("put back" in w for w, _ in stages):
+    elif (kept := _kept_epoch(curves)) is not None and kept > skip and all(stage.kept for stage in stages):
         ax.axvline(kept, **LINE, label=f"kept: epoch {kept}")
     if held_out is not None:
         ax.legend(frameon=False, fontsize=8)
 
 
-def _mark_stages(ax: Axes, stages, skip: int) -> None:
-    """A line where one stage ends and the next begins, and what became of each."""
+def _mark_stages(ax: Axes, stages: Sequence[Stage], skip: int) -> None:
+    """A line between stages, and above each its steps and whether they were kept."""
     begin = skip
-    for words, end in stages:
-        if end <= skip:
+    for stage in stages:
+        if stage.end <= skip:
             continue
-        if end < stages[-1][1]:
-            ax.axvline(end + 0.5, **LINE)
+        if stage.end < stages[-1].end:
+            ax.axvline(stage.end + 0.5, **LINE)
         place: dict[str, Any] = {"ha": "center", "va": "bottom", "transform": ax.get_xaxis_transform()}
-        ax.text((begin + end + 1) / 2, 1.0, words.replace(", ", "\n"), **place, **NOTE)
-        begin = end
+        ax.text((begin + stage.end + 1) / 2, 1.0, stage.label.replace(", ", "\n"), **place, **NOTE)
+        begin = stage.end
 
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
     """The epoch whose parameters were kept, counted from 1; None where no cells were held out."""
     losses = {"loss": 1, "elbo": -1}
-    judged = [sign * curves[HELD_OUT + name] for name, sign in losses.items() if HELD_OUT + name in curves]
-    return int(np.argmin(judged[0])) + 1 if judged else None
+    held_out = [sign * curves[HELD_OUT + name] for name, sign in losses.items() if HELD_OUT + name in curves]
+    return int(np.argmin(held_out[0])) + 1 if held_out else None

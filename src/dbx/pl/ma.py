@@ -1,4 +1,4 @@
-"""Effect against mean expression for every gene."""
+"""Fold change against mean expression of every gene."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
 from dbx.pl._palette import DOWN, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 KINDS = {"rest": (REST, 6, 0.5), "down": (DOWN, 9, 0.75), "up": (UP, 9, 0.75)}
 """Colour, size and opacity of points."""
 SHOWN, FURTHER = 0.995, 1.5
-"""Unless all genes fit, limits lie so much further out than so large a share of the genes."""
+"""Unless all genes fit, limits are ``FURTHER`` times the quantile ``SHOWN`` of the absolute fold changes."""
 
 
+@doc_params(figure=FIGURE)
 def ma(
     adata: AnnData,
     key: str = "de",
@@ -40,7 +42,7 @@ def ma(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw fold changes against the mean of normalised counts, called genes in colour.
+    """Draw fold changes against the mean of normalised counts, with called genes in colour.
 
     Parameters
     ----------
@@ -49,31 +51,24 @@ def ma(
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     group
-        The group to draw, of a test made with ``group_key``.
+        The group to draw, of a test with ``group_key``.
     padj
-        Genes with an adjusted p-value below this are coloured. By default the ``alpha`` of the test, or 0.05 where none
-        was noted.
+        Genes with an adjusted p-value below this are coloured. By default the ``alpha`` of the test, or 0.05 where it
+        records none.
     lfc_threshold
-        Log2 fold change to draw lines at, by default the one the test was made against, if any.
+        Log2 fold change to draw lines at; by default the threshold of the test, if any.
     ylim
-        Lower and upper limit, or one number for both sides; genes beyond are triangles at the edge. By default all but
-        the very few that lie far from the others fit.
+        Lower and upper limit, or one number for both sides; genes outside are triangles at the edge. By default all
+        genes fit but the few most extreme.
     genes
-        Genes to name, by identifier or symbol, instead of the first ``n_labels``.
+        Genes to label, by identifier or symbol, instead of the first ``n_labels``.
     n_labels
-        How many of the called genes to name, those with the smallest p-values first.
+        How many of the called genes to label, smallest p-values first.
     gene_symbols
-        Column of ``var`` with the names to write; by default ``var_names``.
+        Column of ``var`` with the names to label genes by; by default ``var_names``.
     title
-        Title of the figure, by default the contrast.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the contrast.
+    {figure}
 
     Returns
     -------
@@ -84,8 +79,8 @@ def ma(
     SlotError
         There are no such results.
     ValueError
-        There are several groups and none was chosen; there is no such group, gene or column of ``var``; the limits are
-        none.
+        There are several groups and none was chosen; there is no such group, gene or column of ``var``; ``ylim`` is
+        not a lower and an upper limit.
     """
     found = read_results(adata, key, group=group, gene_symbols=gene_symbols, padj=padj)
     mean, change = (found.table[name].to_numpy(float) for name in ("baseMean", "log2FoldChange"))
@@ -114,14 +109,14 @@ def ma(
     ax.set_ylim(low, high)
     tidy(ax, "mean of normalised counts", found.change, found.title if title is None else title)
     for name, side in (("up", 1), ("down", 0)):
-        words = f"{int((called & drawn & (kind == name)).sum()):,} {name}"
+        number = f"{int((called & drawn & (kind == name)).sum()):,} {name}"
         text: dict[str, Any] = {
             "color": KINDS[name][0],
             "ha": "right",
             "va": "top" if side else "bottom",
             "fontsize": 8.5,
         }
-        ax.text(0.99, 0.02 + 0.96 * side, words, transform=ax.transAxes, **text)
+        ax.text(0.99, 0.02 + 0.96 * side, number, transform=ax.transAxes, **text)
     crowd = np.column_stack([mean, shown])[drawn]
     label_points(ax, mean[named], shown[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "ma", show=show, save=save, return_fig=return_fig)
@@ -135,6 +130,6 @@ def _limits(ylim: float | tuple[float, float] | None, change: np.ndarray) -> tup
     both: Any = ylim
     low, high = (-both, both) if np.isscalar(ylim) else both
     if not low < high:
-        msg = f"ylim={ylim!r} are no limits: give one positive number, or a lower and an upper one."
+        msg = f"ylim must be one positive number, or a lower and an upper limit; got {ylim!r}."
         raise ValueError(msg)
     return float(low), float(high)

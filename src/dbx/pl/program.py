@@ -1,4 +1,4 @@
-"""The recorded program, drawn."""
+"""The recorded program as a graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as MplPath
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
@@ -25,6 +26,7 @@ MEANING = {"mapped": "fitted on other cells", "stale": "an input ran again since
 WIDTH, HEIGHT = 0.92, 0.56
 
 
+@doc_params(figure=FIGURE)
 def program(
     adata: AnnData | MuData,
     *,
@@ -34,7 +36,7 @@ def program(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw the recorded steps as a graph: what each reads, from which step, and what it writes.
+    """Draw the recorded steps as a graph: the slots each step reads and writes, and which step wrote them.
 
     Parameters
     ----------
@@ -42,14 +44,7 @@ def program(
         Annotated data with a program in ``uns["dbx"]``.
     title
         Title of the figure.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+    {figure}
 
     Returns
     -------
@@ -62,7 +57,7 @@ def program(
     """
     registry = load(adata)
     if not len(registry):
-        msg = "No program is recorded in this data (uns['dbx']): run dbx.pp and dbx.tl steps first."
+        msg = "No program is recorded in uns['dbx']; run dbx.pp and dbx.tl functions first."
         raise ValueError(msg)
     nodes, edges = _graph(registry)
     places, routes = _layout(list(nodes), edges)
@@ -103,9 +98,9 @@ def _graph(registry: Registry) -> tuple[dict[str | Version, Step | None], list[t
 
 
 def _layout(order: list, edges: list[tuple]) -> tuple[dict, list[list[tuple[float, float]]]]:
-    """Place of each node and course of each edge: layered from top to bottom, few crossings (Sugiyama, by igraph).
+    """Position of each node and route of each edge: layered from top to bottom, few crossings (Sugiyama, by igraph).
 
-    An edge that passes layers gets a way point in each, so that it goes around the boxes there.
+    An edge across several layers has a way point in each, so that it passes around the boxes there.
     """
     import igraph
 
@@ -127,7 +122,7 @@ def _layout(order: list, edges: list[tuple]) -> tuple[dict, list[list[tuple[floa
 
 
 def _depths(order: list, edges: list[tuple]) -> dict:
-    """Layer of each node: below all it reads, and a slot from outside right above its first reader."""
+    """Layer of each node: below all that it reads; a slot that no step wrote is right above its first reader."""
     depth = dict.fromkeys(order, 0)
     for _ in order:
         for start, end, _ in edges:
@@ -161,7 +156,7 @@ def _draw_node(ax: Axes, place, node, step: Step | None, registry: Registry) -> 
 
 
 def _draw_edge(ax: Axes, route: list[tuple[float, float]], label: str) -> None:
-    """A curve through the way points, upright where it leaves and arrives; labelled where it is short."""
+    """A curve through the way points, vertical at both ends; labelled where it spans one layer."""
     points = [(route[0][0], route[0][1] + HEIGHT / 2), *route[1:-1], (route[-1][0], route[-1][1] - HEIGHT / 2 - 0.03)]
     vertices, codes = [points[0]], [MplPath.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):

@@ -1,4 +1,4 @@
-"""Whether p-values behave: uniform where nothing changes, more small ones where something does."""
+"""Distribution of p-values: uniform for unchanged genes, with an excess of small ones otherwise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import DOWN, FAINT, INK, LINE, RASTERIZED_FROM, REST, UP, tidy
 from dbx.pl._results import Results, log_evidence, read_results
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NULL_FROM = 0.5
-"""p-values above this are taken to be those of unchanged genes (Storey, J. R. Stat. Soc. B, 2002)."""
+"""p-values above this are attributed to unchanged genes (Storey, J. R. Stat. Soc. B, 2002)."""
 BAND = 0.95
 BAND_POINTS = 300
 
 
+@doc_params(figure=FIGURE)
 def pvalue_hist(
     adata: AnnData,
     key: str = "de",
@@ -33,12 +35,12 @@ def pvalue_hist(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw how often each p-value occurs.
+    """Draw a histogram of the p-values.
 
-    Unchanged genes have uniform p-values, so a sound test shows a flat floor and a peak at 0; a hill elsewhere, or a
-    slope up to 1, speaks of a wrong model. The dashed line is the level of the tested genes if none of them changed,
-    the other that of the share that does not change, pi0, as the p-values above 0.5 tell it (Storey, 2002). After a
-    test against a threshold there are no such levels: the p-values of genes well within it pile up at 1.
+    Unchanged genes have uniform p-values, so a valid test shows a flat histogram with a peak at 0; a peak elsewhere, or
+    an increase towards 1, points to a wrong model. The dashed line is the expected height if no tested gene changed,
+    the solid line that of the unchanged fraction pi0, estimated from the p-values above 0.5 (Storey, 2002). Neither is
+    drawn after a test against a threshold, where the p-values of genes well within it accumulate at 1.
 
     Parameters
     ----------
@@ -47,20 +49,13 @@ def pvalue_hist(
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     group
-        The group to draw, of a test made with ``group_key``.
+        The group to draw, of a test with ``group_key``.
     bins
-        Number of bars. Genes that were filtered for their low mean have no adjusted p-value: they stand on top, in
-        grey, and do not count in the levels, since p-values of few counts are lumpy.
+        Number of bars. Genes filtered for their low mean have no adjusted p-value: they are stacked on top in grey and
+        not included in the two lines, since p-values of few counts are discrete.
     title
-        Title of the figure, by default the contrast.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the contrast.
+    {figure}
 
     Returns
     -------
@@ -79,9 +74,9 @@ def pvalue_hist(
     kept, low = pvalue[tested], pvalue[~tested]
     ax = axes(ax, (5.2, 3.8))
     look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5}
-    words = [f"{len(kept):,} tested", f"{len(low):,} filtered: low mean"]
+    labels = [f"{len(kept):,} tested", f"{len(low):,} filtered: low mean"]
     parts, colours = ([kept, low], [DOWN, REST]) if len(low) else ([kept], [DOWN])
-    ax.hist(parts, bins=edges, stacked=True, color=colours, alpha=0.85, label=words[: len(parts)], **look)
+    ax.hist(parts, bins=edges, stacked=True, color=colours, alpha=0.85, label=labels[: len(parts)], **look)
     if not found.lfc_threshold:
         _draw_levels(ax, null_share(kept), len(kept) / bins)
     bars = np.histogram(pvalue, edges)[0]
@@ -92,6 +87,7 @@ def pvalue_hist(
     return finish(ax, "pvalue_hist", show=show, save=save, return_fig=return_fig)
 
 
+@doc_params(figure=FIGURE)
 def pvalue_qq(
     adata: AnnData,
     key: str = "de",
@@ -103,31 +99,24 @@ def pvalue_qq(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw sorted p-values against those of as many unchanged genes, both as -log10.
+    """Draw a quantile-quantile plot of the p-values against uniform ones, both as -log10.
 
-    The band holds 95% of the p-values of each rank when all are independent and uniform (quantiles of the Beta
-    distribution of an order statistic). Lambda is the median chi-squared statistic of the p-values over that of uniform
-    ones: 1 where the bulk of the genes behaves as under the null hypothesis; it is not given after a test against a
-    threshold.
+    The band contains 95% of the p-values of each rank if all are independent and uniform (quantiles of the Beta
+    distribution of an order statistic). Lambda, the inflation factor, is the median chi-squared statistic of the
+    p-values over that of uniform ones: 1 where most genes follow the null hypothesis; it is not shown after a test
+    against a threshold.
 
     Parameters
     ----------
     adata
-        Data with the results of :func:`dbx.tl.de`. Genes that were filtered for their low mean are left out.
+        Data with the results of :func:`dbx.tl.de`. Genes filtered for their low mean are left out.
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     group
-        The group to draw, of a test made with ``group_key``.
+        The group to draw, of a test with ``group_key``.
     title
-        Title of the figure, by default the contrast.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the contrast.
+    {figure}
 
     Returns
     -------
@@ -154,8 +143,8 @@ def pvalue_qq(
     place = -np.log10(rank / (n + 1))
     ax.fill_between(place, low, high, color=REST, alpha=0.45, linewidth=0, zorder=1, label="95% if none change")
     ax.plot([0, expected[0]], [0, expected[0]], color=FAINT, linewidth=0.8, zorder=2)
-    words = f"{n:,} genes" + ("" if found.lfc_threshold else f", $\\lambda$ = {inflation(pvalue[tested]):.2f}")
-    ax.scatter(expected, observed, s=8, color=DOWN, linewidths=0, zorder=3, label=words, rasterized=n > RASTERIZED_FROM)
+    label = f"{n:,} genes" + ("" if found.lfc_threshold else f", $\\lambda$ = {inflation(pvalue[tested]):.2f}")
+    ax.scatter(expected, observed, s=8, color=DOWN, linewidths=0, zorder=3, label=label, rasterized=n > RASTERIZED_FROM)
     ax.set_xlim(0, 1.03 * expected[0])
     ax.set_ylim(0, 1.05 * max(observed[0], high[0]))
     ylabel = f"$-$log10 p-value{found.hypothesis}"
@@ -171,7 +160,7 @@ def _draw_levels(ax: Axes, share: float, uniform: float) -> None:
 
 
 def null_share(pvalue: np.ndarray) -> float:
-    """Share of unchanged genes by their p-values, at most 1 (Storey, 2002)."""
+    """Fraction of unchanged genes estimated from the p-values, at most 1 (Storey, 2002)."""
     return min(1.0, float((pvalue > NULL_FROM).mean() / (1 - NULL_FROM)))
 
 
@@ -186,7 +175,7 @@ def _pvalues(found: Results) -> tuple[np.ndarray, np.ndarray]:
     """(p-values, whether each has an adjusted one) of the genes that have a p-value."""
     table = found.table[found.table["pvalue"].notna()]
     if table.empty:
-        msg = "No gene has a p-value, so there is nothing to draw."
+        msg = "No gene has a p-value: nothing to draw."
         raise ValueError(msg)
     tested = table["padj"].notna().to_numpy()
     return table["pvalue"].to_numpy(float), tested if tested.any() else np.ones(len(table), bool)

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples as they were tested: rows of ``adata``, or sums of its cells."""
+    """The tested samples: rows of ``adata``, or sums of its cells."""
 
     frame: pd.DataFrame
-    """Columns of ``obs``, for summed cells those of the first cell of each sample."""
+    """Columns of ``obs``; for summed cells, those of the first cell of each sample."""
     size_factors: np.ndarray
     counts: RowBlocks
     rows: np.ndarray
-    """Rows of ``counts`` that belong to a sample, and in ``codes`` to which."""
+    """Rows of ``counts`` that belong to a sample; ``codes`` says which."""
     codes: np.ndarray
     slot: Slot
-    """Where the counts are."""
+    """Slot of the counts."""
 
     def count(self, gene: int) -> np.ndarray:
         """Counts of one gene, an array of shape (n_samples,)."""
@@ -59,7 +59,7 @@ class Samples:
 
 
 def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str | None = None) -> Samples:
-    """The samples of a test, of one group if it has groups; ``layer`` is by default the one that was tested.
+    """The samples of a test, of one group if it has groups; ``layer`` is by default the tested one.
 
     Raises
     ------
@@ -77,21 +77,21 @@ def read_samples(adata: AnnData, key: str, group: str | None = None, layer: str 
         return Samples(frame, factors, counts, rows, codes, slot)
     _refuse(group)
     if "size_factors" not in adata.obs:
-        msg = f"adata.obs['size_factors'] is missing. Make it with dbx.tl.de(adata, design=..., key_added={key!r})."
+        msg = f"adata.obs['size_factors'] is missing; run dbx.tl.de(adata, design=..., key_added={key!r})."
         raise SlotError(msg)
     rows = np.arange(adata.n_obs)
     return Samples(adata.obs, adata.obs["size_factors"].to_numpy(np.float64), counts, rows, rows, slot)
 
 
 def tested_slots(adata: AnnData, key: str) -> dict[str, str]:
-    """Slots of the ``counts`` that were tested and, of cells, their ``sample`` and ``group``; counts default to X."""
+    """Slots of the tested ``counts`` (X by default) and, where cells were summed, of their ``sample`` and ``group``."""
     return {"counts": "X", **adata.uns.get(key, {}).get("reads", {})}
 
 
 def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], key: str, group: str | None):
-    """(columns, size factors, rows, codes) of sums of cells; ``samples`` lists their names, groups and size factors."""
+    """(columns, size factors, rows, codes) of summed cells; ``samples`` lists their names, groups and size factors."""
     if "sample" not in slots:
-        msg = f"adata.uns[{key!r}]['reads'] does not say by which columns cells were summed: run dbx.tl.de again."
+        msg = f"adata.uns[{key!r}]['reads'] lacks the columns by which cells were summed; run dbx.tl.de again."
         raise SlotError(msg)
     keys = {name: read(adata, Slot.parse(slots[name])).astype(str) for name in ("sample", "group") if name in slots}
     mine = np.ones(adata.n_obs, bool)
@@ -104,7 +104,7 @@ def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], key: s
     names = pd.Index(samples["sample"].astype(str))
     codes = np.where(mine, names.get_indexer(keys["sample"]), -1)
     if missing := sorted(set(range(len(names))) - set(codes)):
-        msg = f"Sample {names[missing[0]]!r} of the test has no cells in adata any more: run dbx.tl.de again."
+        msg = f"Sample {names[missing[0]]!r} of the test has no cells left in adata; run dbx.tl.de again."
         raise ValueError(msg)
     rows = np.flatnonzero(codes >= 0)
     first = rows[np.unique(codes[rows], return_index=True)[1]]
@@ -114,16 +114,16 @@ def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], key: s
 
 def _refuse(group: str | None) -> None:
     if group is not None:
-        msg = f"The test has no groups, so there is no {group!r}: leave group out."
+        msg = f"The test has no groups; leave out group={group!r}."
         raise ValueError(msg)
 
 
 def _one_group(tested: list[str], group: str | None) -> str:
     there = ", ".join(map(repr, tested))
     if group is None and len(tested) > 1:
-        msg = f"The test has {len(tested)} groups: choose one with group=; there are {there}."
+        msg = f"The test has {len(tested)} groups; pass group=, one of {there}."
         raise ValueError(msg)
     if group is not None and group not in tested:
-        msg = f"Group {group!r} was not tested; there are {there}."
+        msg = f"group must be one of {there}; got {group!r}."
         raise ValueError(msg)
     return tested[0] if group is None else group

@@ -1,4 +1,4 @@
-"""Which genes drive a result, and which way."""
+"""Genes that drive a result, and the sign of their effect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import DOWN, FAINT, INK, LINE, UP, tidy
 from dbx.program.slots.slots import Slot, read
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-WORDS = {
+LABELS = {
     "effect": "effect of a standard deviation of the gene",
     "gradient": "mean gradient",
     "magnitude": "mean absolute gradient",
@@ -26,6 +27,7 @@ LARGEST = 150.0
 """Area of the largest dot."""
 
 
+@doc_params(figure=FIGURE)
 def sensitivity(
     table: pd.DataFrame | AnnData | MuData,
     key: str = "sensitivity",
@@ -40,18 +42,18 @@ def sensitivity(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw the genes that drive a result most, as found by :func:`dbx.sensitivity`.
+    """Draw the genes with the largest effect on a result, as found by :func:`dbx.sensitivity`.
 
-    For one column of the result and no groups a bar for each gene, to the right where more of it raises the result.
-    For several columns, or groups of cells, a matrix of dots: the strongest genes of each, their area in proportion to
-    the value.
+    One column of the result without groups is drawn as a bar for each gene, to the right where its expression increases
+    the result. Several columns or groups of cells are drawn as a matrix of dots: the strongest genes of each, with
+    areas proportional to the values.
 
     Parameters
     ----------
     table
-        What :func:`dbx.sensitivity` returned, or data with such a table.
+        Result of :func:`dbx.sensitivity`, or data that store it.
     key
-        Key of ``uns`` that it was kept under (``key_added``).
+        Key in ``uns`` where it is stored (``key_added``).
     column
         The column of the result to draw; by default all.
     group
@@ -59,17 +61,10 @@ def sensitivity(
     values
         ``"effect"`` (gradient times standard deviation), ``"gradient"`` or ``"magnitude"``.
     n_genes
-        How many genes, the strongest first: by default 20, or 4 of each column of dots.
+        How many genes, strongest first; by default 20, or 4 of each column of dots.
     title
-        Title of the figure, by default the result with the column and the group that are drawn.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the result, and the column and group that are drawn.
+    {figure}
 
     Returns
     -------
@@ -78,7 +73,7 @@ def sensitivity(
     Raises
     ------
     SlotError
-        Nothing was kept under ``key``.
+        Nothing is stored under ``key``.
     ValueError
         There is no such column, group or value; there are several columns and several groups, or no gene to draw.
     """
@@ -86,28 +81,28 @@ def sensitivity(
         kept = read(table, Slot("uns", (key,)))
         table = kept["table"].copy()
         table.attrs["output"] = kept["params"]["output"]
-    if values not in WORDS:
-        msg = f"values={values!r} is not known: choose one of {', '.join(map(repr, WORDS))}."
+    if values not in LABELS:
+        msg = f"values must be one of {', '.join(map(repr, LABELS))}; got {values!r}."
         raise ValueError(msg)
     if n_genes is not None and n_genes < 1:
-        msg = f"n_genes={n_genes} leaves nothing to draw."
+        msg = f"n_genes must be at least 1; got {n_genes}."
         raise ValueError(msg)
     chosen = {"column": None if column is None else str(column), "group": group}
     table = _selected(table, chosen)
     several = [name for name in ("column", "group") if name in table and table[name].nunique() > 1]
     if len(several) == 2:
-        msg = "There are several columns and several groups: choose one of either, column=... or group=..."
+        msg = "The table has several columns and several groups; pass column= or group=."
         raise ValueError(msg)
     if several:
-        ax = _dots(table.pivot(index="gene", columns=several[0], values=values), n_genes or 4, WORDS[values], ax)
+        ax = _dots(table.pivot(index="gene", columns=several[0], values=values), n_genes or 4, LABELS[values], ax)
     else:
-        ax = _bars(table.set_index("gene")[values], n_genes or 20, WORDS[values], ax)
+        ax = _bars(table.set_index("gene")[values], n_genes or 20, LABELS[values], ax)
     ax.set_title(_title(table, several) if title is None else title, fontsize=10, pad=6)
     return finish(ax, "sensitivity", show=show, save=save, return_fig=return_fig)
 
 
 def _title(table: pd.DataFrame, several: list[str]) -> str:
-    """The result, its column and the group, as far as there is one."""
+    """The result, and its column and group if it has them."""
     output = table.attrs.get("output", "").split("/")[-1]
     left = [str(table[name].iloc[0]) for name in ("column", "group") if name in table and name not in several]
     return ", ".join([f"{output} {left[0]}".strip(), *left[1:]] if "column" not in several else [output, *left])
@@ -119,8 +114,10 @@ def _selected(table: pd.DataFrame, chosen: dict[str, str | None]) -> pd.DataFram
             continue
         levels = list(dict.fromkeys(table[name].astype(str))) if name in table else []
         if wanted not in levels:
-            there = f"; there are {', '.join(map(repr, levels))}" if levels else ": it has none"
-            msg = f"The table has no {name} {wanted!r}{there}."
+            known = (
+                f"must be one of {', '.join(map(repr, levels))}" if levels else "must be left out: the table has none"
+            )
+            msg = f"{name} {known}; got {wanted!r}."
             raise ValueError(msg)
         table = table[table[name].astype(str) == wanted]
     table = table.copy()
@@ -165,7 +162,7 @@ def _dots(values: pd.DataFrame, n_genes: int, what: str, ax: Axes | None) -> Axe
 
 
 def _legend(ax: Axes, largest: float, what: str) -> None:
-    """What the largest dots stand for, either way."""
+    """The values that the largest dots represent, positive and negative."""
     for sign, colour in ((1, UP), (-1, DOWN)):
         ax.scatter([], [], s=LARGEST, color=colour, linewidths=0, label=f"{sign * largest:+.2g}")
     look = {

@@ -1,4 +1,4 @@
-"""What samples are divided by, beside how much was sequenced of them."""
+"""Size factors of samples against their total counts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
 from dbx.pl._palette import CONTINUOUS, DOWN, FAINT, INK, LINE, NOTE, looks, tidy
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_NAMED = 30
-"""Up to so many samples are named."""
+"""Number of samples up to which all are labelled."""
 SIZE = 30.0
 """Area of a point."""
-WIDE = 10
-"""From this ratio of the largest to the smallest on, axes are logarithmic."""
+LOG_ABOVE = 10
+"""Ratio of the largest to the smallest value above which axes are logarithmic."""
 
 
+@doc_params(figure=FIGURE)
 def size_factors(
     adata: AnnData,
     key: str = "de",
@@ -41,9 +43,9 @@ def size_factors(
 ) -> Axes | Figure | None:
     """Draw the size factor of every sample against its total count.
 
-    The line is where size factors are proportional to totals. A sample far off it has a few genes that take up much of
-    its counts, or is of another kind; if samples of one condition lie above and those of the other below, more genes
-    changed one way than the other.
+    On the line size factors are proportional to total counts. In a sample far from it a few genes take up much of the
+    counts, or the sample differs in kind; if samples of one condition are above it and those of the other below, more
+    genes changed in one direction than in the other.
 
     Parameters
     ----------
@@ -54,19 +56,12 @@ def size_factors(
     color
         Column of ``obs`` to colour by: categories or numbers.
     label
-        Column of ``obs`` to write at the points; by default the names of the samples, if there are at most 30.
+        Column of ``obs`` to label the points by; by default the names of the samples, if there are at most 30.
     group
-        The group whose samples to draw, of a test made with ``group_key``.
+        The group whose samples to draw, of a test with ``group_key``.
     title
         Title of the figure.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+    {figure}
 
     Returns
     -------
@@ -82,7 +77,7 @@ def size_factors(
     samples = read_samples(adata, key, group)
     x, y = samples.library_sizes(), samples.size_factors
     ax = axes(ax, (5.2, 4.2))
-    if max(x.max() / max(x.min(), 1), y.max() / y.min()) > WIDE:
+    if max(x.max() / max(x.min(), 1), y.max() / y.min()) > LOG_ABOVE:
         ax.set(xscale="log", yscale="log")
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -1,4 +1,4 @@
-"""Effect against evidence for every gene."""
+"""Fold change against p-value of every gene."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
 from dbx.pl._palette import DOWN, LINE, NOTE, RASTERIZED_FROM, REST, UP, tidy
@@ -21,6 +22,7 @@ KINDS = {"rest": (REST, 7, 0.45), "down": (DOWN, 11, 0.75), "up": (UP, 11, 0.75)
 """Colour, size and opacity of points."""
 
 
+@doc_params(figure=FIGURE)
 def volcano(
     adata: AnnData,
     key: str = "de",
@@ -46,30 +48,23 @@ def volcano(
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     group
-        The group to draw, of a test made with ``group_key``.
+        The group to draw, of a test with ``group_key``.
     padj
-        Genes with an adjusted p-value below this are called; the horizontal line is the p-value where that happens. By
-        default the ``alpha`` of the test, or 0.05 where none was noted.
+        Genes with an adjusted p-value below this are called; the horizontal line is the corresponding p-value. By
+        default the ``alpha`` of the test, or 0.05 where it records none.
     log2fc
-        Called genes that change by at least this much, in log2, are coloured; drawn as vertical lines. By default 1;
+        Called genes with at least this absolute log2 fold change, drawn as vertical lines, are coloured. By default 1;
         after a test against a threshold (``lfc_threshold``) all called genes are coloured, and the lines are the
         threshold.
     genes
-        Genes to name, by identifier or symbol, instead of the first ``n_labels``.
+        Genes to label, by identifier or symbol, instead of the first ``n_labels``.
     n_labels
-        How many of the coloured genes to name, those with the smallest p-values first.
+        How many of the coloured genes to label, smallest p-values first.
     gene_symbols
-        Column of ``var`` with the names to write; by default ``var_names``.
+        Column of ``var`` with the names to label genes by; by default ``var_names``.
     title
-        Title of the figure, by default the contrast.
-    ax
-        Axes to draw on; new ones by default.
-    show
-        Show the figure; by default as ``scanpy.settings.autoshow`` says.
-    save
-        Save it: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
-    return_fig
-        Return the figure.
+        Title of the figure; by default the contrast.
+    {figure}
 
     Returns
     -------
@@ -113,7 +108,7 @@ def volcano(
 
 
 def _draw_level(ax: Axes, called: np.ndarray, others: np.ndarray, padj: float) -> None:
-    """The p-value that divides called genes from the others with an adjusted p-value."""
+    """Draw the p-value that separates called genes from the others that have an adjusted p-value."""
     if len(called) and len(others):
         level = (called.min() + others.max()) / 2
         ax.axhline(level, **LINE)

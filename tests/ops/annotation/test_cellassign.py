@@ -109,7 +109,7 @@ def test_wrong_markers_are_told_in_words(data):
         CellAssign(classes=("a", "Unassigned"), markers=((1,), (2,)))
     with pytest.raises(ValueError, match="min_fold=0.5"):
         CellAssign(classes=TYPES, markers=MARKERS, min_fold=0.5)
-    with pytest.raises(ValueError, match="max_epochs=0 is too small: at least 1"):
+    with pytest.raises(ValueError, match="max_epochs must be at least 1; got 0"):
         CellAssign(classes=TYPES, markers=MARKERS, max_epochs=0)
     counts = data["counts"].toarray()
     counts[:, :10] = 0

@@ -215,7 +215,7 @@ def test_wrong_labels_are_told_in_words(data):
     with pytest.raises(ValueError, match="A label is 'Unassigned'"):
         fit(np.arange(300) % 2, ("a", "Unassigned"))
     fit(np.arange(300) % 3, ("a", "b", "Unassigned"), unlabeled="Unassigned", n_copies=0)
-    with pytest.raises(ValueError, match="min_confidence=2 is no share"):
+    with pytest.raises(ValueError, match="min_confidence must be between 0 and 1; got 2"):
         CellTypist(min_confidence=2)
     with pytest.raises(ValueError, match=r"C above 0, not 300, 200, 1000, 4 and 0"):
         CellTypist(C=0)

@@ -173,7 +173,7 @@ def test_gates_shut_components_and_are_priced(x):
     assert free.jitter(jax.random.key(0)) == {}
     with pytest.raises(ValueError, match="projection='free' has no gates"):
         free.expected_open()
-    with pytest.raises(ValueError, match="projection='gate' is not known: choose one of 'free', 'orthonormal'"):
+    with pytest.raises(ValueError, match="projection must be one of 'free', 'orthonormal'"):
         PCA(projection="gate")
     assert set(operator.units) == {"residual", "gates"}
     assert set(free.units) == {"residual"}

@@ -175,11 +175,11 @@ def test_schedules():
     ("config", "words"),
     [
         ({"n_units": 30}, "n_units=30 must be a multiple of 4"),
-        ({"n_units": 0}, "n_units=0 is too small: at least 4"),
-        ({"n_latents": 0}, "n_latents=0 is too small: at least 1"),
-        ({"patience": 0}, "patience=0 is too small: at least 1"),
-        ({"max_epochs": 0}, "max_epochs=0 is too small: at least 1"),
-        ({"target_sum": -1.0}, "target_sum=-1.0 must be above 0"),
+        ({"n_units": 0}, "n_units must be at least 4; got 0"),
+        ({"n_latents": 0}, "n_latents must be at least 1; got 0"),
+        ({"patience": 0}, "patience must be at least 1; got 0"),
+        ({"max_epochs": 0}, "max_epochs must be at least 1; got 0"),
+        ({"target_sum": -1.0}, "target_sum must be above 0; got -1.0"),
         ({"validation": 0.0}, "validation must be a fraction above 0 and below 1; got 0.0"),
     ],
 )

@@ -306,12 +306,12 @@ def test_epochs_follow_scvis_rule():
 
 
 def test_wrong_input_is_told_in_words(data):
-    with pytest.raises(ValueError, match="likelihood='gauss' is not known: choose one of 'zinb', 'nb', 'poisson'"):
+    with pytest.raises(ValueError, match="likelihood must be one of 'zinb', 'nb', 'poisson'; got 'gauss'"):
         VAENormalize(likelihood="gauss")
     for name, least in (("n_latent", 1), ("n_hidden", 1), ("n_layers", 1), ("batch_size", 2), ("adapt_epochs", 0)):
-        with pytest.raises(ValueError, match=f"{name}={least - 1} is too small: at least {least}"):
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}; got {least - 1}"):
             VAENormalize(**{name: least - 1})
-    with pytest.raises(ValueError, match="target_sum=0 must be above 0"):
+    with pytest.raises(ValueError, match="target_sum must be above 0; got 0"):
         VAENormalize(target_sum=0)
     with pytest.raises(ValueError, match=r"All cells are of one batch \('x'\).*leave batch_key out"):
         VAENormalize().fit(x=RowBlocks(data["counts"]), batch=Codes(np.zeros(400, np.int32), ("x",)))

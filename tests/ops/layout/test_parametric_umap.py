@@ -166,5 +166,5 @@ def test_training_moves_every_weight_by_units_of_its_own(operator):
 
 def test_wrong_settings_are_refused():
     for wrong in ({"n_hidden": 0}, {"n_layers": 0}, {"max_epochs": -1}):
-        with pytest.raises(ValueError, match="is too small: at least"):
+        with pytest.raises(ValueError, match="must be at least"):
             ParametricUMAP(**wrong)

@@ -1,4 +1,4 @@
-"""UMAP's layout as a network of a cell's own values, which maps new cells as it maps the fitted ones."""
+"""Parametric UMAP: a network that maps the values of a cell, fitted or new, to its position."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from dbx.ops.state import state_arrays
 from dbx.ops.values import Graph
 
 STEPS = 3000
-"""Least number of minibatches by which the network learns the ordinary layout, and of edges after that."""
+"""Minimum number of minibatches of the regression on the ordinary layout, and of edges after that."""
 CELLS = 256
-"""Most cells in a minibatch of the regression."""
+"""Maximum cells in a minibatch of the regression."""
 EDGES = 512
-"""Most edges in a minibatch."""
+"""Maximum edges in a minibatch."""
 LEARNING_RATE = 2e-3
-"""At the start of either; it falls to 0."""
+"""Initial learning rate of both; it falls to 0."""
 
 
 class Network(nnx.Module):
-    """Linear layers with GELU between; cells are centred and of size 1 on average, places likewise."""
+    """Linear layers with GELU between them, of cells and positions that are centred and scaled to unit size."""
 
     def __init__(self, n_layers: int):
         self.layers = nnx.List([Linear() for _ in range(n_layers + 1)])
 
     def reset(self, rng: np.random.Generator, x: np.ndarray, places: np.ndarray, n_hidden: int) -> None:
-        """Draw the parameters for cells of shape (n_cells, n_dims) and what they are to be mapped to at first."""
+        """Initialise the parameters for cells of shape (n_cells, n_dims) and their initial positions ``places``."""
         self.centre, self.size = (Constant(as_float(part)) for part in _centre_and_size(x))
         self.middle, self.extent = (Constant(as_float(part)) for part in _centre_and_size(places))
         widths = [x.shape[1], *[n_hidden] * (len(self.layers) - 1), places.shape[1]]
@@ -49,7 +49,7 @@ class Network(nnx.Module):
             layer.reset(rng, n_in, n_out)
 
     def __call__(self, x):
-        """Places of cells, an array of shape (n_cells, n_components)."""
+        """Positions of cells, an array of shape (n_cells, n_components)."""
         h = (x - self.centre[...]) / self.size[...]
         for layer in self.layers[:-1]:
             h = jax.nn.gelu(layer(h))
@@ -63,11 +63,11 @@ def _centre_and_size(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Cells(nnx.Variable):
-    """Values of the cells that edges of a minibatch lie between."""
+    """Values of the cells that the edges of a minibatch connect."""
 
 
 class Drawn(nnx.Module):
-    """A network and the cells it draws."""
+    """A network and the cells it maps."""
 
     def __init__(self, network: Network, x: np.ndarray):
         self.network, self.x = network, Cells(as_float(x))
@@ -75,7 +75,7 @@ class Drawn(nnx.Module):
 
 @dataclass(frozen=True)
 class CrossEntropyOfEdges:
-    """UMAP's objective of a minibatch of edges; the other edges' ends are its negative samples."""
+    """UMAP's cross-entropy of a minibatch of edges; the ends of the other edges are the negative samples."""
 
     a: float
     b: float
@@ -83,7 +83,7 @@ class CrossEntropyOfEdges:
     n_negative: int
 
     def __call__(self, model: Drawn, batch: dict[str, jax.Array], key):
-        """Of each edge, for :func:`dbx.ops.nn.training.train`."""
+        """Loss of each edge, for :func:`dbx.ops.nn.training.train`."""
         x = model.x[...]
         head, tail = model.network(x[batch["head"]]), model.network(x[batch["tail"]])
         near = jnp.log1p(self._power(((head - tail) ** 2).sum(axis=1)))
@@ -99,14 +99,14 @@ class CrossEntropyOfEdges:
 
 
 class ParametricUMAP(Operator):
-    """A network that maps cells to places in which likely neighbours lie close and others apart.
+    """A network that maps cells to a layout in which likely neighbours are close and other cells distant.
 
-    ``fit`` takes the cells and the edges between them. The ordinary layout is made first, the network learns it by
-    regression, and then goes on by UMAP's own objective over minibatches of edges. Any cell, fitted or new, is mapped
-    from its own values alone.
+    ``fit`` takes the cells and the edges between them. The network is first fitted to the ordinary layout by
+    regression, then trained by UMAP's objective over minibatches of edges. Any cell, fitted or new, is mapped from its
+    own values alone.
 
-    Sainburg, McInnes and Gentner, Neural Computation 2021. The counterpart is ``umap.parametric_umap``; without the
-    network it is :class:`dbx.ops.UMAP`.
+    Sainburg, McInnes and Gentner, Neural Computation 2021. The reference implementation is ``umap.parametric_umap``;
+    the layout without a network is :class:`dbx.ops.UMAP`.
 
     New cells: ``method='parametric'``: the network.
     """
@@ -155,7 +155,7 @@ class ParametricUMAP(Operator):
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
-        """Lay the cells out, learn the layout, and go on by its objective."""
+        """Compute the ordinary layout, fit the network to it, and train it by UMAP's objective."""
         values = np.ascontiguousarray(x.dense()[:, : self.n_dims], np.float32)
         places = self._layout(graph, init, x, seed, progress)
         self.network.reset(np.random.default_rng(seed), values, places, self.n_hidden)
@@ -192,13 +192,13 @@ class ParametricUMAP(Operator):
         return train(model, objective, Minibatches(columns), how, seed=seed, progress=progress)
 
     def __call__(self, x, graph: Graph | None = None, init=None) -> dict[str, Any]:
-        """The places of cells, an array of shape (n_cells, n_components)."""
+        """The positions of cells, an array of shape (n_cells, n_components)."""
         del graph, init
         return {"z": self.network(x[:, : self.n_dims])}
 
     @property
     def units(self) -> dict[str, Unit]:
-        """Weights of networks are small numbers: some of their units are one of distance, their steps as they are."""
+        """Weights of networks are small: distances are in units of ``WEIGHT_UNIT``, step sizes unscaled."""
         names = [name for name, (kind, _) in state_arrays(self).items() if kind == "parameter"]
         return dict.fromkeys(names, Unit(WEIGHT_UNIT, 1 / WEIGHT_UNIT))
 
@@ -209,12 +209,12 @@ class ParametricUMAP(Operator):
 
 
 def schedule(epochs: int, size: int) -> Training:
-    """Adam at a rate that falls to 0."""
+    """Adam with a learning rate that falls to 0."""
     falling = {"learning_rate": lambda done: 1 - done / epochs}
     return Training(epochs=epochs, batch_size=size, learning_rate=LEARNING_RATE, schedules=falling)
 
 
 def distance_to_place(network: Network, batch: dict[str, jax.Array], key):
-    """Squared distance of each cell to where it should be, relative to the layout's extent."""
+    """Squared distance of each cell to its position in the ordinary layout, relative to the layout's extent."""
     del key
     return (((network(batch["x"]) - batch["place"]) / network.extent[...]) ** 2).sum(axis=1), {}

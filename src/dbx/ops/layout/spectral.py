@@ -1,4 +1,4 @@
-"""Where a layout of a graph starts: its smoothest functions, found only as exactly as a start needs."""
+"""Spectral initialisation of a layout: eigenvectors of the graph Laplacian, as accurate as a start requires."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 SMALL = 64
 """Cells below which a dense solver is used."""
 TOLERANCES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Relative accuracies tried in turn, each for ``RESTARTS`` restarts."""
+"""Relative tolerances tried in turn, each for ``RESTARTS`` restarts."""
 RESTARTS = 60
 
 
 def spectral_layout(graph: sparse.csr_matrix, n_components: int, seed: int, x: np.ndarray | None = None) -> np.ndarray:
     """Positions of the nodes of a weighted undirected graph, an array of shape (n_nodes, n_components).
 
-    Each connected component is placed by the eigenvectors of its normalised Laplacian; the components lie around
-    centres far enough apart: on the axes if there are few, as the first principal components of their mean ``x``
+    Each connected component is placed by the eigenvectors of its normalised Laplacian, around a centre at sufficient
+    distance from the others: on the axes if there are few components, by the principal components of their mean ``x``
     (array of shape (n_nodes, d)) if there are more, as in umap-learn.
     """
     rng = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def spectral_layout(graph: sparse.csr_matrix, n_components: int, seed: int, x: n
 
 
 def _component(graph: sparse.csr_matrix, n_components: int, rng: np.random.Generator) -> np.ndarray:
-    """The eigenvectors of a connected graph's normalised Laplacian that follow the constant one."""
+    """The first eigenvectors of a connected graph's normalised Laplacian after the constant one."""
     n = graph.shape[0]
     if n <= max(n_components + 1, 2 * n_components - 1):
         return rng.uniform(-1, 1, (n, n_components))
@@ -56,7 +56,7 @@ def _dense(affinity: sparse.csr_matrix, n_components: int) -> np.ndarray:
 
 
 def _iterative(affinity, n_components, constant, start) -> np.ndarray:
-    """Leading eigenvectors beside the known one, by Lanczos iteration in single precision."""
+    """Leading eigenvectors after the known constant one, by Lanczos iteration in single precision."""
     affinity, constant, start = (a.astype(np.float32) for a in (affinity, constant, start))
     n = len(start)
     beside = LinearOperator(affinity.shape, lambda v: affinity @ v - constant * (constant @ v), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""UMAP of a graph of neighbours; new cells are placed in the finished layout."""
+"""UMAP of a neighbour graph; new cells are placed in the fitted layout."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SPAN = 10.0
 NOISE = 1e-4
 """Standard deviation of the noise on a spectral start of that size."""
 PLACING_STEPS = 30
-"""Steps that refine the place of a new cell."""
+"""Steps that refine the position of a new cell."""
 PLACING_PUSHES = 256
-"""Fitted cells that push a new cell in each of them, others in the next; all of them where there are few."""
+"""Fitted cells that repel a new cell in each step, different ones in the next; all of them in small data."""
 
 
 class UMAP(Operator):
-    """A layout in which cells that are likely neighbours lie close and others apart.
+    """A layout in which likely neighbours are close and other cells distant.
 
-    ``fit`` takes the edges between the fitted cells; ``init`` (positions to start from) and ``x`` (what the neighbours
-    were found in; where the parts of a disconnected graph come to lie) matter only there. Fitted cells keep their
-    place. Any other cell starts at the weighted mean of its neighbours and takes a fixed number of steps, pulled by
-    them and pushed by a sample of all fitted cells that depends on nothing: ``transform`` of umap-learn without chance,
-    cell by cell, and differentiable in the weights.
+    ``fit`` takes the edges between the fitted cells; ``init`` (positions to start from) and ``x`` (the coordinates the
+    neighbours were found in, for placing the components of a disconnected graph) are used only there. Fitted cells keep
+    their positions. Any other cell starts at the weighted mean of its neighbours and takes a fixed number of steps,
+    attracted by them and repelled by a fixed sample of all fitted cells: ``transform`` of umap-learn, but
+    deterministic, cell by cell, and differentiable in the weights.
 
-    McInnes, Healy and Melville, arXiv 1802.03426, 2018. The hard counterpart is ``scanpy.tl.umap``.
+    McInnes, Healy and Melville, arXiv 1802.03426, 2018. The reference implementation is ``scanpy.tl.umap``.
 
     New cells: starts between its reference neighbours and is moved by UMAP's objective; they stay where they are.
     """
@@ -67,11 +67,11 @@ class UMAP(Operator):
         self.n_epochs = n_epochs
         self.start = start
         self.starter: Callable[[], np.ndarray] | None = None
-        """Set before ``fit`` where ``start`` is "given" and not by the input ``init``: gives the first positions."""
+        """Returns the initial positions if ``start`` is "given" without the input ``init``; set before ``fit``."""
 
     @property
     def curve(self) -> Curve:
-        """What the layout takes for the likelihood of an edge."""
+        """Probability of an edge as a function of distance."""
         return Curve(self.a, self.b, self.gamma)
 
     def fit(
@@ -110,18 +110,18 @@ class UMAP(Operator):
             start = start * (SPAN / np.abs(start).max()) + rng.normal(0, NOISE, shape)
         else:
             if init is None and self.starter is None:
-                msg = "This layout started from positions handed in, which are not recorded: hand them in again."
+                msg = "This layout started from positions passed as an array, which are not recorded; pass them again."
                 raise ValueError(msg)
             start = np.asarray(init.dense() if self.starter is None else self.starter(), np.float32)
             if start.shape != shape:
-                msg = f"The positions to start from have shape {start.shape}; {shape} is needed: cells x n_components."
+                msg = f"The initial positions must have shape {shape}, cells x n_components; got {start.shape}."
                 raise ValueError(msg)
-            start = start + rng.normal(0, NOISE / SPAN * np.ptp(start), shape)  # cells at one place could never part
+            start = start + rng.normal(0, NOISE / SPAN * np.ptp(start), shape)  # separates cells at the same position
         extent = np.ptp(start, axis=0)
         return SPAN * (start - start.min(axis=0)) / np.where(extent > 0, extent, 1)
 
     def __call__(self, graph: Graph, init: Array | None = None, x: Array | None = None) -> dict[str, Array]:
-        """The places of cells, an array of shape (n_cells, n_components)."""
+        """The positions of cells, an array of shape (n_cells, n_components)."""
         embedding = jnp.asarray(self.embedding[...])
         fitted = graph.rows >= 0
         kept = embedding[jnp.maximum(graph.rows, 0)].astype(graph.weights.dtype)
@@ -157,7 +157,7 @@ class UMAP(Operator):
         return (share[..., None] * pulls).sum(axis=1), self.negative_sample_rate * (far * pushes).mean(axis=1)
 
     def loss(self, inputs, outputs):
-        """Cross-entropy of edges against the places of cells, its second term over a fixed sample."""
+        """Cross-entropy of the edges given the positions of cells, its second term over a fixed sample."""
         graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
         squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
         apart = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
@@ -172,16 +172,16 @@ def _power(squared, b):
 
 
 def _sample(n: int, turn) -> Array:
-    """Rows at even distances over all ``n`` fitted cells, others at each turn."""
+    """Rows at even distances over all ``n`` fitted cells, different ones at each turn."""
     stride = max(n // PLACING_PUSHES, 1)
     return (jnp.arange(n // stride) * stride + turn * max(stride // PLACING_STEPS, 1)) % n
 
 
 def _strong_edges(graph: sparse.csr_matrix, n_epochs: int) -> sparse.csr_matrix:
-    """The edges that would be drawn at least once."""
+    """The edges that would be sampled at least once."""
     graph = sparse.csr_matrix(graph, copy=True)
     if graph.nnz == 0:
-        msg = "The graph of neighbours has no edges."
+        msg = "The neighbour graph has no edges."
         raise ValueError(msg)
     graph.data[graph.data < graph.data.max() / n_epochs] = 0
     graph.eliminate_zeros()

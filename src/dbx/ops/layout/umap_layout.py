@@ -1,8 +1,8 @@
-"""UMAP's layout by many small steps in which every cell moves at once.
+"""Optimisation of a UMAP layout by many small steps in which all cells move at once.
 
-In umap-learn one edge after another moves its two ends, and after each pull the first is pushed away from random
-cells. Here an epoch is ``SUBSTEPS`` simultaneous steps: each cell is pulled to at most one neighbour, as often as its
-edges would have pulled it, and pushed from random cells with the weight of all the pushes it would have had.
+In umap-learn edges are processed one after another: each moves its two ends, and then the first end is repelled from
+random cells. Here an epoch is ``SUBSTEPS`` simultaneous steps: each cell is attracted to at most one neighbour, as
+often as by its edges in umap-learn, and repelled from random cells with the total weight of those repulsions.
 (McInnes et al., arXiv 1802.03426, 2018.)
 """
 
@@ -20,19 +20,19 @@ from dbx.ops.operator import Progress
 from dbx.ops.values import Array
 
 SUBSTEPS = 56
-"""Steps of an epoch; a typical cell is pulled in a quarter of them. Half as many keep fewer neighbours."""
+"""Steps of an epoch; a typical cell is attracted in a quarter of them. With half as many, fewer neighbours are kept."""
 SLOTS = 256
-"""Neighbours drawn beforehand for each cell, in proportion to their weights."""
+"""Neighbours sampled beforehand for each cell, in proportion to their weights."""
 CLIP = 4.0
 """Largest move along one axis at learning rate 1, as in umap-learn."""
-FEW = 4096
-"""Cells up to which the loop itself costs as much as its work, and is unrolled."""
+UNROLL_UP_TO = 4096
+"""Number of cells up to which the loop overhead is as large as the computation, so that the loop is unrolled."""
 CALLS = 20
-"""Calls a layout is cut into, so that progress can be shown."""
+"""Number of calls that a layout is divided into, to report progress."""
 
 
 def curve_parameters(min_dist: float, spread: float) -> tuple[float, float]:
-    """The a and b at which ``1 / (1 + a d^(2b))`` comes closest to 1 up to ``min_dist`` and an exponential beyond."""
+    """The a and b at which ``1 / (1 + a d^(2b))`` best fits 1 up to ``min_dist`` and exponential decay beyond."""
     from scipy.optimize import curve_fit
 
     distance = np.linspace(0, 3 * spread, 300)
@@ -42,39 +42,39 @@ def curve_parameters(min_dist: float, spread: float) -> tuple[float, float]:
 
 
 class Curve(NamedTuple):
-    """How likely cells at distance d are neighbours, ``1 / (1 + a d^(2b))``, and the weight (gamma) of the others."""
+    """Probability that cells at distance d are neighbours, ``1 / (1 + a d^(2b))``, and weight of repulsion (gamma)."""
 
     a: float
     b: float
     gamma: float = 1.0
 
     def pull(self, squared: Array) -> Array:
-        """Coefficient of the difference of two neighbours ``squared`` apart in the descent of their cross-entropy."""
+        """Coefficient of the attraction of two neighbours at squared distance ``squared``, the negative gradient."""
         apart = squared > 0
         squared = jnp.where(apart, squared, 1)
         power = jnp.exp(self.b * jnp.log(squared))
         return jnp.where(apart, -2 * self.a * self.b * power / (squared * (self.a * power + 1)), 0)
 
     def push(self, squared: Array) -> Array:
-        """The same for two cells that are no neighbours."""
+        """The same for the repulsion of two cells that are not neighbours."""
         apart = squared > 0
         power = jnp.exp(self.b * jnp.log(jnp.where(apart, squared, 1)))
         return jnp.where(apart, 2 * self.gamma * self.b / ((0.001 + squared) * (self.a * power + 1)), 0)
 
 
 class Schedule(NamedTuple):
-    """What is drawn before a layout starts."""
+    """Everything random in a layout, sampled before it starts."""
 
     slots: np.ndarray
-    """Array of shape (SLOTS, n_cells), int32: neighbours by weight; the cell itself where it rests."""
+    """Array of shape (SLOTS, n_cells), int32: neighbours by weight; the cell itself for a step without attraction."""
     pulls: np.ndarray
-    """Array of shape (n_cells,): how many pulls one step stands for; 1 but for the busiest cells."""
+    """Array of shape (n_cells,): weight of an attraction; 1 but for cells with more than one per step."""
     pushes: np.ndarray
-    """Array of shape (n_cells,): how many pushes one of a step's pushes stands for."""
+    """Array of shape (n_cells,): weight of a repulsion."""
     turn: np.ndarray
     """Array of shape (n_steps,): the row of ``slots`` of each step."""
     offset: np.ndarray
-    """Array of shape (n_steps, n_pushes): how many rows further on the cell is that pushes."""
+    """Array of shape (n_steps, n_pushes): offset in rows from a cell to the cell that repels it."""
     rate: np.ndarray
     """Array of shape (n_steps,): learning rates."""
 
@@ -90,7 +90,7 @@ def layout(
     seed: int,
     progress: Progress,
 ) -> np.ndarray:
-    """Positions that lower the cross-entropy of a graph and its picture, an array of shape (n_cells, n_components).
+    """Positions that minimise UMAP's cross-entropy of a graph, an array of shape (n_cells, n_components).
 
     ``graph`` has shape (n_cells, n_cells), ``start`` the shape of the result.
     """
@@ -102,14 +102,14 @@ def layout(
     size = max(-(-n_epochs // CALLS), 1) * SUBSTEPS
     for begin in range(0, len(plan.turn), size):
         part = [_padded(values[begin : begin + size], size) for values in (plan.turn, plan.offset, plan.rate)]
-        z = _advance(z, slots, pulls, pushes, *part, curve, unroll=4 if n <= FEW else 1)
+        z = _advance(z, slots, pulls, pushes, *part, curve, unroll=4 if n <= UNROLL_UP_TO else 1)
         progress(min(begin + size, len(plan.turn)) // SUBSTEPS, n_epochs)
     z = np.asarray(z)
     return np.stack([z.real, z.imag], axis=1) if n_components == 2 else z
 
 
 def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sample_rate: float, seed: int) -> Schedule:
-    """Draw everything random. An edge of the largest weight pulls each of its ends twice an epoch, as in umap-learn."""
+    """Sample everything random. An edge of maximum weight attracts its ends twice an epoch, as in umap-learn."""
     rng = np.random.default_rng(seed)
     n = graph.shape[0]
     weights = (graph / graph.data.max()).tocsr()
@@ -134,7 +134,7 @@ def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sam
 
 
 def _draw(expected: sparse.csr_matrix, scale: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Slots of some cells: each neighbour ``scale`` times its expectation, rounded at random, the row then turned."""
+    """Slots of some cells: each neighbour ``scale`` times its expectation, rounded at random, the row then rotated."""
     degree = np.diff(expected.indptr)
     end = np.cumsum(expected.data * np.repeat(scale, degree))
     before = np.concatenate([[0.0], end])[expected.indptr[:-1]]
@@ -151,7 +151,7 @@ def _draw(expected: sparse.csr_matrix, scale: np.ndarray, rows: np.ndarray, rng:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    """Steps up to a static number; at rate 0 they move nothing."""
+    """Steps padded to a static number; those at learning rate 0 move nothing."""
     return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))
 
 
