@@ -72,7 +72,7 @@ def sparse(operator: type[Operator]) -> str:
 def exactness(operator: type[Operator]) -> str:
     if is_test(operator):
         return "not repeated"
-    return "the stored values" if needs_reference(operator) else "the same bits"
+    return "the stored values" if needs_reference(operator) else "bitwise identical values"
 
 
 class Table(SphinxDirective):

@@ -65,8 +65,8 @@ def with_operator(step, operator, package):
     [
         ("dbx-magic==1.2", r"in the package dbx-magic, which is not installed: pip install dbx-magic==1\.2"),
         ("numpy==0.1", r"in numpy 0\.1, but is not in the installed numpy .*: pip install numpy==0\.1"),
-        ("", "no package is known that has it"),
-        ("x==1; rm -rf /", "no package is known that has it"),
+        ("", "its package is not recorded"),
+        ("x==1; rm -rf /", "its package is not recorded"),
         (None, r"which this dbx does not have: install dbx 0\.1\.0"),
     ],
 )
@@ -95,10 +95,10 @@ def test_another_operator_of_the_same_name_is_refused_before_it_is_fitted(small)
         def fit(self, **_):
             pytest.fail("was fitted")
 
-    with pytest.raises(ValueError, match="has the name 'normalize_total', which is that of dbx"):
+    with pytest.raises(ValueError, match="has the same name 'normalize_total' as dbx"):
         dbx.program.run_step(small, Mine(), reads={"x": "X"}, writes={})
     assert "dbx" not in small.uns
 
 
 def test_where_it_is_says_nothing_of_what_pip_would_not_take():
-    assert where_it_is("--index-url=http://x==1") == "no package is known that has it"
+    assert where_it_is("--index-url=http://x==1") == "its package is not recorded"

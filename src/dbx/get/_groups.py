@@ -1,4 +1,4 @@
-"""Names of groups that are asked for."""
+"""Names of selected groups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def group_names(group: Any) -> list[str]:
-    """One group or several, by name or by value, as texts."""
+    """One group or several, by name or by value, as str."""
     several = isinstance(group, Iterable) and not isinstance(group, str)
     return list(map(str, group)) if several else [str(group)]

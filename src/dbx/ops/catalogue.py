@@ -42,14 +42,14 @@ OPERATORS: dict[str, str] = {
 }
 """Name -> module below ``dbx.ops`` and class of each operator of dbx."""
 PACKAGE = "dbx-bio"
-"""What pip calls dbx."""
+"""Name of dbx for pip."""
 
 
 class Catalogue(Mapping[str, "type[Operator]"]):
-    """Operator classes by name, each imported when it is first asked for.
+    """Operator classes by name, each imported when it is first needed.
 
-    Besides dbx's own there are those of installed packages, by their entry points in the group ``dbx.operators``, and
-    those registered in this session. No other name leads to an import, whatever file it comes from.
+    Contains the operators of dbx, those of installed packages (entry points in the group ``dbx.operators``), and those
+    registered in the session. Nothing else is imported, whatever names a file contains.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Catalogue(Mapping[str, "type[Operator]"]):
         return sum(1 for _ in self)
 
     def register(self, operator: type[Operator]) -> type[Operator]:
-        """Add an operator for this session, one that is being written in a notebook, say; also a class decorator.
+        """Add an operator for this session, such as one defined in a notebook; also a class decorator.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Catalogue(Mapping[str, "type[Operator]"]):
         return operator
 
     def provider(self, operator: type[Operator]) -> str:
-        """The package that has an operator, as pip takes it (``"dbx-bio==0.1.0"``); empty if no package has it.
+        """The package of an operator as a pip requirement (``"dbx-bio==0.1.0"``); empty without a package.
 
         Raises
         ------
@@ -99,8 +99,8 @@ class Catalogue(Mapping[str, "type[Operator]"]):
             owner = self[name]
             if (owner.__module__, owner.__qualname__) != (operator.__module__, operator.__qualname__):
                 msg = (
-                    f"{operator.__module__}.{operator.__qualname__} has the name {name!r}, which is that of "
-                    f"{owner.__module__}.{owner.__qualname__}: give it a name of its own."
+                    f"{operator.__module__}.{operator.__qualname__} has the same name {name!r} as "
+                    f"{owner.__module__}.{owner.__qualname__}; choose another name."
                 )
                 raise ValueError(msg)
         if name in OPERATORS:

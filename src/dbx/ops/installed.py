@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 GROUP = "dbx.operators"
 REQUIREMENT = re.compile(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.+!-]*)")
-"""A package and its version, and nothing that a shell would take for more."""
+"""A package and its version, without characters that are special in a shell."""
 
 
 def installed() -> dict[str, tuple[EntryPoint, ...]]:
-    """Operator name -> the entry points that offer it. Asked anew each time: packages come and go in a session."""
+    """Operator name -> its entry points; not cached, since packages can be installed during a session."""
     entries = entry_points(group=GROUP)
     return {name: tuple(entries.select(name=name)) for name in sorted(entries.names)}
 
 
 def load(name: str) -> type[Operator]:
-    """Import the operator that an installed package offers under this name.
+    """Import the operator of this name from an installed package.
 
     Raises
     ------
     KeyError
-        No installed package does.
+        No installed package has it.
     ValueError
-        Several do.
+        Several packages have it.
     TypeError
-        What it offers is not an operator of this name.
+        The entry point is not an operator of this name.
     """
     from dbx.ops.operator import Operator
 
@@ -52,16 +52,16 @@ def load(name: str) -> type[Operator]:
 
 
 def requirement(entry: EntryPoint) -> str:
-    """The package of an entry point as pip takes it: ``"dbx-center==0.1.0"``."""
-    package = cast(Distribution, entry.dist)  # there for entry points of what is installed
+    """The package of an entry point as a pip requirement: ``"dbx-center==0.1.0"``."""
+    package = cast(Distribution, entry.dist)  # never None for installed packages
     return f"{package.name}=={package.version}"
 
 
 def where_it_is(package: str) -> str:
-    """What to do about an operator that is not here, by the package it was recorded from."""
+    """How to install a missing operator, from the package recorded with it."""
     found = REQUIREMENT.fullmatch(package)
     if found is None:
-        return "no package is known that has it"
+        return "its package is not recorded"
     name, recorded = found.groups()
     try:
         here = version(name)

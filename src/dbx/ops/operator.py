@@ -31,14 +31,14 @@ class Constant(nnx.Variable):
 
 
 class Text(nnx.Variable):
-    """A fitted text: names, notes, facts as JSON. Kept as UTF-8 bytes, which jit and every file format take."""
+    """A fitted text, such as names or JSON, stored as UTF-8 bytes, which jit and every file format accept."""
 
     def __init__(self, value: str | np.ndarray, **metadata: Any):
         super().__init__(np.frombuffer(value.encode(), np.uint8) if isinstance(value, str) else value, **metadata)
 
 
 def text_of(variable: nnx.Variable) -> str:
-    """The text of a :class:`Text`, or of a Constant with its bytes, as programs of dbx 0.1 may hold it."""
+    """The text of a :class:`Text`, or of a Constant with its bytes, as in programs of dbx 0.1."""
     return np.asarray(variable.get_value()).tobytes().decode()
 
 
@@ -154,14 +154,14 @@ class Operator(nnx.Module):
 
     @property
     def neighbours(self) -> Any:
-        """Neighbours of each fitted cell in the graph that it makes of them, an array of shape (n_cells, width), int32.
+        """Neighbours of each fitted cell in the operator's graph, an array of shape (n_cells, width), int32.
 
-        None where it makes no graph.
+        None for operators that do not compute a graph.
         """
         return None
 
     def check_differentiable(self) -> None:
-        """Raise a ValueError where its settings leave ``__call__`` without a gradient."""
+        """Raise ValueError if its settings make ``__call__`` non-differentiable."""
 
     @property
     def fit_config(self) -> dict[str, Any]:

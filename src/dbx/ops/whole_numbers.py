@@ -1,4 +1,4 @@
-"""Settings that are whole numbers: 5.0, as configuration files and arithmetic give it, is 5; 5.5 is refused by name."""
+"""Settings that are whole numbers: 5.0, from configuration files or arithmetic, becomes 5; 5.5 is an error."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, cast
 import numpy as np
 
 WHOLE = ("int", "int | None")
-"""Annotations of settings that are whole numbers."""
+"""Type annotations of settings that are whole numbers."""
 
 
 def whole(value: Any, name: str) -> Any:
-    """A whole number as an int; None stays None.
+    """Convert a whole number to int; None stays None.
 
     Raises
     ------
     ValueError
         The number has a fraction or is not finite.
     TypeError
-        It is not a number.
+        The value is not a number.
     """
     value = value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
     if value is None or isinstance(value, bool):
@@ -33,7 +33,7 @@ def whole(value: Any, name: str) -> Any:
 
 
 def with_whole_numbers(init: Callable[..., None]) -> Callable[..., None]:
-    """An operator's ``__init__`` that takes its settings of type ``int`` through :func:`whole`."""
+    """An operator's ``__init__`` that converts its settings of type ``int`` by :func:`whole`."""
     annotations = getattr(init, "__annotations__", {})
     names = [name for name, kind in annotations.items() if getattr(kind, "__name__", str(kind)) in WHOLE]
     names = [name for name in names if name != "return"]
