@@ -89,8 +89,8 @@ class CrossEntropyOfEdges:
         near = jnp.log1p(self._power(((head - tail) ** 2).sum(axis=1)))
         turns = jax.random.randint(key, (self.n_negative,), 1, max(len(tail), 2))
         others = jax.vmap(lambda turn: jnp.roll(tail, turn, axis=0))(turns)
-        apart = self._power(((head - others) ** 2).sum(axis=-1))
-        far = jnp.log1p(1 / (0.001 + apart)).sum(axis=0)
+        distant = self._power(((head - others) ** 2).sum(axis=-1))
+        far = jnp.log1p(1 / (0.001 + distant)).sum(axis=0)
         loss = batch["weight"] * (near + self.gamma * far)
         return loss, {}
 

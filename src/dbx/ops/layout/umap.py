@@ -160,15 +160,15 @@ class UMAP(Operator):
         """Cross-entropy of the edges given the positions of cells, its second term over a fixed sample."""
         graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
         squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
-        apart = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
+        to_sample = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
         near = (graph.weights * jnp.log1p(self.a * _power(squared, self.b))).sum(axis=1)
-        far = jnp.log1p(1 / (0.001 + self.a * _power(apart, self.b))).mean(axis=1)
+        far = jnp.log1p(1 / (0.001 + self.a * _power(to_sample, self.b))).mean(axis=1)
         return near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
 
 
 def _power(squared, b):
-    apart = squared > 0
-    return jnp.where(apart, jnp.where(apart, squared, 1) ** b, 0)
+    distinct = squared > 0
+    return jnp.where(distinct, jnp.where(distinct, squared, 1) ** b, 0)
 
 
 def _sample(n: int, turn) -> Array:

@@ -50,16 +50,16 @@ class Curve(NamedTuple):
 
     def pull(self, squared: Array) -> Array:
         """Coefficient of the attraction of two neighbours at squared distance ``squared``, the negative gradient."""
-        apart = squared > 0
-        squared = jnp.where(apart, squared, 1)
+        distinct = squared > 0
+        squared = jnp.where(distinct, squared, 1)
         power = jnp.exp(self.b * jnp.log(squared))
-        return jnp.where(apart, -2 * self.a * self.b * power / (squared * (self.a * power + 1)), 0)
+        return jnp.where(distinct, -2 * self.a * self.b * power / (squared * (self.a * power + 1)), 0)
 
     def push(self, squared: Array) -> Array:
         """The same for the repulsion of two cells that are not neighbours."""
-        apart = squared > 0
-        power = jnp.exp(self.b * jnp.log(jnp.where(apart, squared, 1)))
-        return jnp.where(apart, 2 * self.gamma * self.b / ((0.001 + squared) * (self.a * power + 1)), 0)
+        distinct = squared > 0
+        power = jnp.exp(self.b * jnp.log(jnp.where(distinct, squared, 1)))
+        return jnp.where(distinct, 2 * self.gamma * self.b / ((0.001 + squared) * (self.a * power + 1)), 0)
 
 
 class Schedule(NamedTuple):
