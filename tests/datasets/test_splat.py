@@ -187,7 +187,7 @@ def test_settings_are_stored(tmp_path):
         ({"dropout_mid": 0.0, "dropout_shape": 1}, "dropout_shape must be below 0, .* low means .*; got 1"),
         ({"dropout_mid": np.inf}, "dropout_mid must be a finite number, the logarithm .*; got inf"),
         ({"nested": 5}, r"such as n_groups=59, nested=8; got nested=\[5\], n_groups=4"),
-        ({"nested": (3, 2)}, "coarsest first"),
+        ({"nested": (3, 2)}, "coarsest level first"),
         ({"nested": 2.5}, "number in nested must be a whole number .*; got 2.5"),
         ({"nested": 0}, "number in nested must be .* at least 1; got 0"),
         ({"nested": 2, "de_scale": (1, 2, 3)}, r"de_scale must be one number or one for each of 2 level\(s\); got 3"),

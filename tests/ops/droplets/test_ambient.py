@@ -192,7 +192,7 @@ def test_configuration_and_arrays_build_it_again(data, cleaned):
 def test_wrong_settings_are_told_in_words():
     with pytest.raises(ValueError, match="rate=1.2 must be a share"):
         RemoveAmbient(rate=1.2)
-    with pytest.raises(ValueError, match="concentration must be above 0; got 0"):
+    with pytest.raises(ValueError, match="concentration=0 must be above 0"):
         RemoveAmbient(concentration=0)
     with pytest.raises(ValueError, match="no counts at all"):
         RemoveAmbient().fit(x=RowBlocks(np.zeros((4, 3))))

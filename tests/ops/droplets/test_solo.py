@@ -191,7 +191,7 @@ def test_batches_are_taken_and_seeds_repeat(data):
 def test_wrong_settings_are_told_in_words():
     with pytest.raises(ValueError, match="expected_doublet_rate must be a fraction above 0 and below 1; got 1.5"):
         Solo(expected_doublet_rate=1.5)
-    with pytest.raises(ValueError, match="sim_doublet_ratio must be above 0; got 0"):
+    with pytest.raises(ValueError, match="sim_doublet_ratio=0 must be above 0"):
         Solo(sim_doublet_ratio=0)
     with pytest.raises(ValueError, match="likelihood='gauss' is not known: choose one of 'zinb', 'nb', 'poisson'"):
         Solo(likelihood="gauss")

@@ -150,7 +150,7 @@ def test_starts(graph, cells):
     np.testing.assert_allclose(np.ptp(random.embedding[...], axis=0), 10, rtol=1e-5)
     with pytest.raises(ValueError, match=r"must have shape \(320, 2\), .*; got \(320, 10\)"):
         operator.fit(graph=graph, init=RowBlocks(cells[0][:320]))
-    with pytest.raises(ValueError, match="hand them in again"):
+    with pytest.raises(ValueError, match="pass them again"):
         operator.fit(graph=graph)
 
 
