@@ -99,4 +99,4 @@ def test_wrong_input_leaves_the_data_alone(fitted):
     refused(log, "denoise needs raw counts, but adata.X has fractional values")
     refused(negative, "denoise needs raw counts, but adata.X has negative values")
     refused(empty, r"1 cells have no counts in these genes \(the first is row 4\)")
-    refused(lambda adata: None, "n_latents=0 is too small", n_latents=0)
+    refused(lambda adata: None, "n_latents must be at least .*; got 0", n_latents=0)

@@ -157,5 +157,5 @@ def test_wrong_input_leaves_the_data_alone(fitted):
     refused(one_batch, "All cells are of one batch")
     refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
     refused(lambda adata: None, "likelihood must be one of .*; got 'zip'", likelihood="zip")
-    refused(lambda adata: None, "batch_size=1 is too small: at least 2", batch_size=1)
-    refused(lambda adata: None, "max_epochs=0 is too small: at least 1", max_epochs=0)
+    refused(lambda adata: None, "batch_size must be at least 2; got 1", batch_size=1)
+    refused(lambda adata: None, "max_epochs must be at least 1; got 0", max_epochs=0)

@@ -578,11 +578,11 @@ def test_the_message_counts_at_alpha(samples, tested, capsys):
 
 
 UNKNOWN = [
-    ({"test": "f"}, "test='f'.*'wald', 'lrt'"),
+    ({"test": "f"}, "test must be one of 'wald', 'lrt'; got 'f'"),
     ({"fit_type": "loess"}, "fit_type='loess'.*'parametric', 'local', 'mean'"),
     ({"dispersion": "best"}, "dispersion='best'.*'deseq2', 'exact'"),
-    ({"shrink": "ashr"}, "shrink='ashr'.*None, 'apeglm', 'normal'"),
-    ({"alternative": "up"}, "alternative='up'.*'two-sided'"),
+    ({"shrink": "ashr"}, "shrink must be one of None, 'apeglm', 'normal'; got 'ashr'"),
+    ({"alternative": "up"}, "alternative must be one of .*'two-sided'.*; got 'up'"),
     ({"alpha": 5}, "alpha=5"),
     ({"alpha": 0}, "alpha=0"),
     ({"lfc_threshold": -1.0}, "lfc_threshold=-1.0"),

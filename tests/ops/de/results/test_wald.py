@@ -71,7 +71,7 @@ def test_missing_values_stay_missing():
     [
         (0.0, "lessAbs", "needs a positive lfc_threshold"),
         (-1.0, "two-sided", "zero or more, not -1.0"),
-        (1.0, "up", "alternative='up'.*'two-sided'"),
+        (1.0, "up", "alternative must be one of .*'two-sided'.*; got 'up'"),
     ],
 )
 def test_what_cannot_be_tested(threshold, alternative, words):
