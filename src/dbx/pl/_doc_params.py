@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from textwrap import indent
 from typing import TypeVar
@@ -25,11 +24,14 @@ ax
 
 def doc_params(**texts: str) -> Callable[[F], F]:
     """Decorator that replaces each line ``{name}`` of a docstring by the text of that name, equally indented."""
+    placeholders = {f"{{{name}}}": text for name, text in texts.items()}
+
+    def filled(line: str) -> str:
+        text = placeholders.get(line.strip())
+        return line if text is None else indent(text, line[: line.index("{")])
 
     def fill(function: F) -> F:
-        for name, text in texts.items():
-            place = re.compile(rf"^( *)\{{{name}\}}$", re.MULTILINE)
-            function.__doc__ = place.sub(lambda found, text=text: indent(text, found[1]), function.__doc__ or "")
+        function.__doc__ = "\n".join(map(filled, (function.__doc__ or "").split("\n")))
         return function
 
     return fill
