@@ -97,7 +97,7 @@ def test_saves_and_returns(gated, tmp_path):
 
 
 def test_what_is_not_there_is_said(gated):
-    with pytest.raises(ValueError, match=r"var\['other'\]: gates are in 'gene_gate'"):
+    with pytest.raises(ValueError, match=r"var\['other'\]; pass key=, one of 'gene_gate'"):
         gates(gated, "other")
     with pytest.raises(ValueError, match="run dbx.pp.gene_gate"):
         gates(cells())

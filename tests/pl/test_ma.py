@@ -99,7 +99,7 @@ def test_a_group_is_one_plot(groups):
     assert ax.get_title() == "B cells, condition: B against A"
     up = groups.uns["de"]["results"].query("group == 'B cells' and padj < 0.05 and log2FoldChange > 0")
     np.testing.assert_allclose(points(ax)["up"], up[["baseMean", "log2FoldChange"]])
-    with pytest.raises(ValueError, match="there are 'B cells', 'T cells'"):
+    with pytest.raises(ValueError, match="pass group=, one of 'B cells', 'T cells'"):
         ma(groups, show=False)
 
 

@@ -104,7 +104,7 @@ def test_axes_groups_and_errors(plot, nb, groups):
     assert plot(nb, ax=ax, title="mine", return_fig=True) is figure
     assert ax.get_title() == "mine"
     assert plot(groups, group="T cells", show=False).get_title().startswith("T cells")
-    with pytest.raises(ValueError, match="there are 'B cells', 'T cells'"):
+    with pytest.raises(ValueError, match="pass group=, one of 'B cells', 'T cells'"):
         plot(groups, show=False)
     nb.varm["de"]["pvalue"] = np.nan
     with pytest.raises(ValueError, match="No gene has a p-value"):

@@ -83,7 +83,7 @@ def test_what_was_kept_in_the_data_is_drawn(analysed):
     [
         ({}, "several columns and several groups"),
         ({"column": 7}, "column must be one of '0', '1'.*; got '7'"),
-        ({"group": "NK"}, "has no group 'NK'"),
+        ({"group": "NK"}, "group must be one of 'T cells', 'B cells'; got 'NK'"),
         ({"values": "p-value"}, "values must be one of 'effect', 'gradient', 'magnitude'; got 'p-value'"),
         ({"column": 0, "n_genes": 0}, "n_genes must be at least 1; got 0"),
     ],

@@ -178,7 +178,7 @@ def test_given_genes_are_named_instead(adata):
     assert labels(volcano(adata, genes="gene9", show=False)) == ["gene9"]
     with pytest.warns(UserWarning, match="gene5: no test result"):
         assert labels(volcano(adata, genes=["gene5", "gene6"], show=False)) == ["gene6"]
-    with pytest.raises(ValueError, match="no gene 'TP53', 'X'.*'gene0', 'gene1'"):
+    with pytest.raises(ValueError, match="No gene 'TP53', 'X'.*'gene0', 'gene1'"):
         volcano(adata, genes=["TP53", "gene1", "X"], show=False)
 
 
