@@ -91,7 +91,7 @@ class Results:
         table = self.table
         found = {gene: np.flatnonzero((table["gene"] == gene) | (table["name"] == gene)) for gene in genes}
         if unknown := [gene for gene in genes if not len(found[gene])]:
-            msg = f"No gene {', '.join(map(repr, unknown))} in the results; names are such as {_some(table)}."
+            msg = f"No gene {', '.join(map(repr, unknown))} in the results, which has names such as {_some(table)}."
             raise ValueError(msg)
         rows = np.unique(np.concatenate(list(found.values()))) if found else np.array([], int)
         if left_out := list(table["name"].iloc[rows[~drawn[rows]]]):
