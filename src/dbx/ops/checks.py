@@ -14,14 +14,14 @@ def check_at_least(value: int, least: int, name: str) -> None:
 
 
 def check_minimums(operator: object, **least: int) -> None:
-    """Refuse attributes of an operator that are too small; None stands for a default."""
+    """Raise ValueError for attributes of an operator below a minimum; None stands for a default."""
     for name, minimum in least.items():
         value = getattr(operator, name)
         check_at_least(minimum if value is None else value, minimum, name)
 
 
 def check_fraction(value: float, name: str) -> None:
-    """Refuse what is not a fraction above 0 and below 1."""
+    """Raise ValueError unless the value is above 0 and below 1."""
     if not 0 < value < 1:
         msg = f"{name} must be a fraction above 0 and below 1; got {value}."
         raise ValueError(msg)

@@ -191,12 +191,12 @@ def test_batches_are_taken_and_seeds_repeat(data):
 def test_wrong_settings_are_told_in_words():
     with pytest.raises(ValueError, match="expected_doublet_rate must be a fraction above 0 and below 1; got 1.5"):
         Solo(expected_doublet_rate=1.5)
-    with pytest.raises(ValueError, match="sim_doublet_ratio=0 must be above 0"):
+    with pytest.raises(ValueError, match="sim_doublet_ratio must be above 0; got 0"):
         Solo(sim_doublet_ratio=0)
-    with pytest.raises(ValueError, match="likelihood='gauss' is not known: choose one of 'zinb', 'nb', 'poisson'"):
+    with pytest.raises(ValueError, match="likelihood must be one of 'zinb', 'nb', 'poisson'; got 'gauss'"):
         Solo(likelihood="gauss")
     for name in ("n_draws", "n_latent", "max_epochs", "classifier_epochs"):
-        with pytest.raises(ValueError, match=f"{name}=0 is too small: at least 1"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
             Solo(**{name: 0})
     with pytest.raises(ValueError, match="have no counts"):
         Solo().fit(x=RowBlocks(np.zeros((10, 4), np.float32)))

@@ -253,7 +253,7 @@ def test_cross_entropy_is_sklearns():
         (None, {"train": "scale"}, "Step 'scale' has no parameters to train; those that have: pca"),
         (None, {"train": "umap"}, "There is no step 'umap'"),
         (None, {"split_key": "one"}, "one group only"),
-        (None, {"validation": 1.5}, "validation=1.5 is the share"),
+        (None, {"validation": 1.5}, "validation, the fraction of held-out cells, must be .*; got 1.5"),
         (None, {"validation": 0.003}, "2 of 700 cells would be held out to judge by"),
         (None, {"learning_rate": -1.0}, "learning_rate must be above 0; got -1.0"),
         (None, {"anchor": float("nan")}, "anchor must be at least .*; got nan"),
