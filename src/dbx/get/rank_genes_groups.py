@@ -54,7 +54,8 @@ def rank_genes_groups(
     groups = list(tested) if group is None else group_names(group)
     unknown = [name for name in groups if name not in tested]
     if unknown:
-        msg = f"group must be among {', '.join(map(repr, tested))}; got {', '.join(map(repr, unknown))}."
+        there = ", ".join(map(repr, tested))
+        msg = f"Group {', '.join(map(repr, unknown))} was not tested; adata.uns[{key!r}] has {there}."
         raise ValueError(msg)
     return pd.concat([_of_group(found, name, groups) for name in groups], ignore_index=True)
 

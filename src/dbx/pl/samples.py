@@ -124,6 +124,6 @@ def _one_group(tested: list[str], group: str | None) -> str:
         msg = f"The test has {len(tested)} groups; pass group=, one of {there}."
         raise ValueError(msg)
     if group is not None and group not in tested:
-        msg = f"group must be one of {there}; got {group!r}."
+        msg = f"Group {group!r} was not tested; the test has {there}."
         raise ValueError(msg)
     return tested[0] if group is None else group
