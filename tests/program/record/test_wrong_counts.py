@@ -89,7 +89,10 @@ SOME = [
     ],
     *[(name, column("label", "Unknown"), NO_LABEL, {}) for name in ("celltypist", "scanvi")],
     *[(name, column("label", "a"), "All labelled cells are 'a'", {}) for name in ("celltypist", "scanvi")],
-    *[("solo", nothing, f"rate must be a fraction above 0 and below 1; got {rate}", {"expected_doublet_rate": rate}) for rate in (0, 1, 1.5, -0.1)],
+    *[
+        ("solo", nothing, f"rate must be a fraction above 0 and below 1; got {rate}", {"expected_doublet_rate": rate})
+        for rate in (0, 1, 1.5, -0.1)
+    ],
     ("solo", nothing, "sim_doublet_ratio must be above 0; got 0", {"sim_doublet_ratio": 0}),
     ("cellassign", nothing, "No marker of 'a' is among adata.var_names", {"markers": {"a": ["CD3D"], "b": NAMES[:3]}}),
     ("remove_ambient", nothing, r"`raw` lacks 40 of the genes \('gene_0' ...\)", {"raw": "other genes"}),
