@@ -166,7 +166,7 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
     before = adata.copy()
     table = {"a": ["nope", "never"], "b": list(adata.var_names[:3])}
     for kind, said, call in [
-        (ValueError, "method='svm' is not known", {"method": "svm"}),
+        (ValueError, "method must be one of .*; got 'svm'", {"method": "svm"}),
         (ValueError, "needs labels_key: the column of obs", {}),
         (ValueError, "method='cellassign' needs markers", {"method": "cellassign"}),
         (ValueError, r"does not use markers \(of cellassign\)", {"labels_key": "label", "markers": table}),

@@ -107,7 +107,7 @@ def test_wrong_markers_are_told_in_words(data):
         CellAssign(classes=("a", "b"), markers=((1,), ()))
     with pytest.raises(ValueError, match="'Unassigned' is what cells of no type are called"):
         CellAssign(classes=("a", "Unassigned"), markers=((1,), (2,)))
-    with pytest.raises(ValueError, match="min_fold=0.5"):
+    with pytest.raises(ValueError, match="min_fold must be at least 1; got 0.5"):
         CellAssign(classes=TYPES, markers=MARKERS, min_fold=0.5)
     with pytest.raises(ValueError, match="max_epochs must be at least 1; got 0"):
         CellAssign(classes=TYPES, markers=MARKERS, max_epochs=0)

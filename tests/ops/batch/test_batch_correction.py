@@ -198,7 +198,7 @@ def test_wrong_input_is_told_in_words(cls, skewed):
             cls(**config)
     with pytest.raises(ValueError, match=r"All cells are of one batch \('x'\): there is nothing to correct"):
         fitted(cls, {**skewed, "batch": np.zeros(600, np.int32)})
-    with pytest.raises(ValueError, match="name the column of batches"):
+    with pytest.raises(ValueError, match="pass the column of batches"):
         cls().fit(x=RowBlocks(skewed["counts"]))
     if cls is WGAN:
         with pytest.raises(ValueError, match="critic_steps must be at least 1; got 0"):
