@@ -81,7 +81,7 @@ def test_cells_are_summed_to_samples(nb, groups, kind):
             plot(groups, show=False)
         with pytest.raises(ValueError, match="'NK' was not tested"):
             plot(groups, group="NK", show=False)
-        with pytest.raises(ValueError, match="leave out group='NK'"):
+        with pytest.raises(ValueError, match="leave group out"):
             plot(nb, group="NK", show=False)
 
 
@@ -95,7 +95,7 @@ def test_samples_without_groups_are_summed_too(nb):
     twice = np.where(np.arange(12) < 6, 2, 1)
     ax = counts(cells, "g00005", show=False)  # of the layer that was tested
     np.testing.assert_allclose(np.sort(points(ax)[:, 1]), np.sort(twice * nb.X[:, 5] / factors + 0.5), rtol=1e-6)
-    with pytest.raises(ValueError, match="no groups; leave out group='T cells'"):
+    with pytest.raises(ValueError, match="no groups, .*'T cells' .*leave group out"):
         size_factors(cells, group="T cells", show=False)
     gone = cells[cells.obs["donor"] != "s008"].copy()
     with pytest.raises(ValueError, match="'s008' of the test has no cells"):

@@ -114,7 +114,7 @@ def _summed(adata: AnnData, samples: pd.DataFrame, slots: dict[str, str], key: s
 
 def _refuse(group: str | None) -> None:
     if group is not None:
-        msg = f"The test has no groups; leave out group={group!r}."
+        msg = f"The test has no groups, so that group={group!r} does not exist; leave group out."
         raise ValueError(msg)
 
 
