@@ -67,7 +67,7 @@ def test_program_runs_again_from_a_file_and_on_new_cells(fitted, tmp_path, kind)
 
 
 def test_what_cannot_go_on_says_that_it_starts_anew(fitted):
-    with pytest.warns(UserWarning, match="Trained anew, not further, since they cannot go on: denoise"):
+    with pytest.warns(UserWarning, match="will start again: denoise"):
         dbx.rerun(fitted.copy(), refit="continue")
 
 

@@ -117,7 +117,7 @@ def test_backed_data_are_refused_before_training(fitted, tmp_path, monkeypatch):
     vae_normalize(adata, batch_key="batch", likelihood="nb", normalized_layer=None, **QUICK)
     np.testing.assert_allclose(adata.obsm["X_vae"], fitted.obsm["X_vae"], atol=1e-6)
     monkeypatch.setattr(VAENormalize, "fit", None)
-    with pytest.raises(NotImplementedError, match=r"adata.layers\['vae_normalized'\] lies on disk .* adata.to_memory"):
+    with pytest.raises(NotImplementedError, match=r"adata.layers\['vae_normalized'\] is on disk .* adata.to_memory"):
         vae_normalize(adata, batch_key="batch", **QUICK)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar
@@ -321,15 +323,54 @@ class Function(Objective):
 
     def of_cells(self, cells: Cells):
         """What the function returns."""
-        values = self.function(cells.z, *(cells.read[slot] for slot in self.slots))
-        if jnp.shape(values) != (len(cells.rows),):
-            name = getattr(self.function, "__name__", "the function")
+        name, n_cells = getattr(self.function, "__name__", "the function"), len(cells.rows)
+        try:
+            values = self.function(cells.z, *(cells.read[slot] for slot in self.slots))
+        except (TypeError, ValueError) as error:
+            hint = _hint_of_slots(self.function, n_cells)
+            if not hint:
+                raise
+            msg = f"{name} failed on a minibatch of {n_cells} cells ({str(error).splitlines()[0]}). {hint}"
+            raise ValueError(msg) from error
+        if jnp.shape(values) != (n_cells,):
             msg = (
-                f"{name} must return one value for each of the {len(cells.rows)} cells, an array of shape (n_cells,) "
-                f"without taking the mean; got shape {jnp.shape(values)}."
+                f"{name} must return one value for each of the {n_cells} cells of a minibatch, an array of shape "
+                f"(n_cells,) without taking the mean; got shape {jnp.shape(values)}. "
+                f"{_hint_of_slots(self.function, n_cells)}"
             )
-            raise ValueError(msg)
+            raise ValueError(msg.rstrip())
         return values
+
+
+def _hint_of_slots(function: Callable, n_cells: int) -> str:
+    """How to pass values of cells, where a function has arrays from outside that are longer than a minibatch."""
+    lengths = {name: len(x) for name, x in _values_of(function).items() if not hasattr(x, "ndim") or x.ndim > 0}
+    longer = {name: length for name, length in lengths.items() if length > n_cells}
+    if not longer:
+        return ""
+    name, length = next(iter(longer.items()))
+    return (
+        f"It uses {name!r}, which has {length} rows, and a minibatch has fewer. Put values of cells into a slot, which "
+        f"is cut into minibatches along with the cells: adata.obs[{name!r}] = {name}; "
+        f"dbx.losses.Function(lambda z, {name}: ..., slots=('obs/{name}',))."
+    )
+
+
+def _values_of(function: Callable) -> dict[str, Any]:
+    """Arrays and lists that a function finds outside its arguments, by name."""
+    found: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        found |= {f"values_{i}": value for i, value in enumerate(function.args)} | function.keywords
+        function = function.func
+    if inspect.isfunction(function):
+        used = inspect.getclosurevars(function)
+        found |= {**used.globals, **used.nonlocals}
+        found |= {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, list | tuple) or isinstance(getattr(value, "shape", None), tuple)
+    }
 
 
 def as_sum(loss: Objective | Callable) -> Sum:

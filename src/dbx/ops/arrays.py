@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import whole_parts
+
 
 def row_sums(x, kept=None):
     """Sum of each row, an array of shape (n_rows,); only over the columns of the boolean mask ``kept``, if given."""
@@ -25,6 +28,11 @@ def row_sums(x, kept=None):
         # reduceat sums pairwise, so that float32 is enough
         sums[filled] = np.add.reduceat(values[: x.indptr[-1]], x.indptr[filled])
     return sums
+
+
+def cell_totals(x: RowBlocks) -> np.ndarray:
+    """Sum over the columns of each row, an array of shape (n_rows,)."""
+    return np.concatenate([row_sums(part) for _, _, part in whole_parts(x)])
 
 
 def divide_rows(x, divisor):

@@ -1,9 +1,25 @@
-"""Checks of operator settings, and names listed in their messages."""
+"""Checks of operator settings and of empty cells, and names listed in their messages."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+import numpy as np
+
+ZERO_COUNTS = "Some cells have zero counts"
+"""scanpy's warning where such cells are let pass."""
+
+
+def check_no_empty_cells(totals: np.ndarray) -> None:
+    """Refuse cells without any count; ``totals`` are those of all cells, an array of shape (n_cells,)."""
+    empty = np.flatnonzero(totals == 0)
+    if len(empty):
+        msg = (
+            f"{len(empty)} cells have no counts in these genes (the first is row {empty[0]}): "
+            "remove them first, e.g. sc.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)
 
 
 def check_at_least(value: int, least: int, name: str) -> None:

@@ -76,6 +76,8 @@ class Input:
     """Numbers in columns are names of levels (batches 1, 2, 3), not measurements; codes always are."""
     missing: bool = False
     """Values of the column may be missing; their code is -1."""
+    empty_cells: Literal["allow", "warn", "raise"] = "allow"
+    """Whether cells without any count are allowed, at the fit and among new cells."""
     optional: bool = False
     of_fitted_cells: bool = False
     """Only needed for the fitted cells (a mask of them), not for new cells."""

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+UNDONE = 1e-3
+"""Largest error of values whose scaling was undone."""
+
+
 def find(adoption: Adoption) -> None:
     """Look for one kind of result after the other; X as it is now is what the last of them wrote."""
     finder = _Finder(adoption)
@@ -58,8 +62,8 @@ class _Finder:
         if depth is None:
             self.adoption.notes.append(
                 "normalize_total and log1p (undoing logs, cells have no common total: genes were cut after "
-                "normalising, X was "
-                "clipped, or it was normalised another way). The program starts at X as it is; new cells must come so."
+                "normalising, X was clipped, or it was normalised another way). The program starts at X as it is; new "
+                "cells must be in the same state."
             )
             return
         total = NormalizeTotal(target_sum=depth)
@@ -159,7 +163,20 @@ class _Finder:
             print_ = before
         elif source is None and not self._is_scaled():
             print_ = self._print(Slot("X"))
-        self.adoption.record(operator, source, writes, print_, genes=genes, select=select)
+        content = "counts" if before is not None else self._content(operator) if source is None else None
+        self.adoption.record(operator, source, writes, print_, genes=genes, select=select, content=content)
+
+    def _content(self, operator: Operator) -> str | None:
+        """What X held before any recorded step, None where the operator takes counts and X is not counts any more."""
+        if "counts" in operator.inputs["x"].content:
+            return None
+        values = self._before_scaling()
+        values = values[np.isfinite(values)]
+        if values.min(initial=0) < -UNDONE:
+            return "fractional"
+        if np.allclose(values, np.rint(values), atol=UNDONE):
+            return "counts"
+        return "log" if "log1p" in self.adata.uns else "fractional"
 
     def _print(self, slot: Slot) -> np.ndarray | None:
         return print_of(self.adata, slot, read(self.adata, slot))

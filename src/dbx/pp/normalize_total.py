@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbx.ops.checks import ZERO_COUNTS
 from dbx.ops.normalization.normalize_total import NormalizeTotal
 from dbx.program import check_key, compute_step, matrix_slot, run_step
 from dbx.program.log import warn
@@ -91,5 +92,5 @@ def normalize_total(
         outputs = compute_step(adata, operator, reads={"x": slot}, mod=mod)
         result = {"X": outputs["x"], "norm_factor": outputs["counts_per_cell"]}
     if operator.n_empty[...] > 0:
-        warn("Some cells have zero counts")
+        warn(ZERO_COUNTS)
     return result

@@ -18,18 +18,9 @@ if TYPE_CHECKING:
     from dbx.program.replay.rerun import rerun
     from dbx.program.slots.addresses import check_key, graph_slot, matrix_slot
     from dbx.program.slots.checks import check_matrix, looks_like_counts
-    from dbx.program.slots.slots import (
-        Slot,
-        SlotError,
-        as_codes,
-        assign,
-        assigned,
-        exists,
-        gene_names,
-        holder,
-        read,
-        row_names,
-    )
+    from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, holder, read, row_names
+    from dbx.program.slots.stored import as_codes
+    from dbx.program.slots.writing import assign, assigned
     from dbx.program.training.optimize import optimize
     from dbx.program.wrappers import makes
 
@@ -77,9 +68,9 @@ lazy(
         "Slot": "slots.slots",
         "SlotError": "slots.slots",
         "adopt": "record.adopt",
-        "as_codes": "slots.slots",
-        "assign": "slots.slots",
-        "assigned": "slots.slots",
+        "as_codes": "slots.stored",
+        "assign": "slots.writing",
+        "assigned": "slots.writing",
         "check_key": "slots.addresses",
         "check_matrix": "slots.checks",
         "compute_array": "record.run",

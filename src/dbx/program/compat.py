@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.metadata import version
 from typing import Any
 
@@ -59,5 +60,5 @@ def own_copy(data: Any, *, copy: bool) -> Any:
 
 
 def to_actual(data: Any) -> None:
-    """Make a view an object of its own, in place."""
-    data._init_as_actual(data.copy())
+    """Make a view an object of its own, in place, as assigning to any of its attributes does."""
+    data.uns = deepcopy(dict(data.uns))

@@ -12,7 +12,7 @@ from dbx.ops.graph.vote import neighbours_vote
 from dbx.ops.values import Codes, Edges
 from dbx.program import Slot, SlotError, as_codes, assign, check_key, exists, holder, log, read
 from dbx.program.compat import own_copy
-from dbx.program.record.prints import digests_of
+from dbx.program.record.prints import known_rows
 from dbx.program.record.registry import load
 from dbx.program.replay.reference import cells_digest
 
@@ -126,8 +126,7 @@ def _check_same_cells(adata, reference, slot: Slot) -> None:
         return
     for there in step.references.values():
         if there in step.digests and exists(reference, there):
-            now = digests_of(reference, there, read(reference, there))
-            other = ~np.isin(now, step.digests[there])
+            other = ~known_rows(reference, there, read(reference, there), step.digests[there])
             if other.any():
                 msg = (
                     f"{int(other.sum())} cells of reference are not those that {slot.written()} "

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dbx.ops.annotation.labels import known_labels, unlabeled_levels
-from dbx.program.slots.slots import as_codes
+from dbx.program.slots.stored import as_codes
 
 COLUMNS = {
     "int -1": (np.array([1, 2, -1, 1, -1]), -1),

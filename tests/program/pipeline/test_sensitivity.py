@@ -99,7 +99,7 @@ def test_finite_differences(analysed, output, column):
     norm = np.linalg.norm(gradient, axis=1, keepdims=True)
     with jax.enable_x64(True):
         states = jax.tree.map(
-            lambda a: jnp.asarray(a, jnp.float64) if jnp.asarray(a).dtype.kind == "f" else a, path.states()
+            lambda a: jnp.asarray(a, jnp.float64) if jnp.asarray(a).dtype.kind == "f" else a, path.pipeline.states
         )
         run = jax.jit(lambda x: path.run(states, {**values, "X": x}, rows)[path.end])
         step = 1e-4 * gradient / np.where(norm > 0, norm, 1)
@@ -114,11 +114,11 @@ def test_a_cell_is_placed_without_itself(analysed):
     cell = np.array([7])
     values = rows_of(path.values, cell)
     run = jax.jit(path.run)
-    placed = run(path.states(), values, -2 - cell.astype(np.int32))
+    placed = run(path.pipeline.states, values, -2 - cell.astype(np.int32))
     distances = np.linalg.norm(analysed.obsm["X_pca_harmony"] - analysed.obsm["X_pca_harmony"][7], axis=1)
     nearest = set(np.argsort(distances)[1:11])
     assert set(np.asarray(placed["obsp/distances"].indices)[0]) == nearest
-    assert 7 in np.asarray(run(path.states(), values, np.array([-1], np.int32))["obsp/distances"].indices)
+    assert 7 in np.asarray(run(path.pipeline.states, values, np.array([-1], np.int32))["obsp/distances"].indices)
 
 
 def test_moving_cells_along_the_gradient_moves_their_places_as_predicted(analysed):
@@ -127,7 +127,7 @@ def test_moving_cells_along_the_gradient_moves_their_places_as_predicted(analyse
     norm = np.linalg.norm(gradient, axis=1, keepdims=True)
     path = path_of(analysed, "obsm/X_umap", "obsm/X_pca_harmony")
     rows, z = -2 - np.arange(150, dtype=np.int32), analysed.obsm["X_pca_harmony"]
-    run = jax.jit(lambda z: path.run(path.states(), {"obsm/X_pca_harmony": z}, rows)["obsm/X_umap"][:, 0])
+    run = jax.jit(lambda z: path.run(path.pipeline.states, {"obsm/X_pca_harmony": z}, rows)["obsm/X_umap"][:, 0])
     change = np.asarray(run(z + 1e-2 * gradient / norm)) - np.asarray(run(z))
     # all but the few cells that get another neighbour by so long a step; rounding of float32 places
     assert np.isclose(change, 1e-2 * norm[:, 0], rtol=0.1, atol=2e-5).mean() > 0.8

@@ -99,3 +99,43 @@ def test_new_cells_of_a_program_over_two_modalities(mdata, counts):
     dbx.pp.scale(mdata, mod="prot")
     with pytest.raises(ValueError, match=r'modalities \'rna\', \'prot\'.*MuData\(\{"rna": adata, "prot": \.\.\.\}\)'):
         dbx.rerun(counts[:30].copy(), mdata)
+
+
+def query_of(counts):
+    rna, prot = counts[:20].copy(), counts[:20, :10].copy()
+    prot.var_names = [f"protein{i}" for i in range(10)]
+    return md.MuData({"rna": rna, "prot": prot})
+
+
+def test_genes_spelt_otherwise_in_a_modality_are_named(mdata, counts):
+    analyse(mdata)
+    query = query_of(counts)
+    query.mod["rna"].var_names = query.mod["rna"].var_names.str.upper()
+    query.update()
+    with pytest.raises(ValueError, match="case only"):
+        dbx.rerun(query, mdata)
+
+
+def test_an_empty_cell_of_a_modality_is_warned_of(mdata, counts):
+    analyse(mdata)
+    query = query_of(counts)
+    x = query.mod["rna"].X.toarray()
+    x[3] = 0
+    query.mod["rna"].X = x
+    with pytest.warns(UserWarning, match="Some cells have zero counts"):
+        dbx.rerun(query, mdata)
+
+
+def test_a_change_in_a_modality_keeps_the_steps_before_it(mdata):
+    dbx.pp.normalize_total(mdata, mod="rna")
+    dbx.pp.log1p(mdata, mod="rna")
+    mdata.mod["rna"].X = mdata.mod["rna"].X * 0.5
+    dbx.pp.scale(mdata, mod="rna")
+    assert list(dbx.steps(mdata).index) == ["normalize_total", "log1p", "scale"]
+    assert dbx.steps(mdata).loc["scale", "status"] == "gap"
+
+
+def test_a_loss_of_a_modality_that_is_not_finite_is_named(mdata):
+    analyse(mdata)
+    with pytest.raises(ValueError, match="not finite for .* before any training, at the mod/rna/obsm/X_pca"):
+        dbx.optimize(mdata, lambda z: np.nan * z[:, 0], max_epochs=1)

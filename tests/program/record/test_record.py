@@ -10,7 +10,7 @@ import scanpy as sc
 import dbx
 from dbx.ops.components.pca import PCA
 from dbx.program.record.registry import load
-from dbx.program.slots import slots
+from dbx.program.slots import writing
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_an_interrupted_step_leaves_no_trace(logged, monkeypatch, error, where):
             raise error
         return write(*arguments, **named)
 
-    write = slots.write
-    monkeypatch.setattr(*((PCA, "fit", stop) if where == "fit" else (slots, "write", stop)))
+    write = writing.write
+    monkeypatch.setattr(*((PCA, "fit", stop) if where == "fit" else (writing, "write", stop)))
     with pytest.raises(error):
         dbx.pp.pca(logged, n_comps=4)
     monkeypatch.undo()

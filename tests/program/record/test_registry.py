@@ -71,6 +71,60 @@ def test_concat_drops_it_and_says_so(analysed):
         dbx.rerun(both)
 
 
+def fewer_genes(adata):
+    dbx.pp.highly_variable_genes(adata, n_top_genes=30)
+    dbx.pp.pca(adata, n_comps=5)
+
+
+def other_steps(adata):
+    dbx.tl.leiden(adata, resolution=0.3, key_added="coarse", flavor="igraph", n_iterations=2)
+
+
+def other_cells(adata):
+    adata.obs_names = [f"other {name}" for name in adata.obs_names]
+    dbx.tl.umap(adata, maxiter=5, random_state=1)
+
+
+def other_parameters(adata):
+    dbx.pp.pca(adata, n_comps=3)
+
+
+@pytest.mark.parametrize("change", [fewer_genes, other_steps, other_cells, other_parameters])
+def test_the_first_of_two_merged_programs_is_whole(analysed, change):
+    other = analysed.copy()
+    change(other)
+    both = ad.concat([analysed, other], uns_merge="first", index_unique="-")
+    assert_same_program(both, analysed)
+    assert both.uns[KEY]["digest"] == analysed.uns[KEY]["digest"]
+    with_other_first = ad.concat([other, analysed], uns_merge="first", index_unique="-")
+    assert_same_program(with_other_first, other)
+
+
+def test_the_first_of_three_merged_programs_is_whole_and_can_be_saved(analysed, tmp_path):
+    second, third = analysed.copy(), analysed.copy()
+    fewer_genes(second)
+    other_steps(third)
+    both = ad.concat([analysed, second, third], uns_merge="first", index_unique="-")
+    both.write_h5ad(tmp_path / "both.h5ad")
+    assert_same_program(ad.read_h5ad(tmp_path / "both.h5ad"), analysed)
+
+
+def test_a_program_merged_into_none_is_whole(analysed, counts):
+    both = ad.concat([counts, analysed], uns_merge="first", index_unique="-")
+    assert_same_program(both, analysed)
+
+
+def test_arrays_that_the_program_does_not_name_do_not_hide_a_changed_one(analysed):
+    tree = dict(analysed.uns[KEY])
+    state = {name: dict(arrays) for name, arrays in tree["state"].items()}
+    state["pca"]["extra"] = np.ones(3)
+    analysed.uns[KEY] = {**tree, "state": state}
+    assert list(load(analysed)["pca"].arrays) == [key for key in state["pca"] if key != "extra"]
+    state["pca"]["mean"] = state["pca"]["mean"] + 1
+    with pytest.raises(RegistryError, match="changed outside dbx.*ad.concat"):
+        dbx.steps(analysed)
+
+
 @pytest.mark.parametrize("merge", ["same", "unique", "first", "only"])
 def test_a_merged_program_is_whole_or_refused(analysed, merge):
     other = analysed.copy()
@@ -195,7 +249,7 @@ def _filled(tree):
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_abuse_with_a_forged_digest_is_still_only_a_registry_error(analysed, data):
-    from dbx.program.record.registry import tree_digest
+    from dbx.program.record.storage import tree_digest
 
     tree = analysed.uns[KEY]
     facts = json.loads(tree["program"])

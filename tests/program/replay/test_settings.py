@@ -9,8 +9,8 @@ import dbx
 from dbx.ops.values import Codes, Frame
 from dbx.program.record.registry import load
 from dbx.program.replay.settings import with_settings
-from dbx.program.slots import slots
 from dbx.program.slots.slots import Slot
+from dbx.program.slots.stored import as_stored
 
 
 def test_only_the_settings_named_change(analysed):
@@ -68,15 +68,15 @@ def data():
 
 def test_a_table_of_genes_is_a_frame_in_the_order_of_var(data):
     frame = Frame({"stat": np.array([1.0, 2]), "hit": np.array([True, False])})
-    stored = slots.as_stored(frame, Slot("varm", ("de",)), data, np.array(["z", "x"], object))
+    stored = as_stored(frame, Slot("varm", ("de",)), data, np.array(["z", "x"], object))
     assert stored.index.tolist() == ["x", "y", "z"]
     np.testing.assert_array_equal(stored["stat"], [2, np.nan, 1])
     whole = Frame({"stat": np.array([1.0, 2, 3]), "hit": np.array([True, False, True])})
-    stored = slots.as_stored(whole, Slot("varm", ("de",)), data, np.array(["z", "x", "y"], object))
+    stored = as_stored(whole, Slot("varm", ("de",)), data, np.array(["z", "x", "y"], object))
     np.testing.assert_array_equal(stored["stat"], [2, 3, 1])
     assert stored["hit"].tolist() == [False, True, True]
     assert stored["hit"].dtype == bool
-    below_uns = slots.as_stored(frame, Slot("uns", ("de",)), data, np.array(["z", "x"], object))
+    below_uns = as_stored(frame, Slot("uns", ("de",)), data, np.array(["z", "x"], object))
     assert below_uns.index.tolist() == ["z", "x"]
 
 
@@ -84,16 +84,16 @@ def test_a_long_table_names_its_genes_and_texts(data):
     group = Codes(np.array([1, 0, 1], np.int32), ("T", "B"))
     frame = Frame({"group": group, "stat": np.arange(3.0)}, rows=None, gene=np.array([2, 0, 1]))
     genes = np.array(["x", "y", "z"], object)
-    stored = slots.as_stored(frame, Slot("uns", ("de",)), data, genes)
+    stored = as_stored(frame, Slot("uns", ("de",)), data, genes)
     assert list(stored.columns) == ["group", "gene", "stat"]
     assert stored["gene"].tolist() == ["z", "x", "y"]
     assert stored["group"].tolist() == ["B", "T", "B"]
     assert list(stored["group"].cat.categories) == ["T", "B"]
-    plain = slots.as_stored(Frame({"stat": np.arange(3.0)}, rows=None), Slot("uns", ("de",)), data, genes)
+    plain = as_stored(Frame({"stat": np.arange(3.0)}, rows=None), Slot("uns", ("de",)), data, genes)
     assert list(plain.columns) == ["stat"]
 
 
 def test_flags_of_missing_genes_are_false(data):
     frame = Frame({"stat": np.array([1.0]), "hit": np.array([True])})
-    stored = slots.as_stored(frame, Slot("varm", ("de",)), data, np.array(["y"], object))
+    stored = as_stored(frame, Slot("varm", ("de",)), data, np.array(["y"], object))
     assert stored["hit"].tolist() == [False, True, False]

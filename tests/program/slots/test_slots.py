@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from dbx.ops.values import Codes, Graph
-from dbx.program.slots import slots
+from dbx.program.slots import slots, stored, writing
 from dbx.program.slots.slots import Slot, SlotError
 
 
@@ -47,7 +47,7 @@ def test_a_missing_slot_names_what_is_there_and_the_call_that_makes_it(adata):
 
 def test_values_are_stored_as_anndata_keeps_them(adata):
     graph = Graph(np.array([[1], [2], [3], [0]], np.int32), np.full((4, 1), 0.5), np.arange(4), 4, symmetric=True)
-    slots.assign(
+    writing.assign(
         adata,
         {
             Slot.parse("obs/leiden"): Codes(np.array([1, 0, 1, -1]), ("0", "1")),
@@ -69,7 +69,7 @@ def test_values_are_stored_as_anndata_keeps_them(adata):
 def test_a_failing_write_leaves_every_slot_as_it_was(adata):
     before = adata.copy()
     with pytest.raises(ValueError, match="shape|length|aligned|dim"):
-        slots.assign(
+        writing.assign(
             adata,
             {
                 Slot.parse("X"): adata.X + 1,
@@ -88,19 +88,19 @@ def test_backed_data_are_for_reading(adata, tmp_path):
     adata.write(tmp_path / "a.h5ad")
     backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
     with pytest.raises(NotImplementedError, match="to_memory"):
-        slots.assign(backed, {Slot.parse("X"): np.zeros((4, 3))})
+        writing.assign(backed, {Slot.parse("X"): np.zeros((4, 3))})
 
 
 def test_writing_nested_uns_of_a_view_does_not_reach_its_parent(adata):
     view = adata[:2]
     copied = view.copy()
-    slots.assign(copied, {Slot.parse("uns/pca/params/zero_center"): False})
+    writing.assign(copied, {Slot.parse("uns/pca/params/zero_center"): False})
     assert adata.uns["pca"]["params"]["zero_center"] is True
 
 
 def test_one_modality_of_a_mudata(adata):
     mdata = md.MuData({"rna": adata, "prot": ad.AnnData(np.ones((4, 2), np.float32))})
-    slots.assign(mdata, {Slot.parse("obsm/X_pca", "rna"): np.ones((4, 2))})
+    writing.assign(mdata, {Slot.parse("obsm/X_pca", "rna"): np.ones((4, 2))})
     assert "X_pca" in mdata.mod["rna"].obsm
     assert "X_pca" not in mdata.mod["prot"].obsm
     with pytest.raises(SlotError, match="no modality 'atac'.*'rna'"):
@@ -113,9 +113,9 @@ def test_one_modality_of_a_mudata(adata):
 
 def test_codes_follow_stored_levels():
     column = pd.Series(pd.Categorical(["b", "c", "a"], categories=["c", "b", "a"]))
-    assert slots.as_codes(column).levels == ("c", "b", "a")
-    np.testing.assert_array_equal(slots.as_codes(column, ("a", "b")).codes, [1, -1, 0])
-    np.testing.assert_array_equal(slots.as_codes(pd.Series([2, 1, 2])).codes, [1, 0, 1])
+    assert stored.as_codes(column).levels == ("c", "b", "a")
+    np.testing.assert_array_equal(stored.as_codes(column, ("a", "b")).codes, [1, -1, 0])
+    np.testing.assert_array_equal(stored.as_codes(pd.Series([2, 1, 2])).codes, [1, 0, 1])
 
 
 def test_graphs_pad_and_come_back_as_they_were():

@@ -100,11 +100,11 @@ def test_labels_that_nothing_tells_leave_everything_as_it_was(before):
 def test_labels_that_no_trained_cell_has_do_not_judge():
     groups = np.repeat(list("abcd"), 30)
     known = np.where(groups == "a", np.arange(120) % 3, np.arange(120) % 2)  # label 2 in group a alone
-    material = SimpleNamespace(rows=np.arange(120), labels={"x": SimpleNamespace(known=known)})
+    dataset = SimpleNamespace(rows=np.arange(120), labels={"x": SimpleNamespace(known=known)})
     split = next(
         split
         for seed in range(30)
-        if 0 in (split := make_split(material, groups, 0.25, np.random.default_rng(seed))).hidden
+        if 0 in (split := make_split(dataset, groups, 0.25, np.random.default_rng(seed))).hidden
     )
     assert set(groups[split.hidden]) == {"a"}
     assert set(known[split.judging]) == {0, 1}

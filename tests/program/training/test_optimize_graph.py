@@ -13,9 +13,9 @@ from dbx.losses.objectives import as_sum
 from dbx.program.record.registry import load
 from dbx.program.replay.location import Location
 from dbx.program.training.chain import make_chain
-from dbx.program.training.dataset import make_material
-from dbx.program.training.objective import Judged
-from dbx.program.training.trainable import Freed
+from dbx.program.training.dataset import make_dataset
+from dbx.program.training.objective import PipelineLoss
+from dbx.program.training.trainable import Trainable
 
 N_CELLS = 240
 SLOT = "obsm/leiden_probabilities"
@@ -41,10 +41,10 @@ def before():
 def test_gradient_moves_both_ends_of_an_edge(before):
     registry = load(before)
     chain = make_chain(registry, Location(before, registry, {}, own=True), N_CELLS, ["pca"], [SLOT])
-    material = make_material(before, chain, as_sum(Function(entropy, slot=SLOT)), "Unknown")
-    model = Freed(chain.pipeline, {"pca": chain.pipeline.operators["pca"]}, {}, {}, material.whole)
-    judged = Judged(chain.pipeline, material.levels, material.parts, (1.0,), 0.0)
-    batch = {name: jnp.asarray(x.dense() if hasattr(x, "dense") else x) for name, x in material.columns.items()}
+    dataset = make_dataset(before, chain, as_sum(Function(entropy, slot=SLOT)), "Unknown")
+    model = Trainable(chain.pipeline, {"pca": chain.pipeline.operators["pca"]}, {}, {}, dataset.whole)
+    judged = PipelineLoss(chain.pipeline, dataset.levels, dataset.parts, (1.0,), 0.0)
+    batch = {name: jnp.asarray(x.dense() if hasattr(x, "dense") else x) for name, x in dataset.columns.items()}
     graphdef, state = nnx.split(model)
     start = np.asarray(model.start[0][...])
 

@@ -21,7 +21,7 @@ from dbx.losses import (
 from dbx.program.record.registry import load
 from dbx.program.replay.location import Location
 from dbx.program.training.chain import make_chain
-from dbx.program.training.trainable import Freed
+from dbx.program.training.trainable import Trainable
 
 N_CELLS, N_GENES = 600, 40
 QUICK = {"max_epochs": 40, "patience": 10, "learning_rate": 3e-3}
@@ -260,7 +260,7 @@ def test_gates_are_noisy_in_training_alone():
     registry = load(adata)
     chain = make_chain(registry, Location(adata, registry, {}, own=True), N_CELLS, ["pca"], [None])
     operators = chain.pipeline.operators
-    model = Freed(chain.pipeline, {"pca": operators["pca"]}, {}, {}, {})
+    model = Trainable(chain.pipeline, {"pca": operators["pca"]}, {}, {}, {})
     key = jax.random.key(3)
     noise = operators["pca"].jitter(jax.random.fold_in(key, 0))
     assert noise
@@ -281,7 +281,7 @@ def test_objectives_are_checked_and_tell_what_they_are():
     adata = cells()
     with pytest.raises(TypeError, match="Pass an instance, not the class: CrossEntropy"):
         dbx.optimize(adata, CrossEntropy)
-    with pytest.raises(TypeError, match="is no objective"):
+    with pytest.raises(TypeError, match="must be an objective such as"):
         dbx.optimize(adata, "label")
 
 
@@ -305,9 +305,9 @@ def test_a_parametric_layout_is_trained_as_a_network(before):
         (OpenGates(), {}, "has no gates"),
         (OpenGates("scale"), {}, "Step 'scale' of the chain with gates is needed"),
         (Elbo("scale"), {}, "Step 'scale' of the chain with an objective of its own is needed"),
-        (CrossEntropy("label"), {"train": []}, r"train=\[\] frees nothing"),
+        (CrossEntropy("label"), {"train": []}, r"train=\[\] names no step"),
         (VelocityConsistency("layers/velocity"), {}, r"adata.layers\['velocity'\] is missing"),
-        (CrossEntropy("label") + CrossEntropy("label", slot="obsm/X_pca"), {}, "told from two slots"),
+        (CrossEntropy("label") + CrossEntropy("label", slot="obsm/X_pca"), {}, "predicted from two slots"),
         (BatchMixing("batch") + Function(lambda z: 0 * z[:, 0]), {}, "function is 0 already"),
         (CrossEntropy("label"), {"steps": ["scale"]}, "There is no projection"),
     ],

@@ -14,8 +14,8 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.annotation.labels import UNASSIGNED, conclusion
 from dbx.ops.annotation.marker_model import MarkerModel, negative_log_marginal
-from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_at_least, check_minimums, check_share
+from dbx.ops.arrays import as_float, cell_totals
+from dbx.ops.checks import check_at_least, check_minimums, check_no_empty_cells, check_share
 from dbx.ops.nn.epochs import default_epochs
 from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -35,7 +35,7 @@ class CellAssign(Operator):
 
     name = "cellassign"
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",)),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
         "batch": Input(kind="codes", unseen="missing", optional=True),
     }
     outputs: ClassVar = {
@@ -81,8 +81,8 @@ class CellAssign(Operator):
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Start at groups of cells by mean standardised expression of markers, then maximise."""
-        size = np.concatenate([np.asarray(part.sum(axis=1)).ravel() for _, _, part in x.parts()]).astype(np.float64)
-        self._check_cells(size)
+        size = cell_totals(x).astype(np.float64)
+        check_no_empty_cells(size)
         self.size = Constant(as_float(size.mean()))
         counts = x.select(self.genes).dense()
         self._check_counts(counts)
@@ -136,15 +136,6 @@ class CellAssign(Operator):
     def history(self) -> Mapping[str, np.ndarray]:
         """Mean over the cells in each epoch of the objective, an array of shape (n_epochs,), but for ``log x!``."""
         return {"loss": np.asarray(self.trace[...])}
-
-    def _check_cells(self, size: np.ndarray) -> None:
-        empty = np.flatnonzero(size == 0)
-        if len(empty):
-            msg = (
-                f"{len(empty)} cells have no counts (the first is row {empty[0]}): remove them first, e.g. "
-                "sc.pp.filter_cells(adata, min_counts=1)."
-            )
-            raise ValueError(msg)
 
     def _check_counts(self, counts: np.ndarray) -> None:
         silent_types = [

@@ -41,7 +41,7 @@ class ScANVI(Operator):
 
     name = "scanvi"
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",)),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
         "labels": Input(kind="codes", missing=True, unseen="missing", of_fitted_cells=True),
         "batch": Input(kind="codes", unseen="missing", optional=True, of_fitted_cells=True),
     }

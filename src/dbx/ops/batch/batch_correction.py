@@ -36,7 +36,7 @@ class BatchCorrection(Operator):
     """
 
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",)),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
         "batch": Input(kind="codes", unseen="missing", of_fitted_cells=True, optional=True),
     }
     outputs: ClassVar = {

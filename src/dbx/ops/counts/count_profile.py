@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import check_no_empty_cells
 
 THETA_RANGE = (0.1, 10.0)
 
@@ -33,11 +34,10 @@ def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocoun
     """
     sums = squares = products = np.zeros((n_batches, x.n_columns))
     total, total_squared = np.zeros(n_batches), np.zeros(n_batches)
-    log_factorial = np.empty(x.n_rows, np.float32)
+    log_factorial, sizes = np.empty(x.n_rows, np.float32), np.empty(x.n_rows)
     for start, stop, part in x.parts():
         part = sparse.csr_matrix(part, dtype=np.float64)
-        size = np.asarray(part.sum(axis=1)).ravel()
-        _check_sizes(size, start)
+        sizes[start:stop] = size = np.asarray(part.sum(axis=1)).ravel()
         in_batch = sparse.csr_matrix(
             (np.ones(stop - start), (codes[start:stop], np.arange(stop - start))), (n_batches, stop - start)
         )
@@ -46,6 +46,7 @@ def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocoun
         products = products + (in_batch @ sparse.diags(size) @ part).toarray()
         total, total_squared = total + in_batch @ size, total_squared + in_batch @ size**2
         log_factorial[start:stop] = _log_factorials(part)
+    check_no_empty_cells(sizes)
     frequency = sums + pseudocount
     frequency /= frequency.sum(axis=1, keepdims=True)
     expected = (frequency**2 * total_squared[:, None]).sum(axis=0)
@@ -61,13 +62,3 @@ def _log_factorials(counts: sparse.csr_matrix) -> np.ndarray:
     of_entries = counts.copy()
     of_entries.data = np.where(counts.data > 1, gammaln(counts.data + 1), 0)
     return np.asarray(of_entries.sum(axis=1)).ravel()
-
-
-def _check_sizes(size: np.ndarray, start: int) -> None:
-    empty = np.flatnonzero(size == 0)
-    if len(empty):
-        msg = (
-            f"{len(empty)} cells have no counts in these genes (the first is row {start + empty[0]}): "
-            "remove them first, e.g. sc.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)

@@ -78,7 +78,7 @@ class Denoise(Operator):
     """
 
     name = "denoise"
-    inputs: ClassVar = {"x": Input(genes=True, content=("counts",))}
+    inputs: ClassVar = {"x": Input(genes=True, content=("counts",), empty_cells="raise")}
     outputs: ClassVar = {
         "denoised": Output(content="normalized"),
         "history": Output(axis="none", dtype=None, view=True),

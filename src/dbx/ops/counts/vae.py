@@ -43,7 +43,7 @@ class VAENormalize(Operator):
 
     name = "vae_normalize"
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",)),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
         "batch": Input(kind="codes", unseen="extend", optional=True),
         "categories": Input(kind="columns", discrete=True, unseen="missing", optional=True),
         "numbers": Input(kind="columns", optional=True),

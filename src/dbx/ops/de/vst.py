@@ -34,7 +34,7 @@ class VST(Operator):
 
     name = "vst"
     inputs = {
-        "counts": Input(genes=True, content=("counts",)),
+        "counts": Input(genes=True, content=("counts",), empty_cells="raise"),
         "frame": Input(kind="columns", optional=True, of_fitted_cells=True),
     }
     outputs = {"transformed": Output(dtype="float64", content="log")}

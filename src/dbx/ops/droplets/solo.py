@@ -41,7 +41,7 @@ class Solo(Operator):
 
     name = "solo"
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",)),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
         "batch": Input(kind="codes", unseen="missing", optional=True, of_fitted_cells=True),
     }
     outputs: ClassVar = {

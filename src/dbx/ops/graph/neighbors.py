@@ -104,6 +104,11 @@ class Neighbors(Operator):
         """
         stored = self.reference_distances.get_value()
         n = stored.n_reference
+        if self.knn and n < self.n_neighbors:
+            msg = (
+                f"Only {n} of the fitted cells are left, fewer than n_neighbors={self.n_neighbors}: keep more of them."
+            )
+            raise ValueError(msg)
         others = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, x.dtype)
         edges = self._edges(x[:, : self.n_pcs], rows, others)
         if self.method == "umap":

@@ -25,7 +25,7 @@ class NormalizeTotal(Operator):
     """
 
     name = "normalize_total"
-    inputs = {"x": Input(genes=True, content=("counts", "normalized"))}
+    inputs = {"x": Input(genes=True, content=("counts", "normalized"), empty_cells="warn")}
     outputs = {"x": Output(dtype=None, content="normalized"), "counts_per_cell": Output(dtype=None)}
     rowwise = True
     sparse = True

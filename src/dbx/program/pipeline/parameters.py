@@ -42,7 +42,8 @@ def write_parameters(pipeline: Composed, data: AnnData | MuData, parameters: Map
     registry = load(data)
     if not _same(pipeline, registry) or any(registry[s.name].mapped for s in pipeline.plan.steps):
         msg = (
-            "The program was run or trained since this pipeline was made, or is another's: Pipeline.from_adata(adata)."
+            "The program was run or trained since this pipeline was made, or the pipeline is of other data: make it "
+            "again, Pipeline.from_adata(adata)."
         )
         raise ValueError(msg)
     given = {name: _with(pipeline, name, named) for name, named in parameters.items()}
@@ -54,7 +55,7 @@ def write_parameters(pipeline: Composed, data: AnnData | MuData, parameters: Map
     versions: dict[Version, Version] = {}
     for step in steps:
         operator = moved.get(step.name, pipeline.operators[step.name])
-        how = {"loss": "a loop of one's own (Pipeline.write)"} if step.name in moved else None
+        how = {"loss": "a training loop of your own (Pipeline.write)"} if step.name in moved else None
         run_again(data, registry, replay, step, operator, versions, values, trained=how)
     commit(data, registry, values)
 

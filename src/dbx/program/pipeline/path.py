@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +45,7 @@ class Path:
 
     @property
     def features(self) -> list[str] | None:
-        """Names of the genes of the start, None where its columns are none."""
+        """Names of the genes of the start, None where its columns are not genes."""
         return self.pipeline.inputs[self.start.slot]
 
     @property
@@ -62,7 +61,7 @@ class Path:
         ValueError
             The end cannot be differentiated.
         """
-        states, n_cells = self.states(), rows[self.start.slot].shape[0]
+        states, n_cells = self.pipeline.states, rows[self.start.slot].shape[0]
         made = jax.eval_shape(lambda s, r: self.run(s, r, np.full(n_cells, -1, np.int32)), states, rows)
         end = made[self.end]
         if isinstance(end, Codes | Graph):
@@ -73,15 +72,9 @@ class Path:
         levels = () if self.labels is None else made[self.labels].levels
         return list(levels[:width]) if len(levels) >= width else [str(i) for i in range(width)]  # unassigned comes last
 
-    def states(self) -> dict[str, Any]:
-        """Step -> what its operator holds; an argument of compiled functions, not a constant in them."""
-        return {name: parts[1:] for name, parts in self.pipeline._split.items()}
-
     def run(self, states: dict[str, Any], values: dict[str, Any], rows) -> dict[str, Any]:
         """The slots that the steps write."""
-        pipeline = copy(self.pipeline)
-        pipeline._split = {name: (parts[0], *states[name]) for name, parts in self.pipeline._split.items()}
-        return pipeline({}, values, rows=rows)
+        return self.pipeline.with_states(states)({}, values, rows=rows)
 
 
 def make_path(
@@ -127,7 +120,9 @@ def _writer(data, registry: Registry, slot: Slot) -> Step:
         raise ValueError(msg)
     name = next(name for name, address in step.writes.items() if address == slot)
     if step.operator_class.outputs[name].view:
-        msg = f"{slot.written()} is what {step.name!r} learnt of all cells, not a function of each: it has no gradient."
+        msg = (
+            f"{slot.written()} is what {step.name!r} learnt from all cells, not a function of each: it has no gradient."
+        )
         raise ValueError(msg)
     return step
 
@@ -185,7 +180,7 @@ def _inputs(registry: Registry, step: Step, version: Version) -> list[str]:
 def _check_rowwise(steps: Iterable[Step]) -> None:
     for step in steps:
         if not step.operator_class.rowwise:
-            msg = f"Step {step.name!r} does not map each cell by itself: there is no gradient of a cell through it."
+            msg = f"Step {step.name!r} does not map each cell by itself: a cell has no gradient through it."
             raise ValueError(msg)
 
 
@@ -200,7 +195,7 @@ def check_differentiable(steps: Iterable[Step]) -> None:
 
 
 def _probabilities(end: Step, slot: Slot) -> tuple[dict[str, Slot], Slot | None]:
-    """(what the last step should write besides, the slot of the labels), where it tells labels."""
+    """(slots that the last step should write in addition, the slot of the labels), where it predicts labels."""
     outputs = end.operator_class.outputs
     name = next(name for name, address in end.writes.items() if address == slot)
     if "labels" not in outputs or name not in ("labels", "probabilities"):

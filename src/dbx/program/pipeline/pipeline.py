@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx.ops.operator import Operator, Reference
+from dbx.ops.operator import Operator
 from dbx.ops.values import Codes, Graph
+from dbx.program.pipeline.blocks import first_rows, renew
 from dbx.program.pipeline.parameters import read_values, write_parameters
+from dbx.program.pipeline.values import check_slots
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.registry import Registry, load_program
 from dbx.program.record.step import Step
@@ -106,6 +108,17 @@ class Pipeline:
         return {name: arrays for name, arrays in named.items() if arrays}
 
     @property
+    def states(self) -> dict[str, tuple[Any, Any]]:
+        """Step name -> parameters and other variables of its operator: an argument of functions that are compiled."""
+        return {name: (parameters, rest) for name, (_, parameters, rest) in self._split.items()}
+
+    def with_states(self, states: Mapping[str, tuple[Any, Any]]) -> Pipeline:
+        """The same steps with other :attr:`states`."""
+        pipeline = copy(self)
+        pipeline._split = {name: (graph, *states[name]) for name, (graph, _, _) in self._split.items()}
+        return pipeline
+
+    @property
     def inputs(self) -> dict[str, list[str] | None]:
         """Slot -> names of the genes its columns must be, in this order (None for a slot that has no genes)."""
         return {version.slot: self._genes(version) for version in self.plan.roots}
@@ -149,13 +162,13 @@ class Pipeline:
         genes: Mapping[str, Any] | None = None,
         block: int | None = None,
     ) -> tuple[dict[str, Any], dict[str, Run]]:
-        """What a call gives, and besides how each step ran: step name -> :class:`Run`.
+        """What a call returns, and how each step ran: step name -> :class:`Run`.
 
         With a ``block`` only that many cells, the first, pass the first step that works on a graph: the others are
         their neighbours, and where it keeps its reference cells these are brought up to date by all of them.
         """
         genes = {**self.inputs, **(genes or {})}
-        _check_slots(slots, genes)
+        check_slots(slots, genes)
         env = {version: Value(slots[version.slot], genes[version.slot]) for version in self.plan.roots}
         n_cells = _n_cells(next(iter(env.values())).value)
         rows = jnp.full(n_cells, -1, jnp.int32) if rows is None else jnp.asarray(rows, jnp.int32)
@@ -167,7 +180,7 @@ class Pipeline:
                 name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
             }
             if block is not None and type(operator).blockwise:
-                renewed(operator, inputs, rows)
+                renew(operator, inputs, rows)
                 inputs = {name: first_rows(value, block) for name, value in inputs.items()}
                 rows = rows[:block]
             outputs = operator(**inputs)
@@ -199,7 +212,7 @@ class Pipeline:
     def write(self, adata: AnnData | MuData, parameters: Parameters) -> None:
         """Put trained parameters into the program that the pipeline was made of.
 
-        The steps are recorded with them, and what they and the row-wise steps after them write is computed anew.
+        The steps are recorded with them, and what they and the row-wise steps after them write is computed again.
         Layouts, graphs and partitions stay as they are and are marked stale.
 
         Parameters
@@ -219,7 +232,7 @@ class Pipeline:
         write_parameters(self, adata, parameters)
 
     def describe(self) -> str:
-        """The wiring in words: a line a step, what feeds it, what it writes, and what is left out and why."""
+        """The wiring as text: a line per step, what feeds it, what it writes, and what is left out and why."""
         lines = [f"starts from: {', '.join(version.slot for version in self.plan.roots) or 'nothing'}"]
         for step in self.plan.steps:
             feeds = []
@@ -271,46 +284,6 @@ class Pipeline:
                 flat[path] = variable.replace(parameters[key]) if key in parameters else variable
             params = nnx.from_flat_state(flat)
         return nnx.merge(graphdef, params, rest, copy=True)
-
-
-def renewed(operator: Operator, inputs: Mapping[str, Any], rows: Any) -> None:
-    """Put what cells are now in place of what a transductive operator keeps of them from its input.
-
-    Where all of them are there, what it keeps of their surroundings is brought up to date, too.
-    """
-    for attribute, port in operator.references.items():
-        # the barrier keeps the compiler from working on all of it beforehand, as it does on constants
-        kept = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, getattr(operator, attribute).get_value()))
-        if port in inputs:
-            kept = kept.at[rows].set(inputs[port].astype(kept.dtype))
-        setattr(operator, attribute, Reference(kept))
-    moved = [getattr(operator, name)[...] for name, port in operator.references.items() if port in inputs]
-    if moved and len(rows) > len(moved[0]):
-        operator.refresh()
-
-
-def first_rows(value: Any, n_cells: int) -> Any:
-    """The first cells of an array, codes or a graph."""
-    return jax.tree.map(lambda leaf: leaf[:n_cells], value)
-
-
-def _check_slots(slots: Mapping[str, Any], genes: Mapping[str, Any]) -> None:
-    """Complain of values that are missing, sparse, or of another width than their genes."""
-    for slot, names in genes.items():
-        if slot not in slots:
-            msg = f"The pipeline needs a value for {slot!r}; it starts from {', '.join(map(repr, genes))}."
-            raise ValueError(msg)
-        if names is None:
-            continue
-        if not hasattr(slots[slot], "ndim") or hasattr(slots[slot], "tocsr"):
-            msg = f"{slot!r} must be a dense JAX or NumPy array of shape (n_cells, n_genes): use .toarray()."
-            raise ValueError(msg)
-        if slots[slot].shape[1] != len(names):
-            msg = (
-                f"{slot!r} has {slots[slot].shape[1]} columns, but {len(names)} genes are needed: "
-                f"pipeline.inputs[{slot!r}] names them; or pass genes={{{slot!r}: adata.var_names}}."
-            )
-            raise ValueError(msg)
 
 
 def _of_fitted_cells(operator: Operator) -> set[str]:

@@ -18,14 +18,15 @@ from dbx.program.pipeline.values import rows_of
 from dbx.program.record.registry import load_program
 from dbx.program.replay.location import Location
 from dbx.program.slots.addresses import check_key
-from dbx.program.slots.slots import Slot, assign, read, row_names
+from dbx.program.slots.slots import Slot, read, row_names
+from dbx.program.slots.writing import assign
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
 ROWS = 512
-"""Most cells differentiated at a time."""
+"""Maximum number of cells differentiated at a time."""
 BYTES = 16 * 2**20
 """Memory of one matrix of them."""
 
@@ -46,13 +47,13 @@ def sensitivity(
     """Which genes drive a result: its gradients in an earlier slot, through the recorded steps between the two.
 
     A gradient is taken for every cell in its own values, and averaged over cells. It says how the result would change
-    if a gene were a little higher, all that was learnt of the fitted cells staying as it is: loadings, networks, who is
-    whose neighbour. Where nothing but a projection lies between, it is the loading of the gene.
+    if a gene were a little higher, with everything learnt from the fitted cells held fixed: loadings, networks, the
+    neighbour assignments. Where only a projection comes between, it is the loading of the gene.
 
-    Through neighbours, layouts and clusters each cell is taken as a new one: it is placed anew among all other cells,
-    which stay where they are, as :func:`dbx.rerun` places new cells. (The stored place of a fitted cell depends on
-    nothing.) Of labels the probabilities are differentiated, of clusters the share of each in a cell's edges; most
-    cells in the middle of a cluster have none but its own around them, and no gradient.
+    Through neighbours, layouts and clusters each cell is treated as a new one: it is placed among all other cells,
+    which stay where they are, as :func:`dbx.rerun` places new cells. (The stored place of a fitted cell has no
+    gradient.) For labels the probabilities are differentiated, for clusters the share of each in a cell's edges; most
+    cells in the middle of a cluster have only its own cells around them, and no gradient.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def sensitivity(
     input
         The slot whose values drive it: ``"X"``, ``"layers/counts"``, ``"obsm/X_pca"``.
     column
-        Column of the result, or several: numbers from 0, or labels where it tells any; all by default.
+        Column of the result, or several: numbers from 0, or labels where the result is of labels; all by default.
     groups
         Column of ``obs``: average in each of its categories, not over all cells.
     cells
@@ -72,11 +73,11 @@ def sensitivity(
         Name of the step whose version of ``input`` is meant; by default the one that reads it last on the way. With
         ``read_by="normalize_total"`` these are counts, with ``"pca"`` what the components are made of.
     inputs
-        Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
+        Where an input is that is not in its slot any more: ``{"X": "layers/counts"}``.
     per_cell
         Return the gradients themselves, for one ``column``: they take as much memory as dense input.
     key_added
-        Key of ``uns`` under which the table is kept besides, for :func:`dbx.pl.sensitivity`.
+        Key of ``uns`` under which the table is kept, too, for :func:`dbx.pl.sensitivity`.
 
     Returns
     -------
@@ -84,8 +85,8 @@ def sensitivity(
     of the result, the strongest effect first:
 
     ``column``, ``group``, ``gene``
-        Column of the result; category, where there are ``groups``; gene, or number of a column of ``input`` that is no
-        gene matrix.
+        Column of the result; category, where there are ``groups``; gene, or number of a column where ``input`` is not
+        a gene matrix.
     ``gradient``, ``magnitude``
         Mean over cells, and mean absolute value, in units of the result for one of the input.
     ``sd``, ``effect``
@@ -117,7 +118,7 @@ def sensitivity(
     features = path.features or [str(i) for i in range(path.n_features)]
     if per_cell:
         if len(wanted) != 1 or groups is not None or key_added is not None:
-            msg = "per_cell=True is for one column, without groups or key_added: column=0, say."
+            msg = "per_cell=True is for one column, such as column=0, without groups or key_added."
             raise ValueError(msg)
         return pd.DataFrame(_of_each(path, rows, wanted[0]), index=names[rows], columns=features)
     with log.timed(f"differentiating {last.written()}"), log.progress("sensitivity") as show:
@@ -187,7 +188,7 @@ def _grouped(adata, groups: str | None, mod: str | None, rows: np.ndarray) -> tu
 
 
 def _blocks(path: Path, rows: np.ndarray):
-    """(number of cells, their values, their rows as of cells placed anew), the last block filled up with its last."""
+    """(number of cells, their values, their rows as of new cells), the last block filled up with its last cell."""
     width = max(path.n_features, 1)
     size = min(max(min(ROWS, BYTES // (4 * width)), 8), len(rows))
     for start in range(0, len(rows), size):
@@ -222,7 +223,7 @@ def _means(path: Path, rows: np.ndarray, columns: list[int], codes: np.ndarray, 
 
         return jax.lax.map(one, columns)
 
-    states = path.states()
+    states = path.pipeline.states
     total: Any = 0.0
     for at, values, own in _blocks(path, rows):
         members = np.zeros((len(own), n_groups), np.float32)
@@ -242,7 +243,7 @@ def _of_each(path: Path, rows: np.ndarray, column: int) -> np.ndarray:
     """The gradient of each cell, an array of shape (n_cells, n_genes)."""
     compiled = jax.jit(lambda states, values, rows: _pullback(path, states, values, rows)(column))
     found = np.empty((len(rows), path.n_features), np.float32)
-    states = path.states()
+    states = path.pipeline.states
     for at, values, own in _blocks(path, rows):
         found[at] = np.asarray(compiled(states, values, own))[: at.stop - at.start]
     return found

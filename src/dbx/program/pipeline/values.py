@@ -1,4 +1,4 @@
-"""What a pipeline starts from, as its steps take it."""
+"""The values that a pipeline starts from, as its steps take them."""
 
 from __future__ import annotations
 
@@ -59,3 +59,22 @@ def _readers(composed: Composed, version: Version) -> Iterator[tuple[Step, str]]
 def rows_of(values: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
     """Some rows of host values, as a pipeline takes them."""
     return {slot: device_rows(x, rows) for slot, x in values.items()}
+
+
+def check_slots(slots: Mapping[str, Any], genes: Mapping[str, Any]) -> None:
+    """Refuse values that are missing, sparse, or of another width than their genes."""
+    for slot, names in genes.items():
+        if slot not in slots:
+            msg = f"The pipeline needs a value for {slot!r}; it starts from {', '.join(map(repr, genes))}."
+            raise ValueError(msg)
+        if names is None:
+            continue
+        if not hasattr(slots[slot], "ndim") or hasattr(slots[slot], "tocsr"):
+            msg = f"{slot!r} must be a dense JAX or NumPy array of shape (n_cells, n_genes): use .toarray()."
+            raise ValueError(msg)
+        if slots[slot].shape[1] != len(names):
+            msg = (
+                f"{slot!r} has {slots[slot].shape[1]} columns, but {len(names)} genes are needed: "
+                f"pipeline.inputs[{slot!r}] names them; or pass genes={{{slot!r}: adata.var_names}}."
+            )
+            raise ValueError(msg)

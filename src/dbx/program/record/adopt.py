@@ -28,9 +28,8 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
 
     Looked for, each checked against the data before it is believed: normalisation to one total per cell and ``log1p``
     (``uns["log1p"]``), ``highly_variable_genes`` (``var["highly_variable"]``), ``scale`` (``var["mean"]``,
-    ``var["std"]``)
-    and ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep, are found
-    again).
+    ``var["std"]``) and ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep,
+    are found again).
 
     Parameters
     ----------
@@ -41,8 +40,8 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
 
     Returns
     -------
-    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only. What could not be adopted is said in a warning
-    each.
+    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only. A warning names each result that could not be
+    adopted, and why.
 
     Raises
     ------
@@ -86,18 +85,23 @@ class Adoption:
         *,
         genes: pd.Index | None = None,
         select: str | None = None,
+        content: str | None = None,
     ) -> None:
-        """Record a step that read the X of ``source`` (None: X as it was first, of which ``print_`` is known)."""
+        """Record a step that read the X of ``source`` (None: X as it was first, of which ``print_`` is known).
+
+        ``content`` is what X held then, where no recorded step says so.
+        """
         registry, x = self.registry, Slot("X")
         self._forget_x(writes)
         slots = {name: Slot.parse(slot) for name, slot in writes.items()}
         held = None if source is None else source.content.get(x)
         chooser = None if select is None else registry.writer(select)
+        held = content if source is None else source.content.get(x)
         step = new_step(
             self.adata,
             registry,
             operator,
-            reads={"x": Read(slots=(x,)) if source is None else Read(slots=(x,), source=source.id, content=held)},
+            reads={"x": Read(slots=(x,), source=None if source is None else source.id, content=held)},
             writes=slots,
             values={slot: read(self.adata, slot) for slot in slots.values()},
             outside={} if print_ is None else {x: print_},

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dbx._version import __version__
 from dbx.program import compat, log
 from dbx.program.record.registry import KEY, Registry
-from dbx.program.slots.slots import Slot, assign, check_writable
+from dbx.program.slots.slots import Slot
+from dbx.program.slots.writing import assign, check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData

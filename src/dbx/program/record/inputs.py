@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Gathered:
-    """An operator's inputs, and what is to be remembered of them."""
+    """An operator's inputs, and what is recorded about them."""
 
     fit: dict[str, Any] = field(default_factory=dict)
     call: dict[str, Any] = field(default_factory=dict)
@@ -157,7 +157,7 @@ def _known_content(registry: Registry, slot: Slot, found: Trace) -> str | None:
 
 
 def _noted(data, slot: Slot, found: Trace) -> str | None:
-    """What scanpy's note in ``uns`` says of X: less sure than a record, as X may have been put back since."""
+    """Content of X by scanpy's note in ``uns``: less certain than a record, as X may have been restored since."""
     noted = slot.container == "X" and found.source is None and found.gap is None and "log1p" in holder(data, slot).uns
     return "log" if noted and not looks_like_counts(read(data, slot)) else None
 

@@ -10,7 +10,8 @@ from scipy import sparse
 from dbx.ops.operator import Operator, Output
 from dbx.ops.values import Codes, Graph
 from dbx.program.record.inputs import Gathered
-from dbx.program.slots.slots import Slot, as_stored, holder
+from dbx.program.slots.slots import Slot, holder
+from dbx.program.slots.stored import as_stored
 
 
 def views(operator: Operator) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def as_dtype(value: Any, output: Output) -> Any:
 
 
 def stored(data, output: Output, value: Any, slot: Slot, given: Gathered) -> Any:
-    """An output as its slot keeps it: a view of some genes takes the full length, zero elsewhere."""
+    """An output as its slot keeps it: a view of some genes has the full length, zero elsewhere."""
     mask = given.mask
     if output.axis == "genes" and mask is not None and len(value) == mask.sum() != len(mask):
         full = np.zeros((len(mask), *value.shape[1:]), value.dtype)

@@ -1,4 +1,4 @@
-"""What is remembered of slots to know them again: fingerprints of matrices, digests of rows."""
+"""What is recorded about slots to recognise them: fingerprints of matrices, digests of rows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from dbx.program.slots.fingerprint import same, slot_fingerprint
 from dbx.program.slots.hashes import name_hashes, row_digests
 from dbx.program.slots.slots import Slot, gene_names, holder, read, row_names
 
+MOST_CATEGORIES, MOST_NUMBER = 1_000, 10_000
+"""A column with more categories is not taken for a renamed one; the largest number that a category may have had."""
+
 
 def original(slot: Slot) -> str:
-    """Under which name a step keeps what it remembers of a slot as it was before the step overwrote it."""
+    """The key of a step's record of a slot as it was before the step overwrote it."""
     return f"{slot} before"
 
 
@@ -55,7 +58,7 @@ def prints(data, inputs: Mapping[Slot, np.ndarray], values: Mapping[Slot, Any]) 
 
 @dataclass
 class References:
-    """Where a transductive step keeps its reference cells, and what is remembered of them there."""
+    """Where a transductive step keeps its reference cells, and what is recorded to recognise them."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
     """Reference attribute -> slot."""
@@ -89,12 +92,12 @@ def find_references(
 
 
 def reference_key(slot: Slot, writes: Mapping[str, Slot], *, is_output: bool) -> str:
-    """Under which name a reference is remembered: an input that the step overwrites is not what its slot holds now."""
+    """The key of a reference: an input that the step overwrites is not what its slot holds now."""
     return original(slot) if not is_output and slot in writes.values() else slot
 
 
 def has_row_digests(slot: Slot) -> bool:
-    """Whether each row of a slot stands for itself: not in a graph, where dropping cells changes the rows of others.
+    """Whether each row of a slot is independent of the others: not in a graph, where dropping cells changes rows.
 
     Of matrices of genes a fingerprint is kept, which looks at a sample of rows: they are too large for all.
     """
@@ -103,9 +106,42 @@ def has_row_digests(slot: Slot) -> bool:
 
 def digests_of(data, slot: Slot, value: Any) -> np.ndarray:
     """Digest of each row of a slot and its name, an array of shape (n_rows,), uint64."""
-    if hasattr(value, "categories") or hasattr(value, "cat"):
-        categorical = value.cat if hasattr(value, "cat") else value
-        value = np.asarray(categorical.codes, np.int32)  # clusters may be given names
+    if (codes := _codes(slot, value)) is not None:
+        value = codes  # clusters may be given names
     if sparse.issparse(value):
         value = value.toarray()
     return row_digests(np.asarray(value), name_hashes(row_names(data, slot)))
+
+
+def known_rows(data, slot: Slot, value: Any, digests: np.ndarray) -> np.ndarray:
+    """Which rows of a slot are among those that digests were made of, an array of shape (n_rows,), bool."""
+    codes = _codes(slot, value)
+    if codes is not None:
+        names = name_hashes(row_names(data, slot))
+        return np.isin(row_digests(_former_codes(codes, names, digests), names), digests)
+    return np.isin(digests_of(data, slot, value), digests)
+
+
+def _codes(slot: Slot, value: Any) -> np.ndarray | None:
+    """Codes of a categorical column, int32; None for what is none."""
+    if slot.container != "obs" and not hasattr(value, "categories"):
+        return None
+    return pd.Series(value).astype("category").cat.codes.to_numpy().astype(np.int32)
+
+
+def _former_codes(codes: np.ndarray, names: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """Codes as they were when digests were made: renaming, reordering or losing categories gives them other numbers.
+
+    A category that was none before keeps its number, and so do two that were one.
+    """
+    if np.isin(row_digests(codes, names), digests).all():
+        return codes
+    present, first = np.unique(codes, return_index=True)
+    if len(present) > MOST_CATEGORIES:
+        return codes
+    tried = np.arange(-1, min(len(digests), MOST_NUMBER), dtype=np.int32)
+    matches = np.array([np.isin(row_digests(tried, np.full(len(tried), names[i])), digests) for i in first])
+    former = np.where(matches.any(axis=1), tried[matches.argmax(axis=1)], present)
+    if len(np.unique(former)) < len(former):
+        return codes
+    return former[np.searchsorted(present, codes)].astype(np.int32)

@@ -1,4 +1,4 @@
-"""The two ways a step comes about: new, or a recorded one computed again."""
+"""The two ways to make a step: new, or a recorded one computed again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def new_step(
     """A step that has just been computed.
 
     ``values`` are what it writes, ``outside`` the fingerprints of what it read from outside the program, ``constants``
-    what is written besides.
+    what is also written.
     """
     references = find_references(data, operator, _slots_of(reads), writes, values, {})
     return Step(
@@ -79,14 +79,13 @@ def step_again(
 ) -> Step:
     """A recorded step as it is after its operator was applied or fitted again.
 
-    With ``pending``, what steps before it are about to write, these cells are the ones it keeps; without it the step
-    keeps those it was fitted on. ``keep_prints`` says whether what it remembers of its inputs is true of these cells.
+    With ``pending``, what steps before it are about to write, these cells become its reference cells; without it the
+    step keeps those it was fitted on. ``keep_prints`` is whether its fingerprints of inputs hold for these cells.
     """
     known = dict(step.fingerprints) if keep_prints else {}
-    facts: dict[str, Any] = {}
     if pending is not None:
         references = find_references(data, operator, _slots_of(step.reads), writes, values, pending)
-        facts = {"references": references.slots, "digests": references.digests}
+        step = replace(step, references=references.slots, digests=references.digests)
         known |= references.prints
     return replace(
         step,
@@ -96,12 +95,11 @@ def step_again(
         fingerprints={**known, **prints(data, {}, values)},
         mapped=mapped,
         n_cells=n_cells,
-        **facts,
     )
 
 
 def contents(operator: Operator, writes: Mapping[str, Slot]) -> dict[Slot, str]:
-    """What the slots of a step hold after it, where that is worth knowing."""
+    """Content of the slots that a step writes, where it is declared."""
     return {writes[name]: out.content for name, out in operator.outputs.items() if out.content and name in writes}
 
 

@@ -1,31 +1,22 @@
-"""The registry: a program's steps inside ``adata.uns['dbx']``, as str-keyed dicts, numeric arrays and one JSON text."""
+"""The registry: the ordered steps of a program, and which of them still count."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.program.record.step import Read, Step
+from dbx.program.record.step import Step
+from dbx.program.record.storage import RegistryError, from_tree, to_tree
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+__all__ = ["KEY", "Registry", "RegistryError", "load", "load_program"]
+
 KEY = "dbx"
-SCHEMA = 2
-"""2 records the package of each operator; 1 is still read."""
-PARTS = ("genes", "state", "fingerprints", "digests")
-"""Arrays by step, beside the program's text."""
-START_ANEW = "To start a new program, delete it: del adata.uns['dbx']."
-
-
-class RegistryError(ValueError):
-    """A program in ``uns`` that cannot be read; says what is wrong with it."""
 
 
 @dataclass
@@ -83,10 +74,11 @@ class Registry:
         """Add a step; it supersedes an earlier run of the same operator into the same slots unless it builds on it.
 
         A run that gave the very same result takes the earlier one's place, so that nothing becomes stale by it. Steps
-        whose every output was overwritten since are dropped once nothing that is still there was made from them.
+        whose every output was overwritten since are dropped once nothing that is still there was made from them, as
+        they wrote it or as it was changed outside dbx.
         """
         step = replace(step, at=max((other.at for other in self.steps), default=0) + 1)
-        twins = (i for i, other in enumerate(self.steps) if _twins(other, step) and not self.depends(step, other.id))
+        twins = (i for i, other in enumerate(self.steps) if _twins(other, step) and not self._builds_on(step, other))
         place = next(twins, None)
         if place is None:
             step = replace(step, name=self.free_name(step.name))
@@ -105,13 +97,20 @@ class Registry:
         """Whether something a step wrote is still what its slot holds, as far as the program knows."""
         return not step.writes or any(self.writer(slot) is step for slot in step.results())
 
+    def _builds_on(self, step: Step, other: Step) -> bool:
+        """Whether a step was made from another's output, changed outside dbx or not."""
+        return self.depends(step, other.id) or other.name in step.gaps()
+
     def _live(self) -> set[int]:
-        live = {step.id for step in self.steps if self.current(step)}
-        while True:
-            needed = {i for step in self.steps if step.id in live for i in step.sources()} | live
-            if needed == live:
-                return live
-            live = needed
+        """Ids of the steps that are current, and of those they were made from."""
+        live: set[int] = set()
+        queue = [step for step in self.steps if self.current(step)]
+        while queue:
+            step = queue.pop()
+            if step.id not in live:
+                live.add(step.id)
+                queue += [other for other in self.steps if other.id in step.sources() or other.name in step.gaps()]
+        return live
 
     def free_name(self, name: str) -> str:
         """``name``, or ``name_2``, ``name_3``, ..."""
@@ -119,68 +118,14 @@ class Registry:
         numbered = (f"{name}_{i}" for i in range(2, len(taken) + 3))
         return name if name not in taken else next(n for n in numbered if n not in taken)
 
-    # -- storage ---------------------------------------------------------------------------------------------------
-
     def to_uns(self, version: str) -> dict[str, Any]:
         """The registry as AnnData can store it."""
-        genes: dict[str, np.ndarray] = {}
-        facts = []
-        for step in self.steps:
-            fact = step.facts()
-            fact["genes"] = None
-            if step.genes is not None:
-                fact["genes"] = text_digest(step.genes)[:16]
-                genes[fact["genes"]] = step.genes
-            facts.append(fact)
-        tree = {
-            "schema": SCHEMA,
-            "version": version,
-            "program": json.dumps(facts),
-            "genes": genes,
-            "state": {s.name: {k: _stored(a) for k, (_, a) in s.arrays.items()} for s in self.steps},
-            "fingerprints": {s.name: _numbered(s.fingerprints) for s in self.steps},
-            "digests": {s.name: _numbered(s.digests) for s in self.steps},
-        }
-        tree["digest"] = tree_digest(tree)
-        return tree
+        return to_tree(self.steps, version)
 
     @classmethod
     def from_uns(cls, tree: Any) -> Registry:
-        """Read a registry, checking schema, digest and shape before anything is used; nothing in it is ever executed.
-
-        Raises
-        ------
-        RegistryError
-            It is truncated, foreign, tampered with, or from a future dbx.
-        """
-        if not isinstance(tree, Mapping) or "schema" not in tree:
-            msg = f"adata.uns['dbx'] is not a dbx program: {_kind(tree)} without a schema. {START_ANEW}"
-            raise RegistryError(msg)
-        _check_schema(tree)
-        missing = [part for part in ("version", "program", "digest") if part not in tree]
-        try:
-            intact = not missing and tree_digest(tree) == str(tree["digest"])
-        except (TypeError, ValueError, AttributeError):
-            intact = False
-        missing += [part for part in PARTS if part not in tree]  # merging drops empty ones, which are no loss
-        if not intact and missing:
-            msg = (
-                f"The program in adata.uns['dbx'] is incomplete: {', '.join(missing)} missing. ad.concat with "
-                f"uns_merge, or a partial copy of uns, can do that. {START_ANEW}"
-            )
-            raise RegistryError(msg)
-        if not intact:
-            msg = (
-                "The program in adata.uns['dbx'] was changed outside dbx: its content does not match its digest. "
-                f"Load the original file, or: {START_ANEW}"
-            )
-            raise RegistryError(msg)
-        tree = {**{part: {} for part in PARTS}, **tree}
-        try:
-            return cls([_step(fact, tree) for fact in json.loads(tree["program"])])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            msg = f"The program in adata.uns['dbx'] cannot be read ({type(error).__name__}: {error}). {START_ANEW}"
-            raise RegistryError(msg) from error
+        """Read a registry; see :func:`dbx.program.record.storage.from_tree`."""
+        return cls(from_tree(tree))
 
 
 def load(data: AnnData | MuData) -> Registry:
@@ -203,73 +148,6 @@ def load_program(data: AnnData | MuData) -> Registry:
     return registry
 
 
-def tree_digest(tree: Mapping[str, Any]) -> str:
-    """SHA-256 over the program text and every array, whatever order or container they come back in."""
-    digest = hashlib.sha256(json.dumps([int(tree["schema"]), str(tree["version"]), str(tree["program"])]).encode())
-    for part in PARTS:
-        for path, value in _leaves(tree.get(part, {}), part):
-            digest.update(path.encode())
-            digest.update(text_digest(value).encode() if part == "genes" else _array_bytes(value))
-    return digest.hexdigest()
-
-
-def _check_schema(tree: Mapping[str, Any]) -> None:
-    schema = tree["schema"]
-    if not isinstance(schema, int | np.integer) or isinstance(schema, bool):
-        msg = f"adata.uns['dbx'] is not a dbx program: its schema is {schema!r}, not a number. {START_ANEW}"
-        raise RegistryError(msg)
-    if schema > SCHEMA:
-        msg = (
-            f"The program in adata.uns['dbx'] has schema {schema}, written by dbx {tree.get('version', '?')}; this "
-            f"dbx reads "
-            f"up to schema {SCHEMA}. Update dbx: pip install -U dbx-bio."
-        )
-        raise RegistryError(msg)
-
-
-def _step(fact: dict[str, Any], tree: Mapping[str, Any]) -> Step:
-    name = fact["name"]
-    state = tree["state"].get(name, {})
-    arrays = {
-        key: (about["kind"], np.asarray(state[key], dtype=about["dtype"]).reshape(about["shape"]))
-        for key, about in fact["arrays"].items()
-    }
-    reads = {
-        key: Read(
-            slots=tuple(read["slots"]),
-            source=read["source"],
-            gap=read["gap"],
-            content=read["content"],
-            levels={column: tuple(levels) for column, levels in read["levels"].items()},
-        )
-        for key, read in fact["reads"].items()
-    }
-    genes = None if fact["genes"] is None else np.array([str(g) for g in tree["genes"][fact["genes"]]], dtype=object)
-    rest = {k: v for k, v in fact.items() if k not in ("arrays", "reads", "genes", "fingerprints", "digests")}
-    return Step(
-        **rest,
-        reads=reads,
-        arrays=arrays,
-        genes=genes,
-        fingerprints=_named(fact["fingerprints"], tree["fingerprints"].get(name, {})),
-        digests=_named(fact["digests"], tree["digests"].get(name, {})),
-    )
-
-
-def _stored(array: np.ndarray) -> np.ndarray:
-    """At least one axis: files give a 0-d array back as a Python scalar."""
-    return np.atleast_1d(np.asarray(array))
-
-
-def _numbered(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Slots hold slashes, which no key in ``uns`` may: arrays go by number, their slots stand in the JSON."""
-    return {str(i): np.asarray(array) for i, array in enumerate(arrays.values())}
-
-
-def _named(slots: list[str], arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {slot: np.asarray(arrays[str(i)]) for i, slot in enumerate(slots)}
-
-
 def _twins(a: Step, b: Step) -> bool:
     return a.operator == b.operator and set(a.writes.values()) == set(b.writes.values())
 
@@ -280,25 +158,3 @@ def _same_result(a: Step, b: Step) -> bool:
     old, new = a.fingerprints, b.fingerprints
     same = all(slot in old and slot in new and np.array_equal(old[slot], new[slot]) for slot in slots)
     return bool(slots) and same and a.sources() == b.sources()
-
-
-def _leaves(tree: Any, path: str):
-    if isinstance(tree, Mapping):
-        for key in sorted(tree):
-            yield from _leaves(tree[key], f"{path}/{key}")
-    else:
-        yield path, tree
-
-
-def _array_bytes(value: Any) -> bytes:
-    array = np.ascontiguousarray(value)
-    return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-
-
-def text_digest(names: Any) -> str:
-    """SHA-256 of names in their order."""
-    return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
-
-
-def _kind(value: Any) -> str:
-    return "a dict" if isinstance(value, Mapping) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Which matrix neighbours are sought in where none is named, as scanpy chooses it."""
+"""Which matrix neighbours are searched in where none is named, as scanpy chooses it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from dbx.program.record.prints import same_value
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
-from dbx.program.slots.slots import Slot, check_writable
+from dbx.program.slots.slots import Slot
+from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,7 +57,7 @@ def run_step(
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
-    ``constants`` are plain values to write besides (slot -> value), which its inputs may name too, ``select`` the
+    ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``select`` the
     boolean gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
     Everything is computed before anything is assigned, and assigned whole or not at all.

@@ -56,16 +56,16 @@ class Step:
     references: Mapping[str, Slot] = field(default_factory=dict)
     """Reference attribute -> slot in the reference cells' AnnData."""
     constants: Mapping[Slot, Any] = field(default_factory=dict)
-    """Slot -> plain value written besides, such as scanpy's ``uns/pca/params``."""
+    """Slot -> plain value that is also written, such as scanpy's ``uns/pca/params``."""
     at: int = 0
     """When it last ran, as a count of recorded runs: the last writer of a slot made what is there now."""
     n_cells: int = 0
     mapped: bool = False
     """Applied to these cells by ``rerun``, fitted on others."""
     trained: Mapping[str, Any] = field(default_factory=dict)
-    """How its parameters were trained after the fit: the loss in words, seed, number of cells, what was gained."""
+    """How its parameters were trained after the fit: the loss as text, seed, number of cells, gain."""
     genes: np.ndarray | None = None
-    """Names of the genes the state is about, in its order."""
+    """Names of the genes of the state, in its order."""
     arrays: Mapping[str, tuple[str, np.ndarray]] = field(default_factory=dict)
     fingerprints: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Slot -> fingerprint of what was read from outside the program, is kept of reference cells, or was written."""
@@ -114,7 +114,7 @@ class Step:
         return rebuild(self.operator_class, self.config, self.arrays)
 
     def results(self) -> list[Slot]:
-        """The slots it is there for: of cells, and conclusions; not statistics of genes beside them."""
+        """Its main slots: of cells, and inferences; not statistics of genes that come with them."""
         outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
         known = {name: slot for name, slot in self.writes.items() if name in outputs}
         wanted = [slot for name, slot in known.items() if not outputs[name].view or outputs[name].inference]
@@ -131,6 +131,10 @@ class Step:
         """Ids of the steps it read from."""
         ids = {read.source for read in self.reads.values()} | {self.select_source}
         return {i for i in ids if i is not None}
+
+    def gaps(self) -> set[str]:
+        """Names of the steps whose output was changed outside dbx before it was read here."""
+        return {read.gap for read in self.reads.values() if read.gap is not None}
 
     def facts(self) -> dict[str, Any]:
         """Everything but the arrays, as plain JSON values."""

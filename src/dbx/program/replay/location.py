@@ -44,7 +44,7 @@ class Location:
         return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
 
     def check_inputs(self) -> None:
-        """Complain of a place that is not there, or a name that no step starts from."""
+        """Refuse a place that does not exist, or a name that no step starts from."""
         for slot, place in self.inputs.items():
             read(self.data, place)
             asked = [v.slot for v in self.found if v.writer is None and v.reader is None]

@@ -12,7 +12,8 @@ from dbx.ops.operator import Operator
 from dbx.ops.values import Graph
 from dbx.program import log
 from dbx.program.record.step import Step
-from dbx.program.slots.slots import Slot, as_stored, gene_names, holder, row_names
+from dbx.program.slots.slots import Slot, gene_names, holder, row_names
+from dbx.program.slots.stored import as_stored
 
 
 def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, own: bool):
@@ -50,7 +51,7 @@ def _with_all_genes(value, step: Step, names: pd.Index, slot: Slot):
     at = pd.Index(genes).get_indexer(names)
     if (at < 0).any():
         log.info(
-            f"{slot.written()} is left as it is: {int((at < 0).sum())} genes are not in the program. Subset to "
+            f"{slot.written()} is not written: {int((at < 0).sum())} genes are not in the program. Subset to "
             "the reference's genes first to have it written."
         )
         return None

@@ -1,4 +1,4 @@
-"""Compute recorded steps anew with other parameters, and record them so."""
+"""Compute recorded steps again with other parameters, and record them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,13 @@ def run_again(
     key_added: str | None = None,
     trained: Mapping[str, Any] | None = None,
 ) -> None:
-    """Compute a step anew and record it, in its slots or in new ones with ``key_added`` at their end.
+    """Compute a step again and record it, in its slots or in new ones with ``key_added`` at their end.
 
-    ``versions`` says where what the step read is now, and is told what it writes; ``values`` are collected to be
-    written. ``trained`` says how its parameters came about, where they are new.
+    ``versions`` maps what the step read to where it is now, and what it writes is added; ``values`` collects what is to
+    be written. ``trained`` describes how its parameters were trained, where they are new.
     """
     _renew(replay, step, operator, versions)
     moved = {slot: suffixed(slot, key_added) for slot in step.writes.values()}
-    new_facts: dict[str, Any] = {}
-    if trained is not None:
-        new_facts = {"trained": trained, "mapped": False, "n_cells": replay.n_cells}
     again = replace(
         step,
         id=registry.next_id(),
@@ -50,16 +47,25 @@ def run_again(
         writes={name: moved[slot] for name, slot in step.writes.items()},
         content={moved.get(slot, slot): what for slot, what in step.content.items()},
         constants={suffixed(slot, key_added): value for slot, value in step.constants.items()},
-        **new_facts,
     )
+    if trained is not None:
+        again = replace(again, trained=trained, mapped=False, n_cells=replay.n_cells)
     replay.registry = Registry([*registry, again])
     outputs = _outputs(replay, again, operator)
     operator.settle(outputs)
     new, writes = placed(data, again, operator, {**outputs, **views(operator)}, own=True)
     if key_added is not None:
         new |= again.constants
-    about = {"writes": writes, "values": new, "n_cells": again.n_cells, "mapped": again.mapped}
-    again = step_again(data, again, operator, **about, pending=values)
+    again = step_again(
+        data,
+        again,
+        operator,
+        writes=writes,
+        values=new,
+        n_cells=again.n_cells,
+        mapped=again.mapped,
+        pending=values,
+    )
     kept = registry.record(again)  # under its former id, where the result is what it was
     for old, slot in moved.items():
         versions[Version(old, step.id)] = Version(slot, kept.id)
@@ -73,7 +79,7 @@ def _outputs(replay: Replay, step: Step, operator: Operator) -> dict[str, Any]:
     outputs = replay.run(step, operator, rows)
     if not operator.blockwise:
         return outputs
-    # what an edge has from the cell at its other end follows from that cell's own outputs
+    # an edge depends on the outputs of the cell at its other end
     for attribute, port in operator.references.items():
         if port in outputs:
             setattr(operator, attribute, Reference(outputs[port]))
@@ -81,7 +87,7 @@ def _outputs(replay: Replay, step: Step, operator: Operator) -> dict[str, Any]:
 
 
 def _renew(replay: Replay, step: Step, operator: Operator, versions: Mapping[Version, Version]) -> None:
-    """Bring the fitted cells that a step keeps from its input up to date; who is whose neighbour stays."""
+    """Bring the fitted cells that a step keeps from its input up to date; the neighbour assignments stay."""
     for attribute, port in operator.references.items():
         if port in step.reads:
             now = _now(step.reads[port], versions)

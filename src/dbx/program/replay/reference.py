@@ -9,9 +9,10 @@ import numpy as np
 
 from dbx.ops.operator import Input, Operator
 from dbx.ops.state import attach_references
-from dbx.program.record.prints import digests_of, print_of, reference_key, same_value
-from dbx.program.record.registry import Registry, text_digest
+from dbx.program.record.prints import known_rows, print_of, reference_key, same_value
+from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
+from dbx.program.record.storage import text_digest
 from dbx.program.slots.kinds import Request, Value, stored_kind
 from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, read, row_names, slots_beside
 
@@ -95,7 +96,7 @@ def _changed(reference, step: Step, slot: Slot, known: _Known) -> str:
 
 
 class _Known:
-    """What is remembered of a version of a slot."""
+    """What is recorded about a version of a slot."""
 
     def __init__(self, reference, registry: Registry, step: Step, slot: Slot, *, is_output: bool):
         self.reference = reference
@@ -120,7 +121,7 @@ class _Known:
         """Whether a slot holds this version; where nothing can be compared, whether no step wrote there since."""
         value = read(self.reference, slot)
         if self.digests is not None:
-            return bool(np.isin(digests_of(self.reference, slot, value), self.digests).all())
+            return bool(known_rows(self.reference, slot, value, self.digests).all())
         now = print_of(self.reference, slot, value)
         verdicts = [same_value(slot, old, now) for old in self.prints]
         if any(verdicts):
@@ -128,8 +129,8 @@ class _Known:
         return not sure and self.is_last_written and all(verdict is None for verdict in verdicts)
 
     def changes(self, slot: Slot) -> str:
-        """How much of a slot is not this version, in words."""
+        """How much of a slot is not this version, for messages."""
         if self.digests is None:
             return "that is not"
-        known = np.isin(digests_of(self.reference, slot, read(self.reference, slot)), self.digests)
+        known = known_rows(self.reference, slot, read(self.reference, slot), self.digests)
         return f"{int((~known).sum())} of {len(known)} rows there are not"

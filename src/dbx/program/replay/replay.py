@@ -16,10 +16,12 @@ from dbx.ops.values import Graph
 from dbx.program import log
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import as_dtype, views
+from dbx.program.record.prints import original
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.plan import Version, read_versions
-from dbx.program.slots.checks import LOOKS_LIKE, check_matrix
+from dbx.program.slots.checks import LOOKS_LIKE, check_cells, check_matrix, has_negative
+from dbx.program.slots.fingerprint import had_negative
 from dbx.program.slots.genes import some_of
 from dbx.program.slots.kinds import KINDS, Request, Value
 
@@ -45,7 +47,7 @@ class Replay:
         return self.inputs(step, operator, step.genes, np.empty(0, np.int32))[name].dense()
 
     def refit(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
-        """Fit the step's operator anew; (operator, outputs by name, gene names)."""
+        """Fit the step's operator again; (operator, outputs by name, gene names)."""
         operator = step.operator_class(**{name: frozen(value) for name, value in step.config.items()})
         return self._fitted(step, operator, self._selected_genes(step))
 
@@ -85,8 +87,10 @@ class Replay:
             kind = KINDS[port.kind]
             value = kind.read(request)
             if kind.has_content and self._versions(step, read)[0].writer is None:
-                self._check_state(request, value, read.content)
+                self._check_state(request, value, read.content, _print_at_fit(step, read))
             inputs[name] = kind.match(value, request)
+            if port.empty_cells != "allow":
+                check_cells(inputs[name], port)
         return inputs
 
     def check(self, step: Step, operator: Operator) -> None:
@@ -97,8 +101,10 @@ class Replay:
                 request = self._request(step, operator, name, step.genes)
                 value = kind.read(request)
                 if self._versions(step, read)[0].writer is None:
-                    self._check_state(request, value, read.content)
-                kind.match(value, request)
+                    self._check_state(request, value, read.content, _print_at_fit(step, read))
+                matched = kind.match(value, request)
+                if request.port.empty_cells != "allow":
+                    check_cells(matched, request.port)
 
     def _versions(self, step: Step, read: Read) -> list[Version]:
         return read_versions(self.registry, step, read)
@@ -116,8 +122,11 @@ class Replay:
             levels=read.levels if known_levels else {},
         )
 
-    def _check_state(self, request: Request, blocks: RowBlocks, content: str | None) -> None:
-        """New cells must come in the state the program started from: counts as counts, all else not as counts."""
+    def _check_state(self, request: Request, blocks: RowBlocks, content: str | None, print_: np.ndarray | None) -> None:
+        """New cells must be in the state the program started from: counts as counts, all else not as counts.
+
+        ``print_`` is the fingerprint of what it started from.
+        """
         port, slot, who = request.port, request.slots[0], f"Step {request.step!r}"
         elsewhere = f'Name where they are: inputs={{"{slot}": "layers/counts"}}.'
         wanted = Input(content=("counts",) if content == "counts" else (), genes=port.genes)
@@ -128,6 +137,12 @@ class Replay:
                 "are. Bring the new cells into that state first, as it was done on the reference."
             )
             raise ValueError(msg)
+        if port.genes and had_negative(print_) and not has_negative(blocks):
+            log.warn(
+                f"{who} started from values above and below zero, as scaling or regressing out leaves them, but "
+                f"{slot.written()} has none below zero. Bring the new cells into that state first, as it was done on "
+                "the reference."
+            )
 
     def _selected_genes(self, step: Step) -> np.ndarray | None:
         if step.select is None or step.genes is None:
@@ -147,6 +162,11 @@ class Replay:
                 _warn_of_new_levels(step, levels, known)
                 cast(Any, operator).extend(**call, seed=step.seed)
         return call
+
+
+def _print_at_fit(step: Step, read: Read) -> np.ndarray | None:
+    slot = read.slots[0]
+    return step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
 
 
 def _warn_of_new_levels(step: Step, levels: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[str]]) -> None:

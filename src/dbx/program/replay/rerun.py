@@ -6,26 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from dbx.ops.operator import Operator
-from dbx.ops.state import reference_values
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
-from dbx.program.record.inputs import own_rows
-from dbx.program.record.outputs import views
-from dbx.program.record.recording import step_again
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
-from dbx.program.replay.placing import placed
+from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
 from dbx.program.replay.plan import Plan, excluded_text, make_plan
-from dbx.program.replay.reference import cells_digest, fitted
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.settings import with_settings
-from dbx.program.slots.slots import Slot, holder, row_names
+from dbx.program.slots.slots import Slot, holder
+from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,8 +39,8 @@ def rerun(
     """Run a recorded program again, on the cells it was fitted on or on new ones.
 
     Genes are matched by name, categories by level. Steps that place cells among others (neighbours, layouts,
-    partitions)
-    place new cells among the reference's, which stays as it is; tests and DE tables are not repeated on new cells.
+    partitions) place new cells among the reference's, which stays as it is; tests and DE tables are not repeated on
+    new cells.
 
     Parameters
     ----------
@@ -58,16 +51,16 @@ def rerun(
     steps
         Names of the steps wanted (see :func:`dbx.steps`), all by default; what they need of others comes along.
     refit
-        Fit every step anew on ``adata`` instead of applying what was learnt; with ``"continue"`` steps that can
-        (``vae_normalize``) go on from the parameters they have, and a warning names the trained ones that start anew.
+        Fit every step again on ``adata`` instead of applying what was learnt; with ``"continue"`` steps that can
+        (``vae_normalize``) go on from the parameters they have, and a warning names the others.
     missing_genes
         What to do where ``adata`` lacks genes of the program: ``"raise"`` an error that names them, or take them as
-        ``"zero"``.
+        ``"zero"``, with a warning of how many there are.
     inputs
-        Where an input lives that is not in its slot any more: ``{"X": "layers/counts"}``.
+        Where an input is that is not in its slot any more: ``{"X": "layers/counts"}``.
     config
         New settings of steps, by name: ``{"de": {"contrast": ("cell", "b", "a")}}``. Such a step keeps what it learnt
-        if its fit does not depend on these settings, and is fitted anew otherwise; only on the cells it was fitted on.
+        if its fit does not depend on these settings, and is fitted again otherwise; only on the cells it was fitted on.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -76,13 +69,14 @@ def rerun(
     None, or the copy with ``copy=True``. Writes the slots that the steps wrote on the reference. For new cells the
     graph to the reference cells is in ``obsm["reference_connectivities"]`` and ``obsm["reference_distances"]``, CSR
     matrices of shape (n_cells, n_reference_cells), with a digest of the reference's cell names in
-    ``uns["reference_cells"]``; X is left as it is where ``adata`` has genes that the program does not know.
+    ``uns["reference_cells"]``; X is not written where ``adata`` has genes that the program does not know.
 
     Raises
     ------
     ValueError
         There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
-        a category is unknown; the cells are not in the state the program starts from; there is no such setting.
+        a category is unknown; the cells are not in the state the program starts from, or have no counts where a step
+        needs some; there is no such setting.
     """
     if refit not in (True, False, "continue"):
         msg = f'refit must be True, False or "continue", not {refit!r}.'
@@ -107,7 +101,6 @@ def rerun(
     location.check_inputs()
     if not own:
         _check_nothing_is_missing(plan)
-        _warn_of_own_program(data, registry)
     _say_what_is_left_out(registry, plan, named=steps is not None)
     if refit == "continue":
         _warn_of_new_starts(plan)
@@ -118,16 +111,19 @@ def rerun(
         if refit or step.name in changed:
             written = {slot: value for result in results for slot, value in result.values.items()}
             keeps = refit == "continue"
-            results.append(_refitted(data, replay, step, written, changed.get(step.name), keeps=keeps))
+            results.append(refitted(data, replay, step, written, changed.get(step.name), keeps=keeps))
         else:
-            results.append(_mapped(data, data if own else reference, replay, step, own=own))
+            results.append(mapped(data, data if own else reference, replay, step, own=own))
     if not own and not refit:
         known = {step.name for step in plan.steps}
-        results += [_kept(data, step) for step in registry if step.name not in known and _is_selection(step)]
+        results += [kept(data, step) for step in registry if step.name not in known and is_selection(step)]
     again = _rewired(registry, [result.step for result in results])
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
+    check_writable(data, values)
+    if not own:
+        _warn_of_own_program(data)
     commit(data, Registry(steps_now), values)
     return data if copy else None
 
@@ -153,8 +149,7 @@ def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
 def _no_program(name: str) -> str:
     return (
         f"No program is recorded in {name}.uns['dbx']. Run dbx.pp and dbx.tl steps on it first, or dbx.adopt({name}) "
-        f"if scanpy "
-        "computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
+        "if scanpy computed its results. ad.concat drops it: rerun on the parts, or on the whole with reference=."
     )
 
 
@@ -190,17 +185,17 @@ def _check_nothing_is_missing(plan: Plan) -> None:
         raise ValueError(msg)
 
 
-def _warn_of_own_program(data, registry: Registry) -> None:
+def _warn_of_own_program(data) -> None:
     lost = [step.name for step in load(data) if not step.mapped]
     if lost:
-        log.warn(f"The new cells had a program of their own ({', '.join(lost)}), which the mapped one replaces.")
+        log.warn(f"The mapped program replaces the one that the new cells had ({', '.join(lost)}).")
 
 
 def _warn_of_new_starts(plan: Plan) -> None:
     operators = {step.name: step.operator_class for step in plan.steps}
     anew = [name for name, operator in operators.items() if "history" in operator.outputs and not operator.resumes]
     if anew:
-        log.warn(f"Trained anew, not further, since they cannot go on: {', '.join(anew)}.")
+        log.warn(f"Steps that cannot go on from their parameters will start again: {', '.join(anew)}.")
 
 
 def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:
@@ -214,83 +209,6 @@ def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> Non
             if step.id == version.writer
         )
         log.warn(excluded_text(plan.excluded) + (f" Starting from {starts}." if starts else ""))
-
-
-def _mapped(data, reference, replay: Replay, step: Step, *, own: bool) -> Result:
-    """One step applied to the data, and how it is recorded there."""
-    operator = fitted(reference, replay.registry, step)
-    rows = _rows(data, reference, replay, step, operator, own=own)
-    outputs = {**replay.run(step, operator, rows), **_kept_views(operator)}
-    values, writes = placed(data, step, operator, outputs, own=own)
-    constants = dict(step.constants)
-    if any(name in step.writes and name not in writes for name in replay_outputs(outputs, operator)):
-        constants = {}  # X was left as it is
-    if any(writes.get(name, slot) != slot for name, slot in step.writes.items()):
-        # edges to other cells: scanpy's settings of the graph do not hold here
-        constants = {Slot("uns", ("reference_cells",), step.mod): cells_digest(reference, step.mod)}
-    mapped = step.mapped or not own
-    about = {"writes": writes, "values": values, "n_cells": replay.n_cells, "mapped": mapped}
-    step = step_again(data, step, operator, **about, keep_prints=own)
-    return Result(operator, outputs, {**values, **constants}, step)
-
-
-def replay_outputs(outputs: Mapping[str, Any], operator: Operator) -> list[str]:
-    """Names of the outputs computed for cells."""
-    return [name for name in outputs if not operator.outputs[name].view]
-
-
-def _refitted(
-    data, replay: Replay, step: Step, written: Mapping[Slot, Any], changed: Step | None = None, *, keeps: bool = False
-) -> Result:
-    """A step fitted anew; going on from its state if that is wanted, or if its new settings leave the fit as it is."""
-    keeps = keeps or (changed is not None and changed.build().fit_config == step.build().fit_config)
-    step = changed or step
-    operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
-    step = replace(step, genes=genes)
-    values, writes = placed(data, step, operator, outputs, own=True)
-    about = {"writes": writes, "values": values, "n_cells": replay.n_cells, "mapped": False}
-    step = step_again(data, step, operator, **about, pending=written)
-    return Result(operator, outputs, {**values, **step.constants}, step)
-
-
-def _kept(data, step: Step) -> Result:
-    """A selection made on the reference, written for the query's genes as it is."""
-    operator = step.build()
-    outputs = _kept_views(operator)
-    values, writes = placed(data, step, operator, outputs, own=False)
-    about = {"writes": writes, "values": values, "n_cells": step.n_cells, "mapped": True}
-    step = step_again(data, step, operator, **about, keep_prints=False)
-    return Result(operator, outputs, {**values, **step.constants}, step)
-
-
-def _is_selection(step: Step) -> bool:
-    if step.maps_cells():
-        return False
-    outputs = step.build().outputs
-    return any(not outputs[name].inference for name in step.writes)
-
-
-def _kept_views(operator: Operator) -> dict[str, Any]:
-    """Views worth having on other cells: selections and loadings, not conclusions about the fitted cells."""
-    return {name: value for name, value in views(operator).items() if not operator.outputs[name].inference}
-
-
-def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, own: bool) -> np.ndarray:
-    """Each cell's row among the reference cells: itself, or -1 for a cell that is not, or not the same, there."""
-    if own or not own_rows(operator, None):
-        return np.arange(replay.n_cells, dtype=np.int32)
-    names, known = row_names(data, Slot("obs", mod=step.mod)), row_names(reference, Slot("obs", mod=step.mod))
-    if not known.is_unique:
-        return np.full(len(names), -1, np.int32)
-    rows = known.get_indexer(names).astype(np.int32)
-    references = reference_values(operator)
-    for attribute, port in operator.references.items():
-        if port in step.reads and (rows >= 0).any():
-            here = replay.matrix(step, operator, port)[rows >= 0]
-            there = np.asarray(references[attribute])[rows[rows >= 0]]
-            scale = np.abs(there).max(initial=1e-12)
-            rows[np.flatnonzero(rows >= 0)[~np.isclose(here, there, rtol=1e-4, atol=1e-4 * scale).all(axis=1)]] = -1
-    return rows
 
 
 def _n_cells(data, plan: Plan) -> int:

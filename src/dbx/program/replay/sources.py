@@ -30,7 +30,7 @@ def roots_of(registry: Registry, steps: Iterable[Step]) -> list[Version]:
 
 
 def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterable[Version]) -> Replay:
-    """The versions that steps start from: as they lie in the data, or computed again from what does."""
+    """The versions that steps start from: as stored in the data, or computed again from what is stored."""
     replay = Replay(registry, n_cells)
     lacking = [version for version in roots if not location.available(version)]
     if lacking:
@@ -41,7 +41,7 @@ def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterab
             slot = lacking[0].slot
             msg = (
                 f"{slot.written()} is not any more what the program read there, and cannot be computed again"
-                f"{f' ({reasons})' if reasons else ''}. Keep counts in a layer, or say where they are: "
+                f"{f' ({reasons})' if reasons else ''}. Keep counts in a layer, or name where they are: "
                 f'inputs={{"X": "layers/..."}}.'
             )
             raise ValueError(msg)

@@ -1,1 +1,1 @@
-"""Addresses inside AnnData and MuData, and what lies there."""
+"""Addresses inside AnnData and MuData, and the values there."""

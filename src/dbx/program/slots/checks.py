@@ -1,4 +1,4 @@
-"""Checks at the boundary: what an input must hold, in words that say what to do."""
+"""Checks at the boundary: what an input must hold, with messages that say what to do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from dbx.data.blocks import RowBlocks
+from dbx.data.blocks import RowBlocks, is_dask
+from dbx.ops.arrays import cell_totals
+from dbx.ops.checks import ZERO_COUNTS, check_no_empty_cells
 from dbx.ops.operator import Input
+from dbx.program import log
 from dbx.program.slots.slots import Slot
 
 LOOKS_LIKE = {
@@ -24,9 +27,9 @@ LOOKS_LIKE = {
 def check_matrix(
     blocks: RowBlocks, port: Input, slot: Slot, known: str | None, operator: str, *, advice: str | None = None
 ) -> str | None:
-    """Check a matrix input; returns what it holds, as far as that is known: at least whether it is counts.
+    """Check a matrix input; returns its content as far as it is known: at least whether it is counts.
 
-    ``known`` is what is known of it before looking; ``advice`` says what to do about wrong content.
+    ``known`` is its recorded content; ``advice`` says what to do about wrong content.
 
     Raises
     ------
@@ -54,13 +57,37 @@ def check_matrix(
     return known or (("counts" if is_counts else "fractional") if port.genes else None)
 
 
+def check_cells(blocks: RowBlocks, port: Input) -> None:
+    """Warn of cells without any count or refuse them, as the input declares; blocks of dask are left lazy.
+
+    Raises
+    ------
+    ValueError
+        There are such cells, and the operator cannot use them.
+    """
+    if is_dask(blocks.source):
+        return
+    totals = cell_totals(blocks)
+    if port.empty_cells == "raise":
+        check_no_empty_cells(totals)
+    elif (totals == 0).any():
+        log.warn(ZERO_COUNTS)
+
+
+def has_negative(blocks: RowBlocks) -> bool:
+    """Whether there are values below zero in the first rows."""
+    rows = blocks.rows(slice(0, 256))
+    values = np.asarray(rows.data if sparse.issparse(rows) else rows)
+    return bool(values.size and values.min() < 0)
+
+
 def wanted(port: Input) -> str:
-    """What an input takes, in words."""
+    """What an input takes, for messages."""
     return " or ".join(LOOKS_LIKE[content] for content in port.content)
 
 
 def _chunks(blocks: RowBlocks):
-    """(first row, stored values, rows) of chunks of the source; what lies in memory is not copied."""
+    """(first row, stored values, rows) of chunks of the source; what is in memory is not copied."""
     source = blocks.source
     if sparse.issparse(source):
         size = 1 << 20
@@ -70,7 +97,7 @@ def _chunks(blocks: RowBlocks):
         for start in range(0, blocks.n_rows, blocks.block_rows):
             part = source[start : start + blocks.block_rows]
             yield start, part, part
-    else:  # on disk or lazy: one look, reading all of it would cost as much as the step
+    else:  # on disk or lazy: only the first block, since reading all would take as long as the step
         part = blocks.rows(slice(0, blocks.block_rows))
         yield 0, part.data if sparse.issparse(part) else part, part
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes
-from dbx.program.slots.genes import some_of
-from dbx.program.slots.slots import Slot, as_codes
+from dbx.program.slots.genes import renaming_hint, some_of
+from dbx.program.slots.slots import Slot
+from dbx.program.slots.stored import as_codes
 
 
 def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.ndarray:
@@ -36,7 +37,7 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
 
 
 def recoded(column: Any, slot: Slot, step: str, port: Input, levels: tuple[str, ...]) -> Codes:
-    """A column against the levels of the fit; what is new among them is treated as the input declares.
+    """A column against the levels of the fit; new levels are treated as the input declares.
 
     Raises
     ------
@@ -51,9 +52,10 @@ def recoded(column: Any, slot: Slot, step: str, port: Input, levels: tuple[str, 
     unseen = sorted({str(v) for v in column.dropna()} - set(levels))
     if port.unseen == "extend":
         return as_codes(column, (*levels, *unseen))
+    hint = renaming_hint(levels, unseen) or "Rename them, or fit the step again with these cells."
     msg = (
         f"{slot.written()} has levels that step {step!r} was not fitted on: {some_of(unseen)}. "
-        f"It knows {some_of(levels)}: rename them, or fit the step again with these cells."
+        f"It was fitted on {some_of(levels)}. {hint}"
     )
     raise ValueError(msg)
 

@@ -1,4 +1,4 @@
-"""A cheap fingerprint of a slot: tells whether it is still what the program wrote, also after subsetting.
+"""A cheap fingerprint of a slot: whether it is still what the program wrote, also after subsetting.
 
 Rows and columns are sampled by the hash of their names, so that a subset or a new order of cells and genes keeps
 a known share of the sample. Four things are kept: a sum of squares over the sampled rows, a random projection of
@@ -27,7 +27,7 @@ TOLERANCE = 1e-6
 def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None = None) -> np.ndarray | None:
     """Fingerprint of a slot's value, an array of shape (n,), float64; None for values left lazy or on disk.
 
-    ``names`` and ``column_names`` are name hashes of rows and columns; columns without names go by number.
+    ``names`` and ``column_names`` are name hashes of rows and columns; columns without names are numbered.
     """
     value = _matrix(value)
     if value is None or value.shape[0] != len(names):
@@ -49,7 +49,7 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
 
 
 def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = False) -> bool | None:
-    """Whether two fingerprints can be of the same values; None where they share too little to tell.
+    """Whether two fingerprints can be of the same values; None where they share too little to decide.
 
     With ``all_columns`` a selection of the columns counts as changed: components of an embedding have no names.
     """
@@ -68,6 +68,11 @@ def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = 
     if len(at_a) * len(gene_a) < KEPT // 2:
         return None
     return _close(entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)])
+
+
+def had_negative(print_: np.ndarray | None) -> bool:
+    """Whether a fingerprint is of values some of which were below zero; False where there is none."""
+    return print_ is not None and bool((_parts(print_)[-1] < 0).any())
 
 
 def slot_fingerprint(value: Any, names: pd.Index, column_names: pd.Index | None) -> np.ndarray | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
+
+from dbx.program import log
 
 
 def gene_columns(
@@ -16,7 +19,7 @@ def gene_columns(
     Raises
     ------
     ValueError
-        Wanted genes are missing, or stand there twice.
+        Wanted genes are missing, or are there twice.
     """
     wanted = pd.Index(wanted)
     if len(present) == len(wanted) and (present == wanted).all():
@@ -33,16 +36,57 @@ def gene_columns(
         first = np.flatnonzero(~present.duplicated())
         columns = np.where(columns < 0, -1, first[columns])
     missing = wanted[columns < 0]
-    if len(missing) and missing_genes != "zero":
-        msg = (
-            f"Step {step!r} needs {len(wanted)} genes, of which the data lack {len(missing)}: {some_of(missing)}. "
-            'Name genes as the reference does, or count missing ones as zero: missing_genes="zero".'
-        )
-        raise ValueError(msg)
     if len(missing) == len(wanted):
-        msg = f"The data have none of the {len(wanted)} genes of step {step!r}: are names others ({some_of(present)})?"
+        there = f"The data have none of the {len(wanted)} genes of step {step!r} ({some_of(wanted)})"
+        msg = f"{there}; they have {some_of(present)}. {_advice(missing, present)}"
         raise ValueError(msg)
+    if len(missing):
+        _report_missing(missing, wanted, present, step, missing_genes)
     return columns
+
+
+def _report_missing(missing: pd.Index, wanted: pd.Index, present: pd.Index, step: str, missing_genes: str) -> None:
+    """Warn of genes that are taken as zero; refuse missing ones otherwise."""
+    some = some_of(missing)
+    if missing_genes == "zero":
+        share = f"{len(missing)} of its {len(wanted)} genes ({len(missing) / len(wanted):.0%})"
+        log.warn(
+            f"Step {step!r} takes {share} as zero, because the data lack them: {some}. Totals of cells, and what is "
+            f"computed from them, are off by what these genes would have added. {renaming_hint(missing, present)}"
+        )
+        return
+    advice = f'{_advice(missing, present)} To count missing genes as zero: missing_genes="zero".'
+    msg = f"Step {step!r} needs {len(wanted)} genes, of which the data lack {len(missing)}: {some}. {advice}"
+    raise ValueError(msg)
+
+
+def _advice(missing: pd.Index, present: pd.Index) -> str:
+    return renaming_hint(missing, present) or "Name genes as the reference does."
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "in upper and lower case only": str.casefold,
+    "in spaces around them only": str.strip,
+    "by a version at their end only": lambda name: re.sub(r"\.\d+$", "", name),
+    "in punctuation only": lambda name: re.sub(r"[-_. ]", ".", name),
+    "by a genome in front of them only": lambda name: re.sub(r"^(GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+", "", name),
+}
+"""How names of the same thing differ -> what makes them equal."""
+
+
+def renaming_hint(missing: Iterable[str], present: Iterable[str]) -> str:
+    """Under which other spelling missing names are present, and how to rename them; empty if they are not."""
+    missing, present = list(map(str, missing)), list(map(str, present))
+    for difference, plain in SPELLINGS.items():
+        known = {plain(name): name for name in present}
+        pairs = [(name, known[plain(name)]) for name in missing if plain(name) in known]
+        if pairs:
+            wanted, found = pairs[0]
+            return (
+                f"{len(pairs)} of the missing names differ from names in the data {difference} ({found!r} here, "
+                f"{wanted!r} in the program): rename them as the program has them."
+            )
+    return ""
 
 
 def gene_array(names: pd.Index | np.ndarray) -> np.ndarray:

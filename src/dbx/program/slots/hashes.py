@@ -42,7 +42,7 @@ def scrambled(values: np.ndarray) -> np.ndarray:
 
 
 def combined(hashes: np.ndarray) -> float:
-    """One number for a set of names, whatever their order."""
+    """One number for a set of names, independent of their order."""
     return float(int(np.add.reduce(hashes, dtype=np.uint64)) % 2**53)
 
 

@@ -1,6 +1,6 @@
 """Kinds of inputs: what each is in slots, for ``fit``, for ``__call__`` and on the wires of a pipeline.
 
-A new kind is a class here and a row of :data:`KINDS`. What it hands to ``__call__`` by blocks of cells is an array, a
+A new kind is a class here and a row of :data:`KINDS`. What it passes to ``__call__`` by blocks of cells is an array, a
 pytree of arrays, or a host value with ``block(index)`` (see :class:`dbx.ops.values.HostValue`).
 """
 
@@ -18,7 +18,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.slots.columns import all_codes, column_value, recoded
-from dbx.program.slots.genes import gene_columns, some_of
+from dbx.program.slots.genes import gene_columns, renaming_hint, some_of
 from dbx.program.slots.slots import Slot
 
 
@@ -119,9 +119,10 @@ class Matrix(Kind):
         columns = pd.Index(present).get_indexer(request.genes)
         missing = np.asarray(request.genes)[columns < 0]
         if len(missing):
-            some = some_of(missing)
-            msg = f"Step {request.step!r} needs genes that {request.slots[0]} lacks: {some} ({len(missing)})."
-            raise ValueError(msg)
+            some = f"{some_of(missing)} ({len(missing)})"
+            hint = renaming_hint(missing, present)
+            msg = f"Step {request.step!r} needs genes that {request.slots[0]} lacks: {some}. {hint}"
+            raise ValueError(msg.rstrip())
         return value[:, columns]
 
     def kept(self, request: Request) -> np.ndarray:
@@ -147,7 +148,9 @@ class Neighbourhood(Kind):
 
     def root(self, request: Request) -> Edges:
         matrix = self.read(request).matrix
-        return Edges(matrix, -2 - np.arange(matrix.shape[0], dtype=np.int32))  # each cell placed anew among the others
+        return Edges(
+            matrix, -2 - np.arange(matrix.shape[0], dtype=np.int32)
+        )  # each cell placed as a new one among the others
 
     def kept(self, request: Request) -> Graph:
         edges = self.read(request)

@@ -1,20 +1,15 @@
-"""Slots: addresses inside AnnData or MuData, and the only code that reads and writes them for an operator."""
+"""Slots: addresses inside AnnData or MuData, and what is there."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from dbx.ops.values import Codes, Frame, Graph, GroupTable
 from dbx.program.wrappers import call_that_makes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from anndata import AnnData
     from mudata import MuData
 
@@ -96,7 +91,7 @@ class Slot(str):
 
 
 def holder(data: AnnData | MuData, slot: Slot) -> AnnData:
-    """The AnnData a slot lies in: the object itself or one modality of it."""
+    """The AnnData that has a slot: the object itself or one modality of it."""
     modalities = getattr(data, "mod", None)
     if slot.mod is None:
         if modalities is not None and slot.container in ("X", "raw", "layers"):
@@ -146,7 +141,7 @@ def slots_beside(data: AnnData | MuData, slot: Slot) -> list[Slot]:
 
 
 def read(data: AnnData | MuData, slot: Slot) -> Any:
-    """What lies at a slot, as it is.
+    """The value of a slot, unchanged.
 
     Raises
     ------
@@ -192,157 +187,6 @@ def _missing(data, owner, slot: Slot) -> SlotError:
             f"{whole}.reindex(mdata.mod[{slot.mod!r}].{slot.container}_names), or mdata.push_{slot.container}()."
         )
     return SlotError(f"{slot.written()} is missing (adata.{slot.container} has: {there}).{hint}")
-
-
-def as_codes(values, levels: tuple[str, ...] | None = None) -> Codes:
-    """A column as codes against its levels, in its categories' order; with ``levels`` given, an unknown value is -1."""
-    column = values if isinstance(values, pd.Series) else pd.Series(values)
-    if levels is None:
-        if not isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.astype("category")
-        column = column.cat.remove_unused_categories()
-        names = [str(level) for level in column.cat.categories]
-        return Codes(column.cat.codes.to_numpy().astype(np.int32), tuple(names))
-    names = column.astype(object).map(lambda value: value if pd.isna(value) else str(value))
-    return Codes(pd.Index(list(levels), dtype=object).get_indexer(names).astype(np.int32), levels)
-
-
-def as_stored(value: Any, slot: Slot, owner: AnnData, genes: np.ndarray | None = None) -> Any:
-    """A value of the program as AnnData keeps it in this slot; ``genes`` are the names of those it is about."""
-    if isinstance(value, GroupTable):
-        return _with_names(value, genes)
-    if isinstance(value, Frame):
-        return _as_frame(value, slot, owner, genes)
-    if isinstance(value, Graph):
-        return value.to_csr()
-    if isinstance(value, Codes):
-        return pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))
-    if not isinstance(value, np.ndarray) or value.ndim != 2:
-        return value
-    if slot.container in FRAMES and value.shape[1] == 1:
-        return value[:, 0]
-    if slot.container == "obsm" and isinstance(table := owner.obsm.get(slot.key), pd.DataFrame):
-        return _as_table(value, table, owner)
-    return value
-
-
-def _as_table(values: np.ndarray, before: pd.DataFrame, owner: AnnData) -> np.ndarray | pd.DataFrame:
-    """Values in place of a DataFrame's, under the names of its columns."""
-    if values.shape[1] != before.shape[1]:
-        return values
-    return pd.DataFrame(values, index=owner.obs_names, columns=before.columns)
-
-
-def _with_names(table: GroupTable, genes: Any) -> pd.DataFrame | np.recarray:
-    values = np.asarray(table.values)
-    if table.genes == "rows":
-        return pd.DataFrame(values.T, index=genes, columns=list(table.groups))
-    columns = genes[values] if table.genes == "values" else values
-    return np.rec.fromarrays(list(columns), dtype=[(group, columns.dtype) for group in table.groups])
-
-
-def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: Any) -> pd.DataFrame:
-    columns = {name: as_stored(column, Slot("uns"), owner) for name, column in frame.columns.items()}
-    if frame.rows == "genes":
-        table = pd.DataFrame(columns, index=genes)
-        if slot.axis != "genes" or table.index.equals(owner.var_names):
-            return table
-        table = table.reindex(owner.var_names)
-        flags = [name for name in table if columns[name].dtype == bool]
-        return table.assign(**{name: table[name].eq(True) for name in flags})  # False for genes it is not about
-    table = pd.DataFrame(columns)
-    if frame.gene is not None:
-        table.insert(int("group" in table), "gene", genes[frame.gene])
-    return table
-
-
-def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
-    """Refuse slots of backed data that are on disk, and every slot of a view of backed data."""
-    for slot in slots:
-        owner = holder(data, slot)
-        if getattr(owner, "isbacked", False) and getattr(owner, "is_view", False):
-            msg = (
-                f"The data are a view of a file ({owner.filename}), into which nothing can be written. Load the view "
-                "first: adata = adata.to_memory()."
-            )
-            raise NotImplementedError(msg)
-        if getattr(owner, "isbacked", False) and slot.container in ("X", "layers"):
-            msg = (
-                f"{slot.written()} lies on disk ({owner.filename}) and backed data are for reading. "
-                "Load it first: adata = adata.to_memory()."
-            )
-            raise NotImplementedError(msg)
-
-
-def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
-    """Write all slots or none: whatever fails, the slots are as they were."""
-    with assigned(data, values):
-        pass
-
-
-@contextmanager
-def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
-    """Write slots for what follows; if that fails, the slots are as they were."""
-    values = _whole_frames(data, values)
-    check_writable(data, values)
-    undo: list[tuple[Slot, Any, bool]] = []
-    try:
-        for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before what lies in it
-            whole = Slot("uns", slot.keys[:1], slot.mod) if slot.container == "uns" else slot
-            present = exists(data, whole)
-            undo.append((whole, read(data, whole) if present else None, present))
-            write(data, slot, value)
-        yield
-    except BaseException:
-        for slot, value, present in reversed(undo):
-            write(data, slot, value) if present else _delete(data, slot)
-        raise
-
-
-def write(data: AnnData | MuData, slot: Slot, value: Any) -> None:
-    """Put a value at a slot; nested ``uns`` dicts are rebuilt, so that a view's parent is never reached."""
-    owner = holder(data, slot)
-    value = as_stored(value, slot, owner)
-    if slot.container == "X":
-        owner.X = value
-    elif slot.container == "uns":
-        owner.uns[slot.key] = _nested(owner.uns.get(slot.key), slot.keys[1:], value)
-    else:
-        getattr(owner, slot.container)[slot.key] = value
-
-
-def _nested(tree: Any, keys: tuple[str, ...], value: Any) -> Any:
-    if not keys:
-        return value
-    tree = dict(tree) if isinstance(tree, dict) or hasattr(tree, "items") else {}
-    tree[keys[0]] = _nested(tree.get(keys[0]), keys[1:], value)
-    return tree
-
-
-def _delete(data, slot: Slot) -> None:
-    owner = holder(data, slot)
-    if slot.container == "X":
-        owner.X = None
-        return
-    mapping = getattr(owner, slot.container)
-    for key in slot.keys[:-1]:
-        mapping = mapping.get(key, {})
-    if slot.keys[-1] in mapping:
-        del mapping[slot.keys[-1]]
-
-
-def _whole_frames(data, values: dict[Slot, Any]) -> dict[Slot, Any]:
-    """Columns addressed below varm or obsm become one new DataFrame each."""
-    whole: dict[Slot, Any] = {}
-    for slot, value in values.items():
-        if slot.container in ("varm", "obsm") and len(slot.keys) == 2:
-            frame = Slot(slot.container, slot.keys[:1], slot.mod)
-            if frame not in whole:
-                whole[frame] = pd.DataFrame(index=row_names(data, slot))
-            whole[frame][slot.keys[1]] = np.asarray(value)
-        else:
-            whole[slot] = value
-    return whole
 
 
 def n_rows(value: Any) -> int:

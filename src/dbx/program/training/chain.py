@@ -120,7 +120,7 @@ def _check_allowed(between: list[Step], trained: list[Step], allowed: set[str] |
     outside = [step.name for step in (*trained, *between) if step.name not in allowed]
     if outside:
         msg = (
-            f"steps={sorted(allowed)} leaves out {outside[0]!r}, which is trained or lies between a trained step and "
+            f"steps={sorted(allowed)} leaves out {outside[0]!r}, which is trained or comes between a trained step and "
             "what is judged: add it, or judge an earlier slot."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What an optimisation works on: the cells, and the columns of its minibatches."""
+"""The data of an optimisation: the cells, and the columns of its minibatches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANY_COLUMN = Input(kind="columns", missing=True)
 
 
 @dataclass
-class Material:
+class Dataset:
     """Cells and columns; rows are numbered within the cells that take part."""
 
     parts: tuple[Part, ...]
@@ -42,16 +42,16 @@ class Material:
     levels: dict[str, tuple[str, ...] | None]
     """Slot that the chain starts from -> levels of a column, None for numbers."""
     centres: dict[str, np.ndarray]
-    """Column of the minibatch -> what a value that is not shown is set to."""
+    """Column of the minibatch -> the value that replaces a dropped one."""
     labels: dict[str, Labels]
     """Name of a part -> its labels."""
     heads: dict[str, nnx.Module]
-    """Name of a part -> what judges it; to be started by :func:`start_heads`."""
+    """Name of a part -> the head that judges it, fitted first by :func:`start_heads`."""
     whole: dict[str, np.ndarray]
     """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
 
 
-def make_material(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray | None = None) -> Material:
+def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray | None = None) -> Dataset:
     """Read what the objectives need of each cell; only those in the mask take part."""
     n_cells = chain.replay.n_cells
     names = _names(loss.parts)
@@ -81,7 +81,7 @@ def make_material(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarra
     whole = _whole(chain, roots)
     if whole:
         columns["cell"] = rows.astype(np.int32)
-    return Material(parts, rows, columns, levels, centres, labels, heads, whole)
+    return Dataset(parts, rows, columns, levels, centres, labels, heads, whole)
 
 
 def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
 
 
 def _names(parts: Iterable[Objective]) -> list[str]:
-    """What parts are called, numbered from the second of a kind on."""
+    """Names of parts, numbered from the second of a kind on."""
     seen: Counter[str] = Counter()
     names = []
     for part in parts:
@@ -111,7 +111,7 @@ def _names(parts: Iterable[Objective]) -> list[str]:
 
 
 def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
-    """Means of what is dropped from, zero for counts: a count cannot be moved away from its mean."""
+    """Means of the inputs that values are dropped from, zero for counts, whose dropout is a zero count."""
     contents = {
         version: entry.content
         for step in chain.steps
@@ -188,7 +188,7 @@ def _shares(chain: Chain, columns, place: str, name: str) -> np.ndarray:
     codes = columns[f"root{roots.index(place)}" if place in roots else place]
     counts = np.bincount(codes[codes >= 0])
     if (counts > 0).sum() < 2:
-        msg = f"obs[{name!r}] has one batch only: there is nothing to mix."
+        msg = f"obs[{name!r}] has one batch only: nothing can be mixed."
         raise ValueError(msg)
     return np.maximum(counts / counts.sum(), 1e-6).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What trained steps gave before they were trained."""
+"""The results of trained steps before they were trained."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def frozen_coordinates(data: AnnData | MuData, slot: Slot) -> np.ndarray:
             continue
         lasting = [name for name, operator in path.pipeline.operators.items() if operator.references]
         if lasting:
-            msg = f"{lasting[0]!r} keeps every cell in its place, before and after: draw a slot before it."
+            msg = f"{lasting[0]!r} keeps every cell in its place, before and after training: draw a slot before it."
             raise ValueError(msg)
         here = {name: dict(named) for name, named in before.items() if name in path.pipeline.operators}
         return _computed(path, here, n_cells)

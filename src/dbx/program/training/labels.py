@@ -1,4 +1,4 @@
-"""Labels that an optimisation is to tell, and what tells them."""
+"""Labels that an optimisation predicts, and the classifier that predicts them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dbx.program.training.chain import Chain
 
 @dataclass
 class Labels:
-    """A column of labels and the head that tells them."""
+    """A column of labels and the head that predicts them."""
 
     column: Slot
     given: Codes
@@ -28,7 +28,7 @@ class Labels:
     """Codes against the head's classes, -1 for a cell without a label; array of shape (n_cells,)."""
     head: LabelHead
     slot: str
-    """What they are told from."""
+    """The slot that they are predicted from."""
 
 
 def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: Any, mask: np.ndarray | None) -> Labels:
@@ -37,7 +37,7 @@ def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: Any, mask: np
     value = read(data, column)
     check_names(value, column)
     if "/" in part.label:
-        msg = f"obs[{part.label!r}] has a slash in its name, which predictions cannot be named by: rename the column."
+        msg = f"obs[{part.label!r}] has a slash in its name, and slots of predictions are named after it: rename it."
         raise ValueError(msg)
     given = cast(Codes, column_value(value, column, "optimize", LabelHead.inputs["labels"]))
     if mask is not None:
@@ -47,19 +47,35 @@ def read_labels(data, chain: Chain, part: CrossEntropy, unlabeled: Any, mask: np
 
 
 def check_names(value, slot: Slot) -> None:
-    """Refuse measurements where names of groups are meant."""
-    column = pd.Series(value)
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 != 0).any():
+    """Refuse measurements and names of single cells where names of groups are meant."""
+    column = pd.Series(value).dropna()
+    if pd.api.types.is_float_dtype(column) and (column % 1 != 0).any():
         msg = f"{slot.written()} holds fractions, and names of groups are needed: cut it into categories (pandas.cut)."
+        raise ValueError(msg)
+    n_alone = int((column.value_counts() == 1).sum())
+    if 2 * n_alone > len(column) > 1:
+        numbers = pd.api.types.is_numeric_dtype(column)
+        advice = (
+            "cut the numbers into categories (pandas.cut), or use them as they are, "
+            f"dbx.losses.Function(lambda z, x: ..., slots=({str(slot)!r},))"
+            if numbers
+            else "name a column of groups of cells"
+        )
+        msg = (
+            f"{slot.written()} has a value of its own for {n_alone} of {len(column)} cells, and groups of cells are "
+            f"needed: {advice}."
+        )
         raise ValueError(msg)
 
 
 def check_labels(labels: Mapping[str, Labels]) -> None:
-    """Refuse what would leave one head's predictions in another's place, or no cell to train on."""
+    """Refuse labels whose predictions would overwrite each other, and labels that leave no cell to train on."""
     names = [x.column.keys[-1] for x in labels.values()]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        msg = f"{twice[0]!r} is told from two slots, and its predictions would be written twice: judge one of them."
+        msg = (
+            f"{twice[0]!r} is predicted from two slots, and its predictions would be written twice: judge one of them."
+        )
         raise ValueError(msg)
     if len(names) > 1 and not np.all([x.known >= 0 for x in labels.values()], axis=0).any():
         msg = f"No cell has all of the labels {', '.join(map(repr, names))}."

@@ -15,12 +15,13 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.losses.objectives import Cells, Objective, VelocityConsistency
 from dbx.ops.values import Codes
-from dbx.program.pipeline.pipeline import Pipeline, first_rows
+from dbx.program.pipeline.blocks import first_rows
+from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.slots.slots import Slot
-from dbx.program.training.trainable import Freed
+from dbx.program.training.trainable import Trainable
 
 DROPOUT = 0.3
-"""Share of the values that a chain starts from that each minibatch is not shown."""
+"""Fraction of the input values of a chain that are dropped in each minibatch."""
 BLOCK = 4096
 
 
@@ -38,10 +39,10 @@ class Part:
     step: str = ""
     """The step whose own objective or gates it is about."""
     labelled: float = 1.0
-    """Share of the cells that have what it judges; the others are 0, and must not dilute it in training."""
+    """Fraction of the cells that have a label; the others are 0, and must not dilute the mean in training."""
 
 
-class Judged:
+class PipelineLoss:
     """The objective of each cell after the pipeline; see :class:`dbx.ops.nn.training.Loss`."""
 
     def __init__(
@@ -56,7 +57,7 @@ class Judged:
         self.pipeline, self.levels, self.parts, self.weights = pipeline, levels, parts, weights
         self.dropout = dropout
 
-    def __call__(self, model: Freed, batch: dict[str, jax.Array], key, *, anchor):
+    def __call__(self, model: Trainable, batch: dict[str, jax.Array], key, *, anchor):
         """The weighted sum of the objectives, and each of them."""
         rows, block = None, None
         if model.whole:
@@ -91,7 +92,7 @@ class Judged:
         penalty = 0 if key is None else anchor * model.distance()
         return total + penalty, followed
 
-    def _hidden(self, model: Freed, whole, key) -> dict[str, Any]:
+    def _hidden(self, model: Trainable, whole, key) -> dict[str, Any]:
         """What the pipeline starts from with some of the values dropped."""
         shown = dict(whole)
         for i, slot in enumerate(whole):
@@ -114,7 +115,7 @@ class Judged:
         ]
 
 
-def _with_neighbours(model: Freed, batch: dict[str, jax.Array]):
+def _with_neighbours(model: Trainable, batch: dict[str, jax.Array]):
     """(rows of the cells of a minibatch and then of their neighbours, how many are its own, columns of all of them).
 
     Of data that one block holds all cells are there: what edges have from their other end is then exact.
@@ -141,11 +142,13 @@ def dropped(x, centre, share: float, key):
     return jnp.where(kept, centre + (x - centre) / (1 - share), centre)
 
 
-def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The objective of each of these rows (``loss``), its parts, and what is told wrongly.
+def judge(
+    model: Trainable, judged: PipelineLoss, columns: Mapping[str, Any], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The objective of each of these rows (``loss``), its parts, and misclassifications.
 
-    Where cells are judged by each other, or have edges from each other, the rest are there, too, as far as a block
-    goes.
+    Where cells are judged by each other, or have edges from each other, as many of the other cells as fit into a block
+    are present, too.
     """
     graphdef, state = nnx.split(model)
     together = bool(model.whole) or any(part.objective.of_sets for part in judged.parts)
@@ -155,8 +158,8 @@ def judge(model: Freed, judged: Judged, columns: Mapping[str, Any], rows: np.nda
         part = rows[start : start + size]
         there = np.concatenate([part, context])
         batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
-        told = _told(judged, graphdef, state, batch)
-        found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in told.items()})
+        values = _values(judged, graphdef, state, batch)
+        found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in values.items()})
     values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     # summed here: what is compiled for the parts serves before the weights are known and after
     weighted = zip(judged.weights, judged.parts, strict=True)
@@ -171,5 +174,5 @@ def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _told(judged: Judged, graphdef, state, batch):
+def _values(judged: PipelineLoss, graphdef, state, batch):
     return judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)[1]

@@ -24,7 +24,7 @@ from dbx.program.slots.addresses import check_key
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, holder, read
 from dbx.program.training.chain import make_chain
-from dbx.program.training.dataset import make_material
+from dbx.program.training.dataset import make_dataset
 from dbx.program.training.heads import coordinates, start_heads
 from dbx.program.training.results import recorded
 from dbx.program.training.split import make_split
@@ -63,13 +63,13 @@ def optimize(
 
     What judges the coordinates (logistic regression for ``CrossEntropy``) is first trained on them as they are. Then
     the parameters of the steps move, together with it, from where they were fitted: Adam on minibatches, with a penalty
-    on how far they go and three tenths of the input values hidden at each step (none with ``Elbo`` or
-    ``Reconstruction``, which tell them again). Cells are held out all along; training stops when these do not improve.
-    Steps are freed one after the other, each together with those before it, and a step is kept as trained only if the
-    mean loss of the held-out cells fell by more than one standard error of the difference and, with ``CrossEntropy``
-    alone, more than 2% of them were told wrongly before. Otherwise it stays as it was. The same held-out cells say when
-    to stop and what to keep: where there is nothing to gain, about a quarter of all runs are kept all the same, with
-    changes of a few percent that help as little as they harm.
+    on how far they go and three tenths of the input values dropped at each step (none with ``Elbo`` or
+    ``Reconstruction``, which reconstruct them). A share of the cells is held out throughout; training stops when these
+    do not improve. Steps are trained one after the other, each together with those before it, and a step is kept as
+    trained only if the mean loss of the held-out cells fell by more than one standard error of the difference and, with
+    ``CrossEntropy`` alone, more than 2% of them were misclassified before. Otherwise it is reverted. The same held-out
+    cells decide when to stop and what to keep: where there is nothing to gain, about a quarter of all runs are kept all
+    the same, with changes of a few percent that help as little as they harm.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ def optimize(
     loss
         What to improve: one of ``dbx.losses``, a sum of them, or a function that takes the judged slot (an array of
         shape (n_cells, n_dims)) and returns an array of shape (n_cells,). A sum without weights is balanced: each part
-        is divided by its size before (root mean square over held-out cells). ``a + 0.1 * b`` is taken as it stands.
+        is divided by its size before (root mean square over held-out cells). ``a + 0.1 * b`` is used without balancing.
     train
-        Names of the steps whose parameters move, in the order in which they are freed; a tuple of names within the list
-        is freed at once. By default the last projection (PCA, VAE) before the judged slot, then the gene gate before
-        it, if there is one; not the normalisation, which has hardly anything to gain: name it last.
+        Names of the steps whose parameters move, in the order in which they are trained; a tuple of names within the
+        list is trained at once. By default the last projection (PCA, VAE) before the judged slot, then the gene gate
+        before it, if there is one; not the normalisation, which has hardly anything to gain: name it last.
     steps
-        Names of the steps to train through, all by default. What comes before the first is taken as it lies there; the
-        last one writes what is judged where ``loss`` names no slot.
+        Names of the steps to train through, all by default. The input of the first is used as stored; the last one
+        writes what is judged where ``loss`` names no slot.
     validation
         Share of the cells that is held out (of the labelled ones, where there are labels).
     split_key
@@ -97,12 +97,12 @@ def optimize(
         What cells without a label (or batch, or group) are called, besides missing values. With ``CrossEntropy`` alone
         they take no part; they get a prediction.
     anchor
-        Penalty on the squared distance that parameters go, in units of their own; divided by the number of cells
-        trained on, so that it fades with more.
+        Penalty on the squared distance that parameters move, in units of their own; divided by the number of cells
+        trained on, so that it fades with more cells.
     max_epochs, patience
-        Most passes over the cells, and after how many that were not better for held-out cells to stop.
+        Maximum number of passes over the cells, and after how many without improvement on held-out cells to stop.
     batch_size
-        Most cells in a minibatch; by default a sixteenth of the cells, from 32 to 128; a quarter, from 64 to 256,
+        Maximum minibatch size; by default a sixteenth of the cells, from 32 to 128; a quarter, from 64 to 256,
         where the loss judges cells by each other.
     learning_rate
         Step size of Adam; a projection moves by ten times this, relative to its loadings.
@@ -120,7 +120,7 @@ def optimize(
     Returns
     -------
     None, or the copy with ``copy=True``. Where steps were kept as trained, what they and the steps after them up to
-    the judged slots write is written anew, and later steps are marked stale. Writes besides:
+    the judged slots write is computed again, and later steps are marked stale. Also writes:
 
     ``obs["<label>_predicted"]``, ``obs["<label>_confidence"]``, ``obsm["<label>_probabilities"]``
         With ``CrossEntropy``: predicted label, its probability, and those of all labels, array of shape (n_cells,
@@ -135,7 +135,7 @@ def optimize(
     ------
     ValueError
         There is no program; a step has nothing to train or does not work on each cell by itself; there are no labels,
-        or but one.
+        only one, or one for each cell; the loss or its gradient is not finite before training.
     KeyError
         A step or a slot is not there.
     TypeError
@@ -153,26 +153,26 @@ def optimize(
     location = Location(data, registry, dict(inputs or {}), own=True)
     chain = make_chain(registry, location, n_cells, names, slots, steps)
     location.check_inputs()
-    material = make_material(data, chain, loss, unlabeled, _mask(data, subset, mod))
-    groups = _groups(data, split_key, mod, material.rows)
-    split = make_split(material, groups, validation, np.random.default_rng(random_state))
-    n_trained = len(material.rows) - len(split.hidden)
+    dataset = make_dataset(data, chain, loss, unlabeled, _mask(data, subset, mod))
+    groups = _groups(data, split_key, mod, dataset.rows)
+    split = make_split(dataset, groups, validation, np.random.default_rng(random_state))
+    n_trained = len(dataset.rows) - len(split.hidden)
     how = _training(loss, n_trained, max_epochs, patience, batch_size, learning_rate, anchor)
     with log.timed("optimizing " + ", ".join(names)), log.progress("optimize") as show:
         coordinates(chain)
-        start_heads(chain, material, split.hidden, random_state, show)
-        outcome = run_stages(chain, material, loss, stages, split, how, seed=random_state, progress=show)
+        start_heads(chain, dataset, split.hidden, random_state, show)
+        outcome = run_stages(chain, dataset, loss, stages, split, how, seed=random_state, progress=show)
     how_so = {"loss": loss.words, "seed": random_state, "cells": n_trained}
-    values = recorded(data, registry, chain, material, outcome, split, key_added, how_so)
+    values = recorded(data, registry, chain, dataset, outcome, split, key_added, how_so)
     commit(data, registry, values)
     _say(outcome)
     return data if copy else None
 
 
 def _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate) -> None:
-    """Refuse settings that cannot be meant, before anything is read."""
+    """Refuse impossible settings before anything is read."""
     if not isinstance(loss, Objective) and not callable(loss):
-        msg = f'loss={loss!r} is no objective: say dbx.losses.CrossEntropy("cell_type"), say, or give a function.'
+        msg = f'loss must be an objective such as dbx.losses.CrossEntropy("cell_type"), or a function; got {loss!r}.'
         raise TypeError(msg)
     check_held_out(validation, "validation")
     check_above_zero(validation, "validation")
@@ -218,7 +218,7 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
 
 
 def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
-    """Which steps are freed at once, in their order."""
+    """The steps of each stage, in their order."""
     steps = None if steps is None else [registry[name].name for name in steps]
     if train is not None:
         train = [train] if isinstance(train, str) else list(train)
@@ -227,7 +227,7 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
             msg = f"train={train} names a step twice."
             raise ValueError(msg)
         if not train:
-            msg = 'train=[] frees nothing: name steps, train=["pca"], or leave it out.'
+            msg = 'train=[] names no step: name steps, train=["pca"], or leave it out.'
             raise ValueError(msg)
         return [(stage,) if isinstance(stage, str) else tuple(stage) for stage in train]
     able = [step for step in registry if steps is None or step.name in steps]
@@ -252,7 +252,7 @@ def _role(step: Step) -> str | None:
 
 
 def _say(outcome: Outcome) -> None:
-    """A line for each stage, unless the user wants to hear of errors only."""
+    """Print a line for each stage, unless the verbosity is errors only."""
     for stage in outcome.stages:
         parts = ", ".join(f"{name} {stage.before[name]:.3f} -> {stage.after[name]:.3f}" for name in stage.before)
         log.say(

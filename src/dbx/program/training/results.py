@@ -1,4 +1,4 @@
-"""What an optimisation leaves behind: steps with new parameters, what they write, heads, and how it went."""
+"""The results of an optimisation: steps with new parameters, what they write, heads, and a summary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read
 from dbx.program.replay.plan import Version
 from dbx.program.replay.recompute import run_again
-from dbx.program.slots.slots import Slot, as_stored, exists, holder, read, row_names
+from dbx.program.slots.slots import Slot, exists, holder, read, row_names
+from dbx.program.slots.stored import as_stored
 from dbx.program.training.chain import Chain
-from dbx.program.training.dataset import Material
+from dbx.program.training.dataset import Dataset
 from dbx.program.training.labels import Labels
 from dbx.program.training.split import Split
 from dbx.program.training.stages import Outcome
@@ -28,38 +29,41 @@ def recorded(
     data,
     registry: Registry,
     chain: Chain,
-    material: Material,
+    dataset: Dataset,
     outcome: Outcome,
     split: Split,
     key_added: str | None,
-    told: Mapping[str, Any],
+    facts: Mapping[str, Any],
 ) -> dict[Slot, Any]:
-    """Record the chain as it is now and the heads; what is to be written."""
+    """Record the chain as it is now and the heads; returns the values to be written.
+
+    ``facts`` are what each trained step records of its training: loss, seed, number of cells.
+    """
     values: dict[Slot, Any] = {}
     versions: dict[Version, Version] = {}
-    how = {name: {**told, **_gained(outcome, name), "key_added": key_added or ""} for name in outcome.operators}
+    how = {name: {**facts, **_gained(outcome, name), "key_added": key_added or ""} for name in outcome.operators}
     if key_added is not None:  # not to be trained by default next time
         how = {step.name: {"loss": "", "key_added": key_added} for step in chain.steps} | how
     if outcome.kept or key_added is not None:
         for step in chain.steps:
             operator = outcome.operators.get(step.name, chain.pipeline.operators[step.name])
             run_again(data, registry, chain.replay, step, operator, versions, values, key_added, how.get(step.name))
-    for labels in material.labels.values():
+    for labels in dataset.labels.values():
         end = chain.version(labels.slot)
-        values |= _head_step(data, registry, chain, labels, versions.get(end, end), told["seed"])
+        values |= _head_step(data, registry, chain, labels, versions.get(end, end), facts["seed"])
     mod = chain.trained[0].mod
-    names = row_names(data, Slot("obs", mod=mod)).to_numpy()[material.rows[split.judging]]
-    values[Slot("uns", ("optimize",), mod)] = summary(chain, material, outcome) | {
+    names = row_names(data, Slot("obs", mod=mod)).to_numpy()[dataset.rows[split.judging]]
+    values[Slot("uns", ("optimize",), mod)] = summary(chain, dataset, outcome) | {
         "held_out": names.astype(object),
         "key_added": key_added or "",
     }
     return values
 
 
-def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any]:
-    """How it went, as ``uns`` can keep it."""
+def summary(chain: Chain, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
+    """Stages, losses and history, as ``uns`` can keep them."""
     stages, parameters = outcome.stages, chain.pipeline.parameters
-    freed = dict.fromkeys(name for stage in stages for name in stage.steps)
+    trained = dict.fromkeys(name for stage in stages for name in stage.steps)
     kept = [stage for stage in stages if stage.kept]
     losses = {
         part.name: {
@@ -67,7 +71,7 @@ def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any
             "after": (kept[-1].after if kept else stages[0].before)[part.name],
             "weight": outcome.weights[i],
         }
-        for i, part in enumerate(material.parts)
+        for i, part in enumerate(dataset.parts)
     }
     history = {name: np.concatenate([stage.history[name] for stage in stages]) for name in stages[0].history}
     history["stage"] = np.repeat(np.arange(len(stages)), [len(stage.history["loss"]) for stage in stages])
@@ -77,7 +81,7 @@ def summary(chain: Chain, material: Material, outcome: Outcome) -> dict[str, Any
         "gain": np.array([stage.gain for stage in stages]),
         "standard_error": np.array([stage.standard_error for stage in stages]),
         "losses": losses,
-        "before": {step: {name: np.asarray(x) for name, x in parameters[step].items()} for step in freed},
+        "before": {step: {name: np.asarray(x) for name, x in parameters[step].items()} for step in trained},
         "history": history,
     }
 
@@ -90,7 +94,7 @@ def summary_slot(data) -> Slot:
 
 
 def _gained(outcome: Outcome, name: str) -> dict[str, float]:
-    """What the stage gained in which a step was freed."""
+    """What the stage gained in which a step was trained."""
     stage = next(stage for stage in outcome.stages if name in stage.steps)
     return {"gain": stage.gain, "standard_error": stage.standard_error}
 

@@ -1,4 +1,4 @@
-"""Which cells are held out of an optimisation: those that judge it, and those that go with them."""
+"""Which cells an optimisation holds out: those that judge it, and the others of their groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbx.program.training.dataset import Material
+from dbx.program.training.dataset import Dataset
 
 LEAST = 5
 """Fewest cells that can judge anything."""
@@ -14,14 +14,14 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the material."""
+    """Rows of the dataset."""
 
     judging: np.ndarray
     hidden: np.ndarray
-    """What nothing is trained on: the judging rows, and the others of their groups."""
+    """Rows that are not trained on: the judging ones, and the others of their groups."""
 
 
-def make_split(material: Material, groups: np.ndarray | None, share: float, rng: np.random.Generator) -> Split:
+def make_split(dataset: Dataset, groups: np.ndarray | None, share: float, rng: np.random.Generator) -> Split:
     """Hold out a share of the rows that have every label, or whole groups.
 
     Raises
@@ -29,21 +29,21 @@ def make_split(material: Material, groups: np.ndarray | None, share: float, rng:
     ValueError
         There are too few cells, groups or labels for that.
     """
-    known = [labels.known[material.rows] for labels in material.labels.values()]
-    rows = np.flatnonzero(np.all([k >= 0 for k in known], axis=0)) if known else np.arange(len(material.rows))
+    known = [labels.known[dataset.rows] for labels in dataset.labels.values()]
+    rows = np.flatnonzero(np.all([k >= 0 for k in known], axis=0)) if known else np.arange(len(dataset.rows))
     if groups is None:
         judging = hidden = np.sort(rng.permutation(rows)[: round(share * len(rows))])
     else:
         levels = held_out_groups(groups[rows], share, rng)
         hidden = np.flatnonzero(np.isin(groups, levels))
         judging = np.intersect1d(rows, hidden)
-    for codes in known:  # what no trained cell is called cannot be told
+    for codes in known:  # a label that no trained cell has cannot be predicted
         judging = judging[np.isin(codes[judging], np.delete(codes, hidden))]
     if len(judging) < LEAST or len(rows) - len(judging) < LEAST:
         msg = (
             f"{len(judging)} of {len(rows)} cells would be held out to judge by and {len(rows) - len(judging)} trained "
-            f"on; {LEAST} of each are the least (with labels that both have). Change validation={share}, or what is "
-            "held out, or use more cells."
+            f"on; at least {LEAST} of each are needed (with labels that both have). Change validation={share}, or what "
+            "is held out, or use more cells."
         )
         raise ValueError(msg)
     return Split(judging, hidden)

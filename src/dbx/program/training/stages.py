@@ -1,4 +1,4 @@
-"""Free steps one after the other, each kept only if held-out cells say so."""
+"""Train steps one after the other; each is kept only if held-out cells improve."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from dbx.ops.operator import Operator, Progress
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.replay.recompute import with_parameters
 from dbx.program.training.chain import Chain
-from dbx.program.training.dataset import Material
-from dbx.program.training.objective import DROPOUT, Judged, judge
+from dbx.program.training.dataset import Dataset
+from dbx.program.training.failures import check_start, explain
+from dbx.program.training.objective import DROPOUT, PipelineLoss, judge
 from dbx.program.training.split import Split
-from dbx.program.training.trainable import Freed, Moved
+from dbx.program.training.trainable import Moved, Trainable
 
 LEAST_ERRORS = 0.02
-"""Share of held-out cells that must be told wrongly before: with fewer there is nothing to gain."""
+"""Misclassification rate of held-out cells before training up to which there is nothing to gain."""
 
 
 @dataclass
 class Stage:
-    """What freeing some steps led to, judged by the held-out cells."""
+    """The result of training some steps, judged by the held-out cells."""
 
     steps: tuple[str, ...]
     kept: bool
     verdict: str
-    """The same in words, with the reason."""
+    """Whether it was kept and why, as a phrase."""
     gain: float
     standard_error: float
     before: Mapping[str, float]
@@ -53,13 +54,13 @@ class Outcome:
 
     @property
     def kept(self) -> bool:
-        """Whether anything was."""
+        """Whether any stage was kept."""
         return any(stage.kept for stage in self.stages)
 
 
 def run_stages(
     chain: Chain,
-    material: Material,
+    dataset: Dataset,
     loss: Sum,
     stages: Sequence[tuple[str, ...]],
     split: Split,
@@ -69,53 +70,58 @@ def run_stages(
     progress: Progress,
 ) -> Outcome:
     """Train each stage's steps together with those kept before."""
-    outcome, data = Outcome(), Minibatches(material.columns)
+    outcome, data = Outcome(), Minibatches(dataset.columns)
     for stage in stages:
         operators = {**chain.pipeline.operators, **outcome.operators}
         pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
-        freed = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
-        model = Freed(pipeline, freed, material.heads, material.centres, material.whole)
-        judged = Judged(pipeline, material.levels, material.parts, (1.0,) * len(material.parts), DROPOUT)
-        before = judge(model, judged, material.columns, split.judging)
+        trained = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
+        model = Trainable(pipeline, trained, dataset.heads, dataset.centres, dataset.whole)
+        judged = PipelineLoss(pipeline, dataset.levels, dataset.parts, (1.0,) * len(dataset.parts), DROPOUT)
+        before = judge(model, judged, dataset.columns, split.judging)
+        check_start(before, dataset.parts, dataset.columns)
         if not outcome.stages:
-            outcome.weights = _weights(loss, material, before)
+            outcome.weights = _weights(loss, dataset, before)
         judged.weights = outcome.weights
         kept_heads = jax.tree.map(np.array, nnx.state(model.heads))
-        history = train(
-            model,
-            cast(Loss, judged),
-            data,
-            how,
-            trainable=nnx.Any(nnx.Param, Moved),
-            held_out=split.hidden,
-            judge=_judge(judged, material, split, loss),
-            seed=seed,
-            progress=progress,
-        )
-        after = judge(model, judged, material.columns, split.judging)
-        result = _verdict(stage, material, outcome.weights, before, after, history)
+        try:
+            history = train(
+                model,
+                cast(Loss, judged),
+                data,
+                how,
+                trainable=nnx.Any(nnx.Param, Moved),
+                held_out=split.hidden,
+                judge=_judge(judged, dataset, split, loss),
+                seed=seed,
+                progress=progress,
+            )
+        except FloatingPointError as error:
+            explain(error, model, judged, dataset.columns, np.setdiff1d(np.arange(len(dataset.rows)), split.hidden))
+            raise
+        after = judge(model, judged, dataset.columns, split.judging)
+        result = _verdict(stage, dataset, outcome.weights, before, after, history)
         outcome.stages.append(result)
         if result.kept:
             moved = model.parameters()
-            outcome.operators = {name: with_parameters(operators[name], moved[name]) for name in freed}
+            outcome.operators = {name: with_parameters(operators[name], moved[name]) for name in trained}
         else:
             nnx.update(model.heads, kept_heads)
     return outcome
 
 
-def _judge(judged: Judged, material: Material, split: Split, loss: Sum) -> Callable[[Any], float] | None:
+def _judge(judged: PipelineLoss, dataset: Dataset, split: Split, loss: Sum) -> Callable[[Any], float] | None:
     """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
-    together = bool(material.whole) or any(part.of_sets for part in loss.parts)
+    together = bool(dataset.whole) or any(part.of_sets for part in loss.parts)
     if len(split.hidden) == len(split.judging) and not together:
         return None
-    return lambda model: float(judge(model, judged, material.columns, split.judging)["loss"].mean())
+    return lambda model: float(judge(model, judged, dataset.columns, split.judging)["loss"].mean())
 
 
-def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
+def _weights(loss: Sum, dataset: Dataset, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
     """Those given; otherwise the inverse of each objective's size over the cells before training."""
     if not loss.balanced:
         return tuple(1.0 if weight is None else float(weight) for weight in loss.weights)
-    sizes = {part.name: float(np.sqrt(np.mean(before[part.name] ** 2))) for part in material.parts}
+    sizes = {part.name: float(np.sqrt(np.mean(before[part.name] ** 2))) for part in dataset.parts}
     nothing = [name for name, size in sizes.items() if size < 1e-6]
     if nothing:
         msg = f"{nothing[0]} is 0 already, and a sum cannot be balanced by that: give weights, a + 0.1 * b."
@@ -123,18 +129,19 @@ def _weights(loss: Sum, material: Material, before: Mapping[str, np.ndarray]) ->
     return tuple(1 / size for size in sizes.values())
 
 
-def _verdict(stage, material: Material, weights, before, after, history) -> Stage:
-    """Kept where the cells improved by more than a standard error, and there was something to improve."""
-    names = [part.name for part in material.parts]
+def _verdict(stage, dataset: Dataset, weights, before, after, history) -> Stage:
+    """Kept if held-out cells improved by more than a standard error, and there was something to improve."""
+    names = [part.name for part in dataset.parts]
     better = sum(w * (before[name] - after[name]) for w, name in zip(weights, names, strict=True))
     gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
-    errors = [before[f"{name}_errors"].mean() for name in names if name in material.labels]
+    errors = [before[f"{name}_errors"].mean() for name in names if name in dataset.labels]
     hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
     was, now = ({name: float(values[name].mean()) for name in names} for values in (before, after))
-    if gain <= error:
-        verdict = "put back: not more than a standard error"
-    elif hardly_wrong:
-        verdict = f"put back: at most {LEAST_ERRORS:.0%} were told wrongly before"
-    else:
+    kept = gain > error and not hardly_wrong
+    if kept:
         verdict = "kept as trained"
-    return Stage(stage, verdict == "kept as trained", verdict, gain, error, was, now, history)
+    elif hardly_wrong and gain > error:
+        verdict = f"reverted: at most {LEAST_ERRORS:.0%} of held-out cells were misclassified before training"
+    else:
+        verdict = "reverted: the gain is at most one standard error"
+    return Stage(stage, kept, verdict, gain, error, was, now, history)

@@ -1,4 +1,4 @@
-"""Parameters of recorded steps, freed for training: what they started from, and how far they may go."""
+"""Trainable parameters of recorded steps: initial value, scale, change."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dbx.program.pipeline.pipeline import Pipeline
 
 
 class Moved(nnx.Variable):
-    """How far a parameter has moved, in steps of its own."""
+    """Change of a parameter, in units of its own step size."""
 
 
-class Freed(nnx.Module):
-    """Start + scale x moved, for each parameter of the trained steps; the heads that judge what comes of them."""
+class Trainable(nnx.Module):
+    """Start + scale x moved, for each parameter of the trained steps, and the heads that judge the result."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Freed(nnx.Module):
         return found
 
     def jittered(self, operators: Mapping[str, Operator], key) -> dict[str, dict[str, Any]]:
-        """The same with the noise that steps with stochastic gates train under."""
+        """The same with the noise of stochastic gates."""
         found = self.parameters()
         for i, (step, named) in enumerate(found.items()):
             noise = operators[step].jitter(jax.random.fold_in(key, i))

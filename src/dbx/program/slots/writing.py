@@ -1,0 +1,106 @@
+"""Writing into slots: all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dbx.program.slots.slots import Slot, exists, holder, read, row_names
+from dbx.program.slots.stored import as_stored
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
+    """Refuse slots of backed data that are on disk, and every slot of a view of backed data."""
+    for slot in slots:
+        owner = holder(data, slot)
+        if getattr(owner, "isbacked", False) and getattr(owner, "is_view", False):
+            msg = (
+                f"The data are a view of a file ({owner.filename}), into which nothing can be written. Load the view "
+                "first: adata = adata.to_memory()."
+            )
+            raise NotImplementedError(msg)
+        if getattr(owner, "isbacked", False) and slot.container in ("X", "layers"):
+            msg = (
+                f"{slot.written()} is on disk ({owner.filename}) and backed data are for reading. "
+                "Load it first: adata = adata.to_memory()."
+            )
+            raise NotImplementedError(msg)
+
+
+def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
+    """Write all slots or none: if anything fails, the slots are as they were."""
+    with assigned(data, values):
+        pass
+
+
+@contextmanager
+def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
+    """Write slots for what follows; if that fails, the slots are as they were."""
+    values = _whole_frames(data, values)
+    check_writable(data, values)
+    undo: list[tuple[Slot, Any, bool]] = []
+    try:
+        for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before its entries
+            whole = Slot("uns", slot.keys[:1], slot.mod) if slot.container == "uns" else slot
+            present = exists(data, whole)
+            undo.append((whole, read(data, whole) if present else None, present))
+            write(data, slot, value)
+        yield
+    except BaseException:
+        for slot, value, present in reversed(undo):
+            write(data, slot, value) if present else _delete(data, slot)
+        raise
+
+
+def write(data: AnnData | MuData, slot: Slot, value: Any) -> None:
+    """Put a value at a slot; nested ``uns`` dicts are rebuilt, so that a view's parent is never reached."""
+    owner = holder(data, slot)
+    value = as_stored(value, slot, owner)
+    if slot.container == "X":
+        owner.X = value
+    elif slot.container == "uns":
+        owner.uns[slot.key] = _nested(owner.uns.get(slot.key), slot.keys[1:], value)
+    else:
+        getattr(owner, slot.container)[slot.key] = value
+
+
+def _nested(tree: Any, keys: tuple[str, ...], value: Any) -> Any:
+    if not keys:
+        return value
+    tree = dict(tree) if isinstance(tree, dict) or hasattr(tree, "items") else {}
+    tree[keys[0]] = _nested(tree.get(keys[0]), keys[1:], value)
+    return tree
+
+
+def _delete(data, slot: Slot) -> None:
+    owner = holder(data, slot)
+    if slot.container == "X":
+        owner.X = None
+        return
+    mapping = getattr(owner, slot.container)
+    for key in slot.keys[:-1]:
+        mapping = mapping.get(key, {})
+    if slot.keys[-1] in mapping:
+        del mapping[slot.keys[-1]]
+
+
+def _whole_frames(data, values: dict[Slot, Any]) -> dict[Slot, Any]:
+    """Columns addressed below varm or obsm become one new DataFrame each."""
+    whole: dict[Slot, Any] = {}
+    for slot, value in values.items():
+        if slot.container in ("varm", "obsm") and len(slot.keys) == 2:
+            frame = Slot(slot.container, slot.keys[:1], slot.mod)
+            if frame not in whole:
+                whole[frame] = pd.DataFrame(index=row_names(data, slot))
+            whole[frame][slot.keys[1]] = np.asarray(value)
+        else:
+            whole[slot] = value
+    return whole
