@@ -110,5 +110,5 @@ def test_a_program_that_changed_since_is_not_written_over(pipeline, analysed, co
     pipeline.write(analysed, moved(pipeline))
     with pytest.raises(ValueError, match="was run or trained since this pipeline was made"):
         pipeline.write(analysed, moved(pipeline))
-    with pytest.raises(ValueError, match="is another's"):
+    with pytest.raises(ValueError, match="is of other data"):
         pipeline.write(new_cells(counts), moved(pipeline))

@@ -235,7 +235,7 @@ def test_nothing_is_written_unless_asked(analysed, tmp_path):
         (("obsm/X_tsne",), "is missing"),
         (("obsm/X_pca", "layers/velocity"), "is missing"),
         (("obs/batch",), "was not written by a recorded step"),
-        (("varm/PCs",), "what 'pca' learnt of all cells"),
+        (("varm/PCs",), "what 'pca' learnt from all cells"),
         (("obsm/X_pca", "obsm/X_umap"), r"adata\.obsm\['X_pca'\] is not computed from adata\.obsm\['X_umap'\]"),
         (("obsp/connectivities",), "holds a graph"),
         (("obsm/X_pca_harmony", "obs/batch"), "not a matrix of numbers"),
