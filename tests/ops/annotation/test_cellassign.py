@@ -116,5 +116,5 @@ def test_wrong_markers_are_told_in_words(data):
     with pytest.raises(ValueError, match="No marker of 'a' has a count"):
         CellAssign(classes=TYPES, markers=MARKERS).fit(x=RowBlocks(counts))
     counts[7] = 0
-    with pytest.raises(ValueError, match=r"1 cells have no counts \(the first is row 7\)"):
+    with pytest.raises(ValueError, match=r"1 cells have no counts in these genes \(the first is row 7\)"):
         CellAssign(classes=TYPES, markers=MARKERS).fit(x=RowBlocks(counts))
