@@ -81,7 +81,7 @@ def test_new_cells_get_the_references_genes(logged, method, tmp_path):
     ("config", "words"),
     [
         ({"by": "variances_norm"}, r'variances_norm.*dbx.pp.highly_variable_genes\(adata, flavor="seurat_v3"\)'),
-        ({"by": "word"}, "by='word' is no numeric column of var"),
+        ({"by": "word"}, "by='word' is not a numeric column of var"),
         ({"n_genes": 10**6}, "n_genes=1000000 is more than the"),
         ({"layer": "absent"}, "absent"),
         ({"by": None, "layer": "scaled"}, "values below zero"),

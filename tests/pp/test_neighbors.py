@@ -96,7 +96,7 @@ def test_distances_to_duplicates_are_stored(adata):
 def test_copy_and_numbers_of_neighbours_scanpy_lowers(adata):
     small = adata[:9].copy()
     theirs = small.copy()
-    with pytest.warns(UserWarning, match="There are 9 cells, fewer than n_neighbors=15: going on with n_neighbors=5"):
+    with pytest.warns(UserWarning, match="There are 9 cells, fewer than n_neighbors=15: using n_neighbors=5"):
         ours = dbx.pp.neighbors(small, copy=True)
     assert not small.obsp
     sc.pp.neighbors(theirs)
@@ -178,7 +178,7 @@ def test_distances_from_elsewhere(adata, kind, tmp_path):
     before = adata.obsp["connectivities"].copy()
     dbx.rerun(adata)
     assert (adata.obsp["connectivities"] != before).nnz == 0
-    with pytest.warns(UserWarning, match="With `distances` given, use_rep changes nothing"):
+    with pytest.warns(UserWarning, match="use_rep has no effect if `distances` is given"):
         dbx.pp.neighbors(adata, distances=given, use_rep="X_pca")
 
 
@@ -250,14 +250,18 @@ def test_so_is_one_that_a_step_made_under_any_name(adata):
 
 
 WRONG = {
-    "no cells left": ({"n_neighbors": 1}, ValueError, "at least 2 of both are needed"),
+    "no cells left": ({"n_neighbors": 1}, ValueError, "both must be at least 2"),
     "representation": ({"use_rep": "X_vae"}, KeyError, "use_rep='X_vae' is not in adata.obsm, which has 'X_pca'"),
     "columns": ({"n_pcs": 13}, ValueError, "n_pcs=13, but adata.obsm.*has 12 columns"),
-    "method": ({"method": "rapids"}, ValueError, "method='rapids' is not known: 'umap', 'gauss' or 'jaccard'"),
-    "knn": ({"knn": False}, ValueError, "knn=False is for method='gauss'"),
+    "method": ({"method": "rapids"}, ValueError, "method must be 'umap', 'gauss' or 'jaccard'; got 'rapids'"),
+    "knn": ({"knn": False}, ValueError, "knn=False needs method='gauss'"),
     "metric": ({"metric": "euclid"}, ValueError, "metric='euclid' is not known. Known are .*euclidean"),
     "transformer": ({"transformer": "rapids"}, ValueError, "transformer='rapids' is not known.*GPU"),
-    "distances": ({"distances": np.zeros((3, 3))}, ValueError, r"shape \(3, 3\); \(200, 200\) is needed"),
+    "distances": (
+        {"distances": np.zeros((3, 3))},
+        ValueError,
+        r"must have shape \(200, 200\), cells x cells; got \(3, 3\)",
+    ),
     "two seeds": ({"random_state": 1, "rng": 2}, TypeError, "not both"),
 }
 

@@ -176,9 +176,9 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
         (ValueError, "need majority voting", {"majority_voting": False, "over_clustering": "batch"}),
         (ValueError, "not both", {"neighbors_key": "neighbors", "over_clustering": "batch"}),
         (ValueError, r"No marker of 'a' is among adata.var_names .* 'nope', 'never'", {"markers": table}),
-        (ValueError, "The markers of 'a' are one text", {"markers": {"a": "CD3D"}}),
-        (ValueError, "columns 'cell_type' and 'gene', or is an", {"markers": pd.DataFrame({"x": ["a"]})}),
-        (TypeError, "a dict of lists or a DataFrame, not list", {"markers": ["CD3D"]}),
+        (ValueError, "The markers of 'a' are a single string", {"markers": {"a": "CD3D"}}),
+        (ValueError, "columns 'cell_type' and 'gene', or be an", {"markers": pd.DataFrame({"x": ["a"]})}),
+        (TypeError, "a dict of lists or a DataFrame; got list", {"markers": ["CD3D"]}),
         (ValueError, "All labelled cells are|No cell has a label", {"labels_key": "batch", "unlabeled": "none"}),
     ]:
         arguments = {"method": "cellassign", **call} if "markers" in call and "labels_key" not in call else dict(call)

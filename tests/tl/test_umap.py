@@ -191,8 +191,8 @@ def test_as_many_dimensions_as_the_neighbours_had(small, monkeypatch):
 
 WRONG = {
     "start": ({"init_pos": "X_tsne"}, ValueError, "init_pos='X_tsne' is not known.*adata.obsm, which has 'X_pca'"),
-    "method": ({"method": "rapids"}, ValueError, "method='rapids' is not there"),
-    "network": ({"n_hidden": 8}, ValueError, "n_hidden is of method='parametric'"),
+    "method": ({"method": "rapids"}, ValueError, "method must be 'umap' or 'parametric'; got 'rapids'"),
+    "network": ({"n_hidden": 8}, ValueError, "n_hidden needs method='parametric'"),
     "neighbours": ({"neighbors_key": "few"}, KeyError, r"adata.uns\['few'\] is missing"),
 }
 

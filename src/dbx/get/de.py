@@ -36,27 +36,27 @@ def de(
     key
         Key in ``varm``, or in ``uns`` for the results of groups.
     group
-        One group or several, all by default, of a test made with ``group_key``.
+        One group or several, for results with ``group_key``; all by default.
     padj
-        Only genes with an adjusted p-value below this.
+        Keep only genes with an adjusted p-value below this.
     log2fc_min
-        Only genes whose log2 fold change is at least this, up or down.
+        Keep only genes whose absolute log2 fold change is at least this.
     sort_by
-        Column to sort by, increasing; ``"log2FoldChange"``, ``"stat"`` and ``"baseMean"`` decreasing.
+        Column to sort by, ascending; ``"log2FoldChange"``, ``"stat"`` and ``"baseMean"`` descending.
     fit
         Add the columns of ``varm["de_fit"]``: dispersions, Cook's distances, coefficients.
 
     Returns
     -------
     A frame with the column ``gene`` and the columns of ``varm[key]``; genes without a value come last. Results of
-    groups have a column ``group`` before it, and each group is sorted for itself.
+    groups have a column ``group`` before it, and each group is sorted separately.
 
     Raises
     ------
     SlotError
         There is no such table.
     ValueError
-        There is no column ``sort_by``, or no such group.
+        There is no column ``sort_by``, or a group was not tested.
     """
     table = results(adata, key, group)
     if fit:
@@ -81,7 +81,7 @@ def results(adata: AnnData, key: str, group: str | Iterable[str] | None = None) 
         return _of_groups(long, key, group)
     table = _varm(adata, key, f"Make it with dbx.tl.de(adata, design=...){_found(adata, key)}.")
     if group is not None:
-        msg = f"adata.varm[{key!r}] is of all samples at once: leave group out, or run dbx.tl.de with group_key."
+        msg = f"adata.varm[{key!r}] has no groups, but all samples: leave group out, or run dbx.tl.de with group_key."
         raise ValueError(msg)
     table = table.copy()
     table.insert(0, "gene", adata.var_names.astype(str))
@@ -102,9 +102,9 @@ def _of_groups(long: pd.DataFrame, key: str, group: str | Iterable[str] | None) 
 
 
 def _fit(adata: AnnData, key: str, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Columns of the fit that the table does not have, by position: names of genes may be double."""
+    """Columns of the fit that are missing from the table, by position: gene names may be duplicated."""
     if "group" in table:
-        msg = "The fits of groups are not kept, only their results: leave fit=True out, or fit one group by itself."
+        msg = "The fits of groups are not kept, only their results: leave fit=True out, or test one group alone."
         raise SlotError(msg)
     found = _varm(adata, f"{key}_fit", f"dbx.tl.de(adata, design=..., key_added={key!r}) writes it with the results.")
     return {name: found[name].to_numpy() for name in found if name not in table}
@@ -122,7 +122,7 @@ def _varm(adata: AnnData, key: str, advice: str) -> pd.DataFrame:
 
 
 def _found(adata: AnnData, key: str) -> str:
-    """Which keys hold results of groups, if any do."""
+    """Keys of results of groups, if there are any."""
     keys = [name for name in adata.uns if name != key and "results" in _in_uns(adata, name)]
     return f"; adata.uns has results of groups in {_listed(keys)}" if keys else ""
 

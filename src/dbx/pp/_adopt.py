@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 
 UNDONE = 1e-3
-"""Largest error of values whose scaling was undone."""
+"""Maximum error of values whose scaling was undone."""
 
 
 def find(adoption: Adoption) -> None:
-    """Look for one kind of result after the other; X as it is now is what the last of them wrote."""
+    """Look for each kind of result in the order of the usual workflow; the last step found wrote the present X."""
     finder = _Finder(adoption)
     for look in (finder.normalised, finder.variable, finder.scaled, finder.components):
         look()
@@ -51,7 +51,7 @@ class _Finder:
         self._standardised: bool | None = None
 
     def normalised(self) -> None:
-        """``normalize_total`` and ``log1p``: undoing logs, cells have one total, or what the counts layer says."""
+        """``normalize_total`` and ``log1p``: without logarithms cells have one total, or match the counts layer."""
         if "log1p" not in self.adata.uns or self.adoption.registry.writer("X") is not None:
             return
         base = self.adata.uns["log1p"].get("base")
@@ -61,9 +61,9 @@ class _Finder:
             depth = common_total(logged, base)
         if depth is None:
             self.adoption.notes.append(
-                "normalize_total and log1p (undoing logs, cells have no common total: genes were cut after "
-                "normalising, X was clipped, or it was normalised another way). The program starts at X as it is; new "
-                "cells must be in the same state."
+                "normalize_total and log1p (without logarithms, cells have no common total: genes were removed after "
+                "normalising, X was clipped, or it was normalised in another way). The program starts at X as it is; "
+                "new cells must be in the same state."
             )
             return
         total = NormalizeTotal(target_sum=depth)
@@ -72,7 +72,7 @@ class _Finder:
         self._record(Log1p(base=base), self.adoption.registry.writer("X"), {"x": "X"})
 
     def variable(self) -> None:
-        """``highly_variable_genes``: the flag and the statistics that stand in var."""
+        """``highly_variable_genes``: the flag and the statistics in var."""
         var = self.adata.var
         if "highly_variable" not in var or self.adoption.registry.writer("var/highly_variable") is not None:
             return
@@ -91,7 +91,7 @@ class _Finder:
         self._record(operator, source, {name: f"var/{name}" for name in columns})
 
     def scaled(self) -> None:
-        """``scale``: X has the standard deviation 1 that ``var["std"]`` promises, and its mean where it was centred."""
+        """``scale``: ``var["std"]`` is there and X has standard deviation 1, and mean 0 if it was centred."""
         if not {"mean", "std"} <= set(self.adata.var) or self.adoption.registry.writer("var/std") is not None:
             return
         if not self._is_scaled():
@@ -105,7 +105,7 @@ class _Finder:
         self._record(operator, self.adoption.registry.writer("X"), {"x": "X", "mean": "var/mean", "std": "var/std"})
 
     def components(self) -> None:
-        """``pca``: X times the loadings gives ``obsm["X_pca"]``, up to the offset that the means of the genes make."""
+        """``pca``: X times the loadings is ``obsm["X_pca"]`` up to a constant offset, from the means of the genes."""
         adata = self.adata
         if (
             "X_pca" not in adata.obsm
@@ -120,7 +120,7 @@ class _Finder:
         offset = offset_of(adata.X, loadings, embedding)
         if offset is None:
             self.adoption.notes.append(
-                "pca (X times varm['PCs'] is not obsm['X_pca']: X was changed since, or cells were)."
+                "pca (X times varm['PCs'] is not obsm['X_pca']: X or the cells were changed since)."
             )
             return
         centred = bool(about.get("params", {}).get("zero_center", True))
@@ -154,9 +154,9 @@ class _Finder:
         select: str | None = None,
         before: np.ndarray | None = None,
     ) -> None:
-        """Record a step that read ``source``'s X (None: X as it was first).
+        """Record a step that read the X written by ``source`` (None: the initial X).
 
-        ``before`` is the fingerprint of what it read, where that is known and X was overwritten since.
+        ``before`` is the fingerprint of its input, if that is known and X was overwritten since.
         """
         print_ = None
         if source is None and "X" in writes.values():

@@ -1,4 +1,4 @@
-"""Is this matrix what a scanpy result says it is: checks on a sample of cells."""
+"""Checks, on a sample of cells, that a matrix is the result of scanpy that its metadata claim."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dbx.data.moments import moments
 from dbx.ops.arrays import row_sums
 
 SAMPLE = 512
-"""Cells looked at."""
+"""Number of cells sampled."""
 
 
 def sample(x: Any) -> np.ndarray:
-    """Some cells, spread over the data, as dense float64."""
+    """Evenly spaced cells as dense float64."""
     blocks = RowBlocks(x, dtype=np.float64)
     index = np.unique(np.linspace(0, blocks.n_rows - 1, min(SAMPLE, blocks.n_rows)).astype(int))
     return blocks.dense(index)
@@ -32,7 +32,7 @@ def common_total(logged: np.ndarray, base: float | None) -> float | None:
 
 
 def clip_of(values: np.ndarray) -> float | None:
-    """The value that scaled data were cut at, None if they were not: a maximum that many entries share."""
+    """The value at which scaled data were clipped, None if they were not: a maximum shared by several entries."""
     highest = float(values.max())
     return highest if np.count_nonzero(values == highest) > 3 and abs(highest - np.round(highest, 3)) < 1e-5 else None
 
@@ -72,7 +72,7 @@ def gene_means(x: Any) -> np.ndarray:
 
 
 def offset_of(x: Any, loadings: np.ndarray, embedding: np.ndarray) -> np.ndarray | None:
-    """What ``x @ loadings`` must be moved by to give the embedding; None if no one offset does."""
+    """The offset between ``x @ loadings`` and the embedding; None if it is not the same for all cells."""
     blocks = RowBlocks(x, dtype=np.float64)
     index = np.unique(np.linspace(0, blocks.n_rows - 1, min(SAMPLE, blocks.n_rows)).astype(int))
     rows = blocks.rows(index)

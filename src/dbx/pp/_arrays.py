@@ -1,4 +1,4 @@
-"""Plain arrays in place of an AnnData: computed as scanpy does, and not recorded."""
+"""Plain arrays instead of an AnnData: handled as in scanpy, and not recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_array(data: Any) -> bool:
 
 
 def on_array(operator: Operator, x: Any, *, copy: bool, **others: Any) -> Any:
-    """The output ``x`` of an operator fitted on a plain array, of any number of axes and in its own float dtype.
+    """The output ``x`` of an operator fitted on a plain array, with any number of axes, in the array's float dtype.
 
     As in scanpy, floating-point numbers are changed in place unless ``copy`` is true, and integers become float64.
     """
@@ -37,7 +37,7 @@ def on_array(operator: Operator, x: Any, *, copy: bool, **others: Any) -> Any:
 
 
 def refuse_for_arrays(**arguments: Any) -> None:
-    """Complain of arguments that only make sense for an AnnData."""
+    """Raise a TypeError or ValueError for arguments that need an AnnData."""
     given = [f"`{name}`" for name, value in arguments.items() if value is not None]
     if given:
         msg = f"{', '.join(given)} can only be used with an AnnData or MuData, not with a plain array."

@@ -1,4 +1,4 @@
-"""The table that ``highly_variable_genes(inplace=False)`` gives back, with scanpy's columns in its order."""
+"""The table that ``highly_variable_genes(inplace=False)`` returns, with scanpy's columns in its order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments that scanpy renamed and still takes by their old name."""
+"""Arguments that scanpy renamed and still accepts by their old name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def renamed_first(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, 
         def takes_both(*args: Any, **kwargs: Any) -> R:
             if old in kwargs:
                 if args or new in kwargs:
-                    msg = f"{function.__name__}: pass `{new}` alone; `{old}` is its former name."
+                    msg = f"{function.__name__}: pass only `{new}`; `{old}` is its former name."
                     raise TypeError(msg)
                 msg = f"`{old}` of `{function.__name__}` was renamed to `{new}`: {function.__name__}(value, ...)."
                 warnings.warn(msg, FutureWarning, stacklevel=2)

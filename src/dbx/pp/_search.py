@@ -1,4 +1,4 @@
-"""What scanpy's ``transformer``, ``metric`` and ``distances`` ask for, as settings of the neighbours' operator."""
+"""scanpy's ``transformer``, ``metric`` and ``distances`` as settings of the operator of ``pp.neighbors``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dbx.ops.graph.neighbors import Neighbors
 from dbx.ops.operator import frozen
 from dbx.program import log
 
-MANY = 100_000
-"""Cells from which neighbours are approximate where faiss is installed; exact ones take half an hour at a million."""
+MAX_EXACT = 100_000
+"""Cells above which faiss, if installed, finds approximate neighbours; exact ones take half an hour at a million."""
 
 
 class Search(NamedTuple):
-    """How neighbours are found, in the operator's terms."""
+    """How neighbours are found, as settings of the operator."""
 
     n_neighbors: int
     metric: str
@@ -28,7 +28,7 @@ class Search(NamedTuple):
     searcher: Callable[[np.ndarray], Any] | None = None
 
     def operator(self, **config: Any) -> Neighbors:
-        """The operator that searches so."""
+        """The operator with these settings."""
         operator = Neighbors(
             n_neighbors=self.n_neighbors, metric=self.metric, metric_kwds=self.metric_kwds, search=self.how, **config
         )
@@ -37,12 +37,12 @@ class Search(NamedTuple):
 
 
 def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_cells: int, seed: int) -> Search:
-    """The search that scanpy's arguments name.
+    """The search that scanpy's arguments ask for.
 
     Raises
     ------
     ValueError
-        The metric or the transformer is not known, or there are too few cells or neighbours.
+        The metric or the transformer is unknown, or there are too few cells or neighbours.
     """
     if transformer == "pynndescent":
         transformer = _pynndescent(n_neighbors, metric, metric_kwds, seed)
@@ -59,7 +59,7 @@ def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_c
     known = find_metric(metric, metric_kwds)
     if known is None:
         _check_metric(metric)
-    if known is not None and known.embed is not None and transformer is None and n_cells > MANY:
+    if known is not None and known.embed is not None and transformer is None and n_cells > MAX_EXACT:
         if importlib.util.find_spec("faiss") is not None:
             log.info(f"    approximate neighbours by faiss, for {n_cells} cells; transformer='sklearn' for exact ones")
             return Search(n_neighbors, metric, options, "faiss")
@@ -68,7 +68,7 @@ def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_c
 
 
 def given_distances(distances: np.ndarray | sparse.spmatrix, metric, n_neighbors: int, n_cells: int) -> Search:
-    """Neighbours out of a matrix of distances.
+    """Neighbours taken from a matrix of distances.
 
     Raises
     ------
@@ -76,31 +76,31 @@ def given_distances(distances: np.ndarray | sparse.spmatrix, metric, n_neighbors
         The matrix has another shape than cells x cells.
     """
     if callable(metric):
-        msg = "`metric` must be the name of a metric, or None, where `distances` is given: it is only noted down."
+        msg = "`metric` must be the name of a metric, or None, if `distances` is given: it is only recorded."
         raise TypeError(msg)
     if distances.shape != (n_cells, n_cells):
-        msg = f"`distances` has shape {distances.shape}; {(n_cells, n_cells)} is needed: cells x cells."
+        msg = f"`distances` must have shape {(n_cells, n_cells)}, cells x cells; got {distances.shape}."
         raise ValueError(msg)
     return Search(possible_neighbors(n_neighbors, n_cells), "given", searcher=lambda _: distances)
 
 
 def possible_neighbors(n_neighbors: int, n_cells: int) -> int:
-    """As many neighbours as there can be; scanpy's choice where fewer cells are there than that."""
+    """``n_neighbors``, or scanpy's choice if there are not as many cells."""
     if n_cells < 2 or n_neighbors < 2:
         msg = (
-            f"n_neighbors={n_neighbors} with {n_cells} cells leaves no neighbour: at least 2 of both are needed, since "
+            f"n_neighbors={n_neighbors} with {n_cells} cells leaves no neighbours: both must be at least 2, since "
             "each cell counts as its own first neighbour."
         )
         raise ValueError(msg)
     if n_neighbors <= n_cells:
         return n_neighbors
     fewer = 1 + n_cells // 2
-    log.warn(f"There are {n_cells} cells, fewer than n_neighbors={n_neighbors}: going on with n_neighbors={fewer}.")
+    log.warn(f"There are {n_cells} cells, fewer than n_neighbors={n_neighbors}: using n_neighbors={fewer}.")
     return fewer
 
 
 def _by_transformer(transformer) -> Search:
-    """The metric of the transformer is used for distances, where dbx knows it, so that gradients and new cells work."""
+    """Compute distances with the transformer's metric, if dbx has it, so that gradients and new cells work."""
     settings = transformer.get_params()
     metric = settings.get("metric", "given")
     options = {**(settings.get("metric_params") or {}), **(settings.get("metric_kwds") or {})}
@@ -122,7 +122,8 @@ def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def _pynndescent(n_neighbors, metric, metric_kwds, seed):
     if importlib.util.find_spec("pynndescent") is None:
         msg = (
-            "transformer='pynndescent' needs pynndescent: pip install pynndescent. Without, dbx finds exact neighbours."
+            "transformer='pynndescent' needs pynndescent: pip install pynndescent. Without it, leave transformer out: "
+            "dbx then finds exact neighbours."
         )
         raise ImportError(msg)
     from pynndescent import PyNNDescentTransformer

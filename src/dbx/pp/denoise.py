@@ -32,18 +32,18 @@ def denoise(
     rng: int | np.random.Generator | None = None,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Replace raw counts by their expectation, for all genes, with a transformer that predicts counts it is not shown.
+    """Replace raw counts by their expectation, for all genes, with a transformer trained to predict hidden counts.
 
     A cell is a set of genes with counts, in no order. A few latent vectors attend to the embeddings of the genes it
     expresses, weighted by their log counts, then to each other in a few blocks of self-attention (the set attention of
     Lee et al., ICML, 2019, and Jaegle et al., ICML, 2021); the cost is linear in the genes. Their mean is decoded to
-    the proportions of all genes. In training half or three quarters of a cell's counts are drawn and shown, and the
-    likelihood, Poisson given their number, is that of the others: molecular cross-validation (Batson et al., bioRxiv,
-    2019) as the objective, so that noise cannot be learnt by heart. Training stops when the hidden counts of cells that
-    were kept apart are not predicted better, and the best parameters are kept. The hard counterparts are a low-rank
-    decomposition and MAGIC.
+    the proportions of all genes. In training the network sees a random half or three quarters of a cell's counts, and
+    the loss is the Poisson likelihood of the others, given their number: molecular cross-validation (Batson et al.,
+    bioRxiv, 2019) as the objective, so that noise cannot be memorised. Training stops when the hidden counts of
+    held-out cells are no longer predicted better, and the best parameters are kept. Classical methods for the same
+    task are low-rank decompositions and MAGIC.
 
-    New cells (``dbx.rerun``) pass through the frozen network. It knows nothing of batches: ``pp.vae_normalize`` does.
+    New cells (``dbx.rerun``) pass through the frozen network. Batches are not modelled; see ``pp.vae_normalize``.
 
     Parameters
     ----------
@@ -58,21 +58,21 @@ def denoise(
     n_blocks
         Blocks of self-attention.
     target_sum
-        What the denoised counts of a cell sum to; by default its own total, so that they are expected counts.
+        Sum of the denoised counts of a cell; by default its own total, so that they are expected counts.
     max_epochs
-        Passes over the cells at most; by default 30, and fewer beyond 10,666 cells, down to 10.
+        Maximum passes over the cells; by default 30, and fewer above 10,666 cells, down to 10.
     patience
-        Stop after so many epochs in which the cells kept apart were not predicted better.
+        Stop after this many epochs without improvement on the held-out cells.
     validation
-        Share of the cells kept apart.
+        Fraction of cells held out for validation.
     batch_size
-        Most cells in a minibatch.
+        Maximum minibatch size.
     learning_rate
         Largest step size of Adam; it rises and falls over the epochs.
     key_added
         Layer for the denoised counts.
     random_state, rng
-        Seed of the start, the minibatches and the counts that are shown.
+        Seed of the initial parameters, the minibatches and the hidden counts.
     copy
         Work on a copy and return it.
     mod
@@ -85,8 +85,8 @@ def denoise(
     ``layers["denoised" | key_added]``
         Expected counts, dense array of shape (n_cells, n_genes), float32, not logarithmic.
     ``uns["denoise" | key_added]["history"]``
-        ``loss`` and ``validation_loss``, arrays of shape (n_epochs,): nats per cell that the hidden counts cost, but
-        for what their number and factorials do.
+        ``loss`` and ``validation_loss``, arrays of shape (n_epochs,): negative log-likelihood of the hidden
+        counts in nats per cell, without the terms of their number and factorials.
 
     Raises
     ------

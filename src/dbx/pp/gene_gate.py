@@ -1,4 +1,4 @@
-"""A gate on every gene, which training can move."""
+"""A trainable gate on every gene."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def gene_gate(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Keep a few genes and set the others to zero, by gates that :func:`dbx.optimize` can move.
+    """Keep a few genes and set the others to zero, by gates that :func:`dbx.optimize` can train.
 
-    Before any training the open genes are the best ``n_genes`` of a ranking, as a mask would choose them (hard
-    counterpart: ``adata[:, genes]`` after :func:`scanpy.pp.highly_variable_genes`). Trained together with what reads
-    the layer, ``dbx.optimize(adata, loss, train=["gene_gate", "pca"])``, they are the genes that the loss wants.
+    Before any training the open genes are the first ``n_genes`` of a ranking, the same as ``adata[:, genes]`` after
+    :func:`scanpy.pp.highly_variable_genes`. Trained together with the steps that read the layer,
+    ``dbx.optimize(adata, loss, train=["gene_gate", "pca"])``, they become the genes that reduce the loss.
 
     Parameters
     ----------
     adata
         Cells by genes.
     n_genes
-        Number of genes to open; with ``"l0"`` only at the start. Start that with more than are wanted, or all: what is
-        open is shut more readily than the other way round.
+        Number of genes to open; with ``"l0"`` only the initial number. Start with more than are wanted, or all: gates
+        close more readily than they open.
     method
         ``"top_k"``: always ``n_genes`` are open; training sees a sigmoid in place of the step (straight-through,
         Bengio, Leonard and Courville, arXiv 1308.3432). ``"l0"``: hard concrete gates (Louizos, Welling and Kingma,
-        ICLR 2018), whose number is learnt under a price: ``loss + weight * dbx.losses.OpenGates("gene_gate")``.
+        ICLR 2018), whose number is learned under a penalty: ``loss + weight * dbx.losses.OpenGates("gene_gate")``.
     by
         Numeric column of ``adata.var`` that ranks the genes, larger values first; None for Seurat's normalised
-        dispersions of the values themselves, which must be logarithms. ``dbx.rerun(refit=True)`` keeps the order of a
-        column, and ranks anew with None.
+        dispersions of the values themselves, which must be logarithms. ``dbx.rerun(refit=True)`` keeps the ranking of
+        a column, and recomputes that of None.
     layer
         Layer to use instead of ``X``.
     temperature
         Softness of the gates in training. For ``"top_k"`` relative to the spread of the scores, by default such that
-        noise opens as many genes outside the best as are wanted; for ``"l0"`` that of the paper (2/3).
+        noise opens as many genes outside the best ``n_genes`` again; for ``"l0"`` that of the paper (2/3).
     key_added
         Key in ``layers`` and ``var``.
     copy
@@ -65,19 +65,19 @@ def gene_gate(
     None, or the copy with ``copy=True``. Sets:
 
     ``adata.layers[key_added]``
-        Values of the open genes, zero for the others, array of shape (n_cells, n_genes); sparse where they were. For
-        ``dbx.pp.pca(adata, layer="gene_gate", mask_var=None)``, say; without ``mask_var=None`` it would use the genes
-        in ``var["highly_variable"]`` only.
+        Values of the open genes, zero for the others, array of shape (n_cells, n_genes); sparse if the input is. For
+        example for ``dbx.pp.pca(adata, layer="gene_gate", mask_var=None)``; without ``mask_var=None`` it would use the
+        genes in ``var["highly_variable"]`` only.
     ``adata.var[key_added]``
         Whether the gate is open.
     ``adata.var[key_added + "_score"]``
-        What opens it: normal quantiles of the ranks, of which the ``n_genes`` highest are open, or ``log_alpha``.
+        Score of the gate: normal quantile of the gene's rank (the ``n_genes`` highest are open), or ``log_alpha``.
 
     Raises
     ------
     ValueError
-        There are fewer genes than ``n_genes``; ``by`` is no numeric column; ``by=None`` and the values are no
-        logarithms.
+        There are fewer genes than ``n_genes``; ``by`` is not a numeric column; ``by=None`` and the values are
+        not logarithms.
     KeyError
         There is no such column or layer.
     """
@@ -96,6 +96,6 @@ def gene_gate(
 def _numbers(adata, by: str, mod: str | None) -> np.ndarray:
     column = pd.Series(read(adata, Slot("var", (by,), mod)))
     if not pd.api.types.is_numeric_dtype(column):
-        msg = f"by={by!r} is no numeric column of var: name one that ranks genes, larger values first."
+        msg = f"by={by!r} is not a numeric column of var: name one that ranks genes, larger values first."
         raise ValueError(msg)
     return column.to_numpy(np.float64)

@@ -43,14 +43,14 @@ def harmony_integrate(
     """Correct an embedding for batches (Korsunsky et al., Nature Methods, 2019; Patikas et al., bioRxiv, 2026).
 
     The step of :func:`dbx.tl.harmony`, with the names and defaults of scanpy 1.13's function. Several
-    keys are corrected for side by side, as in harmonypy and :func:`scanpy.external.pp.harmony_integrate`.
+    keys are corrected for jointly, as in harmonypy and :func:`scanpy.external.pp.harmony_integrate`.
 
     Parameters
     ----------
     adata
         The annotated data, with an embedding.
     key
-        Column of ``adata.obs`` that says each cell's batch, or several columns.
+        Column of ``adata.obs`` with the batch of each cell, or several columns.
     basis
         Entry of ``adata.obsm`` to correct.
     adjusted_basis
@@ -62,19 +62,19 @@ def harmony_integrate(
     n_clusters
         Number of clusters; a thirtieth of the cells, at most 100, by default.
     max_iter_harmony
-        Iterations of clustering and correction at most.
+        Maximum iterations of clustering and correction.
     max_iter_clustering
-        Rounds of clustering in each iteration at most.
+        Maximum rounds of clustering in each iteration.
     tol_harmony
-        The objective's relative decrease below which iterations end.
+        Stop when the objective's relative decrease is below this.
     tol_clustering
-        The objective's relative change, over the last rounds, below which rounds end.
+        Stop clustering when the objective's relative change, over the last rounds, is below this.
     sigma
         Width of the soft clusters.
     theta
-        How strongly clusters are drawn to hold all batches: one number, one for each key or one for each level.
+        Weight of the penalty on clusters that lack batches: one number, one for each key or one for each level.
     tau
-        Cells of a batch that a cluster should hold before ``theta`` counts in full; 0 is off.
+        Expected cells of a batch per cluster below which ``theta`` is reduced; 0 is off.
     ridge_lambda
         Ridge penalty of ``"harmony1"``, in cells.
     alpha
@@ -83,7 +83,7 @@ def harmony_integrate(
         A batch with less than this fraction of its cells in a cluster is not corrected there (``"harmony2"``); None
         corrects all.
     correction_method
-        Taken for scanpy's sake: both of its methods give the same result, and so does dbx's one.
+        Accepted for compatibility with scanpy; has no effect: scanpy's two methods give the same result.
     block_proportion
         Fraction of the cells that is assigned at a time.
     rng
@@ -107,7 +107,7 @@ def harmony_integrate(
     """
     check_key(adjusted_basis, "adjusted_basis")
     if correction_method not in ("fast", "original"):
-        msg = f'correction_method={correction_method!r} is none of scanpy\'s: choose "fast" or "original".'
+        msg = f'correction_method must be "fast" or "original"; got {correction_method!r}.'
         raise ValueError(msg)
     keys = [key] if isinstance(key, str) else list(key)
     second = flavor == "harmony2"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BOUNDS = {"min_disp": 0.5, "max_disp": np.inf, "min_mean": 0.0125, "max_mean": 3}
 OF_BATCHES = ("highly_variable_nbatches", "highly_variable_intersection")
-"""Written only where there are batches."""
+"""Written only with batches."""
 
 
 def highly_variable_genes(
@@ -45,10 +45,10 @@ def highly_variable_genes(
     check_values: bool = True,
     mod: str | None = None,
 ) -> pd.DataFrame | None:
-    """Flag the genes that vary more than others of a like mean.
+    """Flag the genes that vary more than others of similar mean.
 
     The flags are kept with the step: ``dbx.rerun`` uses the reference's genes on new cells. As
-    :func:`scanpy.pp.highly_variable_genes`; its results do not depend on the order of cells or the kind of array.
+    :func:`scanpy.pp.highly_variable_genes`; results do not depend on the order of cells or the type of array.
 
     Parameters
     ----------
@@ -57,16 +57,16 @@ def highly_variable_genes(
     layer
         Layer to use instead of ``X``.
     n_top_genes
-        Number of genes to flag; the bounds are then not used. 2000 if None for flavours of counts.
+        Number of genes to flag; the bounds are then not used. None stands for 2000 with flavours of counts.
     min_disp, max_disp, min_mean, max_mean
         Bounds of normalised dispersion and mean, exclusive; for ``"seurat"`` of the mean's log(1 + x).
     span
-        Share of genes in each local fit of variance on mean, for flavours of counts.
+        Fraction of genes in each local fit of variance on mean, for flavours of counts.
     n_bins
         Number of bins of mean expression within which ``"seurat"`` normalises dispersion.
     flavor
         ``"seurat"`` (Satija et al., Nature Biotechnology 2015) and ``"cell_ranger"`` (Zheng et al., Nature
-        Communications 2017) rank by dispersion, normalised among genes of a like mean; ``"seurat_v3"`` and
+        Communications 2017) rank by dispersion, normalised among genes of similar mean; ``"seurat_v3"`` and
         ``"seurat_v3_paper"`` (Stuart et al., Cell 2019) by the variance of standardised counts. With batches
         ``"seurat_v3"`` sorts by median rank first and ``"seurat_v3_paper"``, as Seurat's SelectIntegrationFeatures, by
         the number of batches in which a gene ranks high.
@@ -104,8 +104,8 @@ def highly_variable_genes(
     Raises
     ------
     ValueError
-        ``adata`` is no AnnData, the flavour is unknown, the layer is known to hold other values than the flavour takes,
-        or ``"seurat"`` is given numbers too large for logarithms.
+        ``adata`` is not an AnnData, the flavour is unknown, the layer is known to hold values unsuitable for the
+        flavour, or ``"seurat"`` is given numbers too large for logarithms.
     """
     if not hasattr(adata, "obs"):
         msg = "`highly_variable_genes` needs an AnnData; pass `inplace=False` to get a table back."
@@ -146,14 +146,14 @@ def highly_variable_genes(
 
 
 def log_base(adata: AnnData | MuData, mod: str | None) -> float | None:
-    """Base of the logarithms, as log1p noted it; None for natural."""
+    """Base of the logarithms, as recorded by log1p; None for natural."""
     slot = Slot.parse("uns/log1p/base", mod)
     base = read(adata, slot) if exists(adata, slot) else None
     return None if base is None else float(base)
 
 
 def warn_of_arguments(n_top_genes: int | None, bounds: dict, batch_key: str | None, filtered: bool | None) -> None:
-    """Say which arguments are not used."""
+    """Warn of arguments that are not used."""
     if n_top_genes is not None and bounds != DEFAULT_BOUNDS:
         warn("If you pass `n_top_genes`, all cutoffs are ignored.")
     if batch_key is not None and filtered is False:
@@ -161,7 +161,7 @@ def warn_of_arguments(n_top_genes: int | None, bounds: dict, batch_key: str | No
 
 
 def warn_of_values(operator: HighlyVariable | HighlyVariableCounts, *, batched: bool, check_values: bool) -> None:
-    """Say what is amiss with the values or the number of genes."""
+    """Warn of unsuitable values or of too few genes."""
     if isinstance(operator, HighlyVariableCounts):
         if operator.left_out:
             warn(f"No gene varies in batches {listed(operator.left_out)}: they are left out of the ranking.")

@@ -43,8 +43,8 @@ def log1p(
     copy
         Work on a copy and return it.
     chunked, chunk_size
-        Of data opened by ``backed="r+"``: change X in its file, so many cells at a time; an interruption leaves part of
-        the file changed. Otherwise without effect, as dbx always works by blocks.
+        For data opened with ``backed="r+"``: change X in its file, ``chunk_size`` cells at a time; an interruption
+        leaves part of the file changed. Otherwise they have no effect: dbx always works by blocks.
     layer
         Layer to transform instead of ``X``.
     obsm
@@ -64,8 +64,8 @@ def log1p(
     Raises
     ------
     NotImplementedError
-        ``chunked`` together with ``layer`` or ``obsm``; data on disk without ``chunked``, open for reading, or of whole
-        numbers.
+        ``chunked`` together with ``layer`` or ``obsm``; data on disk without ``chunked``, opened
+        read-only, or of integers.
     """
     operator = Log1p(base=base)
     if is_array(data):

@@ -1,4 +1,4 @@
-"""Neighbours of cells and the graph they make, with scanpy's signature and keys."""
+"""Nearest neighbours of cells and their graph, with scanpy's signature and keys."""
 
 from __future__ import annotations
 
@@ -38,40 +38,40 @@ def neighbors(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Find the neighbours of each cell and weigh the edges to them (McInnes et al., arXiv, 2018).
+    """Find the neighbours of each cell and weight the edges to them (McInnes et al., arXiv, 2018).
 
-    Counterpart of :func:`scanpy.pp.neighbors`. Neighbours are exact, by blocks of cells, where scanpy's are approximate
-    from 8,192 cells on; beyond 100,000 they are approximate too if faiss is installed. New cells are connected to
-    their nearest cells among these.
+    As :func:`scanpy.pp.neighbors`, whose neighbours are approximate from 8,192 cells on. Here they are exact, found by
+    blocks of cells; above 100,000 cells they are approximate if faiss is installed. New cells are connected to their
+    nearest reference cells.
 
     Parameters
     ----------
     adata
         The annotated data.
     n_neighbors
-        Neighbours of each cell, itself counted; it sets the width of the kernel with ``knn=False``.
+        Neighbours of each cell, itself included; it sets the width of the kernel with ``knn=False``.
     n_pcs
-        Use as many first columns of the representation; 0 means X where ``use_rep`` is None.
+        Use this many leading columns of the representation; 0 means X if ``use_rep`` is None.
     distances
         Distances between all cells, an array or sparse matrix of shape (n_cells, n_cells), to take the neighbours from;
         the nearest are kept. New cells cannot be placed then.
     use_rep
         Key of ``adata.obsm`` or ``"X"``. By default X with up to 50 genes, ``"X_pca"`` with more, which is computed if
-        it is not there. If there is a corrected version of it, such as Harmony's, a warning says so.
+        it is missing. If there is a corrected version of it, such as Harmony's, a warning is given.
     knn
         Connect only neighbours. False, for ``method="gauss"``, connects all cells: up to 10,000 of them.
     method
-        What makes weights of distances: UMAP's fuzzy sets, a Gaussian kernel of adaptive width (Coifman et al., PNAS,
-        2005; Haghverdi et al., Nature Methods, 2016), or the share of common neighbours (Levine et al., Cell, 2015).
+        How distances become weights: UMAP's fuzzy sets, a Gaussian kernel of adaptive width (Coifman et al., PNAS,
+        2005; Haghverdi et al., Nature Methods, 2016), or the fraction of shared neighbours (Levine et al., Cell, 2015).
     transformer
-        What finds the neighbours: None (exact), ``"sklearn"`` (exact at any size), ``"pynndescent"``, or an instance
-        such as :class:`sklearn.neighbors.KNeighborsTransformer`, whose ``n_neighbors`` and ``metric`` hold then.
+        How neighbours are found: None (exact), ``"sklearn"`` (exact at any size), ``"pynndescent"``, or an instance
+        such as :class:`sklearn.neighbors.KNeighborsTransformer`, whose ``n_neighbors`` and ``metric`` are then used.
     metric
         Name of a metric (``"euclidean"`` by default) or a function of two cells.
     metric_kwds
         Options of the metric, such as ``{"p": 3}`` for ``"minkowski"``.
     random_state, rng
-        Seed of a search that needs one.
+        Seed of approximate searches.
     key_added
         Write to ``uns[key_added]`` and ``obsp[f"{key_added}_distances"]``, ``obsp[f"{key_added}_connectivities"]``.
     copy
@@ -94,10 +94,10 @@ def neighbors(
     Raises
     ------
     ValueError
-        Fewer than two cells or neighbours; the representation has fewer than ``n_pcs`` columns; arguments that do not
-        go together.
+        Fewer than two cells or neighbours; the representation has fewer than ``n_pcs`` columns; arguments that
+        cannot be combined.
     KeyError
-        ``use_rep`` is not there.
+        ``use_rep`` is missing.
     """
     check_key(key_added)
     data = own_copy(adata, copy=copy)
@@ -144,29 +144,29 @@ def _representation(data, use_rep: str | None, n_pcs: int | None, mod: str | Non
     better = corrected_versions(data, slot, mod=mod) if use_rep is None else []
     if better:
         log.warn(
-            f"Neighbours are sought in {where}, but there is a corrected version of it: use_rep={better[-1]!r}. "
-            f"(use_rep={Slot.parse(slot).key!r} says that this one is meant.)"
+            f"Neighbours are computed in {where}, but there is a corrected version of it: use_rep={better[-1]!r}. "
+            f"(Pass use_rep={Slot.parse(slot).key!r} to use this one without a warning.)"
         )
     return slot, columns
 
 
 def _check(method: str, *, knn: bool, transformer) -> None:
     if method not in ("umap", "gauss", "jaccard"):
-        msg = f"method={method!r} is not known: 'umap', 'gauss' or 'jaccard'."
+        msg = f"method must be 'umap', 'gauss' or 'jaccard'; got {method!r}."
         raise ValueError(msg)
     if not knn and (method != "gauss" or transformer is not None):
-        msg = "knn=False is for method='gauss' without a transformer; leave it out otherwise."
+        msg = "knn=False needs method='gauss' and no transformer; leave it out otherwise."
         raise ValueError(msg)
 
 
 def _warn_of_ignored(**given: Any) -> None:
     ignored = [name for name, value in given.items() if value]
     if ignored:
-        log.warn(f"With `distances` given, {', '.join(ignored)} changes nothing.")
+        log.warn(f"{', '.join(ignored)} has no effect if `distances` is given.")
 
 
 def _any_matrix(data, mod: str | None) -> str:
-    """What says which cells there are, where no values are needed: the smallest matrix."""
+    """The smallest matrix of the cells, for when only their number is needed and no values."""
     owner = holder(data, Slot("obs", mod=mod))
     keys = sorted(owner.obsm, key=lambda key: owner.obsm[key].shape[1])
     return f"obsm/{keys[0]}" if keys else "X"

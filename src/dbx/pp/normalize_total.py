@@ -31,9 +31,9 @@ def normalize_total(
 ) -> AnnData | MuData | dict[str, np.ndarray | csr_matrix] | None:
     """Scale the counts of each cell to the same total.
 
-    The total is kept with the step: ``dbx.rerun`` scales new cells to the total of the reference, and leaves out the
-    same highly expressed genes. As :func:`scanpy.pp.normalize_total`; the median is over cells that have counts, as it
-    is there from 1.12 on.
+    The total is kept with the step: ``dbx.rerun`` scales new cells to the total of the reference, and excludes the
+    same highly expressed genes. As :func:`scanpy.pp.normalize_total`; the median is over cells that have counts, as in
+    scanpy from 1.12 on.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ def normalize_total(
         Total of each cell afterwards, in counts. None takes the median of the totals of cells that have any; 1e6 gives
         counts per million.
     exclude_highly_expressed
-        Leave genes out of the totals that hold more than ``max_fraction`` of any one cell's counts
+        Exclude from the totals genes that hold more than ``max_fraction`` of the counts of any cell
         (Weinreb et al., Bioinformatics 2018).
     max_fraction
-        Share of a cell's counts above which a gene is left out, between 0 and 1.
+        Fraction of a cell's counts above which a gene is excluded, between 0 and 1.
     key_added
         Column of ``adata.obs`` for each cell's total, as a multiple of ``target_sum``.
     layer

@@ -23,9 +23,9 @@ SOLVERS = get_args(Solver)
 
 
 class GeneMask(Enum):
-    """The mask that is used where none is given."""
+    """The mask used by default."""
 
-    HIGHLY_VARIABLE = "var['highly_variable'] where it is there"
+    HIGHLY_VARIABLE = "var['highly_variable'] if it exists"
 
 
 def pca(
@@ -51,10 +51,10 @@ def pca(
 ) -> AnnData | MuData | np.ndarray | tuple[np.ndarray, ...] | None:
     """Principal component analysis (Pearson, Philosophical Magazine, 1901).
 
-    Counterpart of :func:`scanpy.pp.pca`. The components are always found exactly: the gram matrix of the shorter side,
-    summed over blocks of rows, and LAPACK's eigenvectors of it; ARPACK on products with the blocks where there are more
-    than 5,000 cells and more than 5,000 genes. Each component's loading of largest size is positive, as in scanpy. No
-    more than a block of a matrix is ever dense. New cells are projected with the means and components stored here.
+    As :func:`scanpy.pp.pca`. The components are always exact: LAPACK's eigenvectors of the Gram matrix of the shorter
+    side, summed over blocks of rows; ARPACK on products with the blocks if there are more than 5,000 cells and more
+    than 5,000 genes. The loading of largest absolute value is positive in each component, as in scanpy. Only a block of
+    a matrix is dense at a time. New cells are projected with the means and components stored here.
 
     Parameters
     ----------
@@ -67,20 +67,20 @@ def pca(
     obsm
         Entry of ``obsm`` to use instead of X; its columns are not masked.
     zero_center
-        Take off the genes' means first. Without, the components are the leading right singular vectors (truncated SVD).
+        Subtract the genes' means first. Without, components are the leading right singular vectors (truncated SVD).
     svd_solver
-        Any of scanpy's values is taken and changes nothing: dbx has one solver for each shape, and it is exact.
+        Accepted for compatibility with scanpy; has no effect: dbx has one solver for each shape, and it is exact.
     chunked
-        Taken for scanpy's sake: dbx always reads by blocks and gives the same exact result either way.
+        Accepted for compatibility with scanpy; has no effect: dbx always reads by blocks.
     chunk_size
-        Taken for scanpy's sake; blocks have the size that fits 32 MiB.
+        Accepted for compatibility with scanpy; has no effect: blocks take up to 32 MiB.
     random_state, rng
-        Seed of ARPACK's starting vector, where ARPACK is used.
+        Seed of ARPACK's starting vector, if ARPACK is used.
     return_info
-        For an array: return also the components, their share of the variance, and their variance.
+        For an array: return also the components, their fraction of the variance, and their variance.
     mask_var
         Genes to use: a boolean column of ``var``, a boolean array of shape (n_genes,), or None for all genes. By
-        default ``var["highly_variable"]`` where it is there.
+        default ``var["highly_variable"]`` if it exists.
     use_highly_variable
         Deprecated in scanpy; True stands for ``mask_var="highly_variable"``, False for ``mask_var=None``.
     dtype
@@ -90,10 +90,10 @@ def pca(
     copy
         Return a copy instead of writing into ``data``.
     projection
-        How :func:`dbx.optimize` may move the loadings; until then all three are the same. ``"free"``: each by itself.
-        ``"orthonormal"``: components stay orthonormal. ``"gated"``: each has a hard concrete gate (Louizos, Welling and
-        Kingma, ICLR 2018), which the price ``dbx.losses.OpenGates("pca")`` shuts where it is not worth it, so that the
-        number of components is learnt; scores and loadings of a shut one are zero.
+        How :func:`dbx.optimize` may train the loadings; until then all three are the same. ``"free"``: without
+        constraint. ``"orthonormal"``: components stay orthonormal. ``"gated"``: each has a hard concrete gate (Louizos,
+        Welling and Kingma, ICLR 2018), penalised by ``dbx.losses.OpenGates("pca")``: gates that do not pay off close,
+        so that the number of components is learned; scores and loadings of closed ones are zero.
     mod
         Modality of a MuData to work on.
 
@@ -108,7 +108,7 @@ def pca(
         loadings of its columns are in ``uns["pca" | key_added]["components"]`` instead.
     ``uns["pca" | key_added]``
         ``params``; ``variance``, array of shape (n_comps,): variance along each component; ``variance_ratio``: its
-        share of the variance of all genes used.
+        fraction of the variance of all genes used.
 
     For an array: the scores or, with ``return_info=True``, (scores, components of shape (n_comps, n_genes), variance
     ratio, variance).
@@ -117,11 +117,11 @@ def pca(
     ------
     ValueError
         ``n_comps`` is more than the data have; the mask is not boolean or selects no gene; values are NaN or infinite;
-        the projection is none of these.
+        the projection is unknown.
     """
     check_key(key_added)
     if svd_solver is not None and svd_solver not in SOLVERS:
-        msg = f"svd_solver={svd_solver!r} is none of scanpy's: {', '.join(map(repr, SOLVERS))} or None."
+        msg = f"svd_solver must be one of {', '.join(map(repr, SOLVERS))} or None; got {svd_solver!r}."
         raise ValueError(msg)
     operator = PCA(n_comps=n_comps, zero_center=zero_center, dtype=_float_name(dtype), projection=projection)
     seed = resolve_seed(random_state, rng)
@@ -156,14 +156,14 @@ def _float_name(dtype) -> Literal["float32", "float64"]:
         return "float32"
     if name == "float64":
         return "float64"
-    msg = f'dtype={name!r} is not possible: choose "float32" or "float64".'
+    msg = f'dtype must be "float32" or "float64"; got {name!r}.'
     raise ValueError(msg)
 
 
 def _of_array(operator: PCA, x, mask, *, seed: int, return_info: bool):
     if isinstance(mask, str):
         msg = (
-            f"mask_var={mask!r} names a column of var, which an array does not have: pass a boolean array of its genes."
+            f"mask_var={mask!r} names a column of var, but data is an array: pass a boolean array of shape (n_genes,)."
         )
         raise ValueError(msg)
     x = x if mask is None or isinstance(mask, GeneMask) else x[:, np.flatnonzero(mask)]
@@ -177,23 +177,23 @@ def _mask(data, mask_var, use_highly_variable: bool | None, *, obsm: str | None,
     """The mask as scanpy records it: a column's name, an array, or None."""
     given = not isinstance(mask_var, GeneMask)
     if use_highly_variable is not None:
-        hint = 'say mask_var="highly_variable" for use_highly_variable=True, and mask_var=None for False.'
+        hint = 'pass mask_var="highly_variable" for use_highly_variable=True, and mask_var=None for False.'
         warnings.warn(f"`use_highly_variable` is deprecated: {hint}", FutureWarning, stacklevel=3)
         if given:
-            msg = f"Pass `mask_var` alone: {hint}"
+            msg = f"Pass only `mask_var`: {hint}"
             raise ValueError(msg)
         mask_var = "highly_variable" if use_highly_variable else None
     elif not given:
         present = obsm is None and exists(data, Slot.parse("var/highly_variable", mod))
         return "highly_variable" if present else None
     if obsm is not None and mask_var is not None:
-        msg = "`mask_var` chooses genes, and the columns of `obsm` are none: pass one of the two."
+        msg = "`mask_var` selects genes and cannot be used with `obsm`, which has none: pass one of the two."
         raise ValueError(msg)
     return mask_var
 
 
 def _params(zero_center: bool, mask, layer: str | None, obsm: str | None) -> dict[str, Any]:
-    """What the installed scanpy writes of its arguments."""
+    """The arguments that the installed scanpy stores."""
     params = {"zero_center": zero_center}
     if Version("1.13.0.dev0") > SCANPY:
         params["use_highly_variable"] = isinstance(mask, str) and mask == "highly_variable"

@@ -35,43 +35,43 @@ def remove_ambient(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Estimate each cell's share of ambient RNA and take its counts off.
+    """Estimate the fraction of ambient RNA in each cell and remove its counts.
 
-    A cell's counts are a mixture of the profile of its cluster and of one ambient profile, as in SoupX (Young and
-    Behjati, GigaScience, 2020) and DecontX (Yang et al., Genome Biology, 2020). The share that all cells have in common
-    is found from genes that some clusters lack: what they have of them is ambient. Where no gene is lacking anywhere,
-    nothing is removed. Each cell's own share is then fitted to such genes, and each count multiplied by the posterior
-    probability that it is the cell's own: never below zero, never above what was observed. One sample at a time: the
-    ambient profile is a sample's own. The hard counterparts are SoupX and DecontX.
+    A cell's counts are a mixture of the profile of its cluster and an ambient profile, as in SoupX (Young and Behjati,
+    GigaScience, 2020) and DecontX (Yang et al., Genome Biology, 2020), the reference implementations. The mean ambient
+    fraction of the sample is estimated from genes that some clusters do not express, whose counts there are ambient. If
+    every cluster expresses every gene, nothing is removed. The fraction of each cell is then fitted to such genes, and
+    each count is multiplied by the posterior probability that it is native: results are never below zero and never
+    above the observed count. Run one sample at a time: each has its own ambient profile.
 
-    New cells (``dbx.rerun``) keep the profiles and the common share; each is matched to its cluster (or to the
-    likeliest, where it has none) and its own share fitted.
+    New cells (``dbx.rerun``) are corrected with the stored profiles and mean fraction; each is matched to its cluster
+    (the likeliest one if it has none), and its own fraction is fitted.
 
     Parameters
     ----------
     adata
         Raw counts of the cells of one sample, all genes; dense or sparse.
     raw
-        All droplets of the sample, empty ones too. Their counts are the ambient profile: those of droplets with fewer
-        than ``empty_below`` counts that are not among the cells. Without it, the mean profile of the cells stands in.
+        All droplets of the sample, including empty ones. The ambient profile is taken from droplets with fewer than
+        ``empty_below`` counts that are not among the cells. Without it, the mean profile of the cells is used.
     cluster_key
         Column of ``adata.obs`` with clusters; otherwise cells are grouped by k-means.
     layer
-        Layer with the counts instead of ``X``, of ``raw`` too if it has it.
+        Layer with the counts instead of ``X``, also of ``raw`` if it has that layer.
     rate
-        The common share, where it is known; otherwise it is estimated.
+        The mean ambient fraction, if it is known; otherwise it is estimated.
     integers
-        Round to whole numbers so that each cell keeps its (rounded) total.
+        Round to integers such that each cell keeps its (rounded) total.
     n_clusters
-        Groups to make where ``cluster_key`` is not given; by default one for each 16 cells, at most 12.
+        Number of clusters without ``cluster_key``; by default one per 16 cells, at most 12.
     concentration
-        How near cells keep to the common share: the larger, the nearer.
+        Strength of the shrinkage of cells' ambient fractions to the mean fraction.
     empty_below
-        Droplets with fewer counts than this are empty.
+        Droplets with fewer counts than this count as empty.
     layer_added
         Layer for the corrected counts.
     random_state, rng
-        Seed of the groups.
+        Seed of the clusters.
     copy
         Work on a copy and return it.
     mod
@@ -82,9 +82,9 @@ def remove_ambient(
     None, or the copy with ``copy=True``. Writes:
 
     ``layers["ambient_removed" | layer_added]``
-        Corrected counts, of shape (n_cells, n_genes), float32, sparse where the counts are.
+        Corrected counts, of shape (n_cells, n_genes), float32, sparse if the counts are.
     ``obs["ambient_fraction"]``
-        Share of each cell's counts that is ambient, float32.
+        Fraction of each cell's counts that is ambient, float32.
     ``var["ambient_profile"]``
         Ambient profile, float32; it sums to 1.
 
@@ -120,8 +120,8 @@ def empty_totals(raw: AnnData, cells: pd.Index, genes: pd.Index, *, layer: str |
     """Counts of each gene over the empty droplets, an array of shape (n_genes,), float64."""
     lacking = genes[~genes.isin(raw.var_names)]
     if len(lacking) or not raw.var_names.is_unique:
-        what = f"lacks {len(lacking)} of the genes ({lacking[0]!r} ...)" if len(lacking) else "has genes of one name"
-        msg = f"`raw` {what}: it must be the same sample before cells were chosen, with the same gene names."
+        what = f"lacks {len(lacking)} of the genes ({lacking[0]!r} ...)" if len(lacking) else "has duplicate gene names"
+        msg = f"`raw` {what}: it must be the unfiltered matrix of the same sample, with the same gene names."
         raise ValueError(msg)
     blocks = RowBlocks(raw.layers.get(layer, raw.X))
     total = np.concatenate([np.asarray(row_sums(part)).ravel() for _, _, part in blocks.parts()])
@@ -129,7 +129,7 @@ def empty_totals(raw: AnnData, cells: pd.Index, genes: pd.Index, *, layer: str |
     if not len(empty):
         least = f"{total[total > 0].min():.0f}" if (total > 0).any() else "0"
         msg = (
-            f"`raw` has no empty droplets: none that is not a cell has between 1 and {below - 1} counts (the least is "
+            f"`raw` has no empty droplets: no droplet besides the cells has 1 to {below - 1} counts (the minimum is "
             f"{least}). Pass the unfiltered matrix, or a larger `empty_below`."
         )
         raise ValueError(msg)

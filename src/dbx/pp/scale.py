@@ -45,15 +45,15 @@ def scale(
     zero_center
         Subtract the mean. Without it sparse data stay sparse.
     max_value
-        Cut larger values, and with ``zero_center`` values below ``-max_value``, to this many standard deviations.
+        Clip larger values, and with ``zero_center`` values below ``-max_value``, to this many standard deviations.
     copy
         Work on a copy and return it.
     layer
         Layer to scale instead of ``X``.
     obsm
-        Array of ``adata.obsm`` to scale instead of ``X``; its means and standard deviations stay with the step.
+        Array of ``adata.obsm`` to scale instead of ``X``; means and standard deviations are kept with the step only.
     mask_obs
-        Cells to learn from and to scale, others staying as they are: a boolean array, or a boolean column of
+        Cells to fit and to scale; the others are left unchanged. A boolean array, or a boolean column of
         ``adata.obs``.
     mod
         Modality of a MuData.
@@ -72,7 +72,7 @@ def scale(
     Raises
     ------
     ValueError
-        The mask is not boolean, not as long as the data, or false everywhere.
+        The mask is not boolean, has another length than the data, or is false everywhere.
     """
     operator = Scale(zero_center=zero_center, max_value=max_value)
     if is_array(data):
@@ -103,7 +103,7 @@ def checked(mask, n_cells: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        It is none, or of another length.
+        It is not boolean, or has another length.
     """
     if isinstance(mask, str):
         msg = f"A plain array has no column {mask!r}: pass the mask itself."
@@ -113,12 +113,12 @@ def checked(mask, n_cells: int) -> np.ndarray:
         msg = f"`mask_obs` has {len(mask)} values for {n_cells} cells."
         raise ValueError(msg)
     if mask.dtype != bool:
-        msg = f"`mask_obs` must be boolean, not {mask.dtype}."
+        msg = f"`mask_obs` must be boolean; got {mask.dtype}."
         raise ValueError(msg)
     return mask
 
 
 def warn_if_densified(x, zero_center: bool) -> None:
-    """Say that centring gives a dense matrix."""
+    """Warn that centring gives a dense matrix."""
     if zero_center and (sparse.issparse(x) or is_sparse_dask(x)):
         warn("zero-centering a sparse array/matrix densifies it.")

@@ -1,4 +1,4 @@
-"""Doublets."""
+"""Doublet detection with SOLO."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def solo(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Find doublets: droplets with two cells, by what sums of two cells of the same data look like.
+    """Find doublets, droplets with two cells, by a classifier trained on simulated ones.
 
     SOLO (Bernstein et al., Cell Systems, 2020): a variational autoencoder is trained on the observed cells, doublets
     are simulated as sums of two random cells' counts, and a network is trained to separate their latent coordinates
     from those of observed cells. Its other features are a cell's total, the leading components of its log-normalised
     counts, and the fraction of simulated doublets among its neighbours in both spaces, as in Scrublet (Wolock et al.,
-    Cell Systems, 2019). Every other simulated doublet loses up to half of its counts, as droplets seldom yield twice a
-    cell's: doublets of unlike cells are then recognised at any total. The luck of one draw changes the ranks of a few
-    thousand cells: there are several draws of doublets, each with its own network and linear model, and their log-odds
-    are averaged. Trained on classes of equal weight, these are then shifted so that the probabilities average to
-    ``expected_doublet_rate``, and as many cells are called as are expected. Doublets of two cells of one kind differ in
-    their total alone: they are found as far as they have more counts than singlets. Reference implementations are
-    scvi-tools' SOLO and Scrublet.
+    Cell Systems, 2019). Every other simulated doublet loses up to half of its counts, as droplets seldom yield the
+    counts of two cells: doublets of different cell types are then recognised at any total. Several sets of doublets are
+    simulated, since one set leaves the ranks of a few thousand cells to chance; each has its own network and linear
+    model, and their log-odds are averaged. The classifiers are trained with equal class weights, so the log-odds are
+    then shifted such that the mean probability is ``expected_doublet_rate``, and the expected number of cells is
+    called. Doublets of two cells of one type differ from singlets in their total alone, and are found only if it is
+    larger. Reference implementations are scvi-tools' SOLO and Scrublet.
 
     New cells (``dbx.rerun``) pass through the frozen networks and are compared with the stored threshold.
 
@@ -57,13 +57,13 @@ def solo(
     layer
         Layer with the counts instead of ``X``.
     batch_key
-        Column of ``adata.obs`` with the sample: both cells of a simulated doublet are of one.
+        Column of ``adata.obs`` with the sample: doublets are simulated within samples.
     expected_doublet_rate
         Fraction of doublets among the cells; about 0.008 per 1,000 cells loaded in a lane of 10x Genomics' droplets.
     sim_doublet_ratio
-        Simulated doublets per cell in a draw.
+        Simulated doublets per cell, in each set.
     n_draws
-        Draws of doublets, each with its own classifier; fewer where they would exceed 50,000 doublets in all.
+        Sets of simulated doublets, each with its own classifier; fewer if they would exceed 50,000 doublets in total.
     likelihood
         Distribution of the counts in the autoencoder.
     n_latent, n_hidden
@@ -71,11 +71,11 @@ def solo(
     max_epochs
         Passes over the cells in training the autoencoder; by default a quarter of those of ``vae_normalize``.
     classifier_epochs
-        Passes over cells and doublets in training each classifier; by default 20, or as many as make 900 steps.
+        Passes over cells and doublets in training each classifier; by default 20, or more if needed for 900 steps.
     batch_size, learning_rate
         Maximum minibatch size and step size of Adam, for both.
     key_added
-        First part of the name of the score, and key of ``uns``.
+        Prefix of the score's column in ``obs``, and key of ``uns``.
     random_state, rng
         Seed of the networks and of the doublets.
     copy
@@ -93,7 +93,7 @@ def solo(
         Whether a cell is among the expected number of likeliest doublets, bool.
     ``uns["solo" | key_added]``
         ``params``; ``summary``, with the ``threshold`` of the score; and ``history``, in nats per cell: ``vae_loss``,
-        array of shape (max_epochs,), and ``classifier_loss``, one of each epoch, too.
+        array of shape (max_epochs,), and ``classifier_loss``, array of shape (classifier_epochs,).
 
     Raises
     ------

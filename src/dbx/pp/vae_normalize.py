@@ -49,12 +49,12 @@ def vae_normalize(
     of latent coordinates, another decodes them, with the cell's batch, to proportions of its total. Counts are negative
     binomial, with or without zero inflation, or Poisson around that. It differs from scvi-tools' in its start (gene
     frequencies of each batch, and dispersions by moments), in that each gene has an intercept for each batch in the
-    last layer, that the divergence from the prior gains weight more slowly, and that training stops in time: a tenth of
-    the cells is held out, and the parameters of the epoch that was best for them are kept. The classical steps in its
-    place are ``normalize_total``, ``log1p`` and ``pca``, and Harmony for batches.
+    last layer, that the divergence from the prior gains weight more slowly, and that training stops early: a tenth of
+    the cells is held out, and the parameters of the best epoch on them are kept. The classical steps for the same
+    purpose are ``normalize_total``, ``log1p`` and ``pca``, and Harmony for batches.
 
-    New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets columns of its own,
-    which are trained with all else frozen (scArches: Lotfollahi et al., Nature Biotechnology, 2022); with
+    New cells (``dbx.rerun``) pass through the frozen networks. A batch that was not trained on gets new columns, which
+    are trained with all else frozen (scArches: Lotfollahi et al., Nature Biotechnology, 2022); with
     ``adapt_epochs=0`` its cells are decoded with the mean of the known batches' columns.
 
     Parameters
@@ -79,11 +79,11 @@ def vae_normalize(
     encode_batch
         Make the batch an input of the encoder, too.
     max_epochs
-        Passes over the cells; by default 400 up to 20,000 cells and ``400 * 20000 / n_cells`` beyond, as scvi-tools.
+        Passes over the cells; by default 400 up to 20,000 cells and ``400 * 20000 / n_cells`` beyond, as in scvi-tools.
     validation
-        Fraction of the cells that is held out; with 0 all are trained on, to the last epoch.
+        Fraction of cells held out for validation; with 0 all cells are trained on, to the last epoch.
     patience
-        Stop after so many epochs without improvement on the held-out cells; None runs all epochs.
+        Stop after this many epochs without improvement on the held-out cells; None runs all epochs.
     batch_size
         Maximum minibatch size.
     learning_rate
@@ -95,11 +95,11 @@ def vae_normalize(
     target_sum
         Sum of the denoised expression of a cell, in counts.
     transform_batch
-        Decode every cell as if it were of this batch; by default of its own.
+        Decode every cell as if it were from this batch; by default from its own.
     adapt_epochs
         Passes over the cells of a new batch in ``dbx.rerun``.
     random_state, rng
-        Seed of the start, the minibatches and the sampling.
+        Seed of the initial parameters, the minibatches and the sampling.
     copy
         Work on a copy and return it.
     mod
@@ -121,7 +121,7 @@ def vae_normalize(
     Raises
     ------
     ValueError
-        The matrix does not hold counts; a cell has none; there is one batch only; ``transform_batch`` is none of them.
+        The matrix does not hold counts; a cell has none; there is one batch only; ``transform_batch`` is not a batch.
     FloatingPointError
         Training diverged; the message says what to try.
     """

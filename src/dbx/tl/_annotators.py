@@ -1,4 +1,4 @@
-"""The three methods of ``annotate``: the arguments that each takes, its operator and what it reads."""
+"""The three methods of ``annotate``: their arguments, operators and inputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dbx.program import Slot, exists, gene_names, graph_slot, log, matrix_slot, 
 from dbx.tl._markers import marker_columns
 
 VARIABLE_GENES = 2_000
-"""A few thousand are the usual choice for such models; time and memory of the training grow with their number."""
+"""Usual for such models; training time and memory grow with the number of genes."""
 
 
 class Cells(NamedTuple):
-    """Where the counts are."""
+    """Location of the counts."""
 
     data: Any
     layer: str | None
@@ -31,7 +31,7 @@ class Cells(NamedTuple):
 
     @property
     def slot(self) -> Slot:
-        """The address of the counts."""
+        """The slot of the counts, as text."""
         return Slot.parse(matrix_slot(self.layer), self.mod)
 
 
@@ -44,12 +44,12 @@ class Prepared(NamedTuple):
 
 
 def own_arguments(method: str, arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The arguments of a method that were given, out of those of all methods.
+    """The arguments of the chosen method that were passed.
 
     Raises
     ------
     ValueError
-        The method is unknown, is given arguments of another, or lacks one that it needs.
+        The method is unknown, an argument of another was passed, or a required one is missing.
     """
     check_known(method, tuple(arguments), "method")
     own = arguments[method]
@@ -69,7 +69,7 @@ def own_arguments(method: str, arguments: Mapping[str, Mapping[str, Any]]) -> di
 
 
 def prepared(method: str, cells: Cells, given: dict[str, Any], unlabeled: Any, min_confidence: float) -> Prepared:
-    """The step of a method; ``given`` are its arguments."""
+    """The step of a method; ``given`` are the arguments that were passed."""
     reads = {"x": matrix_slot(cells.layer)}
     if "labels_key" in given:
         reads["labels"] = f"obs/{given.pop('labels_key')}"
@@ -103,9 +103,9 @@ def _cellassign(cells: Cells, reads: dict[str, str], settings: dict[str, Any]) -
 
 
 def _variable_genes(cells: Cells, batch: str | None, n_genes: int) -> np.ndarray | None:
-    """Mask of the genes whose counts vary most, within batches if there are any; None where there are no more genes.
+    """Mask of the genes whose counts vary most, within batches if there are any; None if there are no more genes.
 
-    Whether these are counts is checked by the step itself.
+    The step itself checks that the values are counts.
     """
     counts = RowBlocks(read(cells.data, cells.slot))
     if counts.n_columns <= n_genes:
@@ -124,9 +124,9 @@ def _variable_genes(cells: Cells, batch: str | None, n_genes: int) -> np.ndarray
 def _voters(
     cells: Cells, majority_voting: bool | None, over_clustering: str | None, neighbors_key: str | None
 ) -> dict[str, str]:
-    """The slot that votes: clusters where they are named, else neighbours; nothing if it is not wanted."""
+    """The input of the vote: the named clusters, otherwise neighbours; empty without majority voting."""
     if over_clustering is not None and neighbors_key is not None:
-        msg = "Name `over_clustering` or `neighbors_key`, not both: only one of them can vote."
+        msg = "Pass `over_clustering` or `neighbors_key`, not both."
         raise ValueError(msg)
     if majority_voting is False:
         if over_clustering is not None or neighbors_key is not None:
@@ -137,6 +137,6 @@ def _voters(
         return {"clusters": f"obs/{over_clustering}"}
     named = neighbors_key is not None or majority_voting
     if not named and not exists(cells.data, Slot.parse("uns/neighbors", cells.mod)):
-        log.info("There are no neighbours to vote (dbx.pp.neighbors): each cell is annotated on its own.")
+        log.info("There are no neighbours for a vote (run dbx.pp.neighbors first): each cell is annotated alone.")
         return {}
     return {"graph": graph_slot(cells.data, neighbors_key, mod=cells.mod)}

@@ -1,4 +1,4 @@
-"""The step that tl.mmd and tl.wgan record."""
+"""The step of tl.mmd and tl.wgan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of marker genes as users have them, to the column numbers that an operator takes."""
+"""Tables of marker genes, converted to the column numbers that an operator takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def marker_columns(
     Raises
     ------
     ValueError
-        The table has another form, or a type has no marker among ``genes``.
+        The table has an unknown format, or a type has no marker among ``genes``.
     """
     listed = _listed(markers)
     number = {str(gene): i for i, gene in reversed(list(enumerate(genes)))}
@@ -25,8 +25,8 @@ def marker_columns(
     lost = [name for name, of_type in listed.items() if of_type and len(missing[name]) == len(of_type)]
     if lost:
         msg = (
-            f"No marker of {_some(lost)} is among adata.var_names ({_some(genes)}): they name "
-            f"{_some(listed[lost[0]])}. Name genes as var_names does, or leave these types out."
+            f"No marker of {_some(lost)} is among adata.var_names ({_some(genes)}): the markers are "
+            f"{_some(listed[lost[0]])}. Use the names of adata.var_names, or leave these types out."
         )
         raise ValueError(msg)
     absent = sorted({gene for genes_of_type in missing.values() for gene in genes_of_type})
@@ -40,11 +40,11 @@ def _listed(markers) -> dict[str, list[str]]:
     if isinstance(markers, Mapping):
         single = [name for name, genes in markers.items() if isinstance(genes, str)]
         if single:
-            msg = f"The markers of {single[0]!r} are one text: pass a list of genes, [{markers[single[0]]!r}]."
+            msg = f"The markers of {single[0]!r} are a single string: pass a list of genes, [{markers[single[0]]!r}]."
             raise ValueError(msg)
         return {str(name): [str(gene) for gene in genes] for name, genes in markers.items()}
     if not isinstance(markers, pd.DataFrame):
-        msg = f"markers must be a dict of lists or a DataFrame, not {type(markers).__name__}."
+        msg = f"markers must be a dict of lists or a DataFrame; got {type(markers).__name__}."
         raise TypeError(msg)
     if {"cell_type", "gene"} <= set(markers.columns):
         pairs = markers[["cell_type", "gene"]].dropna().astype(str)
@@ -52,8 +52,8 @@ def _listed(markers) -> dict[str, list[str]]:
     if all(pd.api.types.is_numeric_dtype(t) or pd.api.types.is_bool_dtype(t) for t in markers.dtypes):
         return {str(name): list(markers.index[markers[name] > 0].astype(str)) for name in markers}
     msg = (
-        "A DataFrame of markers has the columns 'cell_type' and 'gene', or is an indicator matrix of genes by cell "
-        f"types; this one has the columns {_some(markers.columns)}."
+        "A DataFrame of markers must have the columns 'cell_type' and 'gene', or be an indicator matrix of genes by "
+        f"cell types; got the columns {_some(markers.columns)}."
     )
     raise ValueError(msg)
 

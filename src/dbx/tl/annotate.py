@@ -51,18 +51,18 @@ def annotate(
 
     ``"celltypist"``: multinomial logistic regression with a ridge penalty on log1p of counts per 10,000, on the genes
     with the largest coefficients, and a vote of neighbours or within clusters (Domínguez Conde et al., Science, 2022).
-    It is also trained on thinned copies of the labelled cells, and on how well a cell's counts agree with the profile
-    of each label, which celltypist is not: that keeps it accurate at lower depth.
+    Unlike celltypist it is also trained on thinned copies of the labelled cells, and has further features: how well a
+    cell's counts agree with the profile of each label. Both keep it accurate at lower depth.
 
-    ``"scanvi"``: a semi-supervised variational autoencoder of counts (Xu et al., Molecular Systems Biology, 2021), with
-    thinned copies as well, on the ``top_genes`` most variable genes. The genes are recorded by name: new cells need
-    these and no others.
+    ``"scanvi"``: a semi-supervised variational autoencoder of counts (Xu et al., Molecular Systems Biology, 2021), also
+    with thinned copies, on the ``top_genes`` most variable genes. The genes are recorded by name: new cells need these
+    and no others.
 
     ``"cellassign"``: a negative binomial mixture in which markers of a type are over-expressed there (Zhang et al.,
     Nature Methods, 2019). No labels are needed.
 
-    All cells are annotated, including the labelled ones, whatever their label: compare to find doubtful labels. On new
-    cells (``dbx.rerun``) the frozen model is applied; they need no labels, and labels they have are not used.
+    All cells are annotated, including the labelled ones, so that doubtful labels can be found by comparison. On new
+    cells (``dbx.rerun``) the frozen model is applied; they need no labels, and existing ones are not used.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def annotate(
     labels_key
         Column of ``adata.obs`` with the known labels.
     unlabeled
-        The value of cells without a label in that column, text or a number; missing values are unlabelled as well.
+        Value of unlabelled cells in that column, text or a number; missing values are unlabelled as well.
     markers
         Marker genes of each cell type: a dict of lists, a DataFrame with the columns ``cell_type`` and ``gene``, or an
         indicator DataFrame of genes by cell types.
@@ -84,17 +84,18 @@ def annotate(
     min_confidence
         Cells with a lower confidence are "Unassigned".
     majority_voting
-        Let neighbours vote, by default if there are any (``dbx.pp.neighbors``): the confidence in a label is the mean
-        of its probability in the cell and its share in the cell's edge weight to other cells.
+        Combine each cell's probabilities with a vote of its neighbours, by default if there are any
+        (``dbx.pp.neighbors``): the confidence in a label is the mean of its probability in the cell and its fraction of
+        the cell's edge weight to other cells.
     over_clustering
         Column of ``adata.obs`` with fine clusters, whose cells vote instead of neighbours.
     neighbors_key
-        Vote along the connectivities that ``uns[neighbors_key]`` names.
+        Use the connectivities of ``uns[neighbors_key]`` for the vote.
     top_genes
         celltypist: genes kept for each label, 300 by default. scanvi: genes to train on, the 2,000 most variable by
         default, by the variance of their Pearson residuals, within batches if there are any.
     C
-        Inverse of the ridge penalty as in scikit-learn, 1 by default; a cell and its copies count as one.
+        Inverse of the ridge penalty as in scikit-learn, 1 by default; a cell and its copies have the weight of one.
     n_copies
         Thinned copies of each labelled cell: 4 by default, 2 for scanvi. Their depth is log-uniform between 50 counts
         and the cell's own.
@@ -103,14 +104,14 @@ def annotate(
     n_latent, n_hidden, n_layers
         Latent dimensions (10), units of hidden layers (128) and their number (1).
     label_epochs
-        Passes with labels, after ``max_epochs`` without; by default a quarter of these, or 50 where neither is given.
+        Passes with labels, after ``max_epochs`` without; by default a quarter of these, or 50 if neither is given.
     max_epochs
-        Passes over the cells, for scanvi with their copies; by default 400 (cellassign) or as many minibatches as 200
-        passes without copies make (scanvi), up to 20,000 cells, fewer beyond.
+        Passes over the cells, for scanvi with their copies; by default 400 (cellassign) or as many minibatches as in
+        200 passes without copies (scanvi), up to 20,000 cells, fewer above.
     batch_size, learning_rate
         Maximum minibatch size, and Adam's step size.
     other
-        Add one more type that nothing marks, whose cells are "Unassigned"; True by default.
+        Add a type without markers, whose cells are "Unassigned"; True by default.
     min_fold
         Minimum factor by which a marker is over-expressed in its type, 2 by default.
     key_added
@@ -129,14 +130,14 @@ def annotate(
     ``obs["annotation" | key_added]``
         Label of each cell, categorical; the last category is "Unassigned".
     ``obs[f"{key_added}_confidence"]``
-        Probability of the most probable label, or its mean with the share of the vote, float32.
+        Probability of the most probable label, or its mean with the fraction of the vote, float32.
     ``obsm[f"{key_added}_probabilities"]``
-        Array of shape (n_cells, n_labels), float32, labels in the order of the categories; before the vote. cellassign
-        has a last column for "Unassigned" with ``other``.
+        Array of shape (n_cells, n_labels), float32, labels in the order of the categories; before the vote. With
+        ``other``, cellassign has a last column for "Unassigned".
     ``obsm["X_scanvi" | f"X_{key_added}"]``
         Posterior means of scanvi, array of shape (n_cells, n_latent), float32.
     ``uns[key_added]``
-        ``params`` and, of scanvi and cellassign, ``history``: arrays of shape (n_epochs,).
+        ``params`` and, for scanvi and cellassign, ``history``: arrays of shape (n_epochs,).
 
     Raises
     ------

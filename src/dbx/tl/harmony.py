@@ -42,50 +42,50 @@ def harmony(
 ) -> AnnData | MuData | None:
     """Correct an embedding for batches (Korsunsky et al., Nature Methods, 2019; Patikas et al., bioRxiv, 2026).
 
-    Cells are clustered softly by the direction in which they lie, with a penalty on clusters that lack batches; in
-    each cluster a ridge regression takes off what each batch adds; and so in turn until the objective settles. The hard
-    counterpart is harmonypy 2.1, whose settings these are (``max_iter_kmeans`` is ``max_iter_cluster`` here,
+    Cells are clustered softly by cosine similarity, with a penalty on clusters that lack batches; in each cluster a
+    ridge regression removes the effect of each batch; the two alternate until the objective converges. The reference
+    implementation is harmonypy 2.1, with the same settings (its ``max_iter_kmeans`` is ``max_iter_cluster`` here,
     ``epsilon_harmony`` and ``epsilon_cluster`` are ``tol`` and ``tol_cluster``, ``batch_prop_cutoff`` is ``prune``);
-    its default is ``lamb=None``. First centroids and blocks are drawn otherwise, so that results agree as those of two
-    of its seeds do.
+    its default is ``lamb=None``. Initial centroids and blocks are drawn differently, so that results differ as those of
+    two seeds of harmonypy do.
 
-    New cells of known batches go through the stored iterations. For cells of a new batch ``dbx.rerun`` keeps the
-    clusters and fits the coefficients of that batch alone, as Symphony does (Kang et al., Nature Communications, 2021).
+    New cells of known batches pass through the stored iterations. For cells of a new batch ``dbx.rerun`` keeps the
+    clusters and fits the coefficients of that batch only, as Symphony does (Kang et al., Nature Communications, 2021).
 
     Parameters
     ----------
     adata
         The annotated data, with an embedding.
     key
-        Column of ``adata.obs`` that says each cell's batch, or several columns, corrected for together.
+        Column of ``adata.obs`` with the batch of each cell, or several columns, corrected for jointly.
     basis
         Entry of ``adata.obsm`` to correct.
     adjusted_basis
         Entry of ``adata.obsm`` for the result.
     theta
-        How strongly clusters are drawn to hold all batches; 0 does not. One number, one for each key, or one for each
+        Weight of the penalty on clusters that lack batches; 0 is off. One number, one for each key, or one for each
         level of all keys (keys in the order of their names).
     lamb
-        Ridge penalty, in cells: the larger, the less is corrected. Given like ``theta``; None takes ``alpha`` times the
-        number of cells expected of a batch in a cluster.
+        Ridge penalty, in cells: larger values correct less. One number or several, as for ``theta``; None takes
+        ``alpha`` times the number of cells expected of a batch in a cluster.
     sigma
-        Width of the soft clusters: the larger, the more clusters a cell belongs to.
+        Width of the soft clusters: with larger values a cell belongs to more clusters.
     n_clusters
         Number of clusters; a thirtieth of the cells, at most 100, by default.
     max_iter
-        Iterations of clustering and correction at most.
+        Maximum iterations of clustering and correction.
     random_state, rng
         Seed.
     copy
         Return a copy instead of writing into ``adata``.
     max_iter_cluster
-        Rounds of clustering in each iteration at most; each round assigns all cells once.
+        Maximum rounds of clustering in each iteration; each round assigns all cells once.
     tol
-        The objective's relative decrease below which iterations end.
+        Stop when the objective's relative decrease is below this.
     tol_cluster
-        The objective's relative change, over the last rounds, below which rounds end.
+        Stop clustering when the objective's relative change, over the last rounds, is below this.
     tau
-        Cells of a batch that a cluster should hold before ``theta`` counts in full: protects small batches. 0 is off.
+        Expected cells of a batch per cluster below which ``theta`` is reduced, for small batches; 0 is off.
     block_size
         Fraction of the cells that is assigned at a time.
     alpha
@@ -93,7 +93,7 @@ def harmony(
     prune
         A batch with less than this fraction of its cells in a cluster is not corrected there; None corrects all.
     flavor
-        ``"harmony2"``, or ``"harmony1"`` for the penalty of the 2019 publication, whose centroids move in each round.
+        ``"harmony2"``, or ``"harmony1"`` for the penalty of the 2019 publication, with centroids updated in each round.
     dtype
         Precision of the computation and the result.
     mod

@@ -1,4 +1,4 @@
-"""Leiden clusters, with scanpy's signature, keys and partitions, and a vote that places new cells in them."""
+"""Leiden clusters, with scanpy's signature, keys and partitions; new cells are assigned by a vote."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def leiden(
 ) -> AnnData | MuData | None:
     """Cluster cells by the Leiden algorithm (Traag, Waltman and van Eck, Scientific Reports, 2019).
 
-    Counterpart of :func:`scanpy.tl.leiden`, whose partition this is: the same library is called on the same graph with
-    the same seed. A new cell joins the cluster that most of its edge weight to the reference cells goes to.
+    The partition is that of :func:`scanpy.tl.leiden`: the same library is called on the same graph with the same seed.
+    A new cell joins the cluster with the largest total weight of its edges to reference cells.
 
     Parameters
     ----------
     adata
         The annotated data, with neighbours.
     resolution
-        The higher, the more clusters. None for a ``partition_type`` that has none.
+        Higher values give more clusters. None for a ``partition_type`` without one.
     restrict_to
-        ``(column of obs, categories)``: divide these cells only.
+        ``(column of obs, categories)``: cluster only the cells of these categories.
     random_state, rng
         Seed.
     key_added
@@ -72,14 +72,14 @@ def leiden(
     partition_type
         One of leidenalg's classes, :class:`leidenalg.RBConfigurationVertexPartition` by default.
     neighbors_key
-        Cluster the connectivities that ``uns[neighbors_key]`` names.
+        Cluster the connectivities of ``uns[neighbors_key]``.
     obsp
         Cluster this entry of ``obsp``; not together with ``neighbors_key``.
     copy
         Return a copy instead of writing into ``adata``.
     flavor
-        ``"leidenalg"`` or ``"igraph"``, which is much faster. None stands for leidenalg, as in scanpy 1.x, or igraph
-        where leidenalg is not installed.
+        ``"leidenalg"`` or ``"igraph"``, which is much faster. None means leidenalg, as in scanpy 1.x, or igraph if
+        leidenalg is not installed.
     mod
         Modality of a MuData to work on.
     **clustering_args
@@ -92,17 +92,18 @@ def leiden(
     ``obs[key_added]``
         Cluster of each cell, categorical: ``"0"``, ``"1"``, ...
     ``obsm[f"{key_added}_probabilities"]``
-        Share of each cluster in the cell's edge weight, array of shape (n_cells, n_clusters), float32, clusters in the
-        order of the categories. A cell without neighbours has 1 for its own.
+        Fraction of the cell's edge weight that goes to each cluster, array of shape (n_cells, n_clusters), float32,
+        clusters in the order of the categories. A cell without neighbours has 1 for its own cluster.
     ``uns[key_added]``
-        ``params`` and, as scanpy from 1.12 on, ``modularity``.
+        ``params`` and, as in scanpy from 1.12 on, ``modularity``.
 
     Raises
     ------
     ValueError
-        An argument does not go with the flavor; ``adjacency`` has another shape than cells; a category is not there.
+        An argument is not available with the flavor; ``adjacency`` is not of shape (n_cells, n_cells); a category is
+        missing.
     ImportError
-        leidenalg is asked for and not installed.
+        leidenalg is requested but not installed.
     """
     check_key(key_added)
     flavor = _flavor(flavor, directed=directed, partition_type=partition_type)
@@ -150,13 +151,13 @@ def _flavor(flavor: Flavor | None, *, directed: bool | None, partition_type: typ
         flavor = "leidenalg" if installed else "igraph"
         log.hint(f"clustering with {flavor}")
     if flavor not in ("leidenalg", "igraph"):
-        msg = f'flavor must be "leidenalg" or "igraph", not {flavor!r}.'
+        msg = f'flavor must be "leidenalg" or "igraph"; got {flavor!r}.'
         raise ValueError(msg)
     if flavor == "igraph" and (directed or partition_type is not None):
         msg = 'directed=True and partition_type= need flavor="leidenalg" (pip install leidenalg).'
         raise ValueError(msg)
     if flavor == "leidenalg" and not installed:
-        msg = 'flavor="leidenalg" needs leidenalg: pip install leidenalg, or say flavor="igraph".'
+        msg = 'flavor="leidenalg" needs leidenalg: pip install leidenalg, or pass flavor="igraph".'
         raise ImportError(msg)
     return flavor
 
@@ -166,13 +167,13 @@ def _partition_name(partition_type: type | None) -> str | None:
         return None
     name = partition_type.__name__
     if partition_class(name) is not partition_type:
-        msg = f"partition_type={partition_type!r} is not leidenalg's own, so that the step could not be recorded."
+        msg = f"partition_type={partition_type!r} is not a class of leidenalg itself: the step cannot be recorded."
         raise ValueError(msg)
     return name
 
 
 def _restriction(data, restrict_to, mod: str | None) -> tuple[str | None, tuple[str, ...] | None]:
-    """(slot of the column, its categories to divide)."""
+    """(slot of the column, categories of the cells to cluster)."""
     if restrict_to is None:
         return None, None
     column, categories = restrict_to
@@ -190,14 +191,14 @@ def _restriction(data, restrict_to, mod: str | None) -> tuple[str | None, tuple[
 
 @contextmanager
 def _in_obsp(data, key: str, adjacency, mod: str | None) -> Iterator[str | None]:
-    """A matrix passed by the user as a slot; whatever fails, obsp is as it was."""
+    """The user's adjacency matrix as an entry of obsp, which is restored if the step fails."""
     if adjacency is None:
         yield None
         return
     owner = holder(data, Slot("obsp", (key,), mod))
     if adjacency.shape != (owner.n_obs, owner.n_obs):
         n_cells = owner.n_obs
-        msg = f"adjacency has shape {adjacency.shape}; with {n_cells} cells it must be {(n_cells, n_cells)}."
+        msg = f"adjacency must have shape {(n_cells, n_cells)}, cells x cells; got {adjacency.shape}."
         raise ValueError(msg)
     slot = Slot("obsp", (key,), mod)
     with assigned(data, {slot: adjacency}):

@@ -1,4 +1,4 @@
-"""How well batches mix and cell types stay apart around each cell."""
+"""LISI: how well batches mix and cell types stay separate around each cell."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def lisi(
 ) -> pd.DataFrame | None:
     """Local inverse Simpson's index (Korsunsky et al., Nature Methods, 2019).
 
-    The effective number of labels among a cell's nearest neighbours. Of batches it says how well they mix (iLISI, the
-    higher the better), of cell types how well they stay apart (cLISI, 1 being best). The hard counterpart is
-    :func:`harmonypy.compute_lisi`, whose numbers these are; neighbours are exact. A measurement, not a step of the
-    program.
+    The effective number of labels among a cell's nearest neighbours. For batches it measures mixing (iLISI, higher is
+    better), for cell types separation (cLISI, 1 is best). The reference implementation is
+    :func:`harmonypy.compute_lisi`, which gives the same numbers; neighbours are exact. A metric: it is not recorded as
+    a step of the program.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def lisi(
     keys
         Column of ``adata.obs`` with the labels, or several.
     use_rep
-        Entry of ``adata.obsm`` in which neighbours are sought, by Euclidean distance.
+        Entry of ``adata.obsm`` in which neighbours are found, by Euclidean distance.
     perplexity
-        Effective number of neighbours, over which nearer ones weigh more.
+        Effective number of neighbours; nearer ones have larger weights.
     n_neighbors
-        Neighbours looked at; three times ``perplexity`` by default, as many as there are in smaller data.
+        Number of neighbours; three times ``perplexity`` by default, or all other cells if there are fewer.
     inplace
         Write into ``adata``; otherwise return the result and write nothing.
     mod

@@ -39,9 +39,9 @@ def rank_genes_groups(
 ) -> AnnData | MuData | None:
     """Rank the genes that characterise each group of cells.
 
-    The tests and tables of :func:`scanpy.tl.rank_genes_groups`, computed in float64 by blocks of genes: of sparse data
-    only the non-zero values are ranked, the zeros being one tie. Cells are not independent replicates, so p-values
-    between conditions come out far too small: use these tables to find markers, and :func:`dbx.tl.de` on samples for
+    The tests and tables of :func:`scanpy.tl.rank_genes_groups`, computed in float64 by blocks of genes: in sparse data
+    only the non-zero values are sorted, as the zeros are one tie. Cells are not independent replicates, so p-values
+    between conditions are far too small: use these tables to find markers, and :func:`dbx.tl.de` on samples for
     conclusions about a treatment.
 
     Parameters
@@ -49,38 +49,38 @@ def rank_genes_groups(
     adata
         Cells with log-normalised values.
     groupby
-        Column of ``obs`` with the groups. Cells without one count among the others.
+        Column of ``obs`` with the groups. Cells without a group belong to ``"rest"``.
     mask_var
         Genes to test: a boolean column of ``var`` or an array of shape (n_vars,).
     use_raw
-        Test ``adata.raw``; by default if it is there and no ``layer`` is named.
+        Test ``adata.raw``; by default if it exists and no ``layer`` is named.
     groups
         Groups to test, all by default.
     reference
-        Compare with ``"rest"``, all other cells, or with this one group.
+        Compare with ``"rest"``, all other cells, or with the group of this name.
     n_genes
         Length of the tables, by default all genes.
     rankby_abs
-        Rank by the size of the score whatever its sign.
+        Rank by the absolute value of the score.
     pts
-        Add the share of cells that express each gene.
+        Add the fraction of cells that express each gene.
     key_added
         Key in ``uns``, by default ``"rank_genes_groups"``.
     copy
         Return a copy instead of writing into ``adata``.
     method
-        ``"t-test"`` (default), Welch's; ``"t-test_overestim_var"``, the same with the group's size taken for the
-        reference's; ``"wilcoxon"``, rank sums with the normal approximation; ``"logreg"``, coefficients of a logistic
-        regression that classifies the groups.
+        ``"t-test"`` (default), Welch's; ``"t-test_overestim_var"``, the same with the size of the group also as
+        that of the reference; ``"wilcoxon"``, rank sums with the normal approximation; ``"logreg"``, coefficients of a
+        logistic regression that classifies the groups.
     corr_method
         Adjustment of the p-values for the number of genes.
     tie_correct
-        Correct the variance of rank sums for ties, the zeros above all.
+        Correct the variance of rank sums for ties, mostly the zeros.
     layer
         Layer to test instead of X.
     mean_in_log_space
-        Take fold changes from the means of log values, as scanpy 1.x does; if False from the means of the values
-        themselves, which the t-tests then compare too.
+        Compute fold changes from the means of log values, as scanpy 1.x does; if False, from the means of the values
+        themselves, which the t-tests then also compare.
     mod
         Modality of a MuData.
     **kwds
@@ -99,7 +99,7 @@ def rank_genes_groups(
         An unknown group, reference, method or correction; a group of one cell; ``use_raw`` without ``adata.raw`` or
         together with ``layer``.
     TypeError
-        Further arguments with a method that takes none.
+        Further arguments with another method than ``"logreg"``.
 
     Notes
     -----
@@ -142,15 +142,15 @@ def rank_genes_groups(
 
 
 def _base(owner: AnnData) -> float | None:
-    """Base of the logarithm that was taken, None for the natural one."""
+    """Base of the logarithm of the values, None for the natural one."""
     base = owner.uns.get("log1p", {}).get("base")
     return None if base is None else float(base)
 
 
 def _source(adata, operator: RankGenesGroups, layer: str | None, *, use_raw: bool, mod: str | None) -> str:
-    """The slot that is tested, with a warning where it holds counts."""
+    """The slot that is tested, with a warning if it holds counts."""
     if use_raw and holder(adata, Slot("X", mod=mod)).raw is None:
-        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or keep the values first: adata.raw = adata."
+        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or set it first: adata.raw = adata."
         raise ValueError(msg)
     source = matrix_slot(layer, use_raw=use_raw)
     if operator.method != "logreg" and looks_like_counts(read(adata, Slot.parse(source, mod))):
@@ -170,7 +170,7 @@ def _named(groups: str | Iterable) -> tuple[str, ...] | None:
 
 
 def _tables(method: str, reference: str, *, pts: bool) -> list[str]:
-    """Names of the tables that a method makes."""
+    """Names of the tables of a method."""
     tables = ["names", "scores"]
     if method != "logreg":
         tables += ["logfoldchanges", "pvals", "pvals_adj"]

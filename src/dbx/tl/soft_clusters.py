@@ -22,26 +22,26 @@ def soft_clusters(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Probability that a cell belongs to each group, by where the groups lie in an embedding.
+    """Probability that a cell belongs to each group, by a mixture of normal distributions in an embedding.
 
-    Each group is a spherical normal distribution with the mean, the variance and the share of its cells. Nothing is
-    searched for: the groups are those given, and this is the soft, differentiable form of them that
-    :func:`dbx.optimize` can train (centroids, variances and shares) and train through, and that new cells get by
-    :func:`dbx.rerun`. A mixture of normals (McLachlan and Peel, Finite Mixture Models, 2000); the hard counterpart is
-    the nearest centroid (``sklearn.neighbors.NearestCentroid``), to which it tends with a falling ``temperature``.
+    Each group is a spherical normal distribution with the mean, variance and proportion of its cells (McLachlan and
+    Peel, Finite Mixture Models, 2000). The groups are given, not searched for: this is their soft, differentiable form,
+    which :func:`dbx.optimize` can train (centroids, variances and proportions) and differentiate through, and
+    :func:`dbx.rerun` applies to new cells. With ``temperature`` towards 0 it becomes the nearest centroid
+    (``sklearn.neighbors.NearestCentroid``).
 
     Parameters
     ----------
     adata
         Annotated data with an embedding and groups of cells.
     groups
-        Column of ``obs`` with the groups, such as clusters; cells without one (missing) take no part.
+        Column of ``obs`` with the groups, such as clusters; cells without a group (missing values) are not used.
     use_rep
         Entry of ``obsm``.
     temperature
-        What the log-probabilities are divided by: memberships are sharper below 1.
+        Divisor of the log-probabilities: memberships are sharper below 1.
     key_added
-        Name of what is written; ``"<groups>_soft"`` by default.
+        Key in ``obs``, ``obsm`` and ``uns``; ``"<groups>_soft"`` by default.
     copy
         Work on a copy and return it.
     mod
@@ -63,7 +63,7 @@ def soft_clusters(
     KeyError
         There is no such embedding or column.
     ValueError
-        There is but one group, or ``temperature`` is not above zero.
+        There is only one group, or ``temperature`` is not above zero.
     """
     check_key(key_added)
     key = f"{groups}_soft" if key_added is None else key_added

@@ -1,4 +1,4 @@
-"""Labels of reference cells, carried over to the new cells that were placed among them."""
+"""Labels of reference cells, transferred to new cells that were mapped to them."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ def transfer_labels(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Give new cells the label that most of their edge weight to reference cells goes to.
+    """Label new cells by a weighted vote of their nearest reference cells.
 
-    The neighbours are those that :func:`dbx.rerun` found. A weighted vote of nearest neighbours (Cover and Hart, IEEE
-    Transactions on Information Theory, 1967); :func:`scanpy.tl.ingest` counts the neighbours without weights.
+    The neighbours are those found by :func:`dbx.rerun`, and a label's share of the vote is its fraction of the edge
+    weight (Cover and Hart, IEEE Transactions on Information Theory, 1967); :func:`scanpy.tl.ingest` counts neighbours
+    without weights.
 
     Parameters
     ----------
     adata
         The new cells, after ``dbx.rerun(adata, reference)`` with a program that has neighbours.
     reference
-        The reference cells, as they were then.
+        The reference cells, unchanged since.
     key
         Column of ``reference.obs`` with the labels. Cells without a label do not vote.
     key_added
@@ -60,14 +61,14 @@ def transfer_labels(
     ``obs[key_added]``
         Label of each cell, categorical with the reference's categories; missing where no neighbour has a label.
     ``obs[f"{key_added}_probability"]``
-        Share of this label in the cell's edge weight to labelled cells, float32; 0 where no neighbour has a label.
+        Fraction of this label in the cell's edge weight to labelled cells, float32; 0 where no neighbour has a label.
 
     Raises
     ------
     SlotError
         There are no edges to a reference in ``adata``, or no column ``key`` in ``reference``.
     ValueError
-        ``reference`` does not hold the cells the edges lead to, or none of them has a label.
+        ``reference`` does not have the cells that the edges lead to, or none of them has a label.
     """
     check_key(key_added)
     graph = _edges(adata, reference, mod)
@@ -105,7 +106,7 @@ def _edges(adata, reference, mod: str | None) -> Edges:
     if matrix.shape[1] != n_reference:
         msg = (
             f"{slot.written()} leads to {matrix.shape[1]} reference cells, but reference has {n_reference}: "
-            "pass the reference of dbx.rerun(adata, reference) as it was then, or rerun."
+            "pass the unchanged reference of dbx.rerun(adata, reference), or rerun."
         )
         raise ValueError(msg)
     _check_same_cells(adata, reference, slot)
@@ -113,7 +114,7 @@ def _edges(adata, reference, mod: str | None) -> Edges:
 
 
 def _check_same_cells(adata, reference, slot: Slot) -> None:
-    """The digests that the rerun left say which cells, in which order and with which values, the edges lead to."""
+    """Compare the reference with the digests of its cells stored by the rerun: same cells, order and values."""
     names = Slot.parse("uns/reference_cells", slot.mod)
     if exists(adata, names) and read(adata, names) != cells_digest(reference, slot.mod):
         msg = (

@@ -1,4 +1,4 @@
-"""UMAP of the neighbours' graph, with scanpy's signature and keys."""
+"""UMAP of the graph of neighbours, with scanpy's signature and keys."""
 
 from __future__ import annotations
 
@@ -54,17 +54,16 @@ def umap(
 ) -> AnnData | MuData | None:
     """Lay out the graph of neighbours by UMAP (McInnes et al., arXiv, 2018).
 
-    Counterpart of :func:`scanpy.tl.umap`, which calls umap-learn: the same objective, learning rates and number of
-    epochs, optimised by steps in which all cells move at once instead of edge by edge. The pictures are as faithful,
-    not the same. One seed gives the same bits on the same machine. New cells are placed among their neighbours in the
-    finished layout.
+    As :func:`scanpy.tl.umap`, which calls umap-learn: the same objective, learning rates and number of epochs, but all
+    cells move at once in each step, not edge by edge. Layouts are as faithful, but not identical. The same seed gives
+    identical results on the same machine. New cells are placed among their neighbours in the fixed layout.
 
     Parameters
     ----------
     adata
         The annotated data, with neighbours.
     min_dist
-        How close cells may lie to each other.
+        Minimum distance of cells in the layout.
     spread
         The scale of the layout, in whose units ``min_dist`` is.
     n_components
@@ -74,11 +73,11 @@ def umap(
     alpha
         Learning rate at the start; it falls to 0.
     gamma
-        Weight of the cells that are no neighbours.
+        Weight of the repulsion from cells that are not neighbours.
     negative_sample_rate
-        How many of those push, for each neighbour that pulls.
+        Number of such cells sampled for each neighbour.
     init_pos
-        Where cells start: ``"spectral"`` (leading eigenvectors of the graph), ``"random"``, ``"paga"`` (after
+        Initial positions: ``"spectral"`` (leading eigenvectors of the graph), ``"random"``, ``"paga"`` (after
         :func:`scanpy.pl.paga`), a key of ``adata.obsm``, or an array of shape (n_cells, n_components).
     random_state, rng
         Seed of everything random.
@@ -87,19 +86,19 @@ def umap(
         ``spread`` by default.
     method
         ``"umap"``, or ``"parametric"`` (Sainburg et al., Neural Computation, 2021): a network learns the layout from
-        the matrix in which neighbours were sought, and goes on by the same objective. It maps new cells by their own
-        values alone. scanpy's ``"rapids"`` is not there.
+        the matrix in which neighbours were found, and is then trained by the same objective. It maps new cells from
+        their own values. scanpy's ``"rapids"`` is not available.
     key_added
         Key for ``obsm`` and ``uns`` instead of ``"X_umap"`` and ``"umap"``.
     neighbors_key
-        Key of ``uns`` that says where the neighbours are.
+        Key of ``uns`` with the neighbours.
     copy
         Return a copy instead of writing into ``adata``.
     n_hidden, n_layers
         Units of each hidden layer of the network (128), and hidden layers (3). For ``method="parametric"``.
     max_epochs
-        Passes over the edges after the network has learnt the layout; by default as many as make 3,000 minibatches. For
-        ``method="parametric"``.
+        Passes over the edges after the network has learned the layout; by default as many as give 3,000 minibatches.
+        For ``method="parametric"``.
     mod
         Modality of a MuData to work on.
 
@@ -108,7 +107,7 @@ def umap(
     None, or the copy with ``copy=True``. Writes:
 
     ``obsm["X_umap" | key_added]``
-        Places of the cells, array of shape (n_cells, n_components), float32.
+        Positions of the cells, array of shape (n_cells, n_components), float32.
     ``uns["umap" | key_added]``
         ``params``: a, b and, if it is not 0, random_state. Of a network also ``history``: ``loss``, the mean
         cross-entropy of the edges, array of shape (n_epochs,).
@@ -118,8 +117,8 @@ def umap(
     KeyError
         There are no neighbours.
     ValueError
-        ``init_pos`` or ``method`` is not known, the positions to start from have another shape, or a setting of the
-        network was given without one.
+        ``init_pos`` or ``method`` is unknown, the initial positions have another shape, or a setting of the network
+        was passed for the ordinary layout.
     """
     check_key(key_added)
     network: dict[str, Any] = {"n_hidden": n_hidden, "n_layers": n_layers, "max_epochs": max_epochs}
@@ -165,28 +164,28 @@ def umap(
 
 def _check_method(method: str, network: dict[str, Any]) -> None:
     if method not in ("umap", "parametric"):
-        msg = f"method={method!r} is not there: 'umap' and 'parametric' are. With jax[cuda12] both run on a GPU."
+        msg = f"method must be 'umap' or 'parametric'; got {method!r}. With jax[cuda12] both run on a GPU."
         raise ValueError(msg)
     if method == "umap" and network:
-        msg = f"{', '.join(network)} is of method='parametric': the ordinary layout has no network."
+        msg = f"{', '.join(network)} needs method='parametric': the ordinary layout has no network."
         raise ValueError(msg)
 
 
 def _neighbours_matrix(data, neighbors_key: str, mod: str | None) -> tuple[str, int | None]:
-    """(slot, number of its first columns or None for all) of what neighbours were sought in."""
+    """(slot, number of its leading columns or None for all) of the matrix in which neighbours were found."""
     settings = read(data, Slot.parse(f"uns/{neighbors_key}", mod)).get("params", {})
     slot, n_dims = representation_slot(data, settings.get("use_rep"), settings.get("n_pcs"), mod=mod)
     if slot is None:
         msg = (
-            "method='parametric' maps cells from the matrix in which neighbours were sought, which is not there any "
-            'more: dbx.pp.neighbors(adata, use_rep="X_pca").'
+            "method='parametric' maps cells from the matrix in which neighbours were found, but that no longer exists: "
+            'run dbx.pp.neighbors(adata, use_rep="X_pca").'
         )
         raise ValueError(msg)
     return slot, n_dims
 
 
 def _start(data, init_pos, neighbors_key: str, seed: int, mod: str | None):
-    """(further reads, kind of start, function that gives the positions or None)."""
+    """(further reads, kind of initial positions, function that returns the positions or None)."""
     if init_pos is None or (isinstance(init_pos, str) and init_pos in ("spectral", "random")):
         return {}, init_pos or "spectral", None
     if not isinstance(init_pos, str):
@@ -206,10 +205,10 @@ def _start(data, init_pos, neighbors_key: str, seed: int, mod: str | None):
 
 
 def _places_of_parts(data, graph: str, neighbors_key: str, n_components: int, mod: str | None) -> dict[str, str]:
-    """What many unconnected parts of the graph are laid out by: the matrix in which neighbours were sought."""
+    """The matrix in which neighbours were found, which positions the components of a graph with many of them."""
     settings = read(data, Slot.parse(f"uns/{neighbors_key}", mod)).get("params", {})
     if settings.get("method", "umap") != "umap":
-        log.info(f"    the edges were weighed by method={settings['method']!r}, not by 'umap'")
+        log.info(f"    the edges were weighted by method={settings['method']!r}, not by 'umap'")
     connectivities = read(data, Slot.parse(graph, mod))
     if connected_components(connectivities, directed=False, return_labels=False) <= 2 * n_components:
         return {}
@@ -221,10 +220,10 @@ def _places_of_parts(data, graph: str, neighbors_key: str, n_components: int, mo
 
 
 def _paga_positions(owner: AnnData, seed: int) -> np.ndarray:
-    """Cells around the place of their group in PAGA's drawing, on the side of the group it is connected to most."""
+    """Cells around the position of their group in PAGA's layout, towards the group it is connected to most."""
     paga: Any = owner.uns.get("paga", {})
     if "pos" not in paga:
-        msg = "init_pos='paga' needs the groups' places: run scanpy.tl.paga and scanpy.pl.paga first."
+        msg = "init_pos='paga' needs the groups' positions: run scanpy.tl.paga and scanpy.pl.paga first."
         raise ValueError(msg)
     places = np.asarray(paga["pos"], np.float64)
     codes = owner.obs[paga["groups"]].cat.codes.to_numpy()

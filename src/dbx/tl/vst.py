@@ -25,10 +25,10 @@ def vst(
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
-    """Bring counts to a scale, like log2 for large ones, on which their variance does not depend on the mean.
+    """Transform counts to a scale on which their variance does not depend on the mean; log2 for large counts.
 
     For plots, distances and clusters of samples: bulk libraries, or the counts of cells summed per sample. Values are
-    normalised by size factors. ``dbx.rerun`` brings new samples to the scale of these, one by one.
+    normalised by size factors. ``dbx.rerun`` transforms new samples, one by one, with the fitted parameters.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def vst(
         Wilkinson formula over columns of ``obs``, such as ``"~ batch + condition"``: differences that it explains do
         not count as dispersion. Only with ``blind=False``.
     blind
-        Take all differences between samples as dispersion, which is what looking at the data without a hypothesis
-        asks for. Where many genes differ much between conditions that shrinks the differences; take False then.
+        Take all differences between samples as dispersion, as is right for looking at the data without a hypothesis.
+        If many genes differ strongly between conditions, this shrinks the differences; pass False then.
     layer
         Layer with the counts, if not in X.
     size_factors
         ``"ratio"``, the median of ratios over genes without a zero; ``"poscounts"``, which also takes genes with zeros.
     fit_type
-        Trend of dispersions over means: ``"parametric"`` (asymptDisp + extraPois / mean; where that does not fit, a
-        local regression is taken and said), ``"local"`` or ``"mean"``, one dispersion for all genes.
+        Trend of dispersions over means: ``"parametric"`` (asymptDisp + extraPois / mean; if that does not fit, a
+        local regression, with a warning), ``"local"`` or ``"mean"``, one dispersion for all genes.
     key_added
         Layer for the values.
     copy
@@ -76,9 +76,9 @@ def vst(
     check_key(key_added)
     if blind != (design is None):
         msg = (
-            "blind=False needs a design, whose differences do not count as dispersion."
+            "blind=False needs a design: differences that it explains do not count as dispersion."
             if design is None
-            else f"blind=True takes no notice of the design {design!r}: leave it out, or pass blind=False."
+            else f"blind=True does not use the design {design!r}: leave it out, or pass blind=False."
         )
         raise ValueError(msg)
     formula = "~ 1" if design is None else design

@@ -38,13 +38,13 @@ def wgan(
     """Encode raw counts so that a Wasserstein critic finds no difference between batches.
 
     A network encodes a cell's log1p counts, without its batch, as latent coordinates of fixed spread; another decodes
-    them, with the batch, to the mean of the raw counts given their total. A critic with a penalty on its
-    slope (Gulrajani et al., NeurIPS, 2017) estimates the Wasserstein distance of each batch to the others; before each
-    step of the encoder, which makes that distance small, it takes several.
+    them, with the batch, to the mean of the raw counts given their total. A critic with a gradient penalty
+    (Gulrajani et al., NeurIPS, 2017) estimates the Wasserstein distance of each batch to the others, which the encoder
+    minimises; the critic takes several steps before each step of the encoder.
 
-    Batches need not hold the same kinds of cells: with ``weighted`` a cell counts, when its batch is compared with
-    another, by how common its kind is in both. Kinds are clusters of log expression after mutual nearest neighbours
-    moved the batches onto each other. The classical methods are Harmony and mutual nearest neighbours.
+    Batches need not have the same cell types: with ``weighted``, when two batches are compared, cells are weighted by
+    how common their type is in both. Types are clusters of log expression after the batches were aligned by mutual
+    nearest neighbours. Classical methods are Harmony and mutual nearest neighbours.
 
     New cells (``dbx.rerun``) pass through the frozen encoder, which needs no batch: those of a batch that was not
     trained on are encoded like all others, without parameters for that batch.
@@ -66,11 +66,11 @@ def wgan(
     strength
         Weight of the distance in the loss, in nats per cell; it rises to this over the first tenth of the epochs.
     weighted
-        Weight cells by how their kind is shared between batches; otherwise whole batches are made alike.
+        Weight cells by how common their type is in both batches; otherwise whole batches are matched.
     critic_steps
         Steps of the critic before each step of the encoder.
     max_epochs
-        Passes over the cells; by default 200 up to 20,000 cells and fewer in proportion beyond.
+        Passes over the cells; by default 200 up to 20,000 cells and proportionally fewer above.
     batch_size
         Maximum minibatch size; batches are compared within minibatches.
     learning_rate
@@ -78,7 +78,7 @@ def wgan(
     key_added
         Key of ``obsm`` for the latent coordinates.
     random_state, rng
-        Seed of the start, the minibatches and the noise.
+        Seed of the initial parameters, the minibatches and the noise.
     copy
         Work on a copy and return it.
     mod

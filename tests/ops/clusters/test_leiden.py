@@ -155,5 +155,5 @@ def test_only_leidenalgs_own_partition_types():
     """The name comes from a file: it must not reach anything else."""
     assert partition_class("CPMVertexPartition") is leidenalg.CPMVertexPartition
     for name in ("Optimiser", "sys", "MutableVertexPartition.__init__", "find_partition"):
-        with pytest.raises(ValueError, match="is no partition type of leidenalg; choose from"):
+        with pytest.raises(ValueError, match="is not a partition type of leidenalg; choose from"):
             partition_class(name)

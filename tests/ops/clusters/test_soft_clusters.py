@@ -93,7 +93,7 @@ def test_compact_groups_and_wrong_input(cells):
     with pytest.raises(KeyError, match="no_such"):
         dbx.tl.soft_clusters(cells, "no_such")
     cells.obs["one"] = "x"
-    with pytest.raises(ValueError, match="soft clusters need two"):
+    with pytest.raises(ValueError, match="need at least 2 groups of cells; got"):
         dbx.tl.soft_clusters(cells, "one")
     assert "dbx" not in cells.uns
     with pytest.raises(ValueError, match="No program is recorded"):

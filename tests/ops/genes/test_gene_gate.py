@@ -142,7 +142,7 @@ def test_what_cannot_be_is_said(logs):
         fitted(logs, order=(0, 0), n_genes=2)
     with pytest.raises(ValueError, match=r'values below zero.*by="dispersions_norm"'):
         fitted(logs - 1, n_genes=2)
-    with pytest.raises(ValueError, match="top_k.*11 open genes whatever is learnt"):
+    with pytest.raises(ValueError, match="top_k.*always has 11 open genes"):
         fitted(logs, n_genes=11).expected_open()
     all_open = fitted(logs, n_genes=40)
     assert all_open.open.all()

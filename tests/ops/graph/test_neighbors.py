@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors
 
 from dbx.data import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.graph.neighbors import MOST_DENSE, Neighbors
+from dbx.ops.graph.neighbors import MAX_DENSE_CELLS, Neighbors
 from dbx.ops.state import attach_references
 from dbx.ops.values import Graph
 
@@ -142,4 +142,4 @@ def test_impossible_numbers_are_refused_in_words(cells):
     with pytest.raises(ValueError, match="n_neighbors=8 is not possible with 5 cells: choose n_neighbors from 2 to 5"):
         fitted(cells[:5])
     with pytest.raises(ValueError, match="knn=False connects all"):
-        fitted(np.zeros((MOST_DENSE + 1, 2), np.float32), method="gauss", knn=False)
+        fitted(np.zeros((MAX_DENSE_CELLS + 1, 2), np.float32), method="gauss", knn=False)

@@ -271,5 +271,5 @@ def test_no_program_and_metrics_without_gradient(counts, analysed):
         dbx.sensitivity(counts, "obsm/X_pca")
     dbx.pp.neighbors(analysed, use_rep="X_pca_harmony", metric="jaccard")
     dbx.tl.umap(analysed, maxiter=15)
-    with pytest.raises(ValueError, match="metric='jaccard', which has no gradient"):
+    with pytest.raises(ValueError, match="metric='jaccard' has no gradient"):
         dbx.sensitivity(analysed, "obsm/X_umap")

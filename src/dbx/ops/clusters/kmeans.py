@@ -1,9 +1,9 @@
 """k-means on the host: seeded in proportion to squared distance, refined by Lloyd's iterations.
 
-Not scikit-learn's, though it is only a start of Harmony, of kinds of cells and of ambient profiles: on these small
-problems that took 1.1 to 2.6 times the processor time in one thread, up to 20 times in two, for the same inertia
-(within 1.8%, either way) and the same correlation of Harmony with harmonypy. And importing ``sklearn.cluster``, which
-nothing else here needs, takes a second: ten times as long as Harmony on 3,500 cells.
+It initialises Harmony, cell types for batch weights and ambient profiles. scikit-learn's takes 1.1 to 2.6 times the
+CPU time on these small problems in one thread and up to 20 times in two, for the same inertia (within 1.8%, either way)
+and the same correlation of Harmony with harmonypy; and importing ``sklearn.cluster``, needed nowhere else here, takes a
+second: ten times as long as Harmony on 3,500 cells.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def kmeans(x: np.ndarray, n_clusters: int, *, seed: int = 0, sample: int = 50, m
     seed
         Seed of the sample and of the first centroids.
     sample
-        Cells looked at for each centroid; more than these do not move the centroids further than their own spread.
+        Cells sampled per centroid; more hardly change the centroids relative to their spread.
     max_iter
-        Lloyd's iterations at most; they end earlier when no cell changes its cluster.
+        Maximum number of Lloyd's iterations; they stop earlier when no cell changes its cluster.
     """
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
     if len(x) > n_clusters * sample:
         x = x[np.sort(rng.choice(len(x), n_clusters * sample, replace=False))]
-    with threadpool_limits(1):  # the products are too small to share: threads would wait for each other
+    with threadpool_limits(1):  # the products are too small for several threads
         return _refine(x, _spread(x, n_clusters, rng), max_iter)
 
 
@@ -58,7 +58,7 @@ def _refine(x, centroids, max_iter):
 
 
 def _spread(x, n_clusters, rng):
-    """First centroids: of a few cells drawn in proportion to squared distance, each time the one that helps most."""
+    """Initial centroids by greedy k-means++: the best of a few cells drawn in proportion to squared distance."""
     square = np.einsum("ij,ij->i", x, x)
     chosen = [int(rng.integers(len(x)))]
     nearest = _distances(x, square, chosen)[0]
@@ -73,5 +73,5 @@ def _spread(x, n_clusters, rng):
 
 
 def _distances(x, square, cells):
-    """Squared distances to some cells, an array of shape (n_cells chosen, n_cells)."""
+    """Squared distances to the chosen cells, an array of shape (n_chosen, n_cells)."""
     return np.maximum(square[cells, None] - 2 * (x[cells] @ x.T) + square, 0)

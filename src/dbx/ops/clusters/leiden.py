@@ -1,4 +1,4 @@
-"""Leiden communities of a neighbour graph, and the vote that places new cells in them."""
+"""Leiden communities of a graph of neighbours; new cells are assigned by a vote."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dbx.ops.values import Codes, Graph
 
 
 class Leiden(Operator):
-    """Partition of a weighted graph by leidenalg or igraph; a new cell joins the cluster of most of its edge weight.
+    """Partition of a weighted graph by leidenalg or igraph; a new cell joins the cluster with most of its edge weight.
 
     ``clustering_args`` are further (name, value) arguments of the library's own function. With ``restrict_to`` only the
-    cells whose ``groups`` are among these levels are divided; the others keep their group as their label.
+    cells whose ``groups`` are among these levels are clustered; the others keep their group as label.
 
     New cells: the cluster that most of its edges' weight goes to, and each cluster's share.
     """
@@ -60,8 +60,8 @@ class Leiden(Operator):
     def fit(
         self, *, graph: sparse.csr_matrix, groups: Codes | None = None, seed: int = 0, progress: Progress = silent
     ) -> None:
-        """Find the partition with the library itself."""
-        within, groups = self.restrict_to, cast(Codes, groups)  # groups are there where it is restricted to some
+        """Compute the partition with the library."""
+        within, groups = self.restrict_to, cast(Codes, groups)  # groups are read if clustering is restricted to some
         chosen = None if within is None else _members(groups, within)
         part = self._partition(graph if chosen is None else graph[chosen][:, chosen], seed)
         names = np.asarray(part.membership).astype(str).astype(object)
@@ -71,7 +71,7 @@ class Leiden(Operator):
         self.quality = Constant(np.asarray(part.modularity, np.float64))
 
     def __call__(self, graph: Graph, groups: Codes | None = None):
-        """Stored labels of fitted cells, voted ones of others (-1 without neighbours), and the shares of the vote."""
+        """Stored labels of fitted cells, labels by vote for others (-1 without neighbours); fractions of the vote."""
         stored = self.labels.get_value()
         known = graph.rows >= 0
         own = jnp.asarray(stored.codes)[jnp.maximum(graph.rows, 0)]
@@ -83,7 +83,7 @@ class Leiden(Operator):
 
     @property
     def modularity(self) -> float:
-        """Of the partition found, as the library that found it computes it."""
+        """Modularity of the partition, as computed by its library."""
         return float(self.quality[...])
 
     def _partition(self, adjacency: sparse.csr_matrix, seed: int):
@@ -108,7 +108,7 @@ class Leiden(Operator):
 
 
 def partition_class(name: str) -> type:
-    """One of leidenalg's own partition types, by name."""
+    """A partition type of leidenalg, by name."""
     import leidenalg
     from leidenalg.VertexPartition import MutableVertexPartition
 
@@ -116,12 +116,12 @@ def partition_class(name: str) -> type:
     if isinstance(found, type) and issubclass(found, MutableVertexPartition):
         return found
     known = [n for n, t in vars(leidenalg).items() if isinstance(t, type) and issubclass(t, MutableVertexPartition)]
-    msg = f"{name!r} is no partition type of leidenalg; choose from {', '.join(sorted(known))}."
+    msg = f"{name!r} is not a partition type of leidenalg; choose from {', '.join(sorted(known))}."
     raise ValueError(msg)
 
 
 def _igraph(adjacency: sparse.csr_matrix, *, directed: bool):
-    """An edge for each stored value other than zero, in the order they are stored, which the partition depends on."""
+    """An edge for each stored non-zero value, in stored order, on which the partition depends."""
     import igraph
 
     edges = adjacency.tocoo()
@@ -134,7 +134,7 @@ def _igraph(adjacency: sparse.csr_matrix, *, directed: bool):
 
 @contextmanager
 def _igraph_random(seed: int) -> Iterator[None]:
-    """Let igraph draw from a generator of its own: Python's global one, its default, is neither read nor moved."""
+    """Give igraph a separate random generator instead of Python's global one, which is not advanced."""
     import igraph
 
     igraph.set_random_number_generator(_Draws(seed))
@@ -145,7 +145,7 @@ def _igraph_random(seed: int) -> Iterator[None]:
 
 
 class _Draws:
-    """What igraph asks of a random number generator, drawn as scanpy draws it."""
+    """The random number generator that igraph expects, with the same draws as scanpy's."""
 
     def __init__(self, seed: int):
         self._state = np.random.RandomState(seed)
@@ -169,14 +169,14 @@ def _members(groups: Codes, levels: tuple[str, ...]) -> np.ndarray:
 
 
 def _within(groups: Codes, chosen: np.ndarray, prefix: str, names: np.ndarray) -> np.ndarray:
-    """Labels of all cells when only some were divided: 'prefix,0' for those, their group for the rest."""
+    """Labels of all cells if only some were clustered: 'prefix,0' for those, their group for the rest."""
     every = np.array([*groups.levels, None], dtype=object)[np.asarray(groups.codes)]
     every[chosen] = [f"{prefix},{name}" for name in names]
     return every
 
 
 def _natural_codes(names: np.ndarray) -> Codes:
-    """Codes against the names in natural order ('2' before '10'); None is -1."""
+    """Codes of names in natural order ('2' before '10'); None is -1."""
     from natsort import natsorted
 
     levels = natsorted({name for name in names if name is not None})

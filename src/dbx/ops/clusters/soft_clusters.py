@@ -1,4 +1,4 @@
-"""Soft membership of cells in groups, by how near their centroids are."""
+"""Soft membership of cells in groups, by distance to the centroids."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dbx.ops.values import Codes
 
 
 class SoftClusters(Operator):
-    """Probabilities of a mixture of spherical normals, one for each group, started at the groups' own moments.
+    """Probabilities of a mixture of spherical normals, one for each group, fitted by the groups' moments.
 
-    The centroids, the logarithms of one variance for each group and of the groups' shares are what training moves. A
+    Trainable are the centroids and, for each group, the logarithms of its variance and its proportion. A
     ``temperature`` below 1 sharpens memberships, towards the nearest group in the limit.
 
-    New cells: the centroids, variances and shares of the groups.
+    New cells: the centroids, variances and proportions of the groups.
     """
 
     name = "soft_clusters"
@@ -43,19 +43,19 @@ class SoftClusters(Operator):
         self.temperature, self.levels = temperature, levels
 
     def fit(self, *, z: RowBlocks, groups: Codes, seed: int = 0, progress: Progress = silent) -> None:
-        """Find mean, variance and share of each group; cells without a group are left out."""
+        """Compute mean, variance and proportion of each group; cells without a group are left out."""
         codes = np.asarray(groups.codes)
         counts = np.bincount(codes[codes >= 0], minlength=groups.n_levels)
         present = np.flatnonzero(counts)
         if len(present) < 2:
-            msg = f"{len(present)} group of cells is not enough: soft clusters need two."
+            msg = f"Soft clusters need at least 2 groups of cells; got {len(present)}."
             raise ValueError(msg)
         self.levels = tuple(groups.levels[i] for i in present)
         number = np.full(groups.n_levels + 1, -1)
         number[present] = np.arange(len(present))
         found = moments(z, number[codes], len(present))
         variance = found.variance.mean(axis=1)
-        # a group of one cell, or of copies of one, has the variance of all
+        # a group of one cell, or of identical cells, gets the variance of all
         pooled = max(float(np.average(variance, weights=counts[present])), 1e-12)
         self.centres = nnx.Param(as_float(found.mean))
         self.log_variance = nnx.Param(as_float(np.log(np.where(variance > 0, variance, pooled))))
@@ -73,7 +73,7 @@ class SoftClusters(Operator):
         return -jax.nn.logsumexp(self._log_joint(inputs["z"]), axis=1)
 
     def _log_joint(self, z):
-        """Of coordinates and group, an array of shape (n_cells, n_groups)."""
+        """Log-density of coordinates and group, an array of shape (n_cells, n_groups)."""
         log_variance, centres = self.log_variance[...], self.centres[...].astype(z.dtype)
         square = (z**2).sum(axis=1, keepdims=True) - 2 * z @ centres.T + (centres**2).sum(axis=1)
         n_dims = z.shape[1]
@@ -82,7 +82,7 @@ class SoftClusters(Operator):
 
     @property
     def units(self) -> dict[str, Unit]:
-        """Centroids are measured in standard deviations of their group."""
+        """The unit of centroids is the standard deviation of their group."""
         return {"centres": Unit(np.exp(0.5 * np.asarray(self.log_variance[...]))[:, None], 1.0)}
 
     @property

@@ -1,4 +1,4 @@
-"""Principal components, exact, with a projection that training can move."""
+"""Exact principal components, with a trainable projection."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, 
 
 N_COMPS = 50
 STEP = 10.0
-"""Ten times the size of the loadings: a hundredth of it in a step at the usual learning rate of .001."""
+"""Step size of the residual, in sizes of the loadings: a hundredth of them at a learning rate of .001."""
 OPEN_START = 0.98
-"""With noise, the probability that a component's gate is not zero at the start."""
+"""Initial probability, with noise, that a component's gate is not zero."""
 
 
 class PCA(Operator):
-    """``z = (x - mean) @ (components + residual)``; the residual starts at zero and is what training moves.
+    """``z = (x - mean) @ (components + residual)``; the residual is trainable and starts at zero.
 
-    With ``zero_center=False`` nothing is taken off, and the components are the leading right singular vectors of x.
+    With ``zero_center=False`` no mean is subtracted, and the components are the leading right singular vectors of x.
     ``projection="orthonormal"`` keeps the columns of ``components + residual`` orthonormal; ``"gated"`` gives each
-    component a hard concrete gate, at 1 until training moves it, so that their number is learnt.
+    component a hard concrete gate, initially 1, so that their number is learned.
 
     New cells: the reference's means and loadings.
     """
@@ -74,7 +74,7 @@ class PCA(Operator):
         n_comps = min(N_COMPS, n_cells - 1, n_genes - 1) if self.n_comps is None else self.n_comps
         most = min(n_cells - self.zero_center, n_genes)
         if most < 1:
-            msg = f"pca needs at least 2 cells to find components of; got {n_cells}."
+            msg = f"pca needs at least 2 cells; got {n_cells}."
             raise ValueError(msg)
         if 1 <= n_comps <= most:
             return n_comps
@@ -89,13 +89,13 @@ class PCA(Operator):
         return {"z": (x - self._mean(x)) @ self._projection(x)}
 
     def loss(self, inputs, outputs):
-        """Squared distance of each cell to its reconstruction; its mean is least at the fit."""
+        """Squared distance of each cell to its reconstruction; the fit minimises its mean."""
         x = inputs["x"]
         rest = x - self._mean(x) - outputs["z"] @ self._projection(x).T
         return (rest**2).sum(axis=1)
 
     def settle(self, outputs):
-        """Variances of the components as they are after training."""
+        """Recompute the variances of the components after training."""
         if np.any(self.residual[...]) or self.projection == "gated":
             variance = np.var(np.asarray(outputs["z"], np.float64), axis=0, ddof=1)
             total = np.asarray(self.explained[...]).sum() / np.asarray(self.explained_share[...]).sum()
@@ -104,11 +104,11 @@ class PCA(Operator):
 
     @property
     def units(self) -> dict[str, Unit]:
-        """The residual of a component goes by the spread of its scores, in steps relative to the loadings."""
+        """The unit of a component's residual is the spread of its scores; steps are relative to the loadings."""
         spread = np.sqrt(np.maximum(np.asarray(self.explained[...]), 1e-12))
         loadings = np.asarray(self.components[...]) / spread
         found = {"residual": Unit(spread, STEP * float(np.sqrt(np.mean(loadings**2))))}
-        if self.projection == "gated":  # to shut all of them is a distance of 1
+        if self.projection == "gated":  # closing all gates is a distance of 1
             root = len(spread) ** 0.5
             found["gates"] = Unit(2 * hard_concrete.edge() * root, STEP / root)
         return found
@@ -120,9 +120,9 @@ class PCA(Operator):
         return {"gates": hard_concrete.noise(key, self.gates[...].shape)}
 
     def expected_open(self):
-        """Share of components whose gate is open where noise is added."""
+        """Expected fraction of components with an open gate, with noise."""
         if self.projection != "gated":
-            msg = f'projection={self.projection!r} has no gates: pca(adata, projection="gated") gives components some.'
+            msg = f'projection={self.projection!r} has no gates: use pca(adata, projection="gated").'
             raise ValueError(msg)
         return hard_concrete.probability_open(self.gates[...]).mean()
 
@@ -139,7 +139,7 @@ class PCA(Operator):
 
     @property
     def loadings(self) -> np.ndarray:
-        """Array of shape (n_genes, n_comps): what a cell's values are multiplied with."""
+        """Array of shape (n_genes, n_comps) by which a cell's values are multiplied."""
         free = np.asarray(self.components[...]) + np.asarray(self.residual[...])
         if self.projection == "orthonormal":
             return np.asarray(orthonormal(free), free.dtype)
@@ -154,5 +154,5 @@ class PCA(Operator):
 
     @property
     def variance_ratio(self) -> np.ndarray:
-        """Array of shape (n_comps,): its share of the variance of all genes."""
+        """Array of shape (n_comps,): fraction of the variance of all genes."""
         return np.asarray(self.explained_share[...])

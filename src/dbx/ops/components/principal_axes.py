@@ -1,4 +1,4 @@
-"""Leading principal axes of a matrix read by row blocks: exact, and never more than a block of it dense."""
+"""Exact leading principal axes of a matrix read by row blocks, of which one at a time is dense."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from dbx.data.blocks import RowBlocks
 
 MAX_GRAM = 5_000
-"""Up to this many genes (or cells, if fewer) the gram matrix and LAPACK are faster than ARPACK."""
+"""Up to this many genes (or cells, if fewer) the Gram matrix and LAPACK are faster than ARPACK."""
 
 ONE_THREAD = 3_000
-"""Up to this size LAPACK's eigenvectors are found by one thread."""
+"""Up to this size LAPACK uses one thread for the eigenvectors."""
 
 
 class Axes(NamedTuple):
-    """Orthonormal directions by falling variance, each with its loading of largest size positive."""
+    """Orthonormal directions by decreasing variance; the loading of largest absolute value is positive in each."""
 
     mean: np.ndarray
     """Array of shape (n_genes,), float64."""
@@ -35,7 +35,7 @@ class Axes(NamedTuple):
 def principal_axes(x: RowBlocks, n_axes: int, *, centre: bool = True, seed: int = 0) -> Axes:
     """Eigenvectors of the covariance (``centre``) or of the second moments about zero.
 
-    Read once or twice, or some hundred times where both sides are longer than ``MAX_GRAM``.
+    The matrix is read once or twice, or some hundred times if both sides are longer than ``MAX_GRAM``.
     """
     n_cells, n_genes = x.shape
     by_gram = _from_genes if n_genes <= n_cells else _from_cells
@@ -53,7 +53,7 @@ def principal_axes(x: RowBlocks, n_axes: int, *, centre: bool = True, seed: int 
 
 @jax.jit
 def _block_gram(rows, mask, shift):
-    """Gram matrix and column sums of the block's rows less ``shift``; padding counts for nothing."""
+    """Gram matrix and column sums of the block's rows minus ``shift``; padding has no effect."""
     rows = jnp.where(mask[:, None], rows - shift, 0)
     return jnp.matmul(rows.T, rows, precision="highest"), rows.sum(axis=0)
 
@@ -64,7 +64,7 @@ def _block_product(rows, shift, vectors):
 
 
 def _from_genes(x: RowBlocks, n_axes: int, centre: bool, seed: int):
-    """By the genes' gram matrix; a provisional mean is taken off first, so that products lose no digits to it."""
+    """By the genes' Gram matrix; a provisional mean is subtracted first, against cancellation."""
     shift = _provisional_mean(x) if centre else np.zeros(x.n_columns, x.dtype)
     gram, sums = np.zeros((x.n_columns, x.n_columns)), np.zeros(x.n_columns)
     for block in x:
@@ -78,7 +78,7 @@ def _from_genes(x: RowBlocks, n_axes: int, centre: bool, seed: int):
 
 
 def _from_cells(x: RowBlocks, n_axes: int, centre: bool, seed: int):
-    """By the cells' gram matrix, summed over blocks of genes: for fewer cells than genes."""
+    """By the cells' Gram matrix, summed over blocks of genes: for fewer cells than genes."""
     genes = RowBlocks(x.rows(slice(None)).T, dtype=x.dtype)
     gram, means = np.zeros((x.n_rows, x.n_rows)), []
     for block in genes:
@@ -91,7 +91,7 @@ def _from_cells(x: RowBlocks, n_axes: int, centre: bool, seed: int):
     for block, mean in zip(genes, means, strict=True):
         shift = mean[:, None].astype(x.dtype) if centre else np.zeros((1, 1), x.dtype)
         parts.append(_block_product(block.rows, shift, scores.astype(x.dtype))[: block.stop - block.start])
-    # QR also makes directions of what has no variance: orthogonal to the rest, and otherwise arbitrary.
+    # QR also completes directions without variance: orthogonal to the rest, and otherwise arbitrary.
     directions = np.linalg.qr(np.concatenate(parts).astype(np.float64))[0]
     return np.concatenate(means)[: x.n_columns], directions, squares, total_squares
 
@@ -132,11 +132,11 @@ def _provisional_mean(x: RowBlocks) -> np.ndarray:
 
 
 def _leading(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalues, falling and none below zero, and their eigenvectors; ``gram`` is used up."""
+    """Largest eigenvalues, descending and none below zero, and their eigenvectors; ``gram`` is overwritten."""
     from threadpoolctl import threadpool_limits
 
     size = len(gram)
-    # Half the work waits for memory: a second thread gains little and, where cores are shared, costs tenfold.
+    # Half of the work is bound by memory: a second thread gains little and is ten times slower on shared cores.
     with threadpool_limits(1 if size <= ONE_THREAD else None, user_api="blas"):
         values, vectors = linalg.eigh(
             gram.T, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False

@@ -1,4 +1,4 @@
-"""What ``projection=`` of the PCA operator makes of its loadings."""
+"""Constraints on the loadings of the PCA operator (``projection=``)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ PROJECTIONS = ("free", "orthonormal", "gated")
 
 
 def orthonormal(loadings):
-    """Orthonormal columns that span the same: Q of the QR decomposition, its signs those of the columns.
+    """Orthonormal columns with the same span: Q of the QR decomposition, with the signs of the columns.
 
-    Columns that are orthonormal stay as they are, up to rounding.
+    Orthonormal columns are unchanged, up to rounding.
     """
     q, r = jnp.linalg.qr(loadings)
     return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)

@@ -1,1 +1,1 @@
-"""Choosing and scoring genes."""
+"""Selection and scoring of genes."""

@@ -1,11 +1,11 @@
-"""Dispersion of genes, normalised among genes of a like mean: Seurat's and Cell Ranger's ranking."""
+"""Dispersion of genes, normalised among genes of similar mean: Seurat's and Cell Ranger's ranking."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SMALL = 1e-12
-"""Stands for a mean of zero, as in scanpy."""
+"""Replaces a mean of zero, as in scanpy."""
 
 MAD_TO_SD = 0.6744897501960817
 """Median absolute deviation of a standard normal variable."""
@@ -22,7 +22,7 @@ def dispersions(mean: np.ndarray, variance: np.ndarray, flavor: str) -> tuple[np
 
 
 def bin_edges(means: np.ndarray, flavor: str, n_bins: int) -> np.ndarray:
-    """Edges of the bins of mean expression: equally wide for ``"seurat"``, of equal share for ``"cell_ranger"``."""
+    """Edges of the bins of mean expression: of equal width for ``"seurat"``, quantiles for ``"cell_ranger"``."""
     if flavor == "cell_ranger":
         return np.r_[-np.inf, np.unique(np.percentile(means, np.arange(10, 105, 5))), np.inf]
     low, high = means.min(), means.max()
@@ -36,7 +36,7 @@ def bin_edges(means: np.ndarray, flavor: str, n_bins: int) -> np.ndarray:
 
 
 def normalized(dispersion: np.ndarray, means: np.ndarray, flavor: str, n_bins: int) -> np.ndarray:
-    """Dispersion less its bin's centre over its bin's spread: mean and sd for ``"seurat"``, else median and MAD."""
+    """Dispersion minus its bin's centre, divided by its spread: mean and sd for ``"seurat"``, else median and MAD."""
     bins = np.searchsorted(bin_edges(means, flavor, n_bins), means, side="left")
     centre, spread = np.full(len(means), np.nan), np.full(len(means), np.nan)
     for one in np.unique(bins):
@@ -61,7 +61,7 @@ def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
 
 
 def highest(values: np.ndarray, n: int) -> np.ndarray:
-    """The ``n`` highest values and what ties with the last of them, an array of shape (n_genes,), bool; never NaN."""
+    """The ``n`` highest values and those tied with the last, never NaN: an array of shape (n_genes,), bool."""
     known = np.sort(values[~np.isnan(values)])
     if len(known) == 0 or n < 1:
         return np.zeros(len(values), dtype=bool)

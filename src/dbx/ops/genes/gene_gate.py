@@ -1,4 +1,4 @@
-"""A gate on every gene: starts at a ranking, and training chooses the genes."""
+"""A trainable gate on every gene, which starts from a ranking."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, 
 
 METHODS = ("top_k", "l0")
 EXCHANGED = 1.0
-"""As many genes from outside the best, relative to ``n_genes``, does noise open in a minibatch at the start."""
-OPEN_START, MOST_SHUT = 0.98, 0.3
-"""With noise, the probability that the L0 gate of a chosen gene is not zero at the start; the most for the others."""
+"""Genes outside the best that noise opens in a minibatch at the start, as a fraction of ``n_genes``."""
+OPEN_START, MAX_OPEN_OTHERS = 0.98, 0.3
+"""Initial probability, with noise, that the L0 gate of a chosen gene is not zero, and its maximum for the others."""
 STEPS = {"top_k": 15.0, "l0": 4.0}
-"""At the usual learning rate of .001 a score moves by this many thousandths of its spread in a step."""
+"""Step size of the scores: at a learning rate of .001, this many thousandths of their spread."""
 FAR = 10.0
-"""To move ``n_genes`` scores by so many spreads is a distance of 1: another choice costs less than other loadings."""
+"""Moving ``n_genes`` scores by this many spreads is a distance of 1, so that genes change before loadings do."""
 
 
 class GeneGate(Operator):
-    """``x * gate``: the genes whose gate is shut are zero. A selection of genes that training can change.
+    """``x * gate``: genes with a closed gate are zero. A selection of genes that training can change.
 
     ``top_k``: the gates of the ``n_genes`` highest scores are 1, all others 0; the gradient is that of sigmoids
-    about the edge between them (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
-    how many are open is learnt. ``order`` has the genes from the best to the worst, as indices; without, they are
+    centred on the threshold (straight-through). ``l0``: each score is the ``log_alpha`` of a hard concrete gate, and
+    the number of open gates is learned. ``order`` has the indices of the genes from best to worst; without it, they are
     ranked by Seurat's normalised dispersion of ``x``.
 
     New cells: the genes chosen on the reference, the others zero.
@@ -69,7 +69,7 @@ class GeneGate(Operator):
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
         """Rank the genes and open the gates of the best."""
         if self.n_genes > x.n_columns:
-            msg = f"n_genes={self.n_genes} is more than the {x.n_columns} genes there are."
+            msg = f"n_genes={self.n_genes} is more than the {x.n_columns} genes of the data."
             raise ValueError(msg)
         order = best_first(seurat_dispersion(x)) if self.order is None else np.asarray(self.order)
         if not np.array_equal(np.sort(order), np.arange(x.n_columns)):
@@ -80,7 +80,7 @@ class GeneGate(Operator):
         temperature = self._temperature(start)
         if self.method == "l0":
             n_shut = max(x.n_columns - self.n_genes, 1)
-            probability = np.full(x.n_columns, min(EXCHANGED * self.n_genes / n_shut, MOST_SHUT))
+            probability = np.full(x.n_columns, min(EXCHANGED * self.n_genes / n_shut, MAX_OPEN_OTHERS))
             probability[order[: self.n_genes]] = OPEN_START
             start = hard_concrete.log_alpha_of(probability, temperature)
         self.scores = nnx.Param(jnp.asarray(start, jnp.float32))
@@ -96,20 +96,20 @@ class GeneGate(Operator):
         return {"x": multiply_columns(x, self._gate())}
 
     def jitter(self, key) -> dict[str, Any]:
-        """Logistic noise: each gate is then open with the probability that its gradient belongs to."""
+        """Logistic noise: each gate is then open with the probability whose gradient is used."""
         scale = self.softness[...] if self.method == "top_k" else 1.0
         return {"scores": scale * hard_concrete.noise(key, self.scores[...].shape)}
 
     def expected_open(self):
-        """Share of gates that are open where noise is added."""
+        """Expected fraction of open gates with noise."""
         if self.method == "top_k":
-            msg = f'method="top_k" has {self.n_genes} open genes whatever is learnt; use method="l0" to learn how many.'
+            msg = f'method="top_k" always has {self.n_genes} open genes; use method="l0" to learn the number.'
             raise ValueError(msg)
         return hard_concrete.probability_open(self.scores[...], self.softness[...]).mean()
 
     @property
     def units(self) -> dict[str, Unit]:
-        """The spread is that of the scores, or the way from shut to open."""
+        """The unit is the spread of the scores, or the distance between a closed and an open gate."""
         spread = 1.0 if self.method == "top_k" else 2 * hard_concrete.edge(float(self.softness[...]))
         far = FAR * self.n_genes**0.5
         return {"scores": Unit(spread * far, STEPS[self.method] / far)}
@@ -138,9 +138,9 @@ def top_k_gate(scores, k: int, temperature: float | jax.Array):
 
 
 def soft_gate(scores, k: int, temperature: float | jax.Array):
-    """The declared surrogate: sigmoids of the distance to the edge between the scores that are in and out.
+    """The surrogate of the gradient: sigmoids of the distance to the threshold between open and closed gates.
 
-    Genes compete: the edge moves with the scores so that the sum of the gates stays what it is.
+    Genes compete: the threshold moves with the scores such that the sum of the gates is constant.
     """
     inside = jax.lax.top_k(jax.lax.stop_gradient(scores), min(k + 1, len(scores)))[0]
     edge = (inside[k - 1] + inside[-1]) / 2
@@ -151,12 +151,12 @@ def soft_gate(scores, k: int, temperature: float | jax.Array):
 
 
 def normal_scores(n: int) -> np.ndarray:
-    """Quantiles of the standard normal distribution, from the highest down: ranks with a spread of 1."""
+    """Quantiles of the standard normal distribution in descending order: ranks with standard deviation 1."""
     return -ndtri((np.arange(n) + 0.5) / n)
 
 
 def exchanging_temperature(scores: np.ndarray, k: int) -> float:
-    """Where the sigmoids of the scores below the edge sum to ``EXCHANGED * k``, or to a quarter of their number."""
+    """Temperature at which the sigmoids below the threshold sum to ``EXCHANGED * k``, or a quarter of their number."""
     ordered = np.sort(scores)[::-1]
     if k >= len(ordered):
         return 1.0
@@ -166,7 +166,7 @@ def exchanging_temperature(scores: np.ndarray, k: int) -> float:
 
 
 def best_first(values: np.ndarray) -> np.ndarray:
-    """Genes from the highest value to the lowest, ties in their order, NaN last."""
+    """Genes by descending value, ties in their order, NaN last."""
     return np.argsort(np.where(np.isnan(values), np.inf, -values), kind="stable")
 
 
@@ -180,8 +180,8 @@ def seurat_dispersion(x: RowBlocks) -> np.ndarray:
     """
     if (moments(x, transform=_below_zero).total < 0).any():
         msg = (
-            "Genes are ranked by the dispersion of logarithms, and there are values below zero. Run "
-            'dbx.pp.highly_variable_genes(adata) before scaling and say by="dispersions_norm", or name another column.'
+            "Genes are ranked by the dispersion of logarithms, but there are values below zero. Run "
+            'dbx.pp.highly_variable_genes(adata) before scaling and pass by="dispersions_norm", or another column.'
         )
         raise ValueError(msg)
     ranking = HighlyVariable()

@@ -19,10 +19,10 @@ FLAVORS = ("seurat", "cell_ranger")
 
 
 class HighlyVariable(Operator):
-    """Genes whose dispersion stands out among genes of a like mean; with batches, in as many of them as possible.
+    """Genes with high dispersion among genes of similar mean; with batches, in as many of them as possible.
 
-    A bound of None is none; with ``n_top_genes`` the bounds are not used. ``log_base`` is the base of the logarithms
-    that ``flavor="seurat"`` takes back (None for natural). A selection: on a query it is kept.
+    None stands for no bound; with ``n_top_genes`` the bounds are not used. ``log_base`` is the base of the logarithms
+    that ``flavor="seurat"`` undoes (None for natural). A selection: a query keeps it.
     """
 
     name = "highly_variable_genes"
@@ -68,12 +68,12 @@ class HighlyVariable(Operator):
         self.log_base = log_base
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Find the statistics of each gene and flag the most variable."""
+        """Compute the statistics of each gene and flag the most variable."""
         codes, n_groups = (None, 1) if batch is None else (np.asarray(batch.codes), batch.n_levels)
         groups = moments(x, codes, n_groups, transform=self._from_log())
         if not np.isfinite(groups.squares).all():
             msg = (
-                'flavor="seurat" takes logarithms back, and exp(x) overflows here: the values look like raw counts. '
+                'flavor="seurat" undoes logarithms, but exp(x) overflows: the values look like raw counts. '
                 'Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or use flavor="seurat_v3" on counts.'
             )
             raise ValueError(msg)
@@ -144,7 +144,7 @@ def _above_zero(values: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over batches of the values that are not NaN; NaN where none is."""
+    """Mean over batches of the values that are not NaN; NaN if all are."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)

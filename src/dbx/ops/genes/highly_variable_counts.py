@@ -20,8 +20,8 @@ FLAVORS = ("seurat_v3", "seurat_v3_paper")
 class HighlyVariableCounts(Operator):
     """Genes whose counts vary more than their mean predicts; with batches, by median rank and number of batches.
 
-    ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: on a query
-    it is kept.
+    ``"seurat_v3"`` sorts by rank first, ``"seurat_v3_paper"`` by the number of batches first. A selection: a query
+    keeps it.
 
     New cells: flavors seurat_v3 and seurat_v3_paper: the reference's genes are kept.
     """
@@ -50,10 +50,10 @@ class HighlyVariableCounts(Operator):
         self.n_top_genes = n_top_genes
         self.span = span
         self.left_out: tuple[str, ...] = ()
-        """Batches in which no gene varies: they rank nothing."""
+        """Batches in which no gene varies, which are not ranked."""
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Find the statistics of each gene and flag the most variable."""
+        """Compute the statistics of each gene and flag the most variable."""
         codes, n_groups = (None, 1) if batch is None else (np.asarray(batch.codes), batch.n_levels)
         groups = moments(x, codes, n_groups)
         norms = normalized_variances(x, codes, groups, self.span, None if batch is None else batch.levels)
@@ -61,7 +61,7 @@ class HighlyVariableCounts(Operator):
         varies = groups.variance > 0
         if not varies.any():
             among = f"the {x.n_rows} cells" if batch is None else f"any of the {batch.n_levels} batches"
-            msg = f"No gene varies within {among}: variable genes need cells that differ."
+            msg = f"No gene varies within {among}: cells must differ for genes to be variable."
             raise ValueError(msg)
         if batch is not None:
             ranks[~varies] = np.nan  # which of the others come first would be the order of columns

@@ -14,12 +14,12 @@ from dbx.data.moments import Moments, grouped_rows
 def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float, cells: str = "the cells") -> np.ndarray:
     """Standard deviation that a local quadratic fit of log variance on log mean predicts.
 
-    An array of shape (n_genes,). Where means tie, the fit jumps with the last bit of its inputs: these are exact.
+    An array of shape (n_genes,). Where means tie, rounding errors of the inputs change the fit: these are exact.
 
     Raises
     ------
     ValueError
-        The variances of ``cells`` (in words) do not determine the fit.
+        The fit is singular; ``cells`` describes the cells in the message.
     """
     varies = variance > 0
     fitted = np.zeros(len(mean))
@@ -52,7 +52,7 @@ def _local_quadratic(x: np.ndarray, y: np.ndarray, span: float) -> np.ndarray:
 def normalized_variances(
     x: RowBlocks, codes: np.ndarray | None, groups: Moments, span: float, names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Variance of the standardised counts, cut at the square root of the number of cells.
+    """Variance of the standardised counts, clipped at the square root of the number of cells.
 
     An array of shape (n_groups, n_genes), float64; ``names`` are those of the groups.
     """

@@ -1,4 +1,4 @@
-"""Variance of the Pearson residuals of counts (Lause et al., Genome Biology, 2021): genes that vary beyond sampling."""
+"""Variance of the Pearson residuals of counts (Lause et al., Genome Biology, 2021), as a measure of variability."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dbx.ops.arrays import row_sums
 THETA = 100.0
 """Inverse dispersion of the negative binomial model."""
 ENTRIES = 2**22
-"""Residuals that are held in memory at a time."""
+"""Residuals in memory at a time."""
 
 
 def residual_variances(x: RowBlocks, codes: np.ndarray, n_batches: int) -> np.ndarray:
     """Variance of each gene's residuals within batches, the mean over cells: an array of shape (n_genes,), float64.
 
     A cell's count is expected to be its total times the gene's frequency in its batch; residuals are clipped at the
-    square root of the number of cells in the batch. No trend is fitted, so that shallow counts and small batches serve.
+    square root of the number of cells in the batch. No trend is fitted: shallow counts and small batches are fine.
     """
     sums = np.zeros((n_batches, x.n_columns))
     for start, stop, part in x.parts():

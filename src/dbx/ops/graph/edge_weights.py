@@ -1,6 +1,6 @@
 """Weights of edges to neighbours: UMAP's fuzzy union, the Gaussian kernel of diffusion maps, shared neighbours.
 
-Edges of fitted cells are weighed from both ends, edges of other cells from their own; ``others`` are all fitted cells.
+Edges of fitted cells are weighted from both ends, those of other cells from their own; ``others`` are all fitted cells.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dbx.ops.graph.fuzzy import fuzzy_union, local_connectivity, memberships
 from dbx.ops.values import Array, Graph
 
 FAINTEST = 1e-14
-"""Smallest weight that a Gaussian kernel of all cells keeps, as in scanpy."""
+"""Smaller weights are dropped from a Gaussian kernel of all cells, as in scanpy."""
 
 
 class Edges(NamedTuple):
-    """Neighbours of some cells: arrays of shape (n_cells, width), and each cell's own row, -1 if it is not fitted."""
+    """Neighbours of cells: arrays of shape (n_cells, width), and the row of each cell, -1 if it is not fitted."""
 
     indices: Array
     distances: Array
@@ -27,7 +27,7 @@ class Edges(NamedTuple):
 
     @classmethod
     def of_fitted(cls, stored: Graph, width: int, dtype) -> Edges:
-        """The fitted cells' own neighbours in ``width`` columns; from the last on, the cell itself fills them up."""
+        """Neighbours of the fitted cells in ``width`` columns, padded with the cell itself."""
         rows = jnp.arange(stored.n_reference, dtype=jnp.int32)
         indices = jnp.asarray(stored.indices)[:, : width - 1]
         missing = width - indices.shape[1]
@@ -42,12 +42,12 @@ class Edges(NamedTuple):
 
     @property
     def n_neighbors(self) -> Array:
-        """Neighbours of each cell; a fitted cell counts as its own first one."""
+        """Number of neighbours of each cell; a fitted cell counts as its own first neighbour."""
         return self.real.sum(axis=1) + self.fitted
 
 
 def umap_weights(edges: Edges, others: Edges) -> Array:
-    """Membership strengths, united with those of the other direction: an array of shape (n_cells, width)."""
+    """Fuzzy union of the membership strengths of both directions: an array of shape (n_cells, width)."""
     both = Edges(*(jnp.concatenate(pair) for pair in zip(edges, others, strict=True)))
     rho = jnp.where(both.fitted, local_connectivity(both.distances, both.real), 0)
     strengths = memberships(both.distances, both.real, rho, both.n_neighbors)
@@ -88,7 +88,7 @@ def _squared_width(edges: Edges, n_neighbors: int, knn: bool) -> Array:
 
 
 def jaccard_weights(edges: Edges, others: Edges) -> Array:
-    """Shared neighbours over all neighbours of both ends, halved for a one-sided edge: shape (n_cells, width)."""
+    """Jaccard index of the neighbours of both ends, halved for a one-sided edge: shape (n_cells, width)."""
     mine = jnp.sort(jnp.where(edges.real, edges.indices, -1), axis=1)
     theirs = jnp.where(others.real, others.indices, -2)
 

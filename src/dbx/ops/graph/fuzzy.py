@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from dbx.ops.values import Array
 
 SMALLEST_SCALE = 1e-3
-"""A bandwidth is at least this share of the mean distance, as in umap-learn."""
+"""Minimum bandwidth as a fraction of the mean distance, as in umap-learn."""
 STEPS = 24
-"""Newton steps; they come from below, never overshoot and end quadratically."""
+"""Newton steps; they increase monotonically, never overshoot and converge quadratically."""
 FLATTEST, STEEPEST = 1e-3, 1e7
 """Bounds of the inverse bandwidth relative to the largest excess: nearly all count, and no more than the first."""
 
 
 def local_connectivity(distances: Array, real: Array) -> Array:
-    """Distance to the nearest neighbour that is no duplicate, 0 where there is none: an array of shape (...)."""
+    """Distance to the nearest neighbour that is not a duplicate, 0 if there is none: an array of shape (...)."""
     nearest = jnp.where(real & (distances > 0), distances, jnp.inf).min(axis=-1)
     return jnp.where(jnp.isfinite(nearest), nearest, 0)
 
@@ -57,7 +57,7 @@ def _bandwidth_jvp(primals, tangents):
 def memberships(distances: Array, real: Array, rho: Array, count: Array) -> Array:
     """Directed membership strengths, an array of the shape of ``distances``.
 
-    ``exp(-(distance - rho) / sigma)``, sigma such that a row sums to ``log2(count)`` but no less than a thousandth of
+    ``exp(-(distance - rho) / sigma)``, sigma such that a row sums to ``log2(count)``, but at least a thousandth of
     the row's mean distance.
     """
     excess = jnp.where(real, jnp.maximum(distances - rho[..., None], 0), 0)
@@ -69,5 +69,5 @@ def memberships(distances: Array, real: Array, rho: Array, count: Array) -> Arra
 
 
 def fuzzy_union(here: Array, there: Array) -> Array:
-    """Probability that an edge is there in at least one of its two directions."""
+    """Probability that an edge exists in at least one of its two directions."""
     return here + there - here * there

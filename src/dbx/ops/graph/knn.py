@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by blocks: one matrix product and a two-stage selection, then distances taken directly."""
+"""Exact nearest neighbours by blocks: a matrix product, a two-stage selection, then direct distances."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dbx.ops.graph.metrics import Metric
 from dbx.ops.values import Array
 
 GROUP = 16
-"""Cells of one group of the first selection."""
+"""Cells per group in the first selection."""
 SPARE = 8
-"""Candidates beyond k: they absorb the rounding of the matrix product, the distances then decide."""
+"""Candidates beyond k, against rounding in the matrix product; direct distances then decide."""
 
 
 def nearest(queries: Array, reference: Array, own: Array, *, k: int, metric: Metric) -> Array:
     """The ``k`` nearest reference cells of each query, an array of shape (n_queries, k), int32, nearest first.
 
-    ``queries`` and ``reference`` have shape (n, d); ``own`` of shape (n_queries,) is a query's own row in the
+    ``queries`` and ``reference`` have shape (n, d); ``own`` of shape (n_queries,) is the row of a query in the
     reference, which is left out, or -1.
     """
     if metric.embed is None:
@@ -65,7 +65,7 @@ def _by_product(queries, reference, own, k):
 
 
 def _largest(score, group, n_groups, wanted):
-    """Columns of the ``wanted`` largest scores: they lie in the groups with the ``wanted`` largest maxima."""
+    """Columns of the ``wanted`` largest scores, which are in the groups with the ``wanted`` largest maxima."""
     if group == 1:
         return jax.lax.top_k(score, wanted)[1]
     best = jax.lax.top_k(score.reshape(-1, group, n_groups).max(axis=1), wanted)[1]

@@ -1,4 +1,4 @@
-"""Neighbours of the cells of a reference among each other: exact by dbx, or from a library or a matrix of distances."""
+"""Neighbours within the reference: exact by dbx, or from a library or a matrix of distances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dbx.ops.graph.metrics import Metric, find_metric
 from dbx.ops.operator import Progress
 
 CHUNK = 1 << 13
-"""Cells searched for between two signs of progress."""
+"""Cells between two updates of the progress bar."""
 
 Searcher = Callable[[np.ndarray], "sparse.csr_matrix | np.ndarray"]
 
@@ -24,7 +24,7 @@ def find_neighbors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` nearest others of each row of ``x``: indices (a missing one is the row itself) and distances, (n, k).
 
-    Distances that ``find_metric(metric, metric_kwds)`` can give are left to it, and are 0 here.
+    Distances are 0 here if ``find_metric(metric, metric_kwds)`` finds the metric: the operator computes them.
     """
     known = find_metric(metric, metric_kwds)
     if searcher is not None:
@@ -75,7 +75,7 @@ def library_nearest(
 
     if metric == "given":
         msg = (
-            "These neighbours were handed in as distances or found by a function, so new cells cannot be placed. "
+            "These neighbours come from passed distances or from a function, so new cells cannot be placed. "
             "Run dbx.pp.neighbors with the name of a metric instead."
         )
         raise ValueError(msg)
@@ -97,7 +97,7 @@ def without_self(indices: np.ndarray, distances: np.ndarray, k: int) -> tuple[np
 def from_matrix(distances: sparse.csr_matrix | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` nearest others of each row of a matrix of distances, dense or sparse.
 
-    In a dense matrix 0 is a distance; in a sparse one what is not stored is no neighbour.
+    In a dense matrix 0 is a distance; in a sparse one only stored entries are neighbours.
     """
     if not sparse.issparse(distances):
         distances = np.array(distances)

@@ -1,4 +1,4 @@
-"""Distances between two cells, differentiable; those that are a transform of the Euclidean one say which."""
+"""Differentiable distances between two cells; transforms of the Euclidean distance declare which."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dbx.ops.values import Array
 
 
 class Metric(NamedTuple):
-    """A distance between rows; hashable, so that compiled functions are kept for each."""
+    """A distance between rows; hashable, so that compiled functions are cached for each."""
 
     pair: Callable[[Array, Array], Array]
     """Distance of arrays of shape (..., d) along the last axis; of *embedded* rows where there is an ``embed``."""
     embed: Callable[[Array], Array] | None = None
-    """Rows in whose Euclidean distance the metric is increasing; None where there is no such transform."""
+    """Transform of rows such that the metric increases with their Euclidean distance; None if there is none."""
 
 
 def euclidean(x: Array, y: Array) -> Array:
-    """Root of the summed squares; its slope at distance 0 is taken as 0."""
+    """Root of the summed squares; its gradient at distance 0 is set to 0."""
     squared = ((x - y) ** 2).sum(axis=-1)
     apart = squared > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
@@ -33,7 +33,7 @@ def half_squared(x: Array, y: Array) -> Array:
 
 
 def unit(x: Array) -> Array:
-    """Rows of length one; a row of zeros stands apart from all others by one more coordinate."""
+    """Rows of length one; an additional coordinate separates rows of zeros from all others."""
     squared = (x**2).sum(axis=-1, keepdims=True)
     zero = squared == 0
     return jnp.concatenate([x / jnp.sqrt(jnp.where(zero, 1, squared)), zero.astype(x.dtype)], axis=-1)
@@ -96,7 +96,7 @@ METRICS: dict[str, Metric] = {
     "canberra": Metric(canberra),
     "braycurtis": Metric(braycurtis),
 }
-"""Metrics that carry gradients; any other is left to the search library that knows it."""
+"""Metrics with gradients; any other is computed by the search library."""
 
 
 @lru_cache
@@ -105,7 +105,7 @@ def _minkowski(p: float) -> Metric:
 
 
 def find_metric(name: str, options: Mapping[str, float]) -> Metric | None:
-    """The differentiable metric of this name (scikit-learn's) and options, None where there is none."""
+    """The differentiable metric of this name (scikit-learn's) and options, None if there is none."""
     if name == "minkowski" and set(options) <= {"p"}:
         p = float(options.get("p", 2))
         return {1.0: METRICS["manhattan"], 2.0: METRICS["euclidean"]}.get(p) or _minkowski(p)

@@ -1,4 +1,4 @@
-"""The graph of nearest neighbours: searched once, its distances and weights differentiable ever after."""
+"""The graph of nearest neighbours: found once, with differentiable distances and weights."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from dbx.ops.graph.metrics import find_metric
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Graph, own_rows
 
-MOST_DENSE = 10_000
-"""Cells up to which ``knn=False``, every cell a neighbour of every other, is held in memory."""
+MAX_DENSE_CELLS = 10_000
+"""Maximum number of cells for ``knn=False``, where every cell is a neighbour of every other."""
 
 
 class Neighbors(Operator):
-    """Distances to the nearest cells, and the weights that UMAP, a Gaussian or a Jaccard kernel makes of them.
+    """Distances to the nearest cells, and weights by UMAP's, a Gaussian or a Jaccard kernel.
 
-    A fitted cell keeps the neighbours it was fitted with, their distances taken anew from its own values: which cells
-    are neighbours is fixed, how strongly they are connected is differentiable. Any other cell gets its ``n_neighbors``
-    nearest fitted cells and directed weights without local connectivity, as in umap-learn's ``transform``. What an
-    edge needs of the cell at its other end comes from that cell's stored distances.
+    A fitted cell keeps its neighbours, and their distances are recomputed from its values: the neighbour assignments
+    are fixed, the weights are differentiable. Any other cell gets its ``n_neighbors`` nearest fitted cells and directed
+    weights without local connectivity, as in umap-learn's ``transform``. A weight that depends on the cell at the other
+    end uses that cell's stored distances.
 
-    ``metric="given"`` is for distances that come from elsewhere (``searcher``): they are kept as they are, and new
-    cells cannot be placed.
+    ``metric="given"`` is for distances from elsewhere (``searcher``): they are kept unchanged, and new cells cannot be
+    placed.
 
     UMAP: McInnes, Healy and Melville, arXiv 1802.03426, 2018. Gaussian: Haghverdi et al., Nature Methods 2016.
-    Jaccard: Levine et al., Cell 2015. The hard counterpart is ``scanpy.pp.neighbors``.
+    Jaccard: Levine et al., Cell 2015. The reference implementation is ``scanpy.pp.neighbors``.
 
     New cells: its nearest reference cells, with weights of the same kernel.
     """
@@ -68,7 +68,7 @@ class Neighbors(Operator):
         self.knn = knn
         self.search = search
         self.searcher: Callable[[np.ndarray], sparse.csr_matrix | np.ndarray] | None = None
-        """Set before ``fit``: finds the neighbours in dbx's stead and gives a matrix of distances."""
+        """Set before ``fit``: finds the neighbours instead of dbx and returns a matrix of distances."""
 
     def fit(self, *, x: RowBlocks, rows: np.ndarray, seed: int = 0, progress: Progress = silent) -> None:
         """Find the neighbours of all cells."""
@@ -81,11 +81,11 @@ class Neighbors(Operator):
             values[:, : self.n_pcs], k, metric, options, self.search, self.searcher, progress
         )
         self.searcher = None
-        order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order a CSR gives back
+        order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order of a CSR matrix
         indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
         self.reference = Reference(jnp.asarray(values))
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
-        # A slot will give back the bits that __call__ computes, so these are the ones to go on with.
+        # __call__ computes the same bits that are stored in the slot, so these are used from here on.
         distances = apply(self, {"x": x, "rows": rows}, n)["distances"].weights[:, :k]
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
 
@@ -93,14 +93,16 @@ class Neighbors(Operator):
         if not 2 <= self.n_neighbors <= n:
             msg = f"n_neighbors={self.n_neighbors} is not possible with {n} cells: choose n_neighbors from 2 to {n}."
             raise ValueError(msg)
-        if not self.knn and n > MOST_DENSE:
-            msg = f"knn=False connects all {n} cells with each other, which dbx does up to {MOST_DENSE}: use knn=True."
+        if not self.knn and n > MAX_DENSE_CELLS:
+            msg = (
+                f"knn=False connects all {n} cells with each other; the limit is {MAX_DENSE_CELLS} cells: use knn=True."
+            )
             raise ValueError(msg)
 
     def __call__(self, x: Array, rows: Array) -> dict[str, Graph]:
-        """Distances and weights of the edges of each cell; ``rows``: its own row among the fitted cells, -1 for others.
+        """Distances and weights of the edges of each cell; ``rows``: its row among the fitted cells, -1 for others.
 
-        A row of -2 - i is a cell that is placed anew among all fitted cells but the i-th, which it is.
+        A row of -2 - i is the i-th fitted cell, to be placed as a new cell among all other fitted cells.
         """
         stored = self.reference_distances.get_value()
         n = stored.n_reference
@@ -128,13 +130,13 @@ class Neighbors(Operator):
         return np.asarray(self.reference_distances.get_value().indices)
 
     def check_differentiable(self) -> None:
-        """Raise a ValueError where a library measures the distances."""
+        """Raise a ValueError if the distances are computed by a library."""
         if find_metric(self.metric, dict(self.metric_kwds)) is None:
-            msg = f"distances are by metric={self.metric!r}, which has no gradient in dbx: use another, 'euclidean'."
+            msg = f"metric={self.metric!r} has no gradient in dbx: use another, such as 'euclidean'."
             raise ValueError(msg)
 
     def refresh(self) -> None:
-        """Take the stored distances anew from the stored values, after these were moved."""
+        """Recompute the stored distances after the stored values were changed."""
         stored, metric = self.reference_distances.get_value(), find_metric(self.metric, dict(self.metric_kwds))
         if metric is not None:
             reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
@@ -142,7 +144,7 @@ class Neighbors(Operator):
             self.reference_distances = Reference(replace(stored, weights=distances))
 
     def _edges(self, x, rows, others: Edges) -> Edges:
-        """Kept neighbours of fitted cells, found ones of the others."""
+        """Stored neighbours of fitted cells, new ones for the others."""
         fitted, own = rows >= 0, own_rows(rows)
         reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
         stored = jnp.maximum(own, 0)
@@ -150,7 +152,7 @@ class Neighbors(Operator):
         metric = find_metric(self.metric, dict(self.metric_kwds))
         if metric is None:
             kept = (indices, distances)
-            indices, distances = _unless(fitted, kept, lambda: self._ask_library(x, reference, *kept))
+            indices, distances = _unless(fitted, kept, lambda: self._search_in_library(x, reference, *kept))
         else:
             fixed = jax.lax.stop_gradient((x, reference))
             indices = _unless(fitted, indices, lambda: self._nearest(*fixed, own, indices, metric))
@@ -163,7 +165,7 @@ class Neighbors(Operator):
             return nearest(x, reference, own, k=self.n_neighbors, metric=metric)
         return jnp.broadcast_to(jnp.arange(len(reference), dtype=indices.dtype), indices.shape)
 
-    def _ask_library(self, x, reference, indices, distances):
+    def _search_in_library(self, x, reference, indices, distances):
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (indices, distances)]
         options = {"k": indices.shape[1], "metric": self.metric, "metric_kwds": dict(self.metric_kwds)}
         place = partial(library_nearest, **options, dtype=distances.dtype)
@@ -171,7 +173,7 @@ class Neighbors(Operator):
 
 
 def _unless(fitted, kept, find):
-    """Rows kept for the fitted cells; found for the others, if there are any."""
+    """Stored rows of fitted cells; computed for the others, if there are any."""
 
     def mix():
         return jax.tree.map(lambda old, new: jnp.where(fitted[:, None], old, new), kept, find())

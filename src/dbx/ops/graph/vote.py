@@ -9,11 +9,11 @@ from dbx.ops.values import Codes, Graph
 
 
 def neighbours_vote(graph: Graph, labels: Codes) -> jax.Array:
-    """Share of each label in a cell's edge weight, an array of shape (n_cells, n_levels).
+    """Fraction of each label in a cell's edge weight, an array of shape (n_cells, n_levels).
 
     ``labels`` are those of the reference cells. Neighbours without a label do not vote; the row of a cell that has no
-    labelled neighbour is zero. Differentiable in the weights. Of a symmetric graph, all reference cells must be there
-    for an implied edge to count.
+    labelled neighbour is zero. Differentiable in the weights. In a symmetric graph, implied edges count only if all
+    reference cells are among the cells.
     """
     n_cells = len(graph)
     ballots = _ballots(labels)
@@ -34,10 +34,10 @@ def _ballots(labels: Codes) -> jax.Array:
 
 
 def implied_edges(graph: Graph) -> tuple[jax.Array, jax.Array]:
-    """Where the other end of each listed edge stands in a symmetric graph, and whether the edge back is implied there.
+    """Row of the other end of each listed edge of a symmetric graph, and whether the reverse edge is implied.
 
-    Two arrays of shape (n_cells, width), int32 and bool. No edge back is implied where it is listed itself, at a cell
-    of its own, or where either end is not among the cells.
+    Two arrays of shape (n_cells, width), int32 and bool. A reverse edge is not implied if it is listed itself, if both
+    ends are the same cell, or if either end is not among the cells.
     """
     rows, neighbours, weights = map(jnp.asarray, (graph.rows, graph.indices, graph.weights))
     places = jnp.full(graph.n_reference, -1, jnp.int32)

@@ -8,9 +8,9 @@ from dbx.ops.operator import Input, Operator, Output, Progress, silent
 
 
 class Log1p(Operator):
-    """x -> log(1 + x), to any base; nothing is learnt.
+    """x -> log(1 + x), to any base; no parameters.
 
-    New cells: nothing is learnt.
+    New cells: the same function; it has no parameters.
     """
 
     name = "log1p"
@@ -24,7 +24,7 @@ class Log1p(Operator):
         self.base = base
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
-        """Nothing to find."""
+        """Nothing to fit."""
 
     def __call__(self, x):
         return {"x": rows.log1p(x, self.base)}

@@ -14,12 +14,12 @@ from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 
 
 class NormalizeTotal(Operator):
-    """Scale each cell to one total; a query is scaled to the reference's.
+    """Scale each cell to the same total; a query is scaled to that of the reference.
 
-    With ``exclude_highly_expressed`` genes that hold more than ``max_fraction`` of the counts of any fitted cell do not
-    enter a cell's total; the list of these genes is kept. Training can move the power of a cell's total that it is
-    divided by (1; at 0 totals stay as they are) and the logarithm of a factor for all cells (0), which is what a
-    pseudo-count is to the logarithm that follows.
+    With ``exclude_highly_expressed`` genes that hold more than ``max_fraction`` of the counts of any fitted cell are
+    excluded from totals; the list of these genes is kept. Trainable are the exponent of the total by which a cell is
+    divided (initially 1; at 0 cells are not scaled) and the logarithm of a common factor (initially 0), which acts like
+    a pseudo-count in a logarithm that follows.
 
     New cells: scaled to the reference's target sum.
     """
@@ -40,7 +40,7 @@ class NormalizeTotal(Operator):
         self.power, self.log_factor = nnx.Param(as_float(1.0)), nnx.Param(as_float(0.0))
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
-        """Find the genes that count and the median total of the cells that have any."""
+        """Find the genes to include and the median total of the cells that have counts."""
         kept = None
         if self.exclude_highly_expressed:
             kept = ~highly_expressed(x, self.max_fraction)
@@ -64,7 +64,7 @@ class NormalizeTotal(Operator):
         return {"x": divide_rows(x, self._divisors(factors + (factors == 0))), "counts_per_cell": factors}
 
     def _divisors(self, factors):
-        """What cells are divided by; the factors themselves, to the bit, where nothing was trained."""
+        """The divisors of the cells; exactly the factors if nothing was trained."""
         power, log_factor = self.power[...], self.log_factor[...]
         if isinstance(factors, jax.Array):
             return factors ** power.astype(factors.dtype) * jnp.exp(-log_factor).astype(factors.dtype)

@@ -12,10 +12,10 @@ from dbx.ops.values import Codes
 
 
 class Scale(Operator):
-    """z = (x - mean) / standard deviation of each gene, cut at ``max_value``; a query takes the reference's.
+    """z = (x - mean) / standard deviation of each gene, clipped at ``max_value``; a query uses the reference's.
 
     With a mask only its cells are used and changed. A gene that does not vary is divided by 1. Without centring zeros
-    stay zeros and only large values are cut.
+    stay zeros and only large values are clipped.
 
     New cells: the reference's means and standard deviations.
     """
@@ -36,10 +36,10 @@ class Scale(Operator):
         self.sparse = not zero_center
 
     def fit(self, *, x: RowBlocks, mask=None, seed: int = 0, progress: Progress = silent) -> None:
-        """Find each gene's mean and unbiased standard deviation."""
+        """Compute each gene's mean and unbiased standard deviation."""
         codes = None if mask is None else np.where(flags(mask), 0, -1)
         if codes is not None and not (codes == 0).any():
-            msg = "scale has no cell to learn from: the mask is False everywhere."
+            msg = "scale has no cells to fit: the mask is False everywhere."
             raise ValueError(msg)
         genes = moments(x, codes)
         std = np.sqrt(genes.variance[0])
