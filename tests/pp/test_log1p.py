@@ -109,7 +109,7 @@ def test_the_former_name_of_the_first_argument(function, kind):
     if kind == "AnnData":
         result, wanted = ours.X, expected.X
     np.testing.assert_array_equal(result, wanted)
-    with pytest.raises(TypeError, match="pass `data` alone"):
+    with pytest.raises(TypeError, match="pass only `data`"):
         function(wrap(x), X=wrap(x))
 
 

@@ -71,7 +71,7 @@ def test_wrong_input_leaves_the_data_alone(sample):
         (raw[:, :100], {}, r"`raw` lacks 50 of the genes \('g149' ...\)"),
         (raw[:200], {}, "`raw` has no empty droplets"),
         (raw, {"empty_below": 10}, "`raw` has no empty droplets"),
-        (None, {"rate": 2.0}, "must be a share"),
+        (None, {"rate": 2.0}, "must be a fraction of the counts"),
     ):
         with pytest.raises(ValueError, match=match):
             remove_ambient(cells, other, **settings)

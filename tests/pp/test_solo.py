@@ -32,7 +32,7 @@ def test_wrong_input_leaves_the_data_alone(cells):
     wrong.X.data[2] = -1
     with pytest.raises(ValueError, match="negative values"):
         solo(wrong, **QUICK)
-    with pytest.raises(ValueError, match="must be a share"):
+    with pytest.raises(ValueError, match="must be a fraction"):
         solo(wrong, expected_doublet_rate=0)
     assert "solo_score" not in wrong.obs
     assert set(wrong.uns) == {"simulate"}

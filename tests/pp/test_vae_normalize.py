@@ -154,7 +154,7 @@ def test_wrong_input_leaves_the_data_alone(fitted):
     refused(log, "vae_normalize needs raw counts, but adata.X has fractional values")
     refused(negative, "vae_normalize needs raw counts, but adata.X has negative values")
     refused(empty, r"1 cells have no counts in these genes \(the first is row 4\)")
-    refused(one_batch, "All cells are of one batch")
+    refused(one_batch, "All cells are from one batch")
     refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
     refused(lambda adata: None, "likelihood must be one of .*; got 'zip'", likelihood="zip")
     refused(lambda adata: None, "batch_size must be at least 2; got 1", batch_size=1)

@@ -204,7 +204,7 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
 def test_markers_that_are_not_there_are_named(lines):
     adata = lines[:60, :200].copy()
     adata.X = np.asarray(adata.X) + 1
-    with pytest.raises(ValueError, match="'b' has no marker: `other` stands for what nothing marks"):
+    with pytest.raises(ValueError, match="'b' has no marker; use other=True for cells of other types"):
         annotate(adata, method="cellassign", markers={"a": list(adata.var_names[:5]), "b": []}, max_epochs=1)
     table = {"a": ["nope", *adata.var_names[:5]], "b": list(adata.var_names[5:10])}
     with pytest.warns(UserWarning, match="1 markers are not among adata.var_names and are left out: 'nope'"):

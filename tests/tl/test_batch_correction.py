@@ -113,7 +113,7 @@ def test_wrong_input_leaves_the_data_alone(made):
 
     refused(log, "needs raw counts, but adata.X has fractional values")
     refused(empty, r"1 cells have no counts in these genes \(the first is row 4\)")
-    refused(one_batch, "All cells are of one batch")
+    refused(one_batch, "All cells are from one batch")
     refused(lacking, "batch")
     refused(lambda adata: None, "adata.obs\\['nowhere'\\] is missing", batch_key="nowhere")
     refused(lambda adata: None, "likelihood must be one of .*; got 'zip'", likelihood="zip")

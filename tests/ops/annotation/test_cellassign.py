@@ -101,11 +101,11 @@ def test_configuration_and_arrays_build_it_again(data, trained):
 
 
 def test_wrong_markers_are_told_in_words(data):
-    with pytest.raises(ValueError, match="at least two cell types are needed"):
+    with pytest.raises(ValueError, match="a list for each of at least two cell types"):
         CellAssign(classes=("a",), markers=((1,),))
-    with pytest.raises(ValueError, match="'b' has no marker: `other` stands for"):
+    with pytest.raises(ValueError, match="'b' has no marker; use other=True"):
         CellAssign(classes=("a", "b"), markers=((1,), ()))
-    with pytest.raises(ValueError, match="'Unassigned' is what cells of no type are called"):
+    with pytest.raises(ValueError, match="'Unassigned' is reserved for cells of no type"):
         CellAssign(classes=("a", "Unassigned"), markers=((1,), (2,)))
     with pytest.raises(ValueError, match="min_fold must be at least 1; got 0.5"):
         CellAssign(classes=TYPES, markers=MARKERS, min_fold=0.5)

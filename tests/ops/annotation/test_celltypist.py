@@ -212,12 +212,12 @@ def test_wrong_labels_are_told_in_words(data):
         fit(np.zeros(300), ("Unknown",))
     with pytest.raises(ValueError, match=r"All labelled cells are 'a': .*unlabeled='Unknown' now"):
         fit(np.arange(300) % 2 - 1, ("a",))
-    with pytest.raises(ValueError, match="A label is 'Unassigned'"):
+    with pytest.raises(ValueError, match="'Unassigned' is reserved for unsure cells"):
         fit(np.arange(300) % 2, ("a", "Unassigned"))
     fit(np.arange(300) % 3, ("a", "b", "Unassigned"), unlabeled="Unassigned", n_copies=0)
     with pytest.raises(ValueError, match="min_confidence must be between 0 and 1; got 2"):
         CellTypist(min_confidence=2)
-    with pytest.raises(ValueError, match=r"C above 0, not 300, 200, 1000, 4 and 0"):
+    with pytest.raises(ValueError, match=r"C above 0; got 300, 200, 1000, 4 and 0"):
         CellTypist(C=0)
 
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from dbx.data import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.ops.apply import apply
-from dbx.ops.batch.batch_correction import MOST_EPOCHS, default_epochs
+from dbx.ops.batch.batch_correction import MAX_EPOCHS, default_epochs
 from dbx.ops.batch.mmd import MMD
 from dbx.ops.batch.wgan import WGAN, Contest, critic_objective, signed_shares
 from dbx.ops.counts.count_autoencoder import FixedScale
@@ -188,7 +188,7 @@ def test_says_where_the_data_lie(cls, skewed):
 def test_wrong_input_is_told_in_words(cls, skewed):
     for config, words in (
         ({"likelihood": "gauss"}, "likelihood must be one of .*; got 'gauss'"),
-        ({"strength": -1.0}, "strength=-1.0 must not be negative"),
+        ({"strength": -1.0}, "strength must be at least 0; got -1.0"),
         ({"n_latent": 0}, "n_latent must be at least 1; got 0"),
         ({"n_hidden": 0}, "n_hidden must be at least 1; got 0"),
         ({"batch_size": 2}, "batch_size must be at least 8; got 2"),
@@ -196,11 +196,11 @@ def test_wrong_input_is_told_in_words(cls, skewed):
     ):
         with pytest.raises(ValueError, match=words):
             cls(**config)
-    with pytest.raises(ValueError, match=r"All cells are of one batch \('x'\): there is nothing to correct"):
+    with pytest.raises(ValueError, match=r"All cells are from one batch \('x'\): there is nothing to correct"):
         fitted(cls, {**skewed, "batch": np.zeros(600, np.int32)})
     with pytest.raises(ValueError, match="pass the column of batches"):
         cls().fit(x=RowBlocks(skewed["counts"]))
     if cls is WGAN:
         with pytest.raises(ValueError, match="critic_steps must be at least 1; got 0"):
             WGAN(critic_steps=0)
-    assert [default_epochs(n, MOST_EPOCHS) for n in (100, 20_000, 40_000, 10**8)] == [200, 200, 100, 1]
+    assert [default_epochs(n, MAX_EPOCHS) for n in (100, 20_000, 40_000, 10**8)] == [200, 200, 100, 1]

@@ -313,9 +313,9 @@ def test_wrong_input_is_told_in_words(data):
             VAENormalize(**{name: least - 1})
     with pytest.raises(ValueError, match="target_sum must be above 0; got 0"):
         VAENormalize(target_sum=0)
-    with pytest.raises(ValueError, match=r"All cells are of one batch \('x'\).*leave batch_key out"):
+    with pytest.raises(ValueError, match=r"All cells are from one batch \('x'\).*leave batch_key out"):
         VAENormalize().fit(x=RowBlocks(data["counts"]), batch=Codes(np.zeros(400, np.int32), ("x",)))
-    with pytest.raises(ValueError, match="transform_batch='z' is none of the batches: 'x', 'y'"):
+    with pytest.raises(ValueError, match="transform_batch must be one of the batches 'x', 'y'; got 'z'"):
         VAENormalize(transform_batch="z").fit(**inputs(data))
     with pytest.raises(ValueError, match="need batches"):
         VAENormalize(dispersion="gene-batch").fit(x=RowBlocks(data["counts"]))

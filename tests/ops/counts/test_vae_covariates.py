@@ -64,7 +64,7 @@ def test_the_design_is_indicators_and_standard_scores():
     assert design(None, None, standards(None)) is None
     with pytest.raises(ValueError, match="'age' is the same for all cells"):
         standards({"age": np.ones(3)})
-    with pytest.raises(ValueError, match="'donor' is not a number"):
+    with pytest.raises(ValueError, match="'donor' is not numeric"):
         standards(codes)
 
 
@@ -130,5 +130,5 @@ def test_training_goes_on_from_what_was_learnt(data):
     assert losses[10:].max() < first[1]
     assert losses[-1] < first[-1]
     fewer = {**given, "x": RowBlocks(data["counts"][:, :50])}
-    with pytest.raises(ValueError, match="trained on 60 genes and 3 batches and cannot go on with 50 and 3"):
+    with pytest.raises(ValueError, match="trained on 60 genes and 3 batches and cannot be trained further on 50 and 3"):
         operator.fit(**fewer)

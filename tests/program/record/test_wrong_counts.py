@@ -96,7 +96,7 @@ SOME = [
     ("solo", nothing, "sim_doublet_ratio must be above 0; got 0", {"sim_doublet_ratio": 0}),
     ("cellassign", nothing, "No marker of 'a' is among adata.var_names", {"markers": {"a": ["CD3D"], "b": NAMES[:3]}}),
     ("remove_ambient", nothing, r"`raw` lacks 40 of the genes \('gene_0' ...\)", {"raw": "other genes"}),
-    ("remove_ambient", nothing, "rate=1 must be a share", {"rate": 1}),
+    ("remove_ambient", nothing, "rate must be a fraction of the counts.*got 1", {"rate": 1}),
 ]
 
 

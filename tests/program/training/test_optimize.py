@@ -268,7 +268,11 @@ def test_cross_entropy_is_sklearns():
             "holds fractions",
         ),
         (lambda a: a.obs.insert(0, "donor", a.obs.pop("donor").replace("d0", None)), {"split_key": "donor"}, "missing"),
-        (lambda a: a.obs.insert(0, "label", a.obs.pop("label").map(lambda _: "a")), {}, "nothing to tell apart"),
+        (
+            lambda a: a.obs.insert(0, "label", a.obs.pop("label").map(lambda _: "a")),
+            {},
+            "two labels or more are needed",
+        ),
     ],
 )
 def test_wrong_input_is_told_and_leaves_the_data_alone(before, change, settings, match):

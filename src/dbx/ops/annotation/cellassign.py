@@ -25,12 +25,12 @@ from dbx.ops.values import Codes
 class CellAssign(Operator):
     """CellAssign: a mixture of negative binomials in which a type's markers are over-expressed; no labels are needed.
 
-    ``markers`` are, for each of ``classes``, the numbers of its marker genes among the columns. With ``other`` there
-    is one more type that nothing marks, and its cells are "Unassigned". The parameters maximise the likelihood summed
-    over types, by gradients: its maxima are what the publication's EM ends at. Size factors are totals over all genes.
-    The bumps of the dispersion are placed along the logarithm of the mean, in the publication along the mean.
+    ``markers`` are, for each of ``classes``, the column numbers of its marker genes. With ``other`` there is one more
+    type, without markers, whose cells are "Unassigned". The parameters maximise the likelihood summed over types by
+    gradients; the publication's EM converges to the same maxima. Size factors are totals over all genes. The radial
+    basis functions of the dispersion are placed along the logarithm of the mean, in the publication along the mean.
 
-    New cells: ``method='cellassign'``: the rates of the markers and the shares of the types.
+    New cells: ``method='cellassign'``: the rates of the markers and the proportions of the types.
     """
 
     name = "cellassign"
@@ -70,7 +70,7 @@ class CellAssign(Operator):
 
     @property
     def genes(self) -> np.ndarray:
-        """Columns that mark anything, sorted."""
+        """Columns of all marker genes, sorted."""
         return np.unique(np.concatenate([np.asarray(m, np.int64) for m in self.markers]))
 
     @property
@@ -80,7 +80,7 @@ class CellAssign(Operator):
         return np.stack(rows, axis=1).astype(float)
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Start at groups of cells by mean standardised expression of markers, then maximise."""
+        """Initialise with groups of cells by mean standardised expression of markers, then maximise."""
         size = cell_totals(x).astype(np.float64)
         check_no_empty_cells(size)
         self.size = Constant(as_float(size.mean()))
@@ -108,7 +108,7 @@ class CellAssign(Operator):
         self.trace = Constant(as_float(history["loss"]))
 
     def _start(self, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-rate of each marker where it does not mark, and log-folds where it does."""
+        """Log-rate of each marker in types that it does not mark, and log-folds in those that it does."""
         z = np.log1p(rates)
         z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-6)
         marks = self.marks[:, : len(self.classes)]
@@ -134,7 +134,7 @@ class CellAssign(Operator):
 
     @property
     def history(self) -> Mapping[str, np.ndarray]:
-        """Mean over the cells in each epoch of the objective, an array of shape (n_epochs,), but for ``log x!``."""
+        """Mean objective over the cells in each epoch, an array of shape (n_epochs,), without ``log x!``."""
         return {"loss": np.asarray(self.trace[...])}
 
     def _check_counts(self, counts: np.ndarray) -> None:
@@ -145,12 +145,12 @@ class CellAssign(Operator):
         ]
         if silent_types:
             some = ", ".join(map(repr, silent_types[:5]))
-            msg = f"No marker of {some} has a count in any cell: leave these types out, or name other markers."
+            msg = f"No marker of {some} has a count in any cell: leave these types out, or pass other markers."
             raise ValueError(msg)
 
 
 class Decay:
-    """Full learning rate for half of the epochs, then down to a hundredth; equal ones compile once."""
+    """Full learning rate for half of the epochs, then down to a hundredth; equal instances compile once."""
 
     def __init__(self, epochs: int):
         self.epochs = epochs
@@ -162,12 +162,12 @@ class Decay:
 def _check_markers(classes: tuple[str, ...], markers: tuple[tuple[int, ...], ...]) -> None:
     if len(classes) != len(markers) or len(classes) < 2:
         found = f"{len(classes)} types, {len(markers)} lists"
-        msg = f"Markers of at least two cell types are needed, a list for each; there are {found}."
+        msg = f"markers must have a list for each of at least two cell types; got {found}."
         raise ValueError(msg)
     if UNASSIGNED in classes:
-        msg = f"{UNASSIGNED!r} is what cells of no type are called: leave it out of the markers (see `other`)."
+        msg = f"{UNASSIGNED!r} is reserved for cells of no type: leave it out of the markers (see `other`)."
         raise ValueError(msg)
     without = [name for name, genes in zip(classes, markers, strict=True) if not len(genes)]
     if without:
-        msg = f"{', '.join(map(repr, without))} has no marker: `other` stands for what nothing marks."
+        msg = f"{', '.join(map(repr, without))} has no marker; use other=True for cells of other types."
         raise ValueError(msg)

@@ -24,20 +24,21 @@ from dbx.ops.values import Codes, Graph
 
 TARGET = 1e4
 SCREENING = 20
-"""Iterations of the regression on all genes, which only has to rank them."""
+"""Iterations of the regression on all genes, which is only used to rank them."""
 
 
 class CellTypist(Operator):
     """Multinomial logistic regression on log1p of counts per 10,000, then a vote of neighbours or within clusters.
 
     It is trained on labelled cells and on thinned copies of them, so that its probabilities hold at lower depth. Genes
-    with the largest coefficients for each label are kept and the regression is fitted again on them. Besides genes it
-    sees, for each label, how well all counts agree with the profile of that label, over the square root of the total.
+    with the largest coefficients for each label are kept and the regression is fitted again on them. Besides
+    genes, its features are for each label how well all counts agree with the profile of that label, divided by the
+    square root of the total.
 
-    ``probabilities`` are those of the regression. The label is that with the largest mean of probability and share of
-    the vote. New cells take the vote of the fitted cells around them, or of the cluster that they are in.
+    ``probabilities`` are those of the regression. The label is that with the largest mean of probability and fraction
+    of the vote, which for new cells is among neighbouring fitted cells, or those of the same cluster.
 
-    New cells: ``method='celltypist'``: the coefficients; fitted cells around it, or in its cluster, vote.
+    New cells: ``method='celltypist'``: the coefficients; neighbouring fitted cells, or those of its cluster, vote.
     """
 
     name = "celltypist"
@@ -66,8 +67,8 @@ class CellTypist(Operator):
         check_share(min_confidence, "min_confidence")
         if top_genes < 1 or max_iter < 1 or max_cells_per_label < 1 or n_copies < 0 or not C > 0:
             msg = (
-                "top_genes, max_iter and max_cells_per_label must be at least 1, n_copies at least 0 and C above 0, "
-                f"not {top_genes}, {max_iter}, {max_cells_per_label}, {n_copies} and {C}."
+                "top_genes, max_iter and max_cells_per_label must be at least 1, n_copies at least 0 and C above 0; "
+                f"got {top_genes}, {max_iter}, {max_cells_per_label}, {n_copies} and {C}."
             )
             raise ValueError(msg)
         self.unlabeled, self.vote, self.classes = unlabeled, vote, classes
@@ -76,7 +77,7 @@ class CellTypist(Operator):
 
     @property
     def references(self) -> dict[str, str]:
-        """Only neighbours' votes need the fitted cells."""
+        """Fitted cells are only needed for votes of neighbours."""
         return {"fitted": "probabilities"} if self.vote == "neighbors" else {}
 
     def fit(
@@ -89,12 +90,12 @@ class CellTypist(Operator):
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
-        """Fit the regression, then count the votes that fitted cells will have."""
+        """Fit the regression, then compute the votes of the fitted cells."""
         codes, self.classes = known_labels(labels, self.unlabeled)
         self._regress(x, codes, np.random.default_rng(seed), progress)
         if self.vote is None:
             return
-        own = np.asarray(apply(_Regression(self), {"x": x}, x.n_rows)["probabilities"])  # dask gives a lazy one
+        own = np.asarray(apply(_Regression(self), {"x": x}, x.n_rows)["probabilities"])  # lazy with dask
         if self.vote == "neighbors":
             self.fitted = Reference(own)
         else:
@@ -111,7 +112,7 @@ class CellTypist(Operator):
         scores = np.concatenate([_per_root(profiles.scores(c, whole, truth), _sizes(c)) for c in copies])
         spread = max(float(scores.std()), 1e-6)
         z, truth = sparse.vstack([_log_cp10k(c) for c in copies], format="csr"), np.tile(truth, len(copies))
-        # a cell and its copies count as one in the penalty, which is scikit-learn's at this C
+        # a cell and its copies have the weight of one, so that the penalty is scikit-learn's at this C
         penalty = 1 / (self.C * len(chosen))
         genes = np.arange(x.n_columns)
         if self.top_genes * len(self.classes) < x.n_columns:
@@ -120,7 +121,7 @@ class CellTypist(Operator):
             genes = np.unique(np.argsort(-np.abs(kernel), axis=0, kind="stable")[: self.top_genes])
             progress(1, 2, f"{len(genes)} genes")
         features, standards = standardise(z[:, genes])
-        # scores stand for all genes, and are penalised as if each gene carried a share of them
+        # scores represent all genes, and are penalised as if divided among them
         weight = np.sqrt(len(genes)) / spread
         features = sparse.hstack([features, sparse.csr_matrix(scores * weight)], format="csr")
         offset = np.concatenate([standards.mean / standards.sd, np.zeros(len(self.classes))])
@@ -133,7 +134,7 @@ class CellTypist(Operator):
         self.bias = nnx.Param(as_float(bias))
 
     def probabilities_of(self, x):
-        """Of the regression alone, array of shape (n_cells, n_classes)."""
+        """Probabilities of the regression, array of shape (n_cells, n_classes)."""
         size = x.sum(axis=1, keepdims=True)
         size = jnp.where(size > 0, size, 1)
         z = jnp.log1p(x[:, self.genes[...]] * (TARGET / size))
@@ -142,7 +143,7 @@ class CellTypist(Operator):
         return jax.nn.softmax(z @ self.kernel[...] + scores @ self.score_kernel[...] + self.bias[...])
 
     def __call__(self, x, labels=None, graph: Graph | None = None, clusters: Codes | None = None) -> dict[str, Any]:
-        """Labels of all cells, labelled or not: those they were given are not looked at."""
+        """Labels of all cells; existing labels are not used."""
         del labels
         own = self.probabilities_of(x)
         shares = own
@@ -152,7 +153,7 @@ class CellTypist(Operator):
         return {**conclusion(shares, self.classes, self.min_confidence), "probabilities": own}
 
     def _votes(self, graph: Graph | None, clusters: Codes | None, dtype):
-        """Share of each label in the votes, zero where nobody votes."""
+        """Fraction of each label in the votes, zero without votes."""
         if self.vote == "neighbors":
             best = jnp.asarray(self.fitted.get_value()).argmax(axis=1).astype(jnp.int32)
             return neighbours_vote(graph, Codes(best, self.classes)).astype(dtype)
@@ -161,7 +162,7 @@ class CellTypist(Operator):
 
 
 class _Regression(Operator):
-    """The probabilities alone, to count votes with."""
+    """The probabilities only, for the votes of clusters."""
 
     name = "celltypist_regression"
     inputs: ClassVar = {"x": CellTypist.inputs["x"]}
@@ -185,5 +186,5 @@ def _log_cp10k(x: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def _per_root(scores, size):
-    """Scores less their mean over labels, over the root of the total: about as noisy at any depth."""
+    """Scores minus their mean over labels, divided by the root of the total: similar noise at any depth."""
     return (scores - scores.mean(axis=1, keepdims=True)) / size**0.5

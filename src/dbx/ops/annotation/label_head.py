@@ -1,4 +1,4 @@
-"""Labels from an embedding: the head through which ``dbx.optimize`` trains the steps before it."""
+"""Labels from an embedding: the head for ``dbx.optimize`` with labels."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from dbx.ops.values import Codes
 class Head(nnx.Module):
     """Multinomial logistic regression on standardised coordinates.
 
-    Linear, so that what is gained by training the steps before it is in the coordinates themselves. Labels weigh as the
-    inverse square root of their cells, between counting cells and counting labels.
+    Linear, so that the gain of training the steps before it is in the coordinates themselves. The weight of a label is
+    the inverse square root of its number of cells, between equal weights of cells and of labels.
     """
 
     def __init__(self):
         self.linear = Linear()
 
     def reset(self, rng: np.random.Generator, z: np.ndarray, codes: np.ndarray, n_labels: int) -> None:
-        """Draw the parameters for coordinates of shape (n_cells, n_dims) and the codes of their labels."""
+        """Initialise for coordinates of shape (n_cells, n_dims) and the codes of their labels."""
         spread = z.std(axis=0)
         self.centre, self.spread = Constant(as_float(z.mean(axis=0))), Constant(as_float(np.where(spread, spread, 1)))
         counts = np.maximum(np.bincount(codes, minlength=n_labels), 1)
@@ -90,7 +90,7 @@ class LabelHead(Operator):
         self.head = Head()
 
     def fit(self, *, z: RowBlocks, labels: Codes, seed: int = 0, progress: Progress = silent) -> None:
-        """Train until held-out cells are not classified better; cells without a label are left out."""
+        """Train until held-out cells are no longer classified better; cells without a label are left out."""
         known, self.classes = known_labels(labels, self.unlabeled)
         self.fit_rows(z.dense(), known, seed=seed, progress=progress)
 
@@ -127,6 +127,6 @@ class LabelHead(Operator):
 
 
 def objective(head: Head, batch: dict[str, jax.Array], key):
-    """Of each cell, for :func:`dbx.ops.nn.training.train`."""
+    """Loss of each cell, for :func:`dbx.ops.nn.training.train`."""
     del key
     return head.loss(batch["z"], batch["label"]), {}

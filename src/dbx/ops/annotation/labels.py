@@ -1,4 +1,4 @@
-"""What annotators share: which cells have a label, and the labels that probabilities lead to."""
+"""Labels of annotators: which cells have one, and labels from probabilities."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from dbx.ops.values import Codes
 
 UNASSIGNED = "Unassigned"
-"""The label of a cell that no label is sure enough of."""
+"""The label of a cell whose confidence is too low."""
 
 
 def unlabeled_levels(levels: Sequence[str], unlabeled: Any) -> np.ndarray:
-    """Which levels stand for cells without a label, an array of shape (n_levels,), bool.
+    """Which levels are those of cells without a label, an array of shape (n_levels,), bool.
 
-    ``unlabeled`` is a level's text or the value it was made from: 0, -1 and False are found in columns of integers,
-    floats (``"-1.0"``) and booleans. None and NaN stand for missing values alone.
+    ``unlabeled`` is a level's text or its original value: 0, -1 and False are found in columns of integers, floats
+    (``"-1.0"``) and booleans. None and NaN stand for missing values only.
     """
     exact = np.array([level == str(unlabeled) for level in levels], dtype=bool)
     if unlabeled is None or unlabeled != unlabeled:
@@ -39,12 +39,12 @@ def _as_number(text: str) -> float | None:
 
 
 def known_labels(labels: Codes, unlabeled: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(codes against the labels there are, -1 for a cell without one; those labels).
+    """(codes of the labels, -1 for a cell without one; the labels).
 
     Raises
     ------
     ValueError
-        No cell has a label, all have the same, or one is called "Unassigned".
+        No cell has a label, all have the same, or one is "Unassigned".
     """
     levels, codes = np.array(labels.levels, dtype=object), np.asarray(labels.codes)
     counts = np.bincount(codes[codes >= 0], minlength=len(levels))
@@ -55,12 +55,12 @@ def known_labels(labels: Codes, unlabeled: Any) -> tuple[np.ndarray, tuple[str, 
         raise ValueError(msg)
     if len(classes) == 1:
         msg = (
-            f"All labelled cells are {classes[0]!r}: there is nothing to tell apart. Label cells of another type, too, "
-            f"and say how cells without a label are named: unlabeled={unlabeled!r} now."
+            f"All labelled cells are {classes[0]!r}, but two labels or more are needed. Label cells of another type, "
+            f"and pass the value of cells without a label; got unlabeled={unlabeled!r}."
         )
         raise ValueError(msg)
     if UNASSIGNED in classes:
-        msg = f"A label is {UNASSIGNED!r}, the word for what is unsure: rename it, or pass unlabeled={UNASSIGNED!r}."
+        msg = f"{UNASSIGNED!r} is reserved for unsure cells: rename this label, or pass unlabeled={UNASSIGNED!r}."
         raise ValueError(msg)
     number = np.full(len(levels) + 1, -1, np.int32)
     number[kept] = np.arange(len(kept))
@@ -68,13 +68,13 @@ def known_labels(labels: Codes, unlabeled: Any) -> tuple[np.ndarray, tuple[str, 
 
 
 def sample_labelled(codes: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of labelled cells, at most so many of each label, in their order."""
+    """Rows of labelled cells, at most a given number of each label, in their order."""
     of_each = [rng.permutation(np.flatnonzero(codes == code))[:most] for code in range(codes.max() + 1)]
     return np.sort(np.concatenate(of_each))
 
 
 def conclusion(shares, classes: tuple[str, ...], min_confidence: float) -> dict[str, Any]:
-    """Labels, "Unassigned" where the largest share is too small, and that share as the confidence."""
+    """Labels, "Unassigned" where the largest probability is too small, and that probability as confidence."""
     confidence = shares.max(axis=1)
     best = jnp.where(confidence >= min_confidence, shares.argmax(axis=1), len(classes))
     return {"labels": Codes(best.astype(jnp.int32), (*classes, UNASSIGNED)), "confidence": confidence}

@@ -15,18 +15,18 @@ N_CENTRES = 10
 
 
 class MarkerModel(nnx.Module):
-    """Negative binomial counts; a marker is raised in the cell types that it marks, by ``min_fold`` at least.
+    """Negative binomial counts; a marker is over-expressed in its cell types, at least ``min_fold`` times.
 
     ``log mean = log size + base + effect of the batch + marks * (log min_fold + exp(excess))``. The inverse dispersion
-    is a sum of ten bumps along the logarithm of the mean. Excesses are shrunk to a common normal prior that is learned,
-    and the frequencies of the types have a Dirichlet prior.
+    is a sum of ten radial basis functions of the logarithm of the mean. Excesses have a common normal prior, which is
+    learned, and the frequencies of the types have a Dirichlet prior.
     """
 
     def __init__(self, *, min_fold: float, concentration: float):
         self.min_fold, self.concentration = min_fold, concentration
 
     def reset(self, marks: np.ndarray, base: np.ndarray, fold: np.ndarray, highest: float, n_batches: int) -> None:
-        """Start at log-rates (n_genes,) and log-folds (n_genes, n_types); ``highest`` is the largest mean to expect."""
+        """Initialise with log-rates (n_genes,) and log-folds (n_genes, n_types); ``highest`` is the largest mean."""
         n_genes, n_types = marks.shape
         self.marks = Constant(as_float(marks))
         self.centres = Constant(as_float(np.linspace(0, np.log1p(highest), N_CENTRES)))
@@ -39,7 +39,7 @@ class MarkerModel(nnx.Module):
             self.batch = nnx.Param(as_float(np.zeros((n_batches, n_genes))))
 
     def log_joint(self, x, log_size, batch):
-        """Of counts and each type, but for ``log x!``: array (n_cells, n_types); ``batch`` holds indicators."""
+        """Log-density of counts and each type, without ``log x!``: (n_cells, n_types); ``batch`` has indicators."""
         level = log_size[:, None] + self.base[...]
         if hasattr(self, "batch"):
             effect = self.batch[...]
@@ -56,7 +56,7 @@ class MarkerModel(nnx.Module):
         return (jnp.exp(self.log_bumps[...]) * jnp.exp(-0.5 * at**2)).sum(axis=-1) + 1e-2
 
     def penalty(self):
-        """Minus the log-density of the priors."""
+        """Negative log-density of the priors."""
         sd = jnp.exp(self.excess_log_sd[...])
         of_excess = 0.5 * ((self.excess[...] - self.excess_mean[...]) / sd) ** 2 + self.excess_log_sd[...]
         of_batch = 0.5 * (self.batch[...] ** 2).sum() if hasattr(self, "batch") else 0.0
@@ -66,7 +66,7 @@ class MarkerModel(nnx.Module):
 
 
 def negative_log_marginal(model: MarkerModel, batch: dict[str, jax.Array], key):
-    """The objective of each cell; the priors are shared among the cells."""
+    """The objective of each cell; the term of the priors is divided among the cells."""
     del key
     x = batch["x"]
     joint = model.log_joint(x, batch["log_size"], batch["batch"])

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with a ridge penalty, on features that are standardised and still sparse."""
+"""Multinomial logistic regression with a ridge penalty, on standardised sparse features."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from scipy import sparse, special
 
 HIGHEST = 10.0
-"""Standardised features are cut here, as scanpy's ``scale(max_value=10)`` does."""
+"""Standardised features are clipped here, as by scanpy's ``scale(max_value=10)``."""
 
 
 class Standards(NamedTuple):
-    """Mean and standard deviation of each feature, and the value it is cut at."""
+    """Mean and standard deviation of each feature, and the value at which it is clipped."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -20,7 +20,7 @@ class Standards(NamedTuple):
 
 
 def standardise(z: sparse.csr_matrix) -> tuple[sparse.csr_matrix, Standards]:
-    """Features of sd 1, cut at 10 of these above the mean, but not centred (so that they stay sparse); and standards.
+    """Features of sd 1, clipped at 10 above the mean, but not centred (so that they stay sparse); and the standards.
 
     A feature that never varies has sd 1.
     """

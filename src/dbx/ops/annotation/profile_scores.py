@@ -1,4 +1,4 @@
-"""How well the counts of a cell agree with the gene profile of each label: a few features that stand for all genes."""
+"""Agreement of a cell's counts with the gene profile of each label: a few features that summarise all genes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dbx.data.blocks import RowBlocks
 class Profiles:
     """Counts of each gene over all cells of a label, shrunk towards those over all cells.
 
-    The score of a cell is its multinomial log-likelihood ratio against the profile over all labels. What shrinks are
-    pseudo-counts, one for each gene on average.
+    The score of a cell is its multinomial log-likelihood ratio against the profile over all labels. Shrinkage is by
+    pseudo-counts, one per gene on average.
     """
 
     def __init__(self, x: RowBlocks, codes: np.ndarray, n_classes: int):
@@ -36,8 +36,8 @@ class Profiles:
     def scores(self, thinned: sparse.csr_matrix, whole: sparse.csr_matrix, codes: np.ndarray) -> np.ndarray:
         """Scores of thinned cells, each left out of the profile of its own label: array (n_cells, n_classes).
 
-        A cell that had its part in a profile would agree with it better than a new one does. ``thinned`` and ``whole``
-        have the same places.
+        A cell that contributed to a profile would agree with it better than a new cell. ``thinned`` and ``whole`` have
+        the same sparsity pattern.
         """
         found = np.asarray(thinned @ self.log_ratios)
         width, rows = self.sums.shape[1], np.repeat(np.arange(len(codes)), np.diff(whole.indptr))

@@ -1,4 +1,4 @@
-"""Shallower copies of cells: classifiers that saw them know how little a cell with few counts says."""
+"""Copies of cells with fewer counts, so that classifiers are calibrated for cells of low depth."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from scipy import sparse
 
 SHALLOWEST = 50
-"""Counts of the shallowest copies."""
+"""Minimum number of counts of a copy."""
 
 
 def thinned(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Each cell with fewer counts, each count kept or not: its depth is log-uniform between 50 and its own.
+    """Binomial thinning of each cell, to a depth that is log-uniform between 50 and its own.
 
-    Places stay as they are, zeros are kept; a cell with no more than 50 counts stays whole.
+    The sparsity pattern stays, with explicit zeros; a cell with up to 50 counts is unchanged.
     """
     size = np.asarray(counts.sum(axis=1)).ravel()
     lowest = np.minimum(SHALLOWEST / np.maximum(size, 1), 1)

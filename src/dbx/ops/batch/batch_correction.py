@@ -1,4 +1,4 @@
-"""What the batch corrections by discrepancy share: settings, autoencoder, weights, outputs."""
+"""Common parts of the batch corrections by MMD and WGAN: settings, autoencoder, weights, outputs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from dbx.ops.values import Codes
 
 DROPOUT = 0.1
 NOISE = 0.5
-MOST_EPOCHS = 200
+MAX_EPOCHS = 200
 RAMP = 0.1
 """Fraction of the epochs over which the weight of the discrepancy rises."""
 
 
 class BatchCorrection(Operator):
-    """Counts encoded without the batch and decoded with it, while the latent distributions of batches are made alike.
+    """Counts encoded without the batch and decoded with it, trained for equal latent distributions of the batches.
 
-    ``z`` is the encoding of each cell alone, whatever its batch, so that new cells need none.
+    ``z`` is the encoding of each cell, which does not depend on its batch, so that new cells need none.
     """
 
     inputs: ClassVar = {
@@ -47,7 +47,7 @@ class BatchCorrection(Operator):
     likelihood: str
     strength: float
     followed: ClassVar[tuple[str, ...]]
-    """What the history holds."""
+    """Names of the curves in the history."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class BatchCorrection(Operator):
     ):
         check_known(likelihood, LIKELIHOODS, "likelihood")
         if not strength >= 0:
-            msg = f"strength={strength} must not be negative."
+            msg = f"strength must be at least 0; got {strength}."
             raise ValueError(msg)
         self.likelihood, self.n_latent, self.n_hidden, self.n_layers = likelihood, n_latent, n_hidden, n_layers
         self.strength, self.weighted = strength, weighted
@@ -92,7 +92,7 @@ class BatchCorrection(Operator):
         columns = {"x": x, "batch": codes}
         if self.weighted:
             columns["weights"] = shared_composition(x, codes, self.n_batches, seed=seed)
-        epochs = default_epochs(x.n_rows, MOST_EPOCHS) if self.max_epochs is None else self.max_epochs
+        epochs = default_epochs(x.n_rows, MAX_EPOCHS) if self.max_epochs is None else self.max_epochs
         how = Training(
             epochs=epochs,
             batch_size=self.batch_size,
@@ -129,10 +129,10 @@ class BatchCorrection(Operator):
 
 def _n_batches(batch: Codes | None) -> int:
     if batch is None:
-        msg = "There is no batch to correct for: pass the column of batches."
+        msg = "There are no batches to correct for: pass the column of batches."
         raise ValueError(msg)
     present = np.unique(np.asarray(batch.codes))
     if len(present) < 2:
-        msg = f"All cells are of one batch ({batch.levels[present[0]]!r}): there is nothing to correct."
+        msg = f"All cells are from one batch ({batch.levels[present[0]]!r}): there is nothing to correct."
         raise ValueError(msg)
     return batch.n_levels

@@ -1,4 +1,4 @@
-"""Local inverse Simpson's index: how many kinds of cells there are, effectively, around each cell."""
+"""Local inverse Simpson's index: the effective number of labels around each cell."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from dbx.ops.values import Array
 
 STEPS = 40
-"""Halvings of the bandwidth's interval; they leave a relative error of 1e-11."""
+"""Bisection steps for the bandwidth, for a relative error of 1e-11."""
 
 
 @partial(jax.jit, static_argnames="n_levels")
 def lisi(distances: Array, codes: Array, perplexity: float, *, n_levels: int) -> Array:
     """Inverse Simpson's index of the labels of each cell's neighbours, an array of shape (n_cells,).
 
-    Neighbours weigh exp(-distance / bandwidth), the bandwidth being such that the weights' entropy is the logarithm of
-    ``perplexity`` (Korsunsky et al., Nature Methods, 2019). The index runs from 1, one label around, to the number
-    of labels, all alike frequent.
+    Neighbours have weights exp(-distance / bandwidth), with a bandwidth such that their entropy is the logarithm of
+    ``perplexity`` (Korsunsky et al., Nature Methods, 2019). The index ranges from 1, for a single label, to the number
+    of labels, for equal frequencies.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from dbx.ops.nn.training import train
 
 
 class MMD(BatchCorrection):
-    """An autoencoder whose latent distributions of any two batches have a small maximum mean discrepancy.
+    """An autoencoder trained for a small maximum mean discrepancy between the batches' latent distributions.
 
     New cells: the trained encoder, which needs no batch.
     """
@@ -26,7 +26,7 @@ class MMD(BatchCorrection):
 
 
 def objective(model, batch: dict[str, jax.Array], key, *, strength):
-    """Of each cell, for :func:`dbx.ops.nn.training.train`; the discrepancy is that of the minibatch."""
+    """Loss of each cell, for :func:`dbx.ops.nn.training.train`; the discrepancy is that of the minibatch."""
     keys = [None] * 2 if key is None else jax.random.split(key)
     z = model.encode(batch["x"], key=keys[0])
     reconstruction = model.reconstruction(batch["x"], z, batch["batch"], key=keys[1])

@@ -17,11 +17,11 @@ from dbx.ops.nn.mlp import Linear
 
 CRITIC_UNITS = 64
 PENALTY = 10.0
-"""Weight of the squared deviation of the critic's slope from 1 (Gulrajani et al.)."""
+"""Weight of the gradient penalty of the critic (Gulrajani et al.)."""
 
 
 class Critic(nnx.Module):
-    """Latent coordinates to one score per batch, high for its own cells; two hidden layers, no normalisation."""
+    """Latent coordinates to one score per batch, high for cells of the batch; two hidden layers, no normalisation."""
 
     def __init__(self):
         self.first, self.second, self.last = Linear(), Linear(), Linear()
@@ -44,13 +44,13 @@ class Contest(nnx.Module):
         self.autoencoder, self.critic = autoencoder, Critic()
 
     def distance(self, z, batch):
-        """Wasserstein distance of a batch to the others as the critic sees it, the mean over batches: a scalar."""
+        """The critic's estimate of the Wasserstein distance of a batch to the others, mean over batches: a scalar."""
         share = signed_shares(self.autoencoder.membership(batch["batch"]), batch.get("weights"))
         return jnp.sum(share * self.critic(z)) / share.shape[1]
 
 
 class WGAN(BatchCorrection):
-    """An autoencoder whose latent coordinates leave a Wasserstein critic without a difference between batches.
+    """An autoencoder trained for a small Wasserstein distance, by a critic, between the batches' latent distributions.
 
     New cells: the trained encoder, which needs no batch.
     """
@@ -91,7 +91,7 @@ class WGAN(BatchCorrection):
         self.critic_steps = critic_steps
 
     def _train(self, data, how, rng, seed, progress):
-        """The critic is trained along and not kept."""
+        """Train the autoencoder and its critic; the critic is not kept."""
         contest = Contest(self.autoencoder)
         contest.critic.reset(rng, self.n_latent, self.n_batches)
         return train_against(
@@ -108,7 +108,7 @@ class WGAN(BatchCorrection):
 
 
 def objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
-    """Of the autoencoder: to explain the counts and to leave the critic no difference between batches."""
+    """Loss of the autoencoder: negative log-likelihood of the counts plus the weighted distance between batches."""
     keys = jax.random.split(key)
     z = model.autoencoder.encode(batch["x"], key=keys[0])
     reconstruction = model.autoencoder.reconstruction(batch["x"], z, batch["batch"], key=keys[1])
@@ -117,7 +117,7 @@ def objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
 
 
 def critic_objective(model: Contest, batch: dict[str, jax.Array], key, *, strength):
-    """Of the critic: the distance as large as it can be with slopes of 1 between cells of different batches."""
+    """Loss of the critic: the negative distance plus a penalty on gradients other than 1 between different batches."""
     keys = jax.random.split(key, 3)
     z = jax.lax.stop_gradient(model.autoencoder.encode(batch["x"], key=keys[0]))
     other = jax.random.permutation(keys[1], z)
@@ -128,14 +128,14 @@ def critic_objective(model: Contest, batch: dict[str, jax.Array], key, *, streng
 
 
 def signed_shares(membership, weights=None):
-    """How much each cell counts in the distance of each batch to the others, an array of shape (n_cells, n_batches).
+    """Weight of each cell in the distance of each batch to the others, an array of shape (n_cells, n_batches).
 
-    The cells of batch b count positively in column b, those of the others negatively, both with a sum of 1; ``weights``
-    are as :func:`dbx.losses.mmd` takes them. A column is zero where the minibatch lacks the batch, or any other.
+    In column b cells of batch b have positive weights that sum to 1, all others negative weights that sum to -1;
+    ``weights`` are as in :func:`dbx.losses.mmd`. A column is zero if the minibatch lacks the batch, or any other.
     """
     n_batches = membership.shape[1]
     weights = jnp.ones_like(membership) if weights is None else weights
-    share = membership.T[:, None] * weights.T  # (a, b, i): cell i of batch a as it counts against batch b
+    share = membership.T[:, None] * weights.T  # (a, b, i): weight of cell i of batch a against batch b
     total = share.sum(axis=2)
     share = share / jnp.maximum(total, 1e-12)[:, :, None]
     some = (total > 0) & (total.T > 0) & ~jnp.eye(n_batches, dtype=bool)

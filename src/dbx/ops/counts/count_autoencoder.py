@@ -1,4 +1,4 @@
-"""An autoencoder of counts with a batch-conditioned decoder, which the batch corrections by discrepancy train."""
+"""An autoencoder of counts with a batch-conditioned decoder, for batch correction by MMD and WGAN."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dbx.ops.nn.mlp import MLP, Linear
 
 
 class FixedScale(nnx.Module):
-    """Take off the mean and divide by the spread over all dimensions: a latent space that cannot shrink or collapse.
+    """Subtract the mean and divide by the standard deviation over all dimensions: a latent space of fixed scale.
 
-    One number for all dimensions, so that a dimension may matter less than another; statistics of the minibatch in
+    One standard deviation for all dimensions, so that some may matter less than others; statistics of the minibatch in
     training, running ones at inference.
     """
 
@@ -25,7 +25,7 @@ class FixedScale(nnx.Module):
         self.momentum, self.epsilon = momentum, epsilon
 
     def reset(self, n_units: int) -> None:
-        """Nothing seen yet."""
+        """Reset the running statistics."""
         self.mean = nnx.BatchStat(as_float(np.zeros(n_units)))
         self.variance, self.steps = nnx.BatchStat(as_float(1.0)), nnx.BatchStat(as_float(0.0))
 
@@ -43,10 +43,10 @@ class FixedScale(nnx.Module):
 
 
 class CountAutoencoder(nnx.Module):
-    """log1p counts to latent coordinates of fixed scale, and with the batch back to the distribution of the counts.
+    """log1p counts to latent coordinates of fixed scale, decoded with the batch to the distribution of the counts.
 
-    The encoder has no batch. In training normal noise of standard deviation ``noise`` joins the coordinates,
-    so that cells that decode alike are close together.
+    The encoder has no batch. In training normal noise of standard deviation ``noise`` is added to the
+    coordinates, so that cells with similar decodings are close together.
     """
 
     def __init__(self, *, likelihood: str, n_latent: int, n_layers: int, dropout: float, noise: float, n_batches: int):
@@ -70,7 +70,7 @@ class CountAutoencoder(nnx.Module):
         return self.latent(self.hidden(jnp.log1p(x), key=key))
 
     def settle(self, x: RowBlocks) -> None:
-        """Set the mean and spread to those of all cells, now that the encoder no longer moves."""
+        """Set mean and standard deviation to those of all cells, once the encoder is trained."""
         graphdef, state = nnx.split(self)
         run = jax.jit(lambda state, rows: nnx.merge(graphdef, state)._unscaled(rows))
         blocks = [np.float64(run(state, block.rows))[block.mask] for block in x]
@@ -79,7 +79,7 @@ class CountAutoencoder(nnx.Module):
         self.scale.mean[...], self.scale.variance[...] = as_float(mean), as_float(variance)
 
     def reconstruction(self, x, z, codes, *, key=None):
-        """Negative log-likelihood of each cell (but for ``log x!``), an array of shape (n_cells,)."""
+        """Negative log-likelihood of each cell (without ``log x!``), an array of shape (n_cells,)."""
         if key is None:
             return -self.decoder.log_likelihood(x, z, self.indicators(codes))
         at = jax.random.split(key)
@@ -91,5 +91,5 @@ class CountAutoencoder(nnx.Module):
         return jax.nn.one_hot(codes, self.n_batches)
 
     def indicators(self, codes):
-        """Indicators of the batch for the decoder; a code of -1 is an equal share of all."""
+        """Indicators of the batch for the decoder; a code of -1 gives equal weights to all."""
         return jnp.where((codes < 0)[:, None], 1 / self.n_batches, self.membership(codes))

@@ -1,4 +1,4 @@
-"""New batches for a trained model of counts: columns of their own, everything else frozen."""
+"""New batches for a trained model of counts: their columns are trained, everything else is frozen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NewBatches(nnx.Module):
         ]
         return [(layer, row_of(layer, self.vae) + self.first) for layer in (*encoder, *decoder, *tops)]
 
-    def put(self) -> None:
+    def write(self) -> None:
         """Write the columns into the model."""
         for (layer, at), new in zip(self.places(), self.columns, strict=True):
             layer.kernel[...] = layer.kernel[...].at[at : at + self.n_new].set(new.rows[...])
@@ -62,12 +62,12 @@ def add_batches(vae: CountVAE, x: RowBlocks, codes: np.ndarray, n_new: int, extr
     data |= {} if extra is None else {"extra": np.asarray(extra)[cells]}
     how = Training(epochs=epochs, learning_rate=LEARNING_RATE, epsilon=0.01)
     train(model, negative_elbo_of_new, Minibatches(data), how, trainable=NewRow, seed=seed)
-    model.put()
+    model.write()
 
 
 def negative_elbo_of_new(model: NewBatches, batch: dict[str, jax.Array], key):
-    """The objective of each cell with the new columns; normalisation and dropout as at inference."""
-    model.put()
+    """The objective of each cell with the new columns; normalisation and dropout as in inference."""
+    model.write()
     vae, extra = model.vae, batch.get("extra")
     z, variance = posterior = vae.posterior(batch["x"], batch["batch"], extra=extra)
     if key is not None:
@@ -77,7 +77,7 @@ def negative_elbo_of_new(model: NewBatches, batch: dict[str, jax.Array], key):
 
 
 def row_of(layer: Linear, vae: CountVAE) -> int:
-    """The row of a layer's kernel where the batches begin: covariates come last, batches first among them."""
+    """First row of the batches in a layer's kernel: covariates come last, and batches first among them."""
     n_told = vae.decoder.scale.kernel.shape[0] - vae.decoder.hidden.layers[-1].linear.kernel.shape[1]
     return layer.kernel.shape[0] - n_told
 

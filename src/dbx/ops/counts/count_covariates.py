@@ -17,12 +17,12 @@ def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
     Raises
     ------
     ValueError
-        A covariate is not a number, or the same for all cells.
+        A covariate is not numeric, or is constant.
     """
     found = np.zeros((2, len(numbers or {})))
     for i, name in enumerate(sorted(numbers or {})):
         if isinstance(numbers[name], Codes):
-            msg = f"{name!r} is not a number: name it in categorical_covariate_keys."
+            msg = f"{name!r} is not numeric: pass it in categorical_covariate_keys."
             raise ValueError(msg)
         found[:, i] = np.mean(numbers[name]), np.std(numbers[name])
         if found[1, i] == 0:
@@ -34,7 +34,7 @@ def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
 def design(categories: Mapping[str, Codes] | None, numbers: Mapping[str, jax.Array] | None, scale, dtype=jnp.float32):
     """Indicators of the categories and standardised numbers, of shape (n_cells, n_extra); None where there are none.
 
-    A category that was not there at the fit (code -1) is an equal share of all.
+    A category that was not in the fit (code -1) has equal weights for all.
     """
     columns = [_shares(categories[name], dtype) for name in sorted(categories or {})]
     for i, name in enumerate(sorted(numbers or {})):

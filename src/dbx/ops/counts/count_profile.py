@@ -1,4 +1,4 @@
-"""The gene-mean model of counts, by moments: where the trained models of counts start."""
+"""The gene-mean model of counts, by moments: the start of the trained models of counts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ THETA_RANGE = (0.1, 10.0)
 
 
 class Profile(NamedTuple):
-    """Counts as total times frequency, negative binomial around it."""
+    """Negative binomial counts with mean total times frequency."""
 
     frequency: np.ndarray
-    """Array of shape (n_batches, n_genes), float64: share of each gene in the counts of a batch, never zero."""
+    """Array of shape (n_batches, n_genes), float64: fraction of each gene in the counts of a batch, never zero."""
     theta: np.ndarray
     """Array of shape (n_genes,), float64: inverse dispersion by moments, within ``THETA_RANGE``."""
     log_factorial: np.ndarray
-    """Array of shape (n_cells,), float32: the sum of ``log x!``, what the likelihood of every model has in common."""
+    """Array of shape (n_cells,), float32: the sum of ``log x!``, a term common to the likelihoods of all models."""
 
 
 def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocount: float = 0.1) -> Profile:
@@ -30,7 +30,7 @@ def count_profile(x: RowBlocks, codes: np.ndarray, n_batches: int, *, pseudocoun
     Raises
     ------
     ValueError
-        There are cells without counts: no model of proportions can say anything about them.
+        There are cells without counts, which have no proportions.
     """
     sums = squares = products = np.zeros((n_batches, x.n_columns))
     total, total_squared = np.zeros(n_batches), np.zeros(n_batches)

@@ -35,10 +35,9 @@ class CountEncoder(nnx.Module):
 class CountDecoder(nnx.Module):
     """Latent coordinates to the distribution of a cell's counts, given its total.
 
-    The covariates (indicators of the batch, then what else is known of a cell) enter every layer, the last one too: it
-    has an intercept for each gene in each batch, which scVI's has not. That starts at the logarithm of the gene's
-    frequency there, and the dispersion at its estimate by moments, so that training starts near the gene-mean model and
-    has only the rest to learn.
+    The covariates (indicators of the batch, then any others) enter every layer including the last, which unlike scVI's
+    has an intercept for each gene in each batch. The intercept starts at the logarithm of the gene's frequency in the
+    batch, and the dispersion at its estimate by moments, so that training starts near the gene-mean model.
     """
 
     def __init__(self, *, likelihood: str, n_layers: int):
@@ -57,7 +56,7 @@ class CountDecoder(nnx.Module):
         by_batch: bool,
         n_extra: int = 0,
     ) -> None:
-        """Draw the parameters; ``by_batch`` gives each batch dispersions of its own."""
+        """Draw the parameters; ``by_batch`` gives each batch separate dispersions."""
         n_batches, n_genes = start.frequency.shape
         n_told = n_batches if n_batches > 1 else 0
         n_covariates = n_told + n_extra
@@ -77,7 +76,7 @@ class CountDecoder(nnx.Module):
             self.log_theta = nnx.Param(as_float(theta))
 
     def __call__(self, z, covariates=None, *, key=None) -> dict[str, jax.Array]:
-        """Log-proportions of the genes and, where the likelihood has them, ``theta`` and ``inflation`` log-odds."""
+        """Log-proportions of the genes and, if the likelihood has them, ``theta`` and ``inflation`` log-odds."""
         hidden = joined(self.hidden(z, covariates, key=key), covariates)
         decoded = {"log_proportion": jax.nn.log_softmax(self.scale(hidden))}
         if self.likelihood == "zinb":
@@ -89,7 +88,7 @@ class CountDecoder(nnx.Module):
         return decoded
 
     def log_likelihood(self, x, z, covariates=None, *, key=None):
-        """Of each cell's counts given its total, but for ``-log x!``: an array of shape (n_cells,)."""
+        """Log-likelihood of each cell's counts given its total, without ``-log x!``: an array of shape (n_cells,)."""
         decoded = self(z, covariates, key=key)
         log_mean = decoded["log_proportion"] + jnp.log(x.sum(axis=-1, keepdims=True))
         if self.likelihood == "poisson":
@@ -101,12 +100,12 @@ class CountDecoder(nnx.Module):
 
 
 def sum_by_product(entries):
-    """Sums over genes as a product: from a plain sum XLA makes loops that each compute the entries anew."""
+    """Sums over genes as a product: XLA compiles a plain sum to loops that each recompute the entries."""
     return jnp.matmul(entries, jnp.ones(entries.shape[1], entries.dtype), precision="highest")
 
 
 def for_rows(theta, n_rows: int):
-    """One row for all, repeated by a product whose transpose sums over cells; see :func:`sum_by_product`."""
+    """Repeat a row for all cells by a product, whose transpose sums over cells; see :func:`sum_by_product`."""
     if len(theta) == n_rows:
         return theta
     return jnp.matmul(jnp.ones((n_rows, 1), theta.dtype), theta, precision="highest")
@@ -136,7 +135,7 @@ class CountVAE(nnx.Module):
         return self.encoder(x, self.covariates(codes, x.dtype, extra) if self.encode_batch else None, key=key)
 
     def elbo_terms(self, x, codes, key=None, *, extra=None) -> tuple[jax.Array, jax.Array]:
-        """Reconstruction (but for ``log x!``) and divergence of each cell; at the posterior mean without a key."""
+        """Reconstruction (without ``log x!``) and divergence of each cell; at the posterior mean without a key."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         z, variance = self.posterior(x, codes, key=keys[0], extra=extra)
         divergence = normal_kl(z, variance)
@@ -146,9 +145,9 @@ class CountVAE(nnx.Module):
         return -self.decoder.log_likelihood(x, z, covariates, key=keys[2]), divergence
 
     def covariates(self, codes, dtype, extra=None):
-        """One column for each batch, then the ``extra`` ones; None where there is but one batch and nothing else.
+        """One column for each batch, then the ``extra`` ones; None for one batch and no others.
 
-        A code of no known batch is an equal share of all.
+        The code of an unknown batch gives equal weights to all.
         """
         extra = None if extra is None else extra.astype(dtype)
         if self.n_batches == 1:
@@ -159,7 +158,7 @@ class CountVAE(nnx.Module):
 
 
 def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):
-    """Objective of each cell, for :func:`dbx.ops.nn.training.train`; in validation the evidence lower bound itself."""
+    """Loss of each cell, for :func:`dbx.ops.nn.training.train`; in validation the negative evidence lower bound."""
     reconstruction, divergence = model.elbo_terms(batch["x"], batch["batch"], key, extra=batch.get("extra"))
     reconstruction = reconstruction + batch.get("log_factorial", 0)
     return reconstruction + (1 if key is None else kl_weight) * divergence, {

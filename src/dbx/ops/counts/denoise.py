@@ -1,4 +1,4 @@
-"""Denoised counts by a transformer that predicts counts it was not shown."""
+"""Denoised counts by a transformer trained to predict hidden counts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 
 SAMPLE, N_AXES = 5_000, 30
-"""Cells from which the embedding of the genes starts, and its principal axes."""
-MANY = 32
-"""Counts beyond this are thinned by the normal approximation."""
+"""Cells and principal axes from which the embedding of the genes is initialised."""
+MAX_EXACT = 32
+"""Larger counts are thinned by the normal approximation."""
 
 
 class Denoiser(nnx.Module):
-    """Genes of a cell with their counts to the log-proportions of all genes."""
+    """Counts of a cell's genes to the log-proportions of all genes."""
 
     def __init__(self, *, n_blocks: int):
         self.encoder, self.decoder = SetEncoder(n_blocks=n_blocks), Linear()
 
     def reset(self, rng: np.random.Generator, embedding: np.ndarray, n_latents: int, frequency: np.ndarray) -> None:
-        """Draw the parameters; at the start every cell is close to the gene frequencies."""
+        """Draw the parameters; initial predictions are close to the gene frequencies."""
         self.encoder.reset(rng, embedding, n_latents)
         self.decoder.reset(rng, embedding.shape[1], len(frequency))
         self.decoder.kernel[...] = as_float(embedding.T / embedding.shape[1])
@@ -52,16 +52,16 @@ def thinned(x, key):
     more = jax.random.bernoulli(keys[0], 0.5, (len(x), 1))
     bits = jax.random.bits(keys[1], x.shape)
     bits = jnp.where(more, bits | jax.random.bits(keys[2], x.shape), bits)
-    few = jnp.minimum(x, MANY).astype(jnp.uint32)
-    mask = jnp.where(few == MANY, ~jnp.uint32(0), (jnp.uint32(1) << few) - 1)
+    few = jnp.minimum(x, MAX_EXACT).astype(jnp.uint32)
+    mask = jnp.where(few == MAX_EXACT, ~jnp.uint32(0), (jnp.uint32(1) << few) - 1)
     counted = jax.lax.population_count(bits & mask).astype(x.dtype)
     rate = jnp.where(more, 0.75, 0.5)
     normal = jnp.round(x * rate + jnp.sqrt(x * rate * (1 - rate)) * jax.random.normal(keys[3], (len(x), 1)))
-    return jnp.where(x > MANY, jnp.clip(normal, 0, x), counted)
+    return jnp.where(x > MAX_EXACT, jnp.clip(normal, 0, x), counted)
 
 
 def objective(model: Denoiser, batch: dict[str, jax.Array], key):
-    """Poisson likelihood of the counts that were not shown, given their number; in validation the same are shown."""
+    """Poisson likelihood of the hidden counts, given their number; in validation always the same ones."""
     x = batch["x"]
     shown = thinned(x, jax.random.key(0) if key is None else key)
     hidden = x - shown
@@ -69,10 +69,9 @@ def objective(model: Denoiser, batch: dict[str, jax.Array], key):
 
 
 class Denoise(Operator):
-    """Expected counts of all genes: proportions that the transformer finds from all counts of a cell, times its total.
+    """Expected counts of all genes: the proportions predicted from all counts of a cell, times its total.
 
-    No cell's own likelihood is ever maximised at what was shown, so that noise is not memorised: in training the
-    network sees some of a cell's counts and predicts the others.
+    In training the network sees some of a cell's counts and predicts the others, so that noise is not memorised.
 
     New cells: the trained network.
     """
@@ -111,7 +110,7 @@ class Denoise(Operator):
         self.network = Denoiser(n_blocks=n_blocks)
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
-        """Draw the parameters and train them until held-out cells are not predicted better."""
+        """Draw the parameters and train them until held-out cells are no longer predicted better."""
         self.n_genes = x.n_columns
         start = count_profile(x, np.zeros(x.n_rows, np.int32), 1)
         rng = np.random.default_rng(seed)
@@ -143,12 +142,12 @@ class Denoise(Operator):
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """Nats per cell that predicting the hidden counts costs, arrays of shape (n_epochs,)."""
+        """Negative log-likelihood of the hidden counts, arrays of shape (n_epochs,), in nats per cell."""
         return dict(zip(("loss", "validation_loss"), np.asarray(self.trace[...]), strict=True))
 
 
 def gene_embedding(x: RowBlocks, n_units: int, rng: np.random.Generator) -> np.ndarray:
-    """Principal axes of log expression and, in the columns left over, noise: an array of shape (n_genes, n_units)."""
+    """Principal axes of log expression and, in the remaining columns, noise: an array of shape (n_genes, n_units)."""
     sample = np.sort(rng.choice(x.n_rows, min(SAMPLE, x.n_rows), replace=False))
     n_axes = min(N_AXES, n_units, len(sample) - 1, x.n_columns - 1)
     embedding = rng.normal(0, 0.3, (x.n_columns, n_units))
@@ -159,11 +158,11 @@ def gene_embedding(x: RowBlocks, n_units: int, rng: np.random.Generator) -> np.n
 
 
 def default_epochs(n_cells: int) -> int:
-    """30 epochs, or 2,500 steps of the default size if those are fewer epochs, down to 10."""
+    """30 epochs, or 2,500 steps of the default minibatch size if that is fewer, but at least 10 epochs."""
     return int(np.clip(2500 * 128 // n_cells, 10, 30))
 
 
 def rise_and_fall(epochs_done: np.ndarray, epochs: int) -> np.ndarray:
-    """Factor of the learning rate: up in the first two epochs (or tenth of them all), then a cosine down to zero."""
+    """Factor of the learning rate: a rise over the first two epochs (or tenth of all), then a cosine to zero."""
     rise = np.minimum(epochs_done / min(2, epochs / 10) + 0.02, 1)
     return rise * (0.5 * (1 + np.cos(np.pi * epochs_done / epochs)) + 1e-3)

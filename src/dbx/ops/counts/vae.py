@@ -34,9 +34,9 @@ HISTORY = ("loss", "reconstruction", "kl")
 class VAENormalize(Operator):
     """The scVI model: log1p counts to a normal posterior, its mean decoded to proportions of the cell's total.
 
-    ``z`` is the posterior mean and ``normalized`` what it decodes to, at the cell's own batch or at
-    ``transform_batch``: no randomness, and each cell alone. A batch that was not trained on gets columns of its own in
-    the frozen networks (:meth:`extend`) or, with ``adapt_epochs=0``, an equal share of the known batches'.
+    ``z`` is the posterior mean and ``normalized`` its decoding, with the cell's batch or with ``transform_batch``: both
+    are deterministic, and independent of other cells. A batch that was not trained on gets new columns in the frozen
+    networks (:meth:`extend`) or, with ``adapt_epochs=0``, the mean of the known batches'.
 
     New cells: the trained networks, at the posterior mean; a new batch is fitted and recorded so.
     """
@@ -109,7 +109,7 @@ class VAENormalize(Operator):
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
-        """Train the networks, from the parameters that are there or else from a random start."""
+        """Train the networks, from the present parameters or else from random ones."""
         self._check_batch(batch)
         n_batches = 1 if batch is None else batch.n_levels
         codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
@@ -127,7 +127,7 @@ class VAENormalize(Operator):
             epochs=default_epochs(x.n_rows) if self.max_epochs is None else self.max_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            epsilon=0.01,  # this and the weight decay as scVI trains
+            epsilon=0.01,  # as scVI, like the weight decay
             weight_decay=1e-6,
             schedules={"kl_weight": lambda now: warm_up(n_done + now, x.n_rows)},
             validation=self.validation,
@@ -141,10 +141,10 @@ class VAENormalize(Operator):
         self.trace = Constant(as_float(np.concatenate([*before, epochs], axis=1)))
 
     def extend(self, *, x: RowBlocks, batch: Codes, categories=None, numbers=None, seed: int = 0, progress=silent):
-        """Give batches that were not there at the fit columns of their own, trained with all else frozen.
+        """Add columns for batches that were not in the fit, and train them with all else frozen.
 
-        Only these columns learn, from the cells of the new batches (scArches: Lotfollahi et al., Nature Biotechnology,
-        2022). ``batch`` lists the fitted batches first, then the new ones.
+        Only these columns are trained, on the cells of the new batches (scArches: Lotfollahi et al., Nature
+        Biotechnology, 2022). ``batch`` lists the fitted batches first, then the new ones.
         """
         n_new = batch.n_levels - self.vae.n_batches
         if n_new > 0 and self.adapt_epochs > 0 and self.vae.n_batches > 1:
@@ -164,8 +164,8 @@ class VAENormalize(Operator):
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
         """Negative evidence lower bound of each cell, in nats.
 
-        The expectation over the posterior is taken at two opposite draws around ``outputs["z"]`` that are always the
-        same, so that the loss is a function of its arguments alone.
+        The expectation over the posterior is taken at two opposite draws around ``outputs["z"]``, the same in every
+        call, so that the loss is a deterministic function of its arguments.
         """
         x, z = inputs["x"], outputs["z"]
         codes = as_codes(inputs.get("batch"), x)
@@ -178,7 +178,7 @@ class VAENormalize(Operator):
 
     @property
     def units(self) -> dict[str, Unit]:
-        """Weights of networks are small numbers: three of their units are one of distance, their steps as they are."""
+        """Unit of distance of the weights, which are small numbers: about three; their step size is unchanged."""
         return {
             name: Unit(WEIGHT_UNIT, 1 / WEIGHT_UNIT)
             for name, (kind, _) in state_arrays(self).items()
@@ -189,15 +189,15 @@ class VAENormalize(Operator):
     def history(self) -> dict[str, np.ndarray]:
         """Means over the cells in each epoch, arrays of shape (n_epochs,), in nats: ``elbo`` and its terms.
 
-        ``loss`` is what was minimised: reconstruction + weight x divergence, the weight rising with the epochs. The
-        ``validation_elbo`` is that of the cells that were held out, at their posterior means.
+        ``loss`` is the training loss: reconstruction + weight x divergence, with a weight that rises with the epochs.
+        ``validation_elbo`` is that of the held-out cells, at their posterior means.
         """
         trace = dict(zip(self._followed(), np.asarray(self.trace[...]), strict=True))
         held_out = {"validation_elbo": -trace.pop("validation_loss")} if self.validation else {}
         return {"elbo": -trace["reconstruction"] - trace["kl"], **held_out, **trace}
 
     def _followed(self) -> tuple[str, ...]:
-        """What training reports of each epoch, in the order of the rows of ``trace``."""
+        """Names of the rows of ``trace``."""
         return (*HISTORY, "validation_loss") if self.validation else HISTORY
 
     def _target(self, batch: Codes | None) -> Codes | None:
@@ -208,26 +208,26 @@ class VAENormalize(Operator):
     def _check_same(self, n_genes: int, n_batches: int) -> None:
         if (n_genes, n_batches) != (self.n_genes, self.n_batches):
             msg = (
-                f"The model was trained on {self.n_genes} genes and {self.n_batches} batches and cannot go on with "
-                f"{n_genes} and {n_batches}: fit it anew."
+                f"The model was trained on {self.n_genes} genes and {self.n_batches} batches and cannot be "
+                f"trained further on {n_genes} and {n_batches}: fit it anew."
             )
             raise ValueError(msg)
 
     def _check_batch(self, batch: Codes | None) -> None:
         if batch is None:
             if self.transform_batch is not None or self.dispersion == "gene-batch" or self.encode_batch:
-                msg = "transform_batch, dispersion='gene-batch' and encode_batch need batches: name their column."
+                msg = "transform_batch, dispersion='gene-batch' and encode_batch need batches: pass batch_key."
                 raise ValueError(msg)
             return
         if batch.n_levels < 2:
-            msg = f"All cells are of one batch ({batch.levels[0]!r}), nothing to separate: leave batch_key out."
+            msg = f"All cells are from one batch ({batch.levels[0]!r}): leave batch_key out."
             raise ValueError(msg)
         if self.transform_batch is not None and self.transform_batch not in batch.levels:
             known = ", ".join(map(repr, batch.levels))
-            msg = f"transform_batch={self.transform_batch!r} is none of the batches: {known}."
+            msg = f"transform_batch must be one of the batches {known}; got {self.transform_batch!r}."
             raise ValueError(msg)
 
 
 def as_codes(batch: Codes | None, x):
-    """The batch of each row, -1 where none is given."""
+    """The batch of each row, -1 without batches."""
     return jnp.full(len(x), -1) if batch is None else batch.codes

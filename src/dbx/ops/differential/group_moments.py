@@ -1,4 +1,4 @@
-"""Mean, spread and share of non-zero values of every gene in every group, in one pass of float64."""
+"""Mean, variance and fraction of non-zero values of every gene in every group, in one pass in float64."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 
 SPARSE_ROWS = 1 << 14
-"""Rows of a sparse part: large, because only its non-zero values are held."""
+"""Rows per part of a sparse matrix: large, since only its non-zero values are in memory."""
 
 
 class Moments(NamedTuple):
-    """Sufficient statistics of each gene in each group; ``merged`` adds those of other cells to them."""
+    """Sufficient statistics of each gene in each group; ``merged`` adds those of other cells."""
 
     count: np.ndarray
-    """Array of shape (n_groups,): cells."""
+    """Array of shape (n_groups,): number of cells."""
     mean: np.ndarray
     """Array of shape (n_groups, n_genes)."""
     deviance: np.ndarray
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
 
     @property
     def fraction(self) -> np.ndarray:
-        """Share of cells with a value other than zero, an array of shape (n_groups, n_genes); NaN for no cells."""
+        """Fraction of cells with a value other than zero, an array of shape (n_groups, n_genes); NaN for no cells."""
         return self.nonzero / np.where(self.count > 0, self.count, np.nan)[:, None]
 
 
@@ -44,7 +44,7 @@ def group_moments(
     """Moments of each gene in each group of cells.
 
     Parts are centred on their own means and merged by the pairwise formula of Chan, Golub and LeVeque (The American
-    Statistician, 1983), so nothing cancels.
+    Statistician, 1983), which avoids cancellation.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def merged(a: Moments, b: Moments) -> Moments:
 
 
 def others(moments: Moments) -> Moments:
-    """For each group the moments of all other groups together, without ever subtracting."""
+    """For each group the moments of all other groups together, without subtraction."""
     n_groups, n_genes = moments.mean.shape
     one = [Moments(*(part[g : g + 1] for part in moments)) for g in range(n_groups)]
     after = [empty_moments(1, n_genes)]
@@ -98,7 +98,7 @@ def others(moments: Moments) -> Moments:
 
 
 def _of_sparse(part: sparse.csr_matrix, codes: np.ndarray, n_groups: int, transform) -> Moments:
-    """The stored values are centred on their own mean; the zeros are merged in as one block."""
+    """Moments of the stored values about their mean, merged with the zeros as one block."""
     n_genes = part.shape[1]
     size = n_groups * n_genes
     at = np.repeat(codes.astype(np.int64) * n_genes, np.diff(part.indptr)) + part.indices

@@ -1,4 +1,4 @@
-"""Genes that set each group of cells apart: Welch's t, Wilcoxon rank sums or logistic regression."""
+"""Marker genes of groups of cells: Welch's t, Wilcoxon rank sums or logistic regression."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TABLE = Output(axis="none", dtype=None, view=True, inference=True)
 class RankGenesGroups(Operator):
     """Test every gene of each group against the other cells, or against one reference group.
 
-    The tests are exact (they are what SciPy and scanpy define), so there is nothing to train, and cells that are new to
-    the program get no test of their own. What is stored is one value for each tested group and gene, in the order of
-    the genes; the outputs are tables with a column for each group, sorted by its scores.
+    The tests are those of SciPy and scanpy: there is nothing to train, and new cells are not tested. One value is
+    stored for each tested group and gene, in the order of the genes; the outputs are tables with a column for each
+    group, sorted by its scores.
     """
 
     name = "rank_genes_groups"
@@ -99,7 +99,7 @@ class RankGenesGroups(Operator):
 
     @property
     def tested(self) -> tuple[str, ...]:
-        """Names of the groups that have a row in the tables."""
+        """Names of the groups in the tables."""
         if self.method == "logreg":
             return self.groups[:1] if len(self.groups) == 2 else self.groups
         return tuple(group for group in self.groups if group != self.reference)
@@ -118,7 +118,7 @@ class RankGenesGroups(Operator):
 
     @property
     def scores(self) -> GroupTable:
-        """The statistic: t, z, or the coefficient of the regression."""
+        """Statistics: t, z or coefficients of the regression."""
         return self._sorted(self._stored("score"), np.float32)
 
     @property
@@ -139,13 +139,13 @@ class RankGenesGroups(Operator):
 
     @property
     def pts(self) -> GroupTable | None:
-        """Share of each group's cells that express the gene."""
+        """Fraction of each group's cells that express the gene."""
         fraction = self._stored("fraction")
         return None if fraction is None else GroupTable(self.groups, fraction, "rows")
 
     @property
     def pts_rest(self) -> GroupTable | None:
-        """The same share among all other cells."""
+        """The same fraction among all other cells."""
         fraction = self._stored("fraction_rest")
         return None if fraction is None else GroupTable(self.groups, fraction, "rows")
 
@@ -159,7 +159,7 @@ class RankGenesGroups(Operator):
         return GroupTable(self.tested, np.take_along_axis(values, self.order, axis=1).astype(dtype))
 
     def _adjusted(self, pvalue: np.ndarray) -> np.ndarray:
-        from scipy.stats import false_discovery_control  # about 0.4 s that other calls need not wait for
+        from scipy.stats import false_discovery_control  # importing it takes about 0.4 s, and only logreg needs it
 
         if self.corr_method == "bonferroni":
             return np.minimum(pvalue * pvalue.shape[1], 1)
@@ -178,11 +178,11 @@ class RankGenesGroups(Operator):
         from threadpoolctl import threadpool_limits
 
         if len(self.groups) == 1:
-            msg = f"Logistic regression needs two groups or more, but only {self.groups[0]!r} was named."
+            msg = f"Logistic regression needs two groups or more; got only {self.groups[0]!r}."
             raise ValueError(msg)
         used = np.flatnonzero((codes >= 0) & (codes < len(self.groups)))
         model, values = LogisticRegression(**json.loads(self.options)), x.rows(used)
-        # sparse products run in one thread, and threads for the short vectors of L-BFGS spend their time waiting
+        # sparse products run in one thread, and more threads only slow down the short vectors of L-BFGS
         with threadpool_limits(1, "blas") if sparse.issparse(values) else nullcontext():
             model.fit(values, np.asarray(labels.codes)[used])
         if len(self.groups) == 2:
@@ -197,7 +197,7 @@ def chosen_groups(groups: tuple[str, ...] | None, reference: str, labels: Codes)
     Raises
     ------
     ValueError
-        A group is not there, or has a single cell.
+        A group does not exist, or has a single cell.
     """
     names = labels.levels if groups is None else tuple(dict.fromkeys(groups))
     if reference != "rest" and reference not in names:
@@ -227,6 +227,6 @@ def codes_among(groups: tuple[str, ...], labels: Codes, *, others_too: bool) -> 
 
 
 def top(scores: np.ndarray, n_top: int) -> np.ndarray:
-    """Numbers of the highest scores, highest first; ties fall as NumPy's partition leaves them, as in scanpy."""
+    """Numbers of the highest scores, highest first; ties in the order of NumPy's partition, as in scanpy."""
     best = np.argpartition(scores, -n_top)[-n_top:]
     return best[np.argsort(scores[best])[::-1]]

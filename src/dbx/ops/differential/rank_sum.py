@@ -1,4 +1,4 @@
-"""Exact rank sums with ties, by blocks of genes: only non-zero values are ranked, the zeros are one tie."""
+"""Exact rank sums with ties, by blocks of genes: only non-zero values are sorted, as the zeros are one tie."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 
 ENTRIES = 1 << 22
-"""Non-zero values ranked at once; a gene with more of them is ranked alone."""
+"""Maximum number of non-zero values ranked together; a gene with more is ranked alone."""
 
 VALUE_BITS = 32
 
@@ -21,10 +21,10 @@ class Entries(NamedTuple):
 
     gene: np.ndarray
     value: np.ndarray
-    """Numbers that are ordered, and tied, as the values are."""
+    """Integers with the order and ties of the values."""
     group: np.ndarray
     zero: int
-    """Where zero would be among ``value``."""
+    """Position of zero in ``value``."""
 
     def of(self, first: int, second: int) -> Entries:
         """Only the cells of two groups."""
@@ -92,7 +92,7 @@ def _stored_values(x: RowBlocks) -> np.ndarray:
 
 
 def _parts(x: RowBlocks, start: int = 0, stop: int | None = None):
-    """Some columns, in one part where the matrix is in memory as CSR, anything else by row blocks."""
+    """Some columns: in one part for a CSR matrix in memory, otherwise by row blocks."""
     size = max(x.n_rows, 1) if sparse.issparse(x.source) else None
     if x.columns is None:
         for at, end, part in x.parts(size):
@@ -104,7 +104,7 @@ def _parts(x: RowBlocks, start: int = 0, stop: int | None = None):
 def sorted_entries(x: RowBlocks, codes: np.ndarray, n_groups: int, start: int, stop: int) -> Entries:
     """Non-zero values of genes ``start`` to ``stop`` of the cells that have a group.
 
-    Gene, value and group are packed into one integer each, so that a single plain sort orders all genes at once.
+    Gene, value and group are packed into one integer, so that a single sort orders all genes.
     """
     parts = [_nonzero(part, codes[at:end]) for at, end, part in _parts(x, start, stop)]
     gene, data, group = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
@@ -130,7 +130,7 @@ def _nonzero(part, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _ordered(data: np.ndarray) -> tuple[np.ndarray, int]:
-    """Unsigned integers below 2^32 in the order of the values, and the place of zero among them."""
+    """Unsigned integers below 2^32 in the order of the values, and the position of zero among them."""
     if data.dtype == np.float32:
         bits = data.view(np.int32)
         signed = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))

@@ -11,17 +11,17 @@ from dbx.ops.differential.group_moments import Moments
 def welch(group: Moments, rest: Moments, *, overestimate: bool) -> tuple[np.ndarray, np.ndarray]:
     """Welch's t statistic and two-sided p-value (Biometrika, 1947), arrays of shape (n_tested, n_genes).
 
-    ``overestimate`` takes the group's own size for the rest too, which widens the test for small groups.
+    ``overestimate`` uses the group's size also for the rest, which is more conservative for small groups.
     """
     n_group = group.count[:, None]
     n_rest = n_group if overestimate else rest.count[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        # through the standard deviation, as SciPy takes it: genes tied but for rounding then come in scanpy's order
+        # via the standard deviation, as in SciPy: genes tied up to rounding are then in scanpy's order
         of_group, of_rest = np.sqrt(group.variance) ** 2 / n_group, np.sqrt(rest.variance) ** 2 / n_rest
         freedom = (of_group + of_rest) ** 2 / (of_group**2 / (n_group - 1) + of_rest**2 / (n_rest - 1))
         score = (group.mean - rest.mean) / np.sqrt(of_group + of_rest)
     freedom = np.where(np.isnan(freedom), 1, freedom)
-    same = np.isnan(score)  # equal means without any spread
+    same = np.isnan(score)  # equal means and zero variance
     pvalue = 2 * special.stdtr(freedom, -np.abs(np.where(same, 0, score)))
     return np.where(same, 0, score), np.where(same, 1, pvalue)
 

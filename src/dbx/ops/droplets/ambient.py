@@ -1,4 +1,4 @@
-"""Removal of ambient RNA: counts that were in the liquid of a droplet, not in its cell."""
+"""Removal of ambient RNA: counts from the solution in a droplet, not from its cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import floating, row_sums, with_values
-from dbx.ops.droplets.ambient_mixture import MOST, TINY, contamination, native_share, rounded_rows
+from dbx.ops.droplets.ambient_mixture import MAX_CONTAMINATION, TINY, contamination, native_share, rounded_rows
 from dbx.ops.droplets.ambient_profile import first_clusters, gene_totals, group_totals
 from dbx.ops.droplets.ambient_rate import shared_rate
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -18,19 +18,19 @@ from dbx.ops.values import Codes
 
 ROUNDS = 3
 CSR_ROWS = 1 << 13
-MOST_LIFT = 2.0
+MAX_LIFT = 2.0
 
 
 class RemoveAmbient(Operator):
-    """Counts as a mixture of the profile of a cell's cluster and of the ambient profile; the cell's own are returned.
+    """Counts as a mixture of the profile of a cell's cluster and the ambient profile; native counts are returned.
 
-    Of a cell's ``N`` counts a share ``rho`` is ambient: a gene's count is Poisson with mean
+    A fraction ``rho`` of a cell's ``N`` counts is ambient: a gene's count is Poisson with mean
     ``N ((1 - rho) native + rho ambient)``. ``rho`` is fitted to the genes that the cell's cluster hardly expresses,
-    under a gamma prior around the rate that all cells share; what is returned is each count times the posterior
-    probability that a count of this gene is native. A cell without a cluster (code -1, or none given) is of the cluster
-    under which its counts are likeliest.
+    under a gamma prior around the mean rate of the sample; the output is each count times the posterior probability
+    that a count of this gene is native. A cell without a cluster (code -1, or no clusters) is assigned to the cluster
+    with the highest likelihood of its counts.
 
-    New cells: the profiles and the common share; its own share is fitted from its own counts.
+    New cells: the profiles and the mean fraction; a cell's own fraction is fitted from its counts.
     """
 
     name = "remove_ambient"
@@ -52,7 +52,7 @@ class RemoveAmbient(Operator):
         from_droplets: bool = False,
     ):
         if rate is not None and not 0 <= rate < 1:
-            msg = f"rate={rate} must be a share of the counts: from 0 to below 1."
+            msg = f"rate must be a fraction of the counts, from 0 to below 1; got {rate}."
             raise ValueError(msg)
         if concentration <= 0 or (n_clusters is not None and n_clusters < 1):
             msg = f"concentration={concentration} must be above 0, and n_clusters={n_clusters} at least 1."
@@ -61,17 +61,17 @@ class RemoveAmbient(Operator):
         self.n_clusters, self.from_droplets = n_clusters, from_droplets
 
     def given_profile(self, total: np.ndarray) -> RemoveAmbient:
-        """Take the ambient profile from counts in empty droplets, an array of shape (n_genes,), before the fit."""
+        """Set the ambient profile from counts of empty droplets, an array of shape (n_genes,), before the fit."""
         self.profile = Constant(jnp.asarray(total / total.sum(), jnp.float32))
         self.support = Constant(jnp.asarray(total.sum(), jnp.float32))
         return self
 
     def fit(self, *, x: RowBlocks, cluster: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Find the profiles of ambient RNA and clusters, the rate that cells share, and which genes reveal a cell's."""
+        """Estimate the ambient and cluster profiles, the mean rate, and the informative genes of each cluster."""
         if not self.from_droplets:
             self.given_profile(_some(gene_totals(x)))
         elif not hasattr(self, "profile") or self.profile[...].shape != (x.n_columns,):
-            msg = "The profile of the empty droplets is not at hand: call dbx.pp.remove_ambient again, with raw=."
+            msg = "The profile of the empty droplets is not available: call dbx.pp.remove_ambient again, with raw=."
             raise ValueError(msg)
         codes = None if cluster is None else np.asarray(cluster.codes)
         if codes is None or not (codes >= 0).any():
@@ -89,12 +89,12 @@ class RemoveAmbient(Operator):
             fitted = sum(self._liquid(part, labels) for part, labels in self._labelled(x, codes))
             liquid = fitted[0]
             progress(i + 1, ROUNDS, f"mean rate {rate:.3f}")
-        # genes were chosen for their few counts, so that there are fewer than at the rate: as a whole, not in each cell
+        # genes were selected for low counts, which biases the rate downwards: corrected on average, not in each cell
         expected, found = fitted[1:].sum(axis=1)
-        self.lift = Constant(jnp.asarray(np.clip(expected / max(found, TINY), 1, MOST_LIFT), jnp.float32))
+        self.lift = Constant(jnp.asarray(np.clip(expected / max(found, TINY), 1, MAX_LIFT), jnp.float32))
 
     def __call__(self, x, cluster: Codes | None = None):
-        """Native counts, of the kind of ``x``, and the share of each cell's counts that is ambient."""
+        """Native counts, of the type of ``x``, and the fraction of each cell's counts that is ambient."""
         if sparse.issparse(x) and x.shape[0] > CSR_ROWS:
             parts = [self(x[rows], _rows_of(cluster, rows)) for rows in _slices(x.shape[0])]
             whole = sparse.vstack([part["x"] for part in parts], format="csr")
@@ -114,11 +114,11 @@ class RemoveAmbient(Operator):
         return {"x": rounded_rows(cleaned) if self.integers else cleaned, "fraction": rho}
 
     def _set(self, observed: np.ndarray, rate: float, liquid: np.ndarray) -> None:
-        """State, given the counts of each cluster and how many of them are ambient."""
+        """Set the state from the counts of each cluster and the number of ambient ones."""
         ambient = np.asarray(self.profile[...], np.float64)
         soup = liquid[:, None] * ambient
-        native = np.maximum(observed - soup, 0) + ambient / 2  # half a count, so that no profile is empty
-        # no more native counts than ambient ones, even if one count was missed by chance
+        native = np.maximum(observed - soup, 0) + ambient / 2  # half a count, so that no profile is zero
+        # no more native than ambient counts, even if one count was missed by chance
         hardly = soup >= np.maximum(observed + 1 - soup, 0)
         self.native = Constant(jnp.asarray(native / native.sum(axis=1, keepdims=True), jnp.float32))
         self.hardly = Constant(jnp.asarray(hardly))
@@ -131,7 +131,7 @@ class RemoveAmbient(Operator):
             yield part, self._labels(part, None if codes is None else codes[start:stop])
 
     def _labels(self, x, codes):
-        """The cluster of each row: its own, or the likeliest."""
+        """The cluster of each row, or the likeliest one if it has none."""
         rate = self.mean_rate[...]
         mixed = jnp.log((1 - rate) * self.native[...] + rate * self.profile[...] + TINY)
         if not isinstance(x, jnp.ndarray):
@@ -142,19 +142,21 @@ class RemoveAmbient(Operator):
         return (jnp if isinstance(x, jnp.ndarray) else np).where(codes < 0, likeliest, codes)
 
     def _contamination(self, x, labels):
-        """The share of each row's counts that is ambient, an array of shape (n_rows,)."""
+        """The fraction of each row's counts that is ambient, an array of shape (n_rows,)."""
         rate, (found, expected, start) = self.mean_rate[...], self._evidence(x, labels)
         scale = (self.concentration + 1) / (1 - rate)
         shape, lift = rate * scale, self.lift[...]
         if isinstance(start, np.ndarray):
             shape, scale, lift = map(np.asarray, (shape, scale, lift))
-        return contamination(lambda rho: ((lift * found(rho) + shape) / (expected + scale)).clip(0, MOST), start)
+        return contamination(
+            lambda rho: ((lift * found(rho) + shape) / (expected + scale)).clip(0, MAX_CONTAMINATION), start
+        )
 
     def _evidence(self, x, labels):
-        """The contamination of a row by the genes that its cluster hardly expresses.
+        """Evidence for the contamination of a row, from the genes that its cluster hardly expresses.
 
-        The ambient counts found in them, as a function of the row's contamination; how many there would be if all of
-        its counts were ambient; and the mean contamination.
+        The ambient counts of these genes, as a function of the row's contamination; their expected number if all counts
+        of the row were ambient; and the mean contamination.
         """
         rate, profile, hardly, native = (v[...] for v in (self.mean_rate, self.profile, self.hardly, self.native))
         expected = hardly @ profile
@@ -179,7 +181,7 @@ class RemoveAmbient(Operator):
         return found_sparse, row_sums(x) * expected[labels], np.full(x.shape[0], rate, np.float32)
 
     def _liquid(self, x, labels) -> np.ndarray:
-        """Of each cluster: ambient counts, those expected at the mean rate among the telling genes, and those found.
+        """Of each cluster: ambient counts, and those of the informative genes, expected at the mean rate and found.
 
         An array of shape (3, n_clusters).
         """
@@ -191,7 +193,7 @@ class RemoveAmbient(Operator):
 
 def _some(total: np.ndarray) -> np.ndarray:
     if total.sum() == 0:
-        msg = "There are no counts at all."
+        msg = "All counts are zero."
         raise ValueError(msg)
     return total
 

@@ -1,4 +1,4 @@
-"""A cell's counts as native and ambient ones: the cell's contamination, and what of each count is native."""
+"""A cell's counts as native and ambient ones: the cell's contamination, and the native part of each count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 EM_STEPS = 30
-MOST = 0.95
+MAX_CONTAMINATION = 0.95
 TINY = 1e-12
 
 
@@ -19,7 +19,7 @@ def native_share(rho, native, ambient):
 
 
 def contamination(step, start):
-    """The fixed number of steps of expectation-maximisation; compiled arrays and NumPy's alike."""
+    """A fixed number of steps of expectation-maximisation, for JAX and NumPy arrays."""
     if isinstance(start, np.ndarray):
         for _ in range(EM_STEPS):
             start = step(start)
@@ -28,7 +28,7 @@ def contamination(step, start):
 
 
 def rounded_rows(x):
-    """Whole numbers with the rounded total of each row: the largest remainders are rounded up, the first of equals."""
+    """Integers with the rounded total of each row: the largest remainders are rounded up, ties in order."""
     if sparse.issparse(x):
         row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         whole = np.floor(x.data)

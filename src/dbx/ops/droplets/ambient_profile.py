@@ -1,4 +1,4 @@
-"""What ambient RNA removal learns from all cells: the profile and groups of alike cells."""
+"""The ambient profile and the clusters of cells for the removal of ambient RNA."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dbx.ops.arrays import row_sums
 from dbx.ops.clusters.kmeans import kmeans
 
 SAMPLE = 10_000
-"""Cells that the clusters are found on; the others join them by likelihood."""
+"""Cells that are clustered; the others are assigned by likelihood."""
 N_VARIABLE, N_AXES = 1_000, 10
-CELLS_PER_CLUSTER, MOST_CLUSTERS = 16, 12
+CELLS_PER_CLUSTER, MAX_CLUSTERS = 16, 12
 
 
 def gene_totals(x: RowBlocks) -> np.ndarray:
@@ -24,7 +24,7 @@ def gene_totals(x: RowBlocks) -> np.ndarray:
 
 
 def first_clusters(x: RowBlocks, n_clusters: int | None, seed: int) -> np.ndarray:
-    """Counts summed over groups of alike cells, an array of shape (n_clusters, n_genes), float64.
+    """Counts summed over clusters of cells, an array of shape (n_clusters, n_genes), float64.
 
     k-means on the leading components of the log-normalised counts of the most variable genes, in a sample of cells.
     """
@@ -40,13 +40,13 @@ def first_clusters(x: RowBlocks, n_clusters: int | None, seed: int) -> np.ndarra
     centred = log[:, genes].toarray() - mean[genes].astype(np.float32)
     directions = np.linalg.eigh(centred.T @ centred)[1][:, -N_AXES:]
     points = np.ascontiguousarray(centred @ directions)
-    wanted = n_clusters or int(np.clip(len(points) // CELLS_PER_CLUSTER, 1, MOST_CLUSTERS))
+    wanted = n_clusters or int(np.clip(len(points) // CELLS_PER_CLUSTER, 1, MAX_CLUSTERS))
     labels = _tightest(points, min(wanted, len(points)), seed)
     return group_totals(counts, labels, labels.max() + 1)
 
 
 def _tightest(points: np.ndarray, n_clusters: int, seed: int, n_starts: int = 5) -> np.ndarray:
-    """Labels of the best of a few runs of k-means, without empty clusters."""
+    """Labels of the best of several runs of k-means, without empty clusters."""
     square = np.einsum("ij,ij->i", points, points)
     best, labels = np.inf, np.zeros(len(points), int)
     for start in range(n_starts):

@@ -1,4 +1,4 @@
-"""Observed cells against simulated doublets, by the mean of classifiers that were each trained on their own draw."""
+"""Observed cells against simulated doublets: the mean of classifiers, each trained on a different set of doublets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Progress, silent
 
 DROPOUT = 0.1
-MOST_ANCHORS, ROWS = 15_000, 4096
+MAX_ANCHORS, ROWS = 15_000, 4096
 
 
 class TwoHeads(nnx.Module):
     """A linear model and a network with a hidden layer, on the same features.
 
-    The linear one changes less from draw to draw, the network finds more; their mean does both.
+    The linear model varies less between sets of doublets, the network is more accurate; their mean combines both.
     """
 
     def __init__(self):
@@ -38,20 +38,20 @@ class TwoHeads(nnx.Module):
         self.linear.kernel, self.linear.bias = (nnx.Param(as_float(np.zeros(s))) for s in ((n_features, 1), 1))
 
     def __call__(self, features, *, key=None):
-        """Log-odds of simulated against observed by either, array of shape (n_rows, 2)."""
+        """Log-odds of simulated against observed by each model, array of shape (n_rows, 2)."""
         return jnp.concatenate([self.linear(features), self.out(self.hidden(features, key=key))], axis=1)
 
 
 def cross_entropy(model: TwoHeads, batch: dict[str, jax.Array], key):
-    """Binary cross-entropy of each row, summed over both heads, weighted so that both classes count alike."""
+    """Binary cross-entropy of each row, summed over both heads, with equal class weights."""
     logit, simulated = model(batch["features"], key=key), batch["simulated"][:, None]
     return batch["weight"] * (jax.nn.softplus(logit) - simulated * logit).sum(axis=1), {}
 
 
 class DrawClassifier(nnx.Module):
-    """A classifier of places, and of the share of one draw's simulated doublets among their neighbours.
+    """A classifier on coordinates and on the fraction of simulated doublets among their neighbours.
 
-    The neighbours are looked for among anchors: a bounded number of observed cells and of simulated doublets.
+    Neighbours are found among anchors: a bounded number of observed cells and simulated doublets.
     """
 
     def __init__(self, n_latent: int):
@@ -69,7 +69,7 @@ class DrawClassifier(nnx.Module):
         seed: int,
         progress: Progress = silent,
     ) -> np.ndarray:
-        """Learn from places, arrays of shape (n_rows, n_places).
+        """Train on coordinates, arrays of shape (n_rows, n_places).
 
         Returns
         -------
@@ -78,8 +78,8 @@ class DrawClassifier(nnx.Module):
         places = np.concatenate([observed, simulated])
         label = np.repeat(np.arange(2, dtype=np.float32), [len(observed), len(simulated)])
         kept = slice(None)
-        if len(places) > MOST_ANCHORS:
-            kept = np.sort(rng.choice(len(places), MOST_ANCHORS, replace=False))
+        if len(places) > MAX_ANCHORS:
+            kept = np.sort(rng.choice(len(places), MAX_ANCHORS, replace=False))
         self.anchors, self.simulated = Constant(as_float(places[kept])), Constant(as_float(label[kept]))
         features = in_parts(self, "features", places)
         self.centre, self.spread = (Constant(as_float(v)) for v in (features.mean(axis=0), features.std(axis=0) + 1e-6))
@@ -90,7 +90,7 @@ class DrawClassifier(nnx.Module):
         return train(self.heads, cross_entropy, data, how, seed=seed, progress=progress)["loss"]
 
     def features(self, places):
-        """Places, and the share of simulated doublets around them in either space."""
+        """Coordinates, and the fraction of simulated doublets around them in either space."""
         anchors, simulated = self.anchors[...], self.simulated[...]
         spaces = (slice(0, self.n_latent), slice(self.n_latent, -1))
         shares = [neighbour_shares(places[:, at], anchors[:, at], simulated) for at in spaces]
@@ -103,19 +103,19 @@ class DrawClassifier(nnx.Module):
 
 
 def stack(draws: Sequence[DrawClassifier]) -> DrawClassifier:
-    """One classifier whose arrays hold those of all, along a first axis."""
+    """All classifiers as one, with their arrays stacked along a first axis."""
     graphdef = nnx.graphdef(draws[0])
     return nnx.merge(graphdef, jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(nnx.state, draws)))
 
 
 def mean_logit(stacked: DrawClassifier, places):
-    """Mean log-odds over the draws, array of shape (n_rows,)."""
+    """Mean log-odds over the classifiers, array of shape (n_rows,)."""
     graphdef, state = nnx.split(stacked)
     return jax.lax.map(lambda one: nnx.merge(graphdef, one)(places), state).mean(axis=0)
 
 
 def in_parts(module: nnx.Module, method: str, rows: np.ndarray) -> np.ndarray:
-    """A method of a module on the host's rows, compiled, a bounded number at a time."""
+    """Apply a compiled method of a module to rows on the host, a bounded number at a time."""
     graphdef, state = nnx.split(module)
     parts = [rows[at : at + ROWS] for at in range(0, len(rows), ROWS)]
     return np.concatenate([np.asarray(_run(graphdef, state, method, part)) for part in parts])

@@ -13,12 +13,12 @@ from dbx.ops.values import Codes
 
 NEIGHBOURS = (20, 50, 100)
 SAME = 1e-6
-"""A reference cell this near (of the squared distance to the farthest neighbour) is the cell itself."""
+"""A reference cell within this fraction of the squared distance to the farthest neighbour is the cell itself."""
 N_VARIABLE, N_AXES, SAMPLE = 1_000, 15, 10_000
 
 
 def simulate_doublets(x: RowBlocks, codes: np.ndarray, n_doublets: int, rng: np.random.Generator):
-    """Blocks of sums of two random cells' counts of one batch, dense arrays of shape (block, n_genes)."""
+    """Blocks of summed counts of two random cells of one batch, dense arrays of shape (block, n_genes)."""
     first = rng.integers(0, x.n_rows, n_doublets)
     order = np.argsort(codes, kind="stable")
     size = np.bincount(codes)
@@ -33,8 +33,8 @@ def simulate_doublets(x: RowBlocks, codes: np.ndarray, n_doublets: int, rng: np.
 def with_losses(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sums of two cells, of which every other one has lost up to half of its counts, of the same shape.
 
-    A droplet does not always yield twice a cell's counts. Told so, a classifier knows doublets by their expression at
-    any total, and those of two like cells by their total.
+    A droplet with two cells does not always yield twice the counts. The classifier thus learns to recognise doublets
+    of different cell types by their expression at any total, and those of one type by their total.
     """
     kept = np.where(rng.random(len(counts)) < 0.5, 1.0, rng.uniform(0.5, 1, len(counts)))
     return rng.binomial(counts.astype(np.int64), kept[:, None]).astype(np.float32)
@@ -62,9 +62,9 @@ def components(x: RowBlocks, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def neighbour_shares(points, reference, simulated):
-    """Share of simulated doublets near each point, at a few widths, an array of shape (n_points, n_widths).
+    """Fraction of simulated doublets near each point, at a few widths, an array of shape (n_points, n_widths).
 
-    Neighbours weigh ``1 - (distance / distance of the next one)**2``, so that the share is continuous in the points.
+    Neighbours have weights ``1 - (distance / distance of the next one)**2``, so that the fraction is continuous.
     """
     widths = [k for k in NEIGHBOURS if k + 2 < len(reference)] or [len(reference) - 2]
     own = jnp.full(len(points), -1, jnp.int32)
@@ -81,5 +81,5 @@ def neighbour_shares(points, reference, simulated):
 
 
 def batch_codes(batch: Codes | None, n_rows: int) -> np.ndarray:
-    """The batch of each row, 0 where there is but one."""
+    """The batch of each row, 0 if there is only one."""
     return np.zeros(n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)

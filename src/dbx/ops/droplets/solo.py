@@ -23,10 +23,10 @@ from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
 
-MOST_SIMULATED = 50_000
-LEAST_EPOCHS, LEAST_STEPS = 20, 900
-"""Minimum training of a classifier. A few hundred cells make few minibatches: after 20 epochs of those, the weight of
-the total is still near its start, and doublets of two like cells, which have no other sign, are ranked too low."""
+MAX_SIMULATED = 50_000
+MIN_EPOCHS, MIN_STEPS = 20, 900
+"""Minimum training of a classifier. With a few hundred cells 20 epochs are few steps: the weight of the total is then
+still near its initial value, and doublets of two cells of one type, with no other sign, are ranked too low."""
 
 
 class Solo(Operator):
@@ -34,7 +34,7 @@ class Solo(Operator):
 
     Their features are a cell's latent coordinates (of an autoencoder trained on the observed cells), leading components
     of its log-normalised counts, its total, and the fraction of simulated doublets among its neighbours in both spaces.
-    Each has its own draw of doublets, since the luck of one draw changes the ranks of a few thousand cells.
+    Each is trained on a different set of doublets, since one set leaves the ranks of a few thousand cells to chance.
 
     New cells: the trained networks, the simulated doublets of the fit, and the stored threshold.
     """
@@ -79,7 +79,7 @@ class Solo(Operator):
         self.draws = DrawClassifier(n_latent)
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
-        """Train the autoencoder, then a classifier for each draw of doublets; shift their odds to the expected rate."""
+        """Train the autoencoder, then a classifier per set of doublets; shift their odds to the expected rate."""
         if x.n_rows < 2:
             msg = f"Doublets are simulated from pairs of cells: solo needs at least 2 cells; got {x.n_rows}."
             raise ValueError(msg)
@@ -94,7 +94,7 @@ class Solo(Operator):
         logit = in_parts(self, "logit", observed).astype(np.float64)
         self.shift = Constant(as_float(prior_shift(logit, self.expected_doublet_rate)))
         n_called = max(round(self.expected_doublet_rate * x.n_rows), 1)
-        # halfway to the next, so that rounding calls nobody else
+        # halfway to the next, so that rounding does not change the calls
         between = np.sort(logit + np.asarray(self.shift[...]))[-n_called - 1 :][:2].mean()
         self.threshold = Constant(as_float(1 / (1 + np.exp(-between))))
 
@@ -167,23 +167,23 @@ class Solo(Operator):
         return jnp.concatenate([z, log @ self.directions[...] - self.offset[...], jnp.log(total)], axis=1)
 
     def logit(self, places):
-        """Mean log-odds over the draws, as trained on classes of equal weight."""
+        """Mean log-odds over the classifiers, as trained with equal class weights."""
         return mean_logit(self.draws, places)
 
 
 def draw_sizes(n_draws: int, n_simulated: float) -> list[int]:
-    """Doublets in each draw: no more draws than make ``MOST_SIMULATED`` doublets, but one."""
-    size = int(np.clip(round(n_simulated), 20, MOST_SIMULATED))
-    return [size] * min(n_draws, MOST_SIMULATED // size)
+    """Sizes of the sets of doublets: at least one set, and at most ``MAX_SIMULATED`` doublets in total."""
+    size = int(np.clip(round(n_simulated), 20, MAX_SIMULATED))
+    return [size] * min(n_draws, MAX_SIMULATED // size)
 
 
 def enough_epochs(n_rows: int, batch_size: int) -> int:
-    """Passes over the rows that a classifier is trained for: a number of them, and of steps at least."""
-    return max(LEAST_EPOCHS, ceil(LEAST_STEPS / ceil(n_rows / batch_size)))
+    """Default number of epochs of a classifier: at least ``MIN_EPOCHS`` epochs and ``MIN_STEPS`` steps."""
+    return max(MIN_EPOCHS, ceil(MIN_STEPS / ceil(n_rows / batch_size)))
 
 
 def prior_shift(logit: np.ndarray, rate: float) -> float:
-    """The shift of log-odds trained on balanced classes so that the mean probability is the expected rate."""
+    """Shift of log-odds trained with equal class weights such that the mean probability is the expected rate."""
     low, high = -50.0 - logit.max(), 50.0 - logit.min()
     for _ in range(100):
         middle = (low + high) / 2
