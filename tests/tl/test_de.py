@@ -227,7 +227,7 @@ def test_deges_on_changes_that_all_go_one_way():
     adata = ad.AnnData(rng.poisson(mean).astype(np.float32), obs=obs)
     score = {}
     for kind in ("ratio", "deges"):
-        with pytest.warns(UserWarning, match="100 observations are tested as if each were a sample of its own"):
+        with pytest.warns(UserWarning, match="100 observations are tested as if each were a separate sample"):
             table = run(adata, "~ condition", size_factors=kind, alpha=0.05).varm["de"]
         called = (table["padj"] < 0.05).to_numpy()
         score[kind] = 2 * (called & up).sum() / (called.sum() + up.sum())

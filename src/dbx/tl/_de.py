@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbx.ops.de.nb_glm import NBGLM
 
 LIKELY_CELLS = 100
-"""From so many observations on they may be cells."""
+"""Observations from which on they may be cells."""
 OWN = "size_factors"
 """The column of obs with the samples' size factors."""
 
@@ -57,7 +57,7 @@ def design_frame(design: pd.DataFrame | np.ndarray, samples: pd.Index) -> pd.Dat
 
 
 def check_keys(sample_key: str | None, group_key: str | None, design: Any) -> None:
-    """Refuse keys that do not go together."""
+    """Refuse keys that cannot be combined."""
     if group_key is not None and sample_key is None:
         msg = f"group_key={group_key!r} needs sample_key, the column with the sample of each cell."
         raise ValueError(msg)
@@ -67,7 +67,7 @@ def check_keys(sample_key: str | None, group_key: str | None, design: Any) -> No
 
 
 def read_slots(operator: NBGLM, counts: str, sample_key: str | None, group_key: str | None) -> dict[str, Any]:
-    """Which slots the operator's inputs are."""
+    """Slots of the operator's inputs."""
     formulas = [text for text in (operator.design, operator.reduced) if isinstance(text, str)]
     columns = [name for formula in formulas for name in variables(formula)]
     columns += [] if operator.size_factors in SIZE_FACTORS else [operator.size_factors]
@@ -79,7 +79,7 @@ def read_slots(operator: NBGLM, counts: str, sample_key: str | None, group_key: 
 
 
 def written_slots(operator: NBGLM, key: str, sample_key: str | None) -> dict[str, str]:
-    """Which slots its outputs are."""
+    """Slots of its outputs."""
     writes = {"params": f"uns/{key}/params", "facts": f"uns/{key}/fit"}
     if operator.group_key is None:
         writes |= {"table": f"varm/{key}", "fit_table": f"varm/{key}_fit"}
@@ -102,16 +102,16 @@ def foreign_size_factors(adata: AnnData | MuData, writes: dict[str, str], mod: s
 
 
 def warn_of_cells(n_obs: int) -> None:
-    """Rows tested as samples of their own may be cells."""
+    """Warn if the rows tested as samples may be cells."""
     if n_obs >= LIKELY_CELLS:
         log.warn(
-            f"{n_obs} observations are tested as if each were a sample of its own. If they are cells, they are "
-            "not replicates, and p-values come out too small: name the column of their samples (sample_key=)."
+            f"{n_obs} observations are tested as if each were a separate sample. If they are cells, they are "
+            "not replicates, and p-values are too small: pass the column of their samples (sample_key=)."
         )
 
 
 def report(adata: AnnData, key: str, alpha: float, replaced: pd.Series | None) -> None:
-    """How many genes are called, and what is doubtful."""
+    """Log the number of significant genes, and warn of problems."""
     if replaced is not None and not _same(replaced, adata.obs[OWN]):
         log.warn(
             f"obs[{OWN!r}] held values from elsewhere and now holds the size factors of dbx.tl.de. To use your own, "

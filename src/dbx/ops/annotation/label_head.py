@@ -110,8 +110,8 @@ class LabelHead(Operator):
             patience=self.patience,
         )
         data = Minibatches({"z": x, "label": known[rows]})
-        apart = None if held_out is None else np.flatnonzero(np.isin(rows, held_out))
-        history = train(self.head, objective, data, how, held_out=apart, seed=seed, progress=progress)
+        validation = None if held_out is None else np.flatnonzero(np.isin(rows, held_out))
+        history = train(self.head, objective, data, how, held_out=validation, seed=seed, progress=progress)
         self.trace = Constant(as_float([history["loss"], history["validation_loss"]]))
 
     def __call__(self, z, labels=None) -> dict[str, Any]:

@@ -64,15 +64,15 @@ class HighlyVariableCounts(Operator):
             msg = f"No gene varies within {among}: cells must differ for genes to be variable."
             raise ValueError(msg)
         if batch is not None:
-            ranks[~varies] = np.nan  # which of the others come first would be the order of columns
-            informative = varies.any(axis=1)  # not one cell, or equal cells
+            ranks[~varies] = np.nan  # their ranks would only be the order of columns
+            informative = varies.any(axis=1)  # not for a single cell or identical cells
             self.left_out = tuple(np.array(batch.levels, dtype=object)[~informative])
             norms = norms[informative]
         n_batches = np.isfinite(ranks).sum(axis=0)
         rank = np.ma.median(np.ma.masked_invalid(ranks), axis=0).filled(np.nan)
         norm = norms.mean(axis=0)
-        # The last key counts first; NaN ranks come last. Ties keep the order of columns, as in scanpy, unless a batch
-        # ranks nothing: there scanpy goes by the order of columns altogether.
+        # The last key is sorted first; NaN ranks come last. Ties keep the order of columns, as in scanpy, unless a
+        # batch has no ranks: scanpy then uses the order of columns for all genes.
         ties = -norm if self.left_out else np.zeros_like(norm)
         keys = (ties, -n_batches, rank) if self.flavor == "seurat_v3" else (ties, rank, -n_batches)
         flag = np.zeros(x.n_columns, dtype=bool)

@@ -283,7 +283,7 @@ def test_wrong_input_is_named(cells):
         Harmony().fit(x=RowBlocks(x), batch={"batch": gap})
     with pytest.raises(TypeError, match=r"numeric; make it a category: .*astype\('category'\)"):
         Harmony().fit(x=RowBlocks(x), batch={"batch": np.arange(N_CELLS, dtype=float)})
-    with pytest.raises(ValueError, match=r"one per key \(1\) or one per level \(3\), not 2"):
+    with pytest.raises(ValueError, match=r"one per key \(1\) or one per level \(3\); got 2"):
         Harmony(theta=(1.0, 2.0)).fit(x=RowBlocks(x), batch={"batch": codes(labels["batch"])})
-    with pytest.raises(ValueError, match="no more than the 600 cells"):
+    with pytest.raises(ValueError, match="at most the number of cells, 600"):
         Harmony(n_clusters=601).fit(x=RowBlocks(x), batch={"batch": codes(labels["batch"])})

@@ -11,22 +11,22 @@ import jax.numpy as jnp
 from dbx.ops.batch.harmony.tiles import Tiles, unit
 
 WINDOW = 4
-"""Rounds over which the change of the objective is judged."""
+"""Rounds over which the change of the objective is measured."""
 
 
 class Clusters(NamedTuple):
-    """What a clustering found. ``affinity * penalty * share`` is the assignment of cells to clusters."""
+    """Result of a clustering. ``affinity * penalty * share`` is the assignment of cells to clusters."""
 
     affinity: jax.Array
-    """Array of shape (n_tiles, n_blocks, depth, n_clusters): exp(-distance / sigma) over its largest in a row."""
+    """Array of shape (n_tiles, n_blocks, depth, n_clusters): exp(-distance / sigma) over its row maximum."""
     penalty: jax.Array
     """Array of shape (n_tiles, n_clusters)."""
     share: jax.Array
-    """Array of shape (n_tiles, n_blocks, depth); zero where no cell lies."""
+    """Array of shape (n_tiles, n_blocks, depth); zero at padding."""
     centroids: jax.Array
     """Array of shape (n_clusters, n_columns), of unit length."""
     log_penalty: jax.Array
-    """Array of shape (n_levels, n_clusters): what cells of a level met in the last round, mean over the blocks."""
+    """Array of shape (n_levels, n_clusters): penalties of a level in the last round, mean over the blocks."""
     sizes: jax.Array
     """Array of shape (n_combinations, n_clusters): cells of each combination of batches in each cluster."""
     sums: jax.Array
@@ -37,7 +37,7 @@ class Clusters(NamedTuple):
 
 class _State(NamedTuple):
     turn: jax.Array
-    """0 assigns without regard to batches; then rounds; the last turn assigns all cells by the mean penalties."""
+    """0 assigns without batches; then come rounds; the last turn assigns all cells by the mean penalties."""
     last: jax.Array
     over: jax.Array
     centroids: jax.Array
@@ -53,30 +53,30 @@ class _State(NamedTuple):
 
 @partial(jax.jit, static_argnames="flavor")
 def cluster(x, z, tiles: Tiles, centroids, theta, sigma, tol, *, max_iter: int, flavor: str) -> Clusters:
-    """Assign cells to clusters block after block; each block meets the batches that lie in the clusters just then.
+    """Assign cells to clusters block by block, each with the current batch composition of the clusters.
 
     Parameters
     ----------
     x, z
         Rows before correction and as last corrected, arrays of shape (n_tiles, n_blocks, depth, n_columns).
     tiles
-        Where the cells lie.
+        Placement of the cells.
     centroids
         Array of shape (n_clusters, n_columns), of unit length.
     theta
         Array of shape (n_levels,): diversity penalty.
     sigma, tol
-        Width of the soft clusters; relative change of the objective at which rounds end.
+        Width of the soft clusters; relative change of the objective below which rounds stop.
     max_iter
-        Rounds at most; a round updates each block once.
+        Maximum rounds; a round updates each block once.
     flavor
-        ``"harmony2"`` keeps the centroids through the rounds, ``"harmony1"`` moves them before each.
+        ``"harmony2"`` fixes the centroids during the rounds, ``"harmony1"`` updates them before each.
     """
     directions = unit(z)
     n_blocks = tiles.filled.shape[1]
 
     def diversity(sizes):
-        """Observed cells by level and cluster, and the log of how many more were expected."""
+        """Observed cells by level and cluster, and the log ratio of expected to observed cells."""
         observed = tiles.by_level(sizes)
         expected = tiles.fractions[:, None] * sizes.sum(axis=0)
         if flavor == "harmony1":
@@ -103,7 +103,7 @@ def cluster(x, z, tiles: Tiles, centroids, theta, sigma, tol, *, max_iter: int, 
         nothing = jnp.zeros_like(state.log_penalty)
         start = (state, state.parts.sum(axis=0), state.parts, state.share, nothing, jnp.zeros((), z.dtype))
         _, sizes, parts, share, penalties, gain = jax.lax.fori_loop(0, n_blocks, update, start)
-        # distances and entropy together: an assignment at its optimum holds both in its log normalisers
+        # distances and entropy together: at the optimal assignment the log normalisers contain both
         observed, lack = diversity(sizes)
         normalisers = jnp.where(tiles.filled, state.top - jnp.log(jnp.where(tiles.filled, share, 1)), 0).sum()
         objective = sigma * (gain - normalisers - (theta[:, None] * observed * lack).sum())
@@ -152,7 +152,7 @@ def cluster(x, z, tiles: Tiles, centroids, theta, sigma, tol, *, max_iter: int, 
 
 
 def _affinities(directions, centroids, sigma):
-    """exp(-distance / sigma) to each centroid over its largest, and the log of that."""
+    """exp(-distance / sigma) to each centroid over its maximum, and the log of that."""
     logits = (directions.reshape(-1, directions.shape[-1]) @ centroids.T - 1) * (2 / sigma)
     logits = logits.reshape(*directions.shape[:-1], -1)
     top = logits.max(axis=-1)
@@ -168,7 +168,7 @@ def _sums(affinity, share, penalty, x):
 
 @jax.jit
 def correct(x, clusters: Clusters, tiles: Tiles, coefficients):
-    """Rows less what their batches add in each cluster, and the sums of these rows in each cluster.
+    """Rows minus the batch effects in each cluster, and the sums of these rows in each cluster.
 
     ``coefficients`` has shape (n_levels, n_clusters, n_columns), the sums (n_clusters, n_columns).
     """

@@ -1,4 +1,4 @@
-"""Harmony's fit: clustering and correction in turn, until the objective settles."""
+"""Harmony's fit: clustering and correction alternate until the objective converges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbx.ops.clusters.kmeans import kmeans
 
 
 class Fitted(NamedTuple):
-    """What each iteration found, and what the corrected reference adds up to in each cluster."""
+    """Results of each iteration, and sums of the corrected reference in each cluster."""
 
     centroids: list[jax.Array]
     """Arrays of shape (n_clusters, n_columns), of unit length."""
@@ -43,15 +43,15 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
     x
         Array of shape (n_cells, n_columns).
     levels, first
-        What :func:`dbx.ops.batch.harmony.levels.numbered` gives.
+        As returned by :func:`dbx.ops.batch.harmony.levels.numbered`.
     seed
-        Seed of the first centroids and of the blocks.
+        Seed of the initial centroids and of the blocks.
     progress
         Called after each iteration.
     """
     n_clusters = default_clusters(len(x)) if settings.n_clusters is None else settings.n_clusters
     if not 0 < n_clusters <= len(x):
-        msg = f"n_clusters={n_clusters} must be at least 1 and no more than the {len(x)} cells."
+        msg = f"n_clusters must be at least 1 and at most the number of cells, {len(x)}; got {n_clusters}."
         raise ValueError(msg)
     cells_of = np.bincount(levels.ravel(), minlength=first[-1]).astype(x.dtype)
     tiles = tile(levels, cells_of, int(np.ceil(1 / settings.block_size)), seed=seed)
@@ -85,7 +85,7 @@ def default_clusters(n_cells: int) -> int:
 
 
 def discounted(settings: Settings, cells_of, n_clusters: int, first) -> np.ndarray:
-    """Theta by level, less where a level has few cells for so many clusters."""
+    """Theta by level, reduced for levels with few cells per cluster."""
     theta = per_level(settings.theta, first, "theta")
     if settings.tau == 0:
         return theta

@@ -23,36 +23,36 @@ from dbx.ops.values import Codes
 
 
 class Harmony(Operator):
-    """z = x - sum over clusters of the cell's share in the cluster times what its batches add there.
+    """z = x - sum over clusters of the cell's membership times the batch effect in the cluster.
 
-    A fit keeps the centroids, batch penalties and coefficients of each iteration. The shares of a cell follow from
-    where the iteration before had moved it, so the fitted map works row by row and gives what the fit gave. Training
-    can move the coefficients, and one factor of all of them, the strength (1).
+    A fit keeps the centroids, batch penalties and coefficients of each iteration. The memberships of a cell follow from
+    its coordinates after the iteration before, so that the fitted map works row by row and reproduces the fit.
+    Trainable are the coefficients, and a common factor of all of them, the strength (initially 1).
 
     Parameters
     ----------
     theta
         Diversity penalty: one number, one per key (keys in the order of their names) or one per level.
     lamb
-        Ridge penalty, given like ``theta``; None makes it ``alpha`` times the cells expected of a level in a cluster.
+        Ridge penalty, given like ``theta``; None means ``alpha`` times the expected cells of a level in a cluster.
     sigma
         Width of the soft clusters.
     n_clusters
         Number of clusters; None means a thirtieth of the cells, at most 100.
     max_iter, max_iter_cluster
-        Iterations of clustering and correction, and rounds of clustering in each, at most.
+        Maximum iterations of clustering and correction, and maximum rounds of clustering in each.
     tol, tol_cluster
-        Relative change of the objective at which they end earlier.
+        Relative change of the objective below which they stop.
     tau
-        Cells of a level that a cluster should hold before ``theta`` counts in full; 0 leaves ``theta`` as it is.
+        Expected cells of a level per cluster below which ``theta`` is reduced; 0 is off.
     block_size
-        Fraction of the cells that is assigned anew at a time.
+        Fraction of the cells that is reassigned at a time.
     alpha
         See ``lamb``.
     prune
         A level with less than this fraction of its cells in a cluster is not corrected there; None corrects all.
     flavor
-        ``"harmony2"``, or ``"harmony1"`` for the penalty and the moving centroids of the first publication.
+        ``"harmony2"``, or ``"harmony1"`` for the penalty and the centroid updates of the first publication.
     dtype
         ``"float32"`` or ``"float64"``.
 
@@ -104,7 +104,7 @@ class Harmony(Operator):
         return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
 
     def fit(self, *, x: RowBlocks, batch: dict[str, Codes], seed: int = 0, progress=silent) -> None:
-        """Cluster and correct in turn until the objective falls by less than ``tol`` of itself."""
+        """Alternate clustering and correction until the objective's relative decrease is below ``tol``."""
         with self._precise():
             fitted = harmonize(
                 self._settings, x.dense().astype(self.dtype, copy=False), *numbered(batch), seed, progress
@@ -117,11 +117,11 @@ class Harmony(Operator):
             self.reference_sums = Constant(fitted.sums)
 
     def __call__(self, x, batch: dict[str, Codes]) -> dict[str, jax.Array]:
-        """Corrected rows, an array of shape (n_cells, n_columns); a cell of no known level stays where it is."""
+        """Corrected rows, an array of shape (n_cells, n_columns); cells of unknown levels are not corrected."""
         return {"z": self.assigned(x, batch)[1]}
 
     def assigned(self, x, batch: dict[str, Codes]) -> tuple[jax.Array, jax.Array]:
-        """Shares of the cells in the clusters, an array of shape (n_cells, n_clusters), and the corrected rows."""
+        """Memberships of the cells in the clusters, an array of shape (n_cells, n_clusters), and the corrected rows."""
         n_levels = self.log_penalty.shape[1]
         levels = [
             jnp.where(codes.codes < 0, n_levels, start + codes.codes)
@@ -143,9 +143,9 @@ class Harmony(Operator):
         return jax.lax.scan(correct, start, (self.centroids[...], penalty, effect))[0]
 
     def extend(self, *, x: RowBlocks, batch: dict[str, Codes], seed: int = 0, progress=silent) -> None:
-        """Add coefficients of levels that were not there at the fit, from the cells that have them.
+        """Add coefficients of levels that were not in the fit, from the cells that have them.
 
-        Clusters and reference stay as they are (Symphony, Kang et al., Nature Communications 2021). ``batch`` lists
+        Clusters and reference are unchanged (Symphony, Kang et al., Nature Communications 2021). ``batch`` lists
         the fitted levels first in each key, then the new ones.
         """
         with self._precise():
@@ -181,4 +181,4 @@ SETTINGS = {
     "flavor": (lambda v: v in ("harmony1", "harmony2"), '"harmony2" or "harmony1"'),
     "dtype": (lambda v: v in ("float32", "float64"), '"float32" or "float64"'),
 }
-"""Setting -> (what it may be, in words)."""
+"""Setting -> (check, description of valid values)."""

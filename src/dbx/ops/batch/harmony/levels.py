@@ -16,12 +16,12 @@ def by_name(values: float | Sequence[float], keys: Sequence[str]) -> float | tup
 @overload
 def by_name(values: None, keys: Sequence[str]) -> None: ...
 def by_name(values: Any, keys: Sequence[str]) -> float | tuple[float, ...] | None:
-    """A setting given for each key, turned into the order of the keys' names, in which operators take it.
+    """A setting given for each key, sorted by the keys' names, the order of operators.
 
     Raises
     ------
     ValueError
-        No key is named, or one of them twice.
+        There is no key, or one is repeated.
     """
     if not keys or len(set(keys)) < len(keys):
         msg = f'key={list(keys)} must name one column of obs or several different ones, such as key="batch".'
@@ -78,22 +78,22 @@ def per_level(value: float | tuple[float, ...], first: np.ndarray, name: str) ->
         return np.repeat(value, np.diff(first))
     if len(value) == n_levels:
         return value
-    msg = f"{name} must be one number, one per key ({n_keys}) or one per level ({n_levels}), not {len(value)}."
+    msg = f"{name} must be one number, one per key ({n_keys}) or one per level ({n_levels}); got {len(value)}."
     raise ValueError(msg)
 
 
 class ByLevel(NamedTuple):
-    """Rows sorted by level into tiles of one level each: a product with coefficients of levels is a few large ones.
+    """Rows sorted by level into tiles of one level: a product with the levels' coefficients is then a few large ones.
 
-    Its cost does not grow with the number of levels.
+    Its run time does not depend on the number of levels.
     """
 
     row: Array
-    """Array of shape (n_tiles, depth), int32: the row at each place, the number of rows where there is none."""
+    """Array of shape (n_tiles, depth), int32: the row at each place, the number of rows at padding."""
     level: Array
     """Array of shape (n_tiles,), int32."""
     place: Array
-    """Array of shape (n_rows,), int32: where each row went."""
+    """Array of shape (n_rows,), int32: the place of each row."""
 
     @classmethod
     def of(cls, level: Array, n_levels: int) -> ByLevel:
@@ -111,7 +111,7 @@ class ByLevel(NamedTuple):
         return cls(row, jnp.minimum(of_tile, n_levels - 1), jnp.zeros_like(order).at[order].set(place))
 
     def times(self, shares: Array, coefficients: Array) -> Array:
-        """Shares of shape (n_rows, n_clusters) times the level's coefficients, of (n_levels, n_clusters, n_columns)."""
+        """Memberships (n_rows, n_clusters) times the coefficients (n_levels, n_clusters, n_columns) of the levels."""
         tiles = shares.at[self.row].get(mode="fill", fill_value=0)
         product = jnp.einsum("tik,tkd->tid", tiles, coefficients[self.level])
         return product.reshape(-1, product.shape[-1])[self.place]

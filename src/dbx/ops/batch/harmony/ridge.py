@@ -6,7 +6,7 @@ import numpy as np
 
 
 def kept_levels(observed, cells_of, key_of, threshold):
-    """Levels that a cluster corrects: those with cells in it, where their key has two such levels.
+    """Levels that are corrected in a cluster: those with cells in it, if their key has at least two.
 
     Parameters
     ----------
@@ -15,7 +15,7 @@ def kept_levels(observed, cells_of, key_of, threshold):
     cells_of, key_of
         Arrays of shape (n_levels,): cells of each level, and the key it belongs to.
     threshold
-        Least fraction of a level's cells; None keeps all levels.
+        Minimum fraction of a level's cells; None keeps all levels.
     """
     keys = np.eye(key_of.max() + 1, dtype=int)[key_of]
     least = -1 if threshold is None else threshold * cells_of[:, None]
@@ -46,7 +46,7 @@ def ridge(sizes, sums, levels, penalty, kept):
 
 
 def _one_key(sizes, sums, levels, penalty, kept):
-    """The normal equations of one key are an arrow: the intercept follows from the levels shrunk away."""
+    """The normal equations of one key form an arrowhead matrix: eliminating the levels gives the intercept."""
     n_levels = len(penalty)
     level = levels[:, 0]
     own = level >= 0

@@ -1,4 +1,4 @@
-"""Harmony's settings, as its fit takes them."""
+"""Settings of Harmony's fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What :class:`dbx.ops.Harmony` explains under the same names."""
+    """See :class:`dbx.ops.Harmony`, which has the same names."""
 
     theta: float | tuple[float, ...]
     lamb: float | tuple[float, ...] | None

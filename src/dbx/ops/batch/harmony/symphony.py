@@ -1,4 +1,4 @@
-"""Symphony: cells of new batches mapped onto a Harmony reference whose clusters stay as they are."""
+"""Symphony: cells of new batches mapped onto a Harmony reference with fixed clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbx.ops.values import Codes
 
 
 class Reference(Protocol):
-    """A fitted Harmony: its clusters, and what its cells add up to in each."""
+    """A fitted Harmony: its clusters, and the sums of its cells in each."""
 
     lamb: float | tuple[float, ...] | None
     alpha: float
@@ -39,18 +39,18 @@ class Grown(NamedTuple):
 
 
 def grow(operator: Reference, batch: Mapping[str, Codes]) -> Grown:
-    """Make room for the levels that came after the fit.
+    """Add parameters for the levels that were not in the fit.
 
     Raises
     ------
     ValueError
-        A key has fewer levels than at the fit.
+        A key has fewer levels than in the fit.
     """
     old = np.asarray(operator.first[...])
     known, given = np.diff(old), np.array([codes.n_levels for codes in ordered(batch)])
     if len(known) != len(given) or (given < known).any():
         msg = (
-            f"Harmony was fitted with {known.tolist()} levels of its keys and is given {given.tolist()}: "
+            f"Harmony was fitted with {known.tolist()} levels of its keys; got {given.tolist()}: "
             "list the fitted levels first, then the new ones."
         )
         raise ValueError(msg)
@@ -66,8 +66,8 @@ def grow(operator: Reference, batch: Mapping[str, Codes]) -> Grown:
 def new_effects(operator: Reference, x: RowBlocks, batch: Mapping[str, Codes], new: np.ndarray) -> np.ndarray:
     """Coefficients of new levels, an array of shape (n_new, n_clusters, n_columns).
 
-    Cells go softly to the frozen centroids. In each cluster one regression holds the reference, by its size and sum
-    alone, and the new cells; the intercept is common to both.
+    Cells are softly assigned to the frozen centroids. The regression in each cluster includes the reference, by its
+    size and sum only, and the new cells, with a common intercept.
     """
     first = np.asarray(operator.first[...])
     position = np.full(first[-1], -1)
@@ -114,7 +114,7 @@ def _assigned(graphdef, state, x, batch):
 
 
 def _lamb(operator, first, new):
-    """Ridge penalty of new levels; where one was given per level, the mean of their key's."""
+    """Ridge penalty of new levels; if one was given per level, the mean of their key's."""
     n_old = first[-1] - len(new)
     if np.size(operator.lamb) in (1, len(first) - 1) or np.ndim(operator.lamb) == 0:
         return per_level(operator.lamb, first, "lamb")[new]

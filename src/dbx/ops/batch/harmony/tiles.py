@@ -1,8 +1,7 @@
-"""Where Harmony's cells lie in memory, so that all shapes are static and all sums matrix products.
+"""Placement of Harmony's cells in memory, such that all shapes are static and all sums are matrix products.
 
-A tile holds cells of one combination of batches, and a share of each of the blocks that are updated one after the
-other: a block is a random sample stratified by batch, and a tile goes through one product with the coefficients of its
-batches.
+A tile has cells of one combination of batches, from each of the blocks that are updated one after the other: a block is
+a random sample stratified by batch, and a tile needs one product with the coefficients of its batches.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ MAX_DEPTH = 64
 
 
 class Tiles(NamedTuple):
-    """Places of the cells and the batches of each tile."""
+    """Positions of the cells, and the batches of each tile."""
 
     cells: np.ndarray
-    """Array of shape (n_tiles, n_blocks, depth), int32: cell numbers; 0 also where no cell lies."""
+    """Array of shape (n_tiles, n_blocks, depth), int32: cell numbers; 0 also at padding."""
     filled: np.ndarray
     """Array of the same shape, bool."""
     combination: np.ndarray
@@ -31,7 +30,7 @@ class Tiles(NamedTuple):
     """Array of shape (n_levels,): cells of each level."""
 
     def place(self, x: np.ndarray) -> np.ndarray:
-        """Rows of a matrix as the tiles hold them, an array of shape (n_tiles, n_blocks, depth, n_columns)."""
+        """Rows of a matrix in tiles, an array of shape (n_tiles, n_blocks, depth, n_columns)."""
         return np.where(self.filled[..., None], x[self.cells], 0)
 
     def by_combination(self, parts):
@@ -44,20 +43,20 @@ class Tiles(NamedTuple):
         return self.cells_of / self.filled.sum()
 
     def by_level(self, sizes):
-        """Sums over the combinations that hold each level, from shape (n_combinations, n_clusters)."""
+        """Sums over the combinations that include each level, from shape (n_combinations, n_clusters)."""
         if self.levels.shape == (len(self.cells_of), 1):  # one key: levels and combinations are the same
             return sizes
         return sum(jax.ops.segment_sum(sizes, level, len(self.cells_of)) for level in self.levels.T)
 
     def of_combination(self, terms):
-        """Terms of levels added up over the levels of each combination."""
+        """Terms of levels summed over the levels of each combination."""
         if self.levels.shape == (len(self.cells_of), 1):
             return terms
         return sum(terms[level] for level in self.levels.T)
 
 
 def tile(levels: np.ndarray, cells_of: np.ndarray, n_blocks: int, *, seed: int) -> Tiles:
-    """Deal cells into tiles and blocks at random.
+    """Distribute cells over tiles and blocks at random.
 
     Parameters
     ----------
@@ -68,14 +67,14 @@ def tile(levels: np.ndarray, cells_of: np.ndarray, n_blocks: int, *, seed: int) 
     n_blocks
         Blocks of about equal size.
     seed
-        Seed of the deal.
+        Seed of the distribution.
     """
     rng = np.random.default_rng(seed)
     n_cells = len(levels)
     combinations, combination = np.unique(levels, axis=0, return_inverse=True)
     combination = combination.ravel()
     sizes = np.bincount(combination)
-    room = n_cells // (4 * n_blocks * len(sizes))  # depth leaves at most about a quarter of the places empty
+    room = n_cells // (4 * n_blocks * len(sizes))  # with this depth at most about a quarter of the positions is padding
     depth = min(1 << max(room.bit_length() - 1, 0), MAX_DEPTH)
     n_tiles = -(-sizes // (n_blocks * depth))
     order = np.lexsort([rng.random(n_cells), combination])
@@ -89,7 +88,7 @@ def tile(levels: np.ndarray, cells_of: np.ndarray, n_blocks: int, *, seed: int) 
 
 
 def unit(x):
-    """Rows scaled to length 1; a row of zeros stays."""
+    """Rows scaled to length 1; rows of zeros are unchanged."""
     square = (x**2).sum(axis=-1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
