@@ -1,4 +1,4 @@
-"""Training against a critic: two optimisers in turn, in one compiled scan over each epoch."""
+"""Training against a critic: two optimisers alternate, in one compiled scan over each epoch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dbx.ops.nn.steps import Loss, adam, moved, take_rows, weighted_mean
 from dbx.ops.operator import Progress, silent
 
 CRITIC_OPTIMISER = optax.scale_by_adam(b1=0.5, b2=0.9)
-"""With little momentum, as Gulrajani et al. train critics, whose objective changes as the model does."""
+"""Low momentum, as in Gulrajani et al., since the critic's objective changes with the model."""
 
 
 class Compiled(NamedTuple):
-    """What the compiled functions are specialised on."""
+    """Static arguments of the compiled functions."""
 
     graphdef: nnx.GraphDef
     loss: Loss
@@ -49,10 +49,10 @@ def train_against(
     model
         A module that holds the critic.
     loss, critic_loss
-        As :func:`dbx.ops.nn.training.train` takes it; running statistics move with ``loss`` alone.
+        As in :func:`dbx.ops.nn.training.train`; only ``loss`` updates running statistics.
     data, how, seed, progress
-        As there, but that no rows can be held out: the critic changes what ``loss`` measures, so that epochs do not
-        compare and none is the best.
+        As there, but no rows can be held out: the critic changes ``loss``, so that epochs cannot be compared and none
+        is the best.
     critic
         Filter of the critic's variables; every other ``nnx.Param`` is trained by ``loss``.
     critic_steps
@@ -60,7 +60,7 @@ def train_against(
 
     Returns
     -------
-    Means over each epoch, arrays of shape (epochs,): ``loss``, what it follows, and ``critic_loss``.
+    Means over each epoch, arrays of shape (epochs,): ``loss``, its recorded terms, and ``critic_loss``.
     """
     if how.validation or how.patience is not None:
         msg = "Training against a critic has no validation: use Training(validation=0, patience=None)."

@@ -1,8 +1,8 @@
-"""The hard concrete gate (Louizos, Welling and Kingma, ICLR 2018): a stretched logistic cut to [0, 1].
+"""The hard concrete gate (Louizos, Welling and Kingma, ICLR 2018): a stretched logistic clipped to [0, 1].
 
 Adding logistic noise to ``log_alpha`` makes the gate a random variable that is 0 and 1 with positive probability and
-differentiable between; without noise it is that variable's median. The paper's formulas are these, with the noise
-inside its sigmoid; at test time it leaves the temperature out.
+differentiable in between; without noise it is that variable's median. The formulas are the paper's, with the noise
+inside its sigmoid; at test time the paper leaves the temperature out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LOW, HIGH = -0.1, 1.1
-"""What the logistic is stretched to before it is cut; symmetric about a half."""
+"""Interval to which the logistic is stretched before it is clipped; symmetric about a half."""
 TEMPERATURE = 2 / 3
 
 
@@ -34,7 +34,7 @@ def probability_open(log_alpha, temperature: float | jax.Array = TEMPERATURE):
 
 
 def log_alpha_of(probability, temperature: float = TEMPERATURE) -> np.ndarray:
-    """The ``log_alpha`` whose gate is open with this probability."""
+    """The ``log_alpha`` of a gate that is open with this probability."""
     return np.log(probability / (1 - probability)) - edge(temperature)
 
 

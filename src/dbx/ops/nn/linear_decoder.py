@@ -1,4 +1,4 @@
-"""Values from an embedding by a linear map: the head through which reconstruction is judged."""
+"""Values from an embedding by a linear map: the head for reconstruction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RIDGE = 1e-6
 
 
 class LinearDecoder(nnx.Module):
-    """``mean + ((z - centre) / spread) @ weight``, started by least squares."""
+    """``mean + ((z - centre) / spread) @ weight``, initialised by least squares."""
 
     def reset(self, z: np.ndarray, x: RowBlocks) -> None:
-        """Find the map from z, an array of shape (n_cells, n_dims), to x, of shape (n_cells, n_columns)."""
+        """Fit the map from z, an array of shape (n_cells, n_dims), to x, of shape (n_cells, n_columns)."""
         spread = z.std(axis=0)
         self.centre, self.spread = Constant(as_float(z.mean(axis=0))), Constant(as_float(np.where(spread, spread, 1)))
         u = (z - z.mean(axis=0)) / np.where(spread, spread, 1)
@@ -28,7 +28,7 @@ class LinearDecoder(nnx.Module):
             sums += rows.sum(axis=0)
             squares += float((rows**2).sum())
         mean, gram = sums / x.n_rows, u.T @ u
-        # u is centred, so that the mean of x has no part in its products
+        # u is centred, so that the mean of x cancels in the products
         weight = np.linalg.solve(gram + RIDGE * x.n_rows * np.eye(len(gram)), products)
         variance = max(squares / x.n_rows - float(mean @ mean), 1e-12)
         self.mean, self.weight = nnx.Param(as_float(mean)), nnx.Param(as_float(weight))
@@ -39,5 +39,5 @@ class LinearDecoder(nnx.Module):
         return self.mean[...] + (z - self.centre[...]) / self.spread[...] @ self.weight[...]
 
     def loss(self, z, x):
-        """Squared distance of each cell to what is given back, relative to the variance of all cells."""
+        """Squared distance of each cell to its reconstruction, relative to the variance of all cells."""
         return ((x - self(z)) ** 2).sum(axis=1) / self.variance[...]

@@ -1,9 +1,9 @@
 """The training loop: epochs of shuffled minibatches, their history, and the best epoch for held-out rows.
 
-What a step does is up to its caller: :mod:`dbx.ops.nn.training` follows one gradient, :mod:`dbx.ops.nn.adversarial` two
-in turn. Where JAX has several devices each takes its share of every minibatch; the parameters are on all of them, and
-XLA adds up the gradients. The result is that of one device to rounding where the devices divide a minibatch evenly;
-otherwise it has a few slots more, which have no weight.
+The caller defines a step: :mod:`dbx.ops.nn.training` follows one gradient, :mod:`dbx.ops.nn.adversarial` two in turn.
+If JAX has several devices, each gets a part of every minibatch; the parameters are on all devices, and XLA sums the
+gradients. If the devices divide a minibatch evenly, the result is that of one device up to rounding; otherwise the
+minibatch is padded with rows of weight zero.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class Training:
     epsilon: float = 1e-8
     """Added to Adam's denominator."""
     weight_decay: float = 0.0
-    """Ridge penalty that joins the gradient."""
+    """Ridge penalty, added to the gradient."""
     clip_norm: float | None = None
-    """Largest norm of the gradient over all parameters."""
+    """Maximum norm of the gradient over all parameters."""
     schedules: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     """Scalars passed to the loss, as functions of the epochs done; one named ``learning_rate`` multiplies the rate."""
     validation: float = 0.0
-    """Fraction of the rows that is held out; the parameters of the best epoch on them are restored."""
+    """Fraction of rows held out; the parameters of the best epoch on them are restored."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation loss."""
+    """Stop after this many epochs without a better validation loss."""
 
 
 class RunSteps(Protocol):
     """Compiled steps over consecutive minibatches."""
 
     def __call__(self, carry, data: dict, steps: tuple, scalars: dict, seed: np.uint32) -> tuple[Any, dict]:
-        """The new carry, and sums over the rows of what is followed, by name.
+        """The new carry, and sums over the rows of the recorded terms, by name.
 
         ``steps`` are the rows and weights of each minibatch, arrays of shape (n_steps, size), and its number;
         ``scalars`` the values of the schedules, arrays of shape (n_steps,).
@@ -54,10 +54,10 @@ class RunSteps(Protocol):
 
 
 class HeldOut:
-    """The best epoch for rows that are not trained on, and when to stop.
+    """The best epoch on held-out rows, and when to stop.
 
-    ``start(carry)`` returns sums of their losses, which may still be being computed; ``variables(carry)`` is what to
-    keep of the best epoch.
+    ``start(carry)`` returns sums of their losses, possibly still being computed; ``variables(carry)`` are the variables
+    to keep of the best epoch.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ def run_epochs(
     run
         See :class:`RunSteps`.
     carry
-        What the steps pass on: parameters, other variables, moments.
+        State of the steps: parameters, other variables, moments.
     data, how, seed, progress
-        As :func:`dbx.ops.nn.training.train` takes them.
+        As in :func:`dbx.ops.nn.training.train`.
     rows
         Rows to train on.
     rng
-        Shuffles them.
+        Generator for shuffling.
     held_out
-        Judges each epoch.
+        Evaluates each epoch.
     finite
-        Names among the means of an epoch that have diverged where they are not finite.
+        Names of the means of an epoch that must be finite; otherwise training has diverged.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def run_epochs(
     for epoch in range(how.epochs):
         plan = data.plan(rows, how.batch_size, rng, multiple=len(jax.devices()))
         carry, sums = _run_epoch(run, carry, data, plan, epoch, how, seed)
-        judged = [] if held_out is None else held_out.start(carry)  # begins while the epoch is being computed
+        judged = [] if held_out is None else held_out.start(carry)  # starts while the epoch is being computed
         history.append(_epoch_mean(sums, plan.weights.sum()))
         _check_finite(sum(history[-1][name] for name in finite), epoch, how)
         if held_out is not None:
@@ -148,7 +148,7 @@ def _run_epoch(run: RunSteps, carry, data: Minibatches, plan: Plan, epoch: int, 
 
 
 def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
-    """How parameters are placed on the devices, and rows of minibatches; None for one device."""
+    """Sharding of parameters and of rows of minibatches over devices; None for one device."""
     if len(jax.devices()) == 1:
         return None, None
     mesh = Mesh(np.array(jax.devices()), ("rows",))
@@ -156,7 +156,7 @@ def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
 
 
 def at_home(values):
-    """Copies on the first device, which outlive the steps and can be changed in place."""
+    """Copies on the first device, which outlast the steps and can be modified in place."""
     return jax.tree.map(jnp.asarray, jax.device_get(values))
 
 
@@ -168,7 +168,7 @@ def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndar
 
 
 def _epoch_mean(sums: list[dict], n_rows: int) -> dict[str, float]:
-    """Means over an epoch's rows of what was summed in parts of it."""
+    """Means over an epoch's rows from the sums of its parts."""
     sums = jax.device_get(sums)
     return {name: float(sum(part[name] for part in sums)) / n_rows for name in sums[0]}
 

@@ -16,13 +16,13 @@ from dbx.ops.arrays import as_float
 
 
 class Linear(nnx.Module):
-    """``x @ kernel + bias``; without the bias where a normalisation follows that would take it off again."""
+    """``x @ kernel + bias``; without bias before a normalisation, which would cancel it."""
 
     def __init__(self, *, use_bias: bool = True):
         self.use_bias = use_bias
 
     def reset(self, rng: np.random.Generator, n_in: int, n_out: int) -> None:
-        """Draw both uniformly within ``1 / sqrt(n_in)``, the usual start of such networks."""
+        """Draw both uniformly within ``1 / sqrt(n_in)``, the usual initialisation."""
         bound = 1 / np.sqrt(n_in)
         self.kernel = nnx.Param(as_float(rng.uniform(-bound, bound, (n_in, n_out))))
         if self.use_bias:
@@ -37,23 +37,23 @@ class Linear(nnx.Module):
 class BatchNorm(nnx.Module):
     """Normalise each unit over the minibatch in training, by its running statistics at inference.
 
-    Not layer normalisation: scVI, whose likelihoods are the bar, normalises over the minibatch, and a cell's units keep
-    their own scales. The running statistics are a plain mean over the first ``1 / momentum`` steps and an exponential
-    one after, so that a short training does not end with the values it began with.
+    Not layer normalisation: scVI, the reference for likelihoods, also normalises over the minibatch, and a cell's units
+    keep their scales. The running statistics are a plain mean over the first ``1 / momentum`` steps and an exponential
+    one after, so that they are not biased to their initial values after a short training.
     """
 
     def __init__(self, *, momentum: float = 0.01, epsilon: float = 1e-3):
         self.momentum, self.epsilon = momentum, epsilon
 
     def reset(self, n_units: int) -> None:
-        """Scale 1, offset 0, nothing seen yet."""
+        """Scale 1, offset 0, and initial running statistics."""
         ones, zeros = np.ones(n_units), np.zeros(n_units)
         self.scale, self.offset = nnx.Param(as_float(ones)), nnx.Param(as_float(zeros))
         self.mean, self.variance = nnx.BatchStat(as_float(zeros)), nnx.BatchStat(as_float(ones))
         self.steps = nnx.BatchStat(as_float(0.0))
 
     def __call__(self, x, *, training: bool = False):
-        """Array of the shape of ``x``; in training the statistics take note of the minibatch."""
+        """Array of the shape of ``x``; in training the statistics are updated with the minibatch."""
         if training:
             mean, variance = x.mean(axis=0), x.var(axis=0)
             self._remember(mean, variance * (len(x) / max(len(x) - 1, 1)))
@@ -69,7 +69,7 @@ class BatchNorm(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """Linear, batch normalisation, ReLU, dropout; covariates join the input."""
+    """Linear, batch normalisation, ReLU, dropout; covariates are appended to the input."""
 
     def __init__(self, *, dropout: float = 0.0):
         self.dropout = dropout
@@ -85,7 +85,7 @@ class Layer(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Hidden layers, each given the covariates again, as scVI's.
+    """Hidden layers, each with the covariates in its input, as in scVI.
 
     ``key`` switches to training: dropout, and the statistics of the minibatch.
     """
@@ -108,5 +108,5 @@ class MLP(nnx.Module):
 
 
 def joined(x, covariates):
-    """Covariates as further columns, where there are any."""
+    """Covariates as further columns, if there are any."""
     return x if covariates is None else jnp.concatenate([x, covariates], axis=-1)

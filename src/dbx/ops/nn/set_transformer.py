@@ -29,18 +29,18 @@ class LayerNorm(nnx.Module):
 
 
 class GeneAttention(nnx.Module):
-    """Latent vectors that look at the genes of a cell (Jaegle et al., ICML, 2021: a perceiver).
+    """Latent vectors that attend to the genes of a cell (Jaegle et al., ICML, 2021: a perceiver).
 
     A gene token is the gene's embedding and its count. The logit of latent l on gene g is ``query_l . key_g + log s``
     with ``s = log1p(count)``: the softmax over the tokens is then ``s exp(query . key)`` over its sum, one matrix
-    product for all cells, and a gene that was not counted has no weight.
+    product for all cells, and a gene without counts has no weight.
     """
 
     def __init__(self):
         self.key, self.value, self.out = Linear(use_bias=False), Linear(use_bias=False), Linear()
 
     def reset(self, rng: np.random.Generator, embedding: np.ndarray, n_latents: int) -> None:
-        """Draw the parameters; the genes start at ``embedding``, an array of shape (n_genes, n_units)."""
+        """Draw the parameters; genes are initialised with ``embedding``, an array of shape (n_genes, n_units)."""
         n_units = embedding.shape[1]
         self.embedding = nnx.Param(as_float(embedding))
         self.query = nnx.Param(as_float(rng.normal(0, 1, (n_latents, n_units))))
@@ -64,7 +64,7 @@ class GeneAttention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Latents look at each other, then each passes through a small network; both are added on."""
+    """Self-attention of the latents, then a small network for each; both are residual."""
 
     def __init__(self):
         self.before, self.between = LayerNorm(), LayerNorm()
@@ -86,7 +86,7 @@ class Block(nnx.Module):
 
 
 class SetEncoder(nnx.Module):
-    """The counts of a cell to one vector."""
+    """Encode the counts of a cell to one vector."""
 
     def __init__(self, *, n_blocks: int):
         self.genes, self.blocks, self.norm = GeneAttention(), nnx.List([Block() for _ in range(n_blocks)]), LayerNorm()
@@ -107,7 +107,7 @@ class SetEncoder(nnx.Module):
 
 
 def attend(query, key, value):
-    """Scaled dot-product attention by heads; arrays of shape (n_cells, n_latents, n_units)."""
+    """Scaled dot-product attention with several heads; arrays of shape (n_cells, n_latents, n_units)."""
 
     def heads(x):
         return x.reshape(*x.shape[:2], N_HEADS, -1)

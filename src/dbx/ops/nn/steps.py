@@ -11,10 +11,10 @@ import optax
 
 
 class Loss(Protocol):
-    """What is minimised; a module-level function or another hashable callable, so that it is compiled once."""
+    """The loss; a module-level function or another hashable callable, so that it is compiled once."""
 
     def __call__(self, model, batch: dict[str, jax.Array], key, **scalars) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The objective of each row, an array of shape (size,), and what else to follow of each row, by name.
+        """The objective of each row, an array of shape (size,), and further terms to record of each row, by name.
 
         ``key`` is None in validation; ``scalars`` are the current values of the schedules.
         """
@@ -27,7 +27,7 @@ def take_rows(data, rows):
 
 
 def weighted_mean(loss: Loss, model, batch: dict[str, jax.Array], weights, key, scalars):
-    """The objective of a minibatch, and weighted sums over its rows of that and of what the loss follows."""
+    """The objective of a minibatch, and weighted sums over its rows of the objective and the recorded terms."""
     losses, followed = loss(model, batch, key, **scalars)
     sums = {name: jnp.vdot(x, weights) for name, x in {"loss": losses, **followed}.items()}
     return sums["loss"] / weights.sum(), sums
@@ -35,7 +35,7 @@ def weighted_mean(loss: Loss, model, batch: dict[str, jax.Array], weights, key, 
 
 @lru_cache
 def adam(epsilon: float, weight_decay: float, clip_norm: float | None) -> optax.GradientTransformation:
-    """Adam without its learning rate; cached, since compiled functions are kept by it."""
+    """Adam without its learning rate; cached, since it is part of the key of compiled functions."""
     parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
     parts += [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     return optax.chain(*parts, optax.scale_by_adam(eps=epsilon))

@@ -48,26 +48,26 @@ def train(
     held_out
         Rows that are held out, instead of a fraction drawn at random.
     judge
-        Mean loss of the held-out rows under a model, instead of the mean over their minibatches.
+        Mean loss of the held-out rows for a model, instead of the mean over their minibatches.
     seed
-        Of shuffling, dropout and sampling; the same seed gives the same bits on a CPU.
+        Seed of shuffling, dropout and sampling; the same seed gives identical results on a CPU.
     progress
         Called after each epoch, with its loss.
 
     Returns
     -------
-    Means over each epoch, arrays of shape (epochs,): ``loss``, what the loss follows, and ``validation_loss`` (with the
-    schedules at their end, so that epochs compare) where rows are held out.
+    Means over each epoch, arrays of shape (epochs,): ``loss``, its recorded terms, and ``validation_loss`` (with the
+    final values of the schedules, so that epochs are comparable) if rows are held out.
 
     Raises
     ------
     ValueError
-        There is one row only, and a share of the rows is to be held out.
+        There is only one row, and a fraction of the rows is to be held out.
     FloatingPointError
-        If the loss stops being finite.
+        The loss is no longer finite.
     """
     if how.validation and data.n_rows < 2:
-        msg = "Training needs at least 2 cells, one of which is held out to judge it by; there is only 1."
+        msg = "Training needs at least 2 cells, one of which is held out for validation; got 1."
         raise ValueError(msg)
     rng = np.random.default_rng(seed)
     if held_out is not None:
@@ -92,7 +92,7 @@ def train(
     if len(held_out):
         start = partial(_Validation(data, held_out, how).start, on) if judge is None else judged
         best = HeldOut(len(held_out), how.patience, start, variables)
-        best.finish(best.start(carry), carry)  # training further may only make a model worse
+        best.finish(best.start(carry), carry)  # further training may only make a model worse
     carry, history = run_epochs(
         partial(_run_steps, on), carry, data, how, rows=rows, rng=rng, seed=seed, progress=progress, held_out=best
     )
@@ -105,14 +105,14 @@ def train(
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiled functions are specialised on; every call of them asks for its hash, which is kept."""
+    """Static arguments of the compiled functions; the hash is cached, since every call needs it."""
 
     graphdef: nnx.GraphDef
     loss: Loss
     optimiser: optax.GradientTransformation
     trainable: Any
     tree: Any = None
-    """How parameters, everything else and moments are put together: they travel as bare arrays, which is faster."""
+    """Tree structures of parameters, other variables and moments, which are passed as flat arrays for speed."""
 
     @cached_property
     def _hash(self) -> int:
@@ -124,13 +124,13 @@ class Compiled:
 
 @partial(jax.jit, static_argnums=0)
 def _start(on: Compiled, parameters, rest):
-    """Parameters, everything else, and the optimiser's moments; copies, since the steps overwrite them."""
+    """Parameters, other variables, and the optimiser's moments; copies, since the steps overwrite them."""
     return *jax.tree.map(jnp.copy, (parameters, rest)), on.optimiser.init(parameters)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
-    """Gradient steps over consecutive minibatches; what the loss follows comes back summed over rows."""
+    """Gradient steps over consecutive minibatches; the recorded terms are returned as sums over rows."""
     key, carry = jax.random.key(seed), jax.tree.unflatten(on.tree, carry)
 
     def step(carry, now):
@@ -153,7 +153,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate(on: Compiled, carry, data, steps, scalars):
-    """The loss summed over rows, without a key and with the variables as they are."""
+    """The loss summed over rows, without a key and without updates of variables."""
     variables = jax.tree.unflatten(on.tree, carry)[:2]
 
     def step(total, now):
@@ -165,7 +165,7 @@ def _evaluate(on: Compiled, carry, data, steps, scalars):
 
 
 class _Validation:
-    """The loss of the held-out rows, with the schedules at their end."""
+    """The loss of the held-out rows, with the final values of the schedules."""
 
     def __init__(self, data: Minibatches, rows: np.ndarray, how: Training):
         self.data, self.plan = data, data.plan(rows, how.batch_size)
@@ -173,7 +173,7 @@ class _Validation:
         self.scalars = {name: x[0] for name, x in schedule_values(how, end).items() if name != "learning_rate"}
 
     def start(self, on: Compiled, carry) -> list:
-        """Sums over the rows of each chunk, which may still be being computed."""
+        """Sums over the rows of each chunk, possibly still being computed."""
         sums = []
         for part in self.data.epoch(self.plan):
             sums.append(_evaluate(on, carry, part.data, (part.rows, part.weights), self.scalars))
