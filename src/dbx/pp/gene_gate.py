@@ -38,7 +38,7 @@ def gene_gate(
     adata
         Cells by genes.
     n_genes
-        Number of genes to open; with ``"l0"`` only the initial number. Start with more than are wanted, or all: gates
+        Number of genes to open; with ``"l0"`` only the initial number. Start with more than needed, or all: gates
         close more readily than they open.
     method
         ``"top_k"``: always ``n_genes`` are open; training sees a sigmoid in place of the step (straight-through,

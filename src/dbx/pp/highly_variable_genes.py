@@ -97,7 +97,7 @@ def highly_variable_genes(
     ``adata.var['variances_norm']``
         For flavours of counts: variance of standardised counts, mean over batches.
     ``adata.var['highly_variable_nbatches']``, ``adata.var['highly_variable_intersection']``
-        With batches: in how many the gene is flagged, and, by dispersion, whether in all.
+        With batches: number of batches in which the gene is flagged and, by dispersion, whether it is in all.
     ``adata.uns['hvg']['flavor']``
         The flavour.
 

@@ -135,7 +135,7 @@ def _representation(data, use_rep: str | None, n_pcs: int | None, mod: str | Non
         owner = holder(data, Slot("obs", mod=mod))
         log.warn(
             f"There is no PCA of these {owner.n_vars} genes: computing one by dbx.pp.pca(adata) with its defaults. "
-            "Pass use_rep='X' if neighbours in all genes are wanted."
+            "Pass use_rep='X' for neighbours in all genes."
         )
         pca(data, n_comps=n_pcs, mod=mod)
         slot, columns = "obsm/X_pca", None

@@ -53,8 +53,8 @@ def de(
 
     Counts K of a gene are modelled as K ~ NB(s exp(X beta), dispersion), with size factors s and a design X, and a test
     asks whether a contrast of beta is zero. Meant for samples: bulk libraries, or cells summed per sample
-    (``sample_key``), with a model for each cell type if wanted (``group_key``). Called again for another contrast, test
-    threshold or false discovery rate it takes the recorded fit.
+    (``sample_key``), with a model for each cell type with ``group_key``. Called again for another contrast, test
+    threshold or false discovery rate, it reuses the recorded fit.
 
     Parameters
     ----------
@@ -64,28 +64,29 @@ def de(
         Wilkinson formula over columns of ``obs``, such as ``"~ batch + condition"``, where the first category of a
         factor is its reference; or a design matrix with a row for each sample, a DataFrame or an array.
     contrast
-        What to test: ``("condition", "treated", "control")`` compares two levels; a text is a coefficient
+        What to test: ``("condition", "treated", "control")`` compares two levels; a string is a coefficient
         (``"condition[T.treated]"``, or DESeq2's ``"condition_treated_vs_control"``) or a linear combination of
-        coefficients and levels (``"conditionB - conditionA"``); numbers are a weight for each coefficient. None takes
+        coefficients and levels (``"conditionB - conditionA"``); numbers are a weight for each coefficient. None means
         the last coefficient. Levels of booleans and numbers may be named by value: ``("treated", True, False)``.
     layer
         Layer with the counts, if not in X.
     sample_key
-        Column of ``obs`` with the sample of each cell: counts are summed per sample, and the design is about samples.
+        Column of ``obs`` with the sample of each cell: counts are summed per sample, and the design is one of samples.
     group_key
-        Column of ``obs`` with groups of cells, such as cell types: one model within each, of the samples' cells in it.
+        Column of ``obs`` with groups of cells, such as cell types: one model for each, on the sums of
+        its cells per sample.
     test
-        ``"wald"``, or ``"lrt"``: a likelihood ratio test against the ``reduced`` design, which the contrast then has
-        no part in except for the fold change that is reported.
+        ``"wald"``, or ``"lrt"``: a likelihood ratio test against the ``reduced`` design; the contrast then only
+        determines the reported fold change.
     reduced
-        Formula of the reduced design, or the names of the design matrix's columns that stay.
+        Formula of the reduced design, or the names of the design matrix's columns to keep.
     size_factors
         ``"ratio"``, the median of ratios over genes without a zero; ``"poscounts"``, which also takes genes with zeros;
-        ``"iterate"``, by maximum likelihood; ``"deges"``, medians of ratios over the genes that the test does not call,
-        found in turn with the test: for conditions in which most changes go one way; or a column of ``obs`` with size
-        factors from elsewhere.
+        ``"iterate"``, by maximum likelihood; ``"deges"``, medians of ratios over genes that the test does not call,
+        alternating with the test: for conditions in which most changes are in one direction; or a column of ``obs``
+        with size factors from elsewhere.
     fit_type
-        The trend of dispersions over means: ``"parametric"``, or where that fails and when asked for ``"local"``;
+        Trend of dispersions over means: ``"parametric"``, with ``"local"`` if that fails; ``"local"`` or
         ``"mean"``.
     dispersion
         ``"deseq2"``, the values that DESeq2 returns; ``"exact"``, the maxima of the likelihoods that DESeq2 searches,
@@ -97,9 +98,9 @@ def de(
         all of genes with few counts (recall .77 against .995).
     shrink
         Report shrunken fold changes: ``"apeglm"`` (a Cauchy prior, with s-values) or ``"normal"``. A normal prior is on
-        the coefficient that a contrast names or, where it compares levels, alike on all levels of each factor, so that
-        the reference level makes no difference (R's ``coef=`` and ``contrast=``). Tests stay those of the fold changes
-        without shrinkage.
+        the coefficient that a contrast names or, where it compares levels, the same for all levels of each factor, so
+        that the reference level makes no difference (R's ``coef=`` and ``contrast=``). Tests are those of the fold
+        changes without shrinkage.
     lfc_threshold, alternative
         Test for changes, log2, beyond a threshold: ``"two-sided"`` (DESeq2's greaterAbs), ``"greater"``, ``"less"``, or
         within it: ``"less-abs"``.
@@ -143,8 +144,8 @@ def de(
     Raises
     ------
     ValueError
-        X holds no counts; a column of the design has missing values or one level, or differs within a sample;
-        coefficients cannot be told apart, or there are no replicates; an unknown level, coefficient or setting; every
+        X does not hold counts; a column of the design has missing values or one level, or differs within a sample;
+        coefficients are not identifiable, or there are no replicates; an unknown level, coefficient or setting; every
         gene has a zero and ``size_factors="ratio"``.
     SlotError
         A column is not in ``obs``.
@@ -154,7 +155,7 @@ def de(
     After DESeq2 (Love, Huber and Anders, Genome Biology, 2014), compared with version 1.38.3 in R; apeglm after Zhu,
     Ibrahim and Love (Bioinformatics, 2019). The reference implementation is DESeq2; for cells see
     :func:`scanpy.tl.rank_genes_groups`. Cells of one sample are not replicates of a treatment: tested as if they were,
-    p-values come out far too small, and dbx says so.
+    p-values are far too small, and dbx warns.
     """
     check_key(key_added)
     check_keys(sample_key, group_key, design)

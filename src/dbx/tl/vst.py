@@ -62,8 +62,8 @@ def vst(
     Raises
     ------
     ValueError
-        X holds no counts; every gene has a zero and ``size_factors="ratio"``; ``design`` and ``blind`` contradict each
-        other; the design cannot be fitted; genes vary no more than Poisson counts.
+        X does not hold counts; every gene has a zero and ``size_factors="ratio"``; ``design`` and ``blind`` contradict
+        each other; the design cannot be fitted; genes vary no more than Poisson counts.
     SlotError
         A column of the design is not in ``obs``.
 

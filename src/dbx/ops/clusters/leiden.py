@@ -22,7 +22,7 @@ class Leiden(Operator):
     ``clustering_args`` are further (name, value) arguments of the library's own function. With ``restrict_to`` only the
     cells whose ``groups`` are among these levels are clustered; the others keep their group as label.
 
-    New cells: the cluster that most of its edges' weight goes to, and each cluster's share.
+    New cells: the cluster with most of its edge weight, and the fraction of each cluster.
     """
 
     name = "leiden"

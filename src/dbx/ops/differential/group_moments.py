@@ -68,7 +68,7 @@ def group_moments(
 
 
 def empty_moments(n_groups: int, n_genes: int) -> Moments:
-    """The moments of no cells."""
+    """Moments of an empty set of cells."""
     zeros = np.zeros((n_groups, n_genes))
     return Moments(np.zeros(n_groups), zeros, zeros, zeros)
 
