@@ -210,7 +210,7 @@ def test_wrong_labels_are_told_in_words(data):
 
     with pytest.raises(ValueError, match="No cell has a label, all are 'Unknown' or missing"):
         fit(np.zeros(300), ("Unknown",))
-    with pytest.raises(ValueError, match=r"All labelled cells are 'a': .*got unlabeled='Unknown'"):
+    with pytest.raises(ValueError, match=r"All labelled cells are 'a', but .*got unlabeled='Unknown'"):
         fit(np.arange(300) % 2 - 1, ("a",))
     with pytest.raises(ValueError, match="'Unassigned' is reserved for unsure cells"):
         fit(np.arange(300) % 2, ("a", "Unassigned"))
