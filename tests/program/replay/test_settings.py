@@ -52,6 +52,21 @@ def test_a_fit_that_depends_on_a_setting_is_made_anew(analysed, counts):
         np.testing.assert_array_equal(array, harmony[name][1])
 
 
+def test_steps_after_a_changed_one_are_fitted_again(analysed):
+    """What they learnt was of other values: neighbours among old coordinates, loadings of other genes."""
+    dbx.tl.rank_genes_groups(analysed, "leiden")
+    config = {"highly_variable_genes": {"n_top_genes": 60}, "pca": {"n_comps": 4}, "leiden": {"resolution": 2.0}}
+    expected = dbx.rerun(analysed, refit=True, config=config, copy=True)
+    dbx.rerun(analysed, config=config)
+    assert analysed.var["highly_variable"].sum() == 60
+    assert analysed.obsm["X_pca_harmony"].shape == (150, 4)
+    for key in expected.obsm:
+        np.testing.assert_allclose(analysed.obsm[key], expected.obsm[key], rtol=1e-5, atol=1e-5)
+    assert (analysed.obsp["distances"] != expected.obsp["distances"]).nnz == 0
+    before, now = expected.uns["rank_genes_groups"]["scores"], analysed.uns["rank_genes_groups"]["scores"]
+    np.testing.assert_array_equal(now["0"], before["0"])
+
+
 def test_a_copy_leaves_the_data(analysed):
     other = dbx.rerun(analysed, steps=["pca"], config={"pca": {"n_comps": 4}}, copy=True)
     assert other.obsm["X_pca"].shape == (150, 4)

@@ -60,7 +60,8 @@ def rerun(
         Where an input is that is not in its slot any more: ``{"X": "layers/counts"}``.
     config
         New settings of steps, by name: ``{"de": {"contrast": ("cell", "b", "a")}}``. Such a step keeps what it learnt
-        if its fit does not depend on these settings, and is fitted again otherwise; only on the cells it was fitted on.
+        if its fit does not depend on these settings, and is fitted again otherwise; the steps after it, which learnt
+        from what it wrote, are fitted again too. Only on the cells it was fitted on.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -92,10 +93,11 @@ def rerun(
     _check_same_container(data, data if own else reference, registry)
     steps = [steps] if isinstance(steps, str) else steps
     changed = with_settings(registry, config or {}, own=own)
+    after = {step.name for step in registry if any(registry.depends(step, registry[name].id) for name in changed)}
     location = Location(data, registry, dict(inputs or {}), own=own)
 
     def runs(step: Step) -> bool:
-        return bool(refit) or step.name in changed or step.maps_cells()
+        return bool(refit) or step.name in changed or step.name in after or step.maps_cells()
 
     plan = make_plan(registry, location.available, names=steps, runs=runs)
     location.check_inputs()
@@ -108,10 +110,11 @@ def rerun(
     replay.env.update({version: location.value(version) for version in plan.roots})
     results: list[Result] = []
     for step in plan.steps:
-        if refit or step.name in changed:
+        if refit or step.name in changed or step.name in after:
             written = {slot: value for result in results for slot, value in result.values.items()}
-            keeps = refit == "continue"
-            results.append(refitted(data, replay, step, written, changed.get(step.name), keeps=keeps))
+            new = changed.get(step.name)
+            step, new = (new or step, None) if step.name in after else (step, new)  # what it learnt was of other values
+            results.append(refitted(data, replay, step, written, new, keeps=refit == "continue"))
         else:
             results.append(mapped(data, data if own else reference, replay, step, own=own))
     if not own and not refit:
