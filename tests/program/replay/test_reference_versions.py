@@ -137,6 +137,22 @@ def test_graphs_and_embeddings_that_were_overwritten(query, key):
     np.testing.assert_array_equal(edges(query, reference), expected)
 
 
+def test_an_embedding_kept_as_float64_is_the_same(query):
+    """Tables and other tools widen it; what float32 does not hold is another version."""
+    reference = counts(0)
+    dbx.pp.normalize_total(reference)
+    dbx.pp.log1p(reference)
+    dbx.pp.pca(reference, n_comps=5)
+    dbx.pp.neighbors(reference, use_rep="X_pca", n_neighbors=10)
+    expected = edges(query, reference)
+    wide = reference.obsm["X_pca"].astype(np.float64)
+    reference.obsm["X_pca"] = wide
+    np.testing.assert_array_equal(edges(query, reference), expected)
+    reference.obsm["X_pca"] = wide * (1 + 1e-12)
+    with pytest.raises(ReferenceChangedError, match="X_pca"):
+        dbx.rerun(query, reference, steps=["neighbors"])
+
+
 def test_a_gap_is_not_taken_for_the_version(reference, query):
     expected = edges(query, reference)
     kept = reference.X.copy()

@@ -114,12 +114,19 @@ def digests_of(data, slot: Slot, value: Any) -> np.ndarray:
 
 
 def known_rows(data, slot: Slot, value: Any, digests: np.ndarray) -> np.ndarray:
-    """Which rows of a slot are among those that digests were made of, an array of shape (n_rows,), bool."""
+    """Which rows of a slot are among those that digests were made of, an array of shape (n_rows,), bool.
+
+    float32 values are recognised as float64 too.
+    """
     codes = _codes(slot, value)
     if codes is not None:
         names = name_hashes(row_names(data, slot))
         return np.isin(row_digests(_former_codes(codes, names, digests), names), digests)
-    return np.isin(digests_of(data, slot, value), digests)
+    known = np.isin(digests_of(data, slot, value), digests)
+    if known.all() or getattr(value, "dtype", None) != np.float64:
+        return known
+    single = value.astype(np.float32)
+    return known if (single != value).sum() else np.isin(digests_of(data, slot, single), digests)
 
 
 def _codes(slot: Slot, value: Any) -> np.ndarray | None:
