@@ -9,7 +9,7 @@ from dbx.data import RowBlocks
 from dbx.data.moments import moments
 from dbx.ops.genes.highly_variable import HighlyVariable, mean_of_known
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
-from dbx.ops.genes.loess_variance import normalized_variances
+from dbx.ops.genes.loess_variance import expected_sd, normalized_variances
 from dbx.ops.values import Codes
 
 N, G = 240, 150
@@ -159,3 +159,11 @@ def test_an_unknown_flavour_is_an_error(cls, wrong):
 def test_means_over_batches_skip_what_is_unknown():
     values = np.array([[1.0, np.nan, np.nan], [3.0, 2.0, np.nan]])
     np.testing.assert_array_equal(mean_of_known(values), [2.0, 2.0, np.nan])
+
+
+@pytest.mark.parametrize(("n_genes", "span"), [(1, 0.3), (3, 0.3), (9, 0.1)])
+def test_genes_too_few_for_a_local_regression_are_refused(n_genes, span):
+    """scikit-misc's loess would read beyond its arrays, which ends the process."""
+    mean = np.linspace(1.0, 2.0, n_genes)
+    with pytest.raises(ValueError, match=f"{n_genes} genes vary"):
+        expected_sd(mean, 2 * mean, span)

@@ -40,6 +40,9 @@ def expected_sd(mean: np.ndarray, variance: np.ndarray, span: float, cells: str 
 def _local_quadratic(x: np.ndarray, y: np.ndarray, span: float) -> np.ndarray:
     from skmisc.loess import loess
 
+    if len(x) * span < 1:  # loess would read beyond its points
+        msg = "no gene is in reach of another"
+        raise ValueError(msg)
     model = loess(x, y, span=span, degree=2)
     model.fit()
     fitted = model.outputs.fitted_values
