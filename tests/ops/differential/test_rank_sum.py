@@ -81,6 +81,14 @@ def test_values_that_differ_in_float64_alone_are_no_ties():
     assert ties[0, 0] == 0
 
 
+def test_genes_that_no_cell_expresses_have_mean_ranks(data):
+    codes = data[1]
+    sums, ties = rank_sums(RowBlocks(sparse.csr_matrix((N_CELLS, N_GENES), dtype=np.float32)), codes, N_GROUPS)
+    expected, expected_ties = by_scipy(np.zeros((N_CELLS, N_GENES)), codes)
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(ties[0], expected_ties)
+
+
 def test_explicit_zeros_are_zeros():
     x = sparse.csr_matrix(np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 5.0]], dtype=np.float32))
     x.data[:2] = 0

@@ -159,7 +159,7 @@ def _sums(entries: Entries, sizes: np.ndarray, n_genes: int) -> tuple[np.ndarray
     at = group * n_genes + gene
     sums = np.bincount(at, np.repeat(middle, length), minlength=n_groups * n_genes).reshape(n_groups, n_genes)
     stored = np.bincount(at, minlength=n_groups * n_genes).reshape(n_groups, n_genes)
-    sums += (sizes[:, None] - stored) * (below_zero + (zeros + 1) / 2)
+    sums = sums + (sizes[:, None] - stored) * (below_zero + (zeros + 1) / 2)
     tied = length > 1
     ties = np.bincount(of[tied], _tie_term(length[tied]), minlength=n_genes) + _tie_term(zeros)
     return sums, ties
