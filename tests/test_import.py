@@ -1,8 +1,10 @@
 """Importing dbx is cheap, and leaves everybody else's settings as they were."""
 
 import ast
+import copy
 import importlib
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -81,6 +83,14 @@ def test_every_public_name_is_there_and_known_to_type_checkers(package):
 )
 def test_a_function_is_not_hidden_by_its_module(way):
     assert in_a_fresh_process(f"import dbx, json\n{way}\nprint(json.dumps(type(function).__name__))") == "function"
+
+
+@pytest.mark.parametrize("package", ["pp", "tl", "pl", "program"])
+def test_packages_are_pickled_by_name(package):
+    """cloudpickle (dask, joblib) takes a function that mentions ``pp`` by pickling what it means."""
+    module = importlib.import_module(f"dbx.{package}")
+    assert pickle.loads(pickle.dumps(module)) is module
+    assert copy.deepcopy(module) is module
 
 
 def test_import_changes_no_global_state():

@@ -31,6 +31,9 @@ class LazyPackage(ModuleType):
     def __dir__(self) -> list[str]:
         return sorted(self._modules)
 
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return import_module, (self.__name__,)  # cloudpickle knows no kind of module but Python's own
+
 
 def lazy(package: str, modules: Mapping[str, str]) -> None:
     """Make a package lazy; ``modules`` is the module below it that defines each of its public names."""
