@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from dbx.program.pipeline.sensitivity import sensitivity
     from dbx.program.record.adopt import adopt
     from dbx.program.record.on_disk import is_on_disk, run_on_disk
-    from dbx.program.record.registry import RegistryError
     from dbx.program.record.representation import corrected_versions, representation_slot
     from dbx.program.record.run import compute_array, compute_step, run_step
+    from dbx.program.record.storage import RegistryError
     from dbx.program.record.table import steps
     from dbx.program.replay.reference import ReferenceChangedError
     from dbx.program.replay.rerun import rerun
@@ -64,7 +64,7 @@ lazy(
     {
         "Pipeline": "pipeline.pipeline",
         "ReferenceChangedError": "replay.reference",
-        "RegistryError": "record.registry",
+        "RegistryError": "record.storage",
         "Slot": "slots.slots",
         "SlotError": "slots.slots",
         "adopt": "record.adopt",
