@@ -1,5 +1,5 @@
 """``make bench``."""
 
-from benchmarks.workflow import main
+from benchmarks.workflow.workflow import main
 
 main()

@@ -11,8 +11,8 @@ def _root(monkeypatch):
 
 
 def test_every_step_is_there_in_both_tools():
-    from benchmarks.inputs import STAGES
-    from benchmarks.steps import STEPS, find
+    from benchmarks.workflow.inputs import STAGES
+    from benchmarks.workflow.steps import STEPS, find
 
     for step in STEPS:
         assert step.input in STAGES
@@ -22,7 +22,7 @@ def test_every_step_is_there_in_both_tools():
 
 def test_table_of_known_times():
     """Medians, dbx / scanpy, a sum without what is not counted or what one tool lacks."""
-    from benchmarks.workflow import table
+    from benchmarks.workflow.workflow import table
 
     def calls(first, *later):
         measured = [{"wall": seconds, "cpu": seconds, "process": 500.0} for seconds in later]
@@ -43,7 +43,7 @@ def test_table_of_known_times():
 def test_a_budget_of_genes_is_spent_on_the_best():
     import anndata as ad
     import numpy as np
-    from benchmarks.gene_budget import chosen, nearest, refitted, table
+    from benchmarks.optimize.gene_budget import chosen, nearest, refitted, table
 
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 200)

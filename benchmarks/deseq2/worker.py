@@ -12,7 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
-from benchmarks.worker import peak, weighed
+from benchmarks.workflow.worker import peak, weighed
 
 warnings.simplefilter("ignore")
 

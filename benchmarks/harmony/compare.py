@@ -1,7 +1,7 @@
 """Harmony and LISI beside harmonypy: agreement, mixing and time, over several seeds of each.
 
-    python -m benchmarks.compare_harmony                      # mixology and simulated cells
-    python -m benchmarks.compare_harmony some.h5ad:donor      # any file with obsm["X_pca"]: its path and batch column
+    python -m benchmarks.harmony.compare                      # mixology and simulated cells
+    python -m benchmarks.harmony.compare some.h5ad:donor      # any file with obsm["X_pca"]: its path and batch column
 
 Agreement is the smallest correlation over components, to the first seed of harmonypy; so harmonypy's own further seeds
 are the yardstick.

@@ -1,6 +1,6 @@
 """A budget of genes: gates trained with the projection beside rankings of genes, on held-out cells.
 
-    python -m benchmarks.gene_budget NAME=FILE.h5ad:LABEL ... simulated=6000x2000 --keep FILE.jsonl --out FILE.md
+    python -m benchmarks.optimize.gene_budget NAME=FILE.h5ad:LABEL ... simulated=6000x2000 --keep OUT.jsonl --out OUT.md
 
 FILE has raw counts in X and a column of labels in obs. Everything (totals, variable genes, standardisation, selections,
 components, the strength of the L0 price) is found on the cells that are not held out.

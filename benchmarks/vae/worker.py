@@ -17,7 +17,7 @@ import anndata as ad  # noqa: E402
 import numpy as np  # noqa: E402
 from benchmarks.vae.models import MODELS  # noqa: E402
 from benchmarks.vae.quality import held_out, split  # noqa: E402
-from benchmarks.worker import peak  # noqa: E402
+from benchmarks.workflow.worker import peak  # noqa: E402
 
 warnings.simplefilter("ignore")
 

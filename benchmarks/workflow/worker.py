@@ -49,7 +49,7 @@ def main(tool: str, folder: Path) -> None:
     os.dup2(2, 1)  # what libraries print must not get between the answers
 
     import anndata as ad
-    from benchmarks.steps import STEPS, find
+    from benchmarks.workflow.steps import STEPS, find
 
     start = time.perf_counter()
     __import__(tool)

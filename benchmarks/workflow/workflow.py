@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.steps import STEPS
+from benchmarks.workflow.steps import STEPS
 
 TOOLS = ("scanpy", "dbx")
 PACKAGES = ["scanpy", "anndata", "harmonypy", "umap-learn", "pynndescent", "numba", "igraph"]
 PACKAGES += ["numpy", "scipy", "jax", "flax", "dbx-bio"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Worker:
@@ -31,7 +31,7 @@ class Worker:
         environment = {k: v for k, v in os.environ.items() if caches or not k.startswith("JAX_COMPILATION_CACHE")}
         if not caches:
             environment["NUMBA_CACHE_DIR"] = self.scratch.name
-        command = [sys.executable, "-m", "benchmarks.worker", tool, str(inputs)]
+        command = [sys.executable, "-m", "benchmarks.workflow.worker", tool, str(inputs)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT, env=environment
         )
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     names = [s.name for s in STEPS if not options.steps or any(word in s.name for word in options.steps)]
     with tempfile.TemporaryDirectory() as folder:
         sizes = [options.cells, options.genes, options.groups, options.batches]
-        command = [sys.executable, "-m", "benchmarks.inputs", folder, *map(str, sizes)]
+        command = [sys.executable, "-m", "benchmarks.workflow.inputs", folder, *map(str, sizes)]
         subprocess.run(command, check=True, cwd=ROOT)
         found = compare(
             Path(folder),

@@ -34,4 +34,4 @@ def test_one_cell(call, rng):
         call(adata)
     assert not adata.uns
     assert list(adata.obsm) == ["X_pca"]
-    assert not list(adata.layers)
+    assert not [name for name in adata.layers if name is not None]  # anndata 0.13 lists X under None

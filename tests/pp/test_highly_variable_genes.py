@@ -257,7 +257,11 @@ def test_ties_between_batches_are_broken_as_in_scanpy(flavor, seed):
     adata.obs["batch"] = pd.Categorical([f"b{k}" for k in rng.integers(0, 2 + seed % 3, 300)])
     arguments = {"flavor": flavor, "batch_key": "batch", "n_top_genes": 60, "inplace": False}
     ours, theirs = (pp.highly_variable_genes(adata.copy(), **arguments) for pp in (dbx.pp, sc.pp))
-    np.testing.assert_array_equal(ours["highly_variable"], theirs.loc[ours.index, "highly_variable"])
+    ranks, batches = ours["highly_variable_rank"], -ours["highly_variable_nbatches"]
+    order = np.lexsort((batches, ranks) if flavor == "seurat_v3" else (ranks, batches))
+    np.testing.assert_array_equal(np.flatnonzero(ours["highly_variable"]), np.sort(order[:60]))
+    if Version(version("scanpy")) < Version("1.12"):  # whose variances within batches are others
+        np.testing.assert_array_equal(ours["highly_variable"], theirs.loc[ours.index, "highly_variable"])
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr", "csc"])

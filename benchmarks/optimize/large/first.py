@@ -1,4 +1,4 @@
-"""How long a notebook waits for its first ``dbx.optimize``: ``python -m benchmarks.large_optimize.first``.
+"""How long a notebook waits for its first ``dbx.optimize``: ``python -m benchmarks.optimize.large.first``.
 
 Cells and genes of the size of STARmap (3,178 x 166, 16 types), in a fresh process; wall and processor seconds.
 """
@@ -22,7 +22,7 @@ def main() -> None:
     import scanpy  # noqa: F401 - a notebook has it already
 
     found = {"import dbx": timed(lambda: __import__("dbx"))}
-    from benchmarks.large_optimize.ground import cells, prepared
+    from benchmarks.optimize.large.ground import cells, prepared
 
     import dbx
 

@@ -1,4 +1,4 @@
-"""Frozen and optimised components, and what else could be done: ``python -m benchmarks.large_optimize.gains TASK``.
+"""Frozen and optimised components, and what else could be done: ``python -m benchmarks.optimize.large.gains TASK``.
 
 Tasks are ``ours`` (every k), ``sizes`` (fewer cells at k = 5 and 10), ``peers`` and ``scanvi`` (dbx's own); each result
 is a line of ``--out``.
@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from benchmarks.large_optimize.ground import cells, macro_f1, prepared, split
+from benchmarks.optimize.large.ground import cells, macro_f1, prepared, split
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score

@@ -1,4 +1,4 @@
-"""Memory of components and of their training above the data: ``python -m benchmarks.large_optimize.memory CELLS``.
+"""Memory of components and of their training above the data: ``python -m benchmarks.optimize.large.memory CELLS``.
 
 Log counts (CSR, not standardised), 10 components, two epochs, in a process of its own. ``--budget`` bytes of data may
 lie on the device as a whole, where not the default.
@@ -11,8 +11,8 @@ import json
 import warnings
 
 import numpy as np
-from benchmarks.large_optimize.ground import SETTINGS, cells
-from benchmarks.worker import peak, weighed
+from benchmarks.optimize.large.ground import SETTINGS, cells
+from benchmarks.workflow.worker import peak, weighed
 
 import dbx
 from dbx.data.minibatches import Minibatches

@@ -1,4 +1,4 @@
-"""Seconds per epoch of ``dbx.optimize`` beside plain JAX: ``python -m benchmarks.large_optimize.overhead SIZE``.
+"""Seconds per epoch of ``dbx.optimize`` beside plain JAX: ``python -m benchmarks.optimize.large.overhead SIZE``.
 
 Both train the same projection with the same minibatches, dropout, penalty, head and Adam, and judge the same share of
 held-out cells after every epoch. They take turns epoch by epoch in one process: other work on the machine hits both.
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
-from benchmarks.large_optimize import by_hand
-from benchmarks.large_optimize.ground import SETTINGS, cells, prepared
+from benchmarks.optimize.large import by_hand
+from benchmarks.optimize.large.ground import SETTINGS, cells, prepared
 
 import dbx
 from dbx.ops.nn.epochs import default_batch_size
