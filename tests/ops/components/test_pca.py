@@ -177,3 +177,11 @@ def test_gates_shut_components_and_are_priced(x):
         PCA(projection="gate")
     assert set(operator.units) == {"residual", "gates"}
     assert set(free.units) == {"residual"}
+
+
+def test_variances_stay_where_nothing_was_trained(x):
+    for zero_center in (True, False):
+        operator = fitted(x, n_comps=4, projection="gated", zero_center=zero_center)
+        before = np.array(operator.variance)
+        operator.settle(apply(operator, {"x": RowBlocks(x)}, len(x)))
+        np.testing.assert_allclose(operator.variance, before, rtol=1e-5)

@@ -196,3 +196,14 @@ def test_wrong_settings_are_told_in_words():
         RemoveAmbient(concentration=0)
     with pytest.raises(ValueError, match="All counts are zero"):
         RemoveAmbient().fit(x=RowBlocks(np.zeros((4, 3))))
+
+
+def test_a_fitted_cell_without_a_cluster_is_of_the_likeliest(data):
+    """Groups differ by whole genes: cells whose group is withheld are put there, and results hardly change."""
+    codes = np.asarray(data["group"].codes).copy()
+    withheld = np.arange(0, N_CELLS, 10)
+    codes[withheld] = -1
+    _, known = fitted(data, known=True)
+    _, some = fitted({**data, "group": Codes(codes, LEVELS)}, known=True)
+    np.testing.assert_allclose(some["fraction"][withheld], known["fraction"][withheld], atol=0.02)
+    assert rmse(some["x"].toarray(), known["x"].toarray()) < 0.05 * rmse(data["counts"].toarray(), data["native"])

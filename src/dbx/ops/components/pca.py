@@ -97,7 +97,7 @@ class PCA(Operator):
     def settle(self, outputs):
         """Recompute the variances of the components after training."""
         if np.any(self.residual[...]) or self.projection == "gated":
-            variance = np.var(np.asarray(outputs["z"], np.float64), axis=0, ddof=1)
+            variance = np.var(np.asarray(outputs["z"], np.float64), axis=0, ddof=int(self.zero_center))
             total = np.asarray(self.explained[...]).sum() / np.asarray(self.explained_share[...]).sum()
             self.explained_share = Constant((variance / total).astype(self.explained_share.dtype))
             self.explained = Constant(variance.astype(self.explained.dtype))

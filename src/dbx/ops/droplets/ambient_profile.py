@@ -58,8 +58,8 @@ def _tightest(points: np.ndarray, n_clusters: int, seed: int, n_starts: int = 5)
 
 
 def group_totals(counts, labels: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sum of each gene in each group of rows, an array of shape (n_groups, n_genes), float64."""
-    n_rows = counts.shape[0]
-    member = sparse.csr_matrix((np.ones(n_rows), (labels, np.arange(n_rows))), (n_groups, n_rows))
+    """Sum of each gene in each group of rows, of shape (n_groups, n_genes), float64; rows labelled -1 are left out."""
+    rows = np.flatnonzero(np.asarray(labels) >= 0)
+    member = sparse.csr_matrix((np.ones(len(rows)), (labels[rows], rows)), (n_groups, counts.shape[0]))
     sums = member @ counts
     return np.asarray(sums.todense() if sparse.issparse(sums) else sums, np.float64)

@@ -1,0 +1,16 @@
+"""Examples."""
+
+from contract.cells import GRAPH
+from contract.example import Example
+
+EXAMPLES = [
+    Example(operator="leiden", reads={"graph": GRAPH}, config={"resolution": 2.0}, random=True),
+    Example(
+        operator="leiden",
+        title="within_groups",
+        reads={"graph": GRAPH, "groups": "obs/group"},
+        config={"flavor": "igraph", "n_iterations": 2, "restrict_to": ("0", "1"), "resolution": 3.0},
+        random=True,
+    ),
+    Example(operator="soft_clusters", reads={"z": "obsm/embedding", "groups": "obs/labels"}),
+]

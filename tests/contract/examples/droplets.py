@@ -1,0 +1,21 @@
+"""Examples."""
+
+from contract.example import Example
+
+SOLO = {"n_latent": 3, "n_hidden": 8, "max_epochs": 3, "classifier_epochs": 2, "n_draws": 2}
+
+EXAMPLES = [
+    Example(
+        operator="remove_ambient",
+        reads={"x": "layers/counts"},
+        config={"rate": 0.1, "n_clusters": 3},
+        random=True,
+    ),
+    Example(operator="remove_ambient", title="clusters", reads={"x": "layers/counts", "cluster": "obs/labels"}),
+    Example(
+        operator="solo",
+        reads={"x": "layers/counts", "batch": "obs/batch"},
+        config=SOLO,
+        random=True,
+    ),
+]

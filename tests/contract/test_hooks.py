@@ -1,0 +1,107 @@
+"""Optional hooks, where an operator has them: loss, units, jitter, settle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from contract.compare import assert_close, differ, finite, state
+from contract.differentiated import parameters
+from contract.example import Example, fit, fitted, on_device, rows_of
+from contract.promise import each
+from dbx.ops.operator import Operator
+
+
+def overrides(hook: str):
+    return lambda example: getattr(example.cls, hook) is not getattr(Operator, hook) and example.maps_cells
+
+
+def owner_of(operator, name: str):
+    """(module, attribute) of a parameter by its dotted name."""
+    *parents, leaf = name.split(".")
+    for part in parents:
+        operator = operator[int(part)] if part.isdigit() else getattr(operator, part)
+    return operator, leaf
+
+
+def check_loss(example: Example) -> None:
+    """One finite number for each cell, which no other cell changes."""
+    made = fitted(example)
+    graphdef, state = nnx.split(made.operator)
+
+    @jax.jit
+    def losses(state, call):
+        operator = nnx.merge(graphdef, state)
+        return operator.loss(call, operator(**call))
+
+    whole = np.asarray(losses(state, on_device(made.call)))
+    assert whole.shape == (made.n_cells,)
+    assert np.isfinite(whole).all()
+    some = np.arange(40)  # the first ones: a loss may draw for a cell by its place, always the same
+    part = losses(state, on_device({name: rows_of(value, some) for name, value in made.call.items()}))
+    np.testing.assert_allclose(part, whole[some], rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+
+
+@each(overrides("loss"))
+def test_the_loss_is_one_number_of_each_cell(example):
+    check_loss(example)
+
+
+def check_units(example: Example) -> None:
+    """Of parameters that there are, positive, and of a shape that goes with theirs."""
+    operator = fitted(example).operator
+    known = parameters(operator)
+    assert set(operator.units) <= set(known)
+    for name, unit in operator.units.items():
+        shape = known[name][...].shape
+        assert np.broadcast_shapes(np.shape(unit.of_distance), shape) == shape
+        assert (np.asarray(unit.of_distance) > 0).all()
+        assert np.isfinite(np.asarray(unit.of_distance)).all()
+        assert unit.of_step > 0
+
+
+@each(overrides("units"))
+def test_units_are_of_the_parameters(example):
+    check_units(example)
+
+
+def check_jitter(example: Example) -> None:
+    """Noise of the shape of its parameter, another for another key, and none in a plain call."""
+    operator = fitted(example).operator
+    one, same, two = (operator.jitter(jax.random.key(seed)) for seed in (0, 0, 1))
+    known = parameters(operator)
+    assert set(one) <= set(known)
+    for name in one:
+        assert one[name].shape == known[name][...].shape
+        assert finite({name: one[name]})
+        assert (one[name] == same[name]).all()
+        assert (one[name] != two[name]).any()
+
+
+@each(overrides("jitter"))
+def test_jitter_is_noise_on_parameters(example):
+    check_jitter(example)
+
+
+def check_settle(example: Example) -> None:
+    """Nothing changes where nothing was trained; after a move constants follow, parameters stay."""
+    made = fit(example)
+    made.operator.settle(made.outputs())
+    assert_close(state(fitted(example).operator), state(made.operator), rtol=1e-4, atol=1e-5)
+    moved = {}
+    for name in parameters(made.operator):
+        owner, leaf = owner_of(made.operator, name)
+        variable = getattr(owner, leaf)
+        variable[...] = variable[...] + 0.1 * jnp.asarray(np.random.default_rng(0).normal(size=variable[...].shape))
+        moved[name] = np.asarray(variable[...])
+    before = state(made.operator)
+    made.operator.settle(made.outputs())
+    after = state(made.operator)
+    assert finite(after)
+    assert differ(before, after), "settle does nothing"
+    assert all((after[name] == value).all() for name, value in moved.items())
+
+
+@each(overrides("settle"))
+def test_settle_follows_the_parameters(example):
+    check_settle(example)

@@ -1,0 +1,135 @@
+"""Levels that were not there at the fit, and cells without a level, are treated as the input declares."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import dbx
+from contract.cells import N_NEW
+from contract.compare import assert_bitwise, assert_close, differ, finite, state
+from contract.example import Example, as_tuple, fit, fitted, fitted_cells, new_call, new_cells
+from contract.promise import examples, parameter
+from contract.recorded import record, recorded, stored
+from dbx.ops.state import state_arrays
+from dbx.ops.values import Codes
+from dbx.program.record.registry import load
+
+SOME = np.arange(5)
+"""Rows of the cells that are changed."""
+
+
+def columns_of(example: Example) -> list[tuple[str, str]]:
+    """(input, column of ``obs``) of each categorical column that the example reads."""
+    obs = fitted_cells().obs
+    found = [(name, slot.split("/")[1]) for name, slots in example.columns.items() for slot in as_tuple(slots)]
+    return [(name, key) for name, key in found if obs[key].dtype.kind != "f"]
+
+
+def each_column(holds_for=lambda example: True):
+    chosen = [e for e in examples() if holds_for(e)]
+    cases = [parameter(e, name, key, title=f"{name}-{key}") for e in chosen for name, key in columns_of(e)]
+    return pytest.mark.parametrize(("example", "name", "key"), cases)
+
+
+def changed(data: ad.AnnData, key: str, value: str | None) -> ad.AnnData:
+    """The data with another level, or none, in some cells."""
+    column = data.obs[key].astype(object).copy()
+    column.iloc[SOME] = value
+    data.obs[key] = pd.Categorical(column) if data.obs[key].dtype != bool or value else column
+    return data
+
+
+def as_known(example: Example, data: ad.AnnData, key: str) -> dict:
+    """What the operator is called with where unseen levels are -1."""
+    known = fitted_cells().obs[key].astype("category").cat.categories
+    plain = data.copy()
+    plain.obs[key] = pd.Categorical(plain.obs[key].astype(object), categories=known)
+    return new_call(example, plain)
+
+
+def check_unseen(example: Example, name: str, key: str) -> None:
+    rule = example.cls.inputs[name].unseen
+    reference, data = recorded(example), changed(new_cells(), key, "never seen")
+    if rule == "raise":
+        with pytest.raises(ValueError, match="never seen"):
+            dbx.rerun(data, reference)
+        assert "dbx" not in data.uns
+        return
+    dbx.rerun(data, reference)
+    if rule == "missing":
+        check_outputs(example, data, fitted(example).outputs(as_known(example, data, key), N_NEW))
+    else:
+        check_extended(example, name, key, data, reference)
+
+
+def check_outputs(example: Example, data: ad.AnnData, expected: dict) -> None:
+    found = {name: value for name, value in stored(example, data, cells=True).items() if name in expected}
+    assert finite({name: value for name, value in found.items() if not hasattr(value, "cat")})
+    codes = {name: value.codes if isinstance(value, Codes) else value for name, value in expected.items()}
+    found = {name: value.cat.codes.to_numpy() if hasattr(value, "cat") else value for name, value in found.items()}
+    assert_close(codes, found, rtol=1e-6, atol=1e-7)
+
+
+def check_extended(example: Example, name: str, key: str, data: ad.AnnData, reference: ad.AnnData) -> None:
+    """Only cells of the new level get something else; the state grew, and the reference's did not."""
+    plain = new_cells()
+    dbx.rerun(plain, reference)
+    others = np.setdiff1d(np.arange(N_NEW), SOME)
+    one, two = stored(example, plain, cells=True), stored(example, data, cells=True)
+    assert finite(two)
+    # adding columns of weights changes the order of sums
+    assert_close({k: v[others] for k, v in one.items()}, {k: v[others] for k, v in two.items()}, rtol=1e-4, atol=1e-5)
+    assert differ({k: v[SOME] for k, v in one.items()}, {k: v[SOME] for k, v in two.items()})
+    sizes = [sum(a.size for _, a in load(d)["step"].arrays.values()) for d in (reference, data)]
+    assert sizes[1] > sizes[0]
+    made = fitted(example).operator
+    assert sum(a.size for _, a in state_arrays(made).values()) == sizes[0]
+
+
+@each_column(lambda example: example.maps_cells)
+def test_an_unseen_level_is_treated_as_declared(example, name, key):
+    check_unseen(example, name, key)
+
+
+def check_missing(example: Example, name: str, key: str) -> None:
+    data = changed(fitted_cells(), key, None)
+    if not example.cls.inputs[name].missing:
+        before = data.copy()
+        with pytest.raises(ValueError, match=f"{key}.*has 5 missing values"):
+            record(example, data)
+        assert data.uns.keys() == before.uns.keys() or "step" not in load(data)
+        return
+    made = fit(example, data=data)
+    complete = {name for name, value in state(fitted(example).operator).items() if finite({name: value})}
+    assert finite({name: value for name, value in state(made.operator).items() if name in complete})
+    last = changed(fitted_cells(), key, fitted_cells().obs[key].cat.categories[-1])
+    assert differ(state(made.operator), state(fit(example, data=last).operator)), "-1 is taken for the last level"
+    record(example, data)
+    assert_bitwise(outputs_of(load(data)["step"].arrays), outputs_of(state_arrays(made.operator)))
+
+
+def outputs_of(arrays) -> dict:
+    return {name: array for name, (_, array) in arrays.items()}
+
+
+@each_column()
+def test_a_missing_value_is_refused_or_left_out_as_declared(example, name, key):
+    check_missing(example, name, key)
+
+
+def check_missing_in_query(example: Example, name: str, key: str) -> None:
+    reference, data = recorded(example), changed(new_cells(), key, None)
+    if not example.cls.inputs[name].missing:
+        with pytest.raises(ValueError, match="missing values"):
+            dbx.rerun(data, reference)
+        return
+    dbx.rerun(data, reference)
+    check_outputs(example, data, fitted(example).outputs(as_known(example, data, key), N_NEW))
+
+
+@each_column(lambda example: example.maps_cells)
+def test_a_missing_value_of_a_new_cell_is_refused_or_left_out_as_declared(example, name, key):
+    check_missing_in_query(example, name, key)

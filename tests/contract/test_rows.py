@@ -1,0 +1,35 @@
+"""What a cell gets does not depend on the cells it is called with: the state stands for the fitted ones.
+
+This holds for operators that do not declare ``rowwise`` as well: the declaration is about blocks and minibatches. It
+forbids to centre by the mean of whatever cells are in the call.
+"""
+
+import numpy as np
+
+from contract.cells import N_FITTED, N_NEW
+from contract.compare import assert_close
+from contract.example import Example, fitted, new_call, rows_of, taken
+from contract.promise import each
+
+
+def check(example: Example) -> None:
+    made = fitted(example)
+    check_call(made, made.call, N_FITTED, 37)
+    check_call(made, new_call(example), N_NEW, 13)
+
+
+def check_call(made, call, n_cells: int, n_some: int) -> None:
+    whole = made.outputs(call, n_cells)
+    order = np.random.default_rng(0).permutation(n_cells)
+    shuffled = made.outputs({key: rows_of(value, order) for key, value in call.items()}, n_cells)
+    part = made.outputs({key: rows_of(value, order[:n_some]) for key, value in call.items()}, n_some)
+    for key, value in whole.items():
+        # other block heights may be summed in another order
+        assert_close({key: taken(value, order)}, {key: taken(shuffled[key], slice(None))}, rtol=1e-4, atol=1e-5)
+        some = {key: taken(value, order[:n_some])}
+        assert_close(some, {key: taken(part[key], slice(None))}, rtol=1e-4, atol=1e-5)
+
+
+@each(lambda example: example.maps_cells)
+def test_a_cell_does_not_depend_on_the_others_in_the_call(example):
+    check(example)
