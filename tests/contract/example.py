@@ -39,7 +39,10 @@ class Example:
     surrogates: frozenset[str] = frozenset()
     """Parameters whose gradient is a declared surrogate of the derivative, which the operator's own tests compare."""
     idle: Mapping[str, str] = field(default_factory=dict)
-    """Parameter (or what its name starts with) -> why moving it changes neither the outputs nor the loss."""
+    """Parameter (or what its name starts with) -> why moving it changes neither the outputs nor the loss.
+
+    Input -> why other values of it change nothing.
+    """
     lacks: frozenset[str] = frozenset()
     """Declared outputs that it does not have with these settings."""
     asks: tuple[Mapping[str, Any], ...] = ()

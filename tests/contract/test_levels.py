@@ -34,10 +34,10 @@ def each_column(holds_for=lambda example: True):
     return pytest.mark.parametrize(("example", "name", "key"), cases)
 
 
-def changed(data: ad.AnnData, key: str, value: str | None) -> ad.AnnData:
+def changed(data: ad.AnnData, key: str, value: str | None, rows=SOME) -> ad.AnnData:
     """The data with another level, or none, in some cells."""
     column = data.obs[key].astype(object).copy()
-    column.iloc[SOME] = value
+    column.iloc[rows] = value
     data.obs[key] = pd.Categorical(column) if data.obs[key].dtype != bool or value else column
     return data
 
@@ -60,9 +60,25 @@ def check_unseen(example: Example, name: str, key: str) -> None:
         return
     dbx.rerun(data, reference)
     if rule == "missing":
-        check_outputs(example, data, fitted(example).outputs(as_known(example, data, key), N_NEW))
+        expected = fitted(example).outputs(as_known(example, data, key), N_NEW)
+        check_outputs(example, data, expected)
+        check_no_other_level(example, key)
     else:
         check_extended(example, name, key, data, reference)
+
+
+def check_no_other_level(example: Example, key: str) -> None:
+    """Where the call looks at the level, one that is not known is taken for neither the first nor the last."""
+    levels = fitted_cells().obs[key].astype("category").cat.categories
+
+    def all_of(level: str):
+        data = changed(new_cells(), key, level, slice(None))
+        return fitted(example).outputs(as_known(example, data, key), N_NEW)
+
+    first, last, unknown = map(all_of, (levels[0], levels[-1], "never seen"))
+    if differ(first, last):
+        assert differ(unknown, first), "an unknown level is taken for the first"
+        assert differ(unknown, last), "an unknown level is taken for the last"
 
 
 def check_outputs(example: Example, data: ad.AnnData, expected: dict) -> None:
@@ -82,16 +98,33 @@ def check_extended(example: Example, name: str, key: str, data: ad.AnnData, refe
     assert finite(two)
     # adding columns of weights changes the order of sums
     assert_close({k: v[others] for k, v in one.items()}, {k: v[others] for k, v in two.items()}, rtol=1e-4, atol=1e-5)
-    assert differ({k: v[SOME] for k, v in one.items()}, {k: v[SOME] for k, v in two.items()})
+    learnt = {k: v[SOME] for k, v in two.items()}
+    unknown = fitted(example).outputs(as_known(example, data, key), N_NEW)
+    assert differ({k: v[SOME] for k, v in one.items()}, learnt)
+    # without an extra fit a new level is a missing one; a fit moves float32 by more than its rounding
+    assert not close({k: unknown[k][SOME] for k in learnt}, learnt), "nothing was learnt of the new level"
     sizes = [sum(a.size for _, a in load(d)["step"].arrays.values()) for d in (reference, data)]
     assert sizes[1] > sizes[0]
     made = fitted(example).operator
     assert sum(a.size for _, a in state_arrays(made).values()) == sizes[0]
 
 
+def close(a: dict, b: dict) -> bool:
+    return all(np.allclose(a[name], b[name], rtol=1e-5, atol=1e-6) for name in a)
+
+
 @each_column(lambda example: example.maps_cells)
 def test_an_unseen_level_is_treated_as_declared(example, name, key):
     check_unseen(example, name, key)
+
+
+def alike(a: dict, b: dict) -> set[str]:
+    """What has the same float values in both."""
+    return {name for name in a if is_float(a[name]) and not differ({name: a[name]}, {name: b[name]})}
+
+
+def is_float(value) -> bool:
+    return getattr(value, "dtype", np.dtype(bool)).kind == "f" and np.size(value) > 1
 
 
 def check_missing(example: Example, name: str, key: str) -> None:
@@ -106,7 +139,10 @@ def check_missing(example: Example, name: str, key: str) -> None:
     complete = {name for name, value in state(fitted(example).operator).items() if finite({name: value})}
     assert finite({name: value for name, value in state(made.operator).items() if name in complete})
     last = changed(fitted_cells(), key, fitted_cells().obs[key].cat.categories[-1])
-    assert differ(state(made.operator), state(fit(example, data=last).operator)), "-1 is taken for the last level"
+    taken_for_last = alike(state(made.operator), state(fit(example, data=last).operator))
+    assert taken_for_last <= alike(state(made.operator), state(fitted(example).operator)), (
+        "-1 is taken for the last level"
+    )
     record(example, data)
     assert_bitwise(outputs_of(load(data)["step"].arrays), outputs_of(state_arrays(made.operator)))
 

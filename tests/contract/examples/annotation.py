@@ -19,7 +19,7 @@ EXAMPLES = [
         operator="celltypist",
         title="in_clusters",
         reads={"x": "layers/counts", "labels": "obs/labels", "clusters": "obs/labels"},
-        config={"vote": "clusters", **CELLTYPIST, "unlabeled": "2"},
+        config={"vote": "clusters", **CELLTYPIST, "unlabeled": "0"},
         random=True,
     ),
     Example(

@@ -4,7 +4,13 @@ from contract.cells import GRAPH
 from contract.example import Example
 
 EXAMPLES = [
-    Example(operator="umap", reads={"graph": GRAPH, "x": "obsm/embedding"}, config={"n_epochs": 20}, random=True),
+    Example(
+        operator="umap",
+        reads={"graph": GRAPH, "x": "obsm/embedding"},
+        config={"n_epochs": 20},
+        random=True,
+        idle={"x": "it only places the parts of a graph that is not connected"},
+    ),
     Example(
         operator="umap",
         title="from_a_start",
