@@ -33,7 +33,7 @@ class Settings:
             msg = f"There is no setting {name!r}; there are: {', '.join(field.name for field in fields(self))}."
             raise AttributeError(msg)
         if name == "verbosity" and value is not None:
-            value = Verbosity[value] if isinstance(value, str) else Verbosity(value)
+            value = _level(value)
         super().__setattr__(name, value)
 
     @contextlib.contextmanager
@@ -48,6 +48,15 @@ class Settings:
         finally:
             for name, value in before.items():
                 setattr(self, name, value)
+
+
+def _level(value: int | str) -> Verbosity:
+    try:
+        return Verbosity[value] if isinstance(value, str) else Verbosity(value)
+    except (KeyError, ValueError):
+        names = ", ".join(f"{level.value} or {level.name!r}" for level in Verbosity)
+        msg = f"verbosity must be None or one of {names}; got {value!r}."
+        raise ValueError(msg) from None
 
 
 settings = Settings()

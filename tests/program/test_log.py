@@ -156,3 +156,9 @@ def test_a_saved_notebook_holds_no_bar():
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     assert {output.name for output in outputs if output.output_type == "stream"} == {"stdout"}
     assert text.startswith("computing\n    note\n    finished (")
+
+
+@pytest.mark.parametrize("wrong", ["nope", 7, -1])
+def test_levels_that_there_are_not(wrong):
+    with pytest.raises(ValueError, match="verbosity must be None or one of 0 or 'error', .*got"):
+        dbx.settings.verbosity = wrong

@@ -264,3 +264,9 @@ def test_abuse_with_a_forged_digest_is_still_only_a_registry_error(analysed, dat
         Registry.from_uns(forged)
     except RegistryError as error:
         assert "cannot be read" in str(error)
+
+
+@pytest.mark.parametrize("call", [lambda x: dbx.tl.harmony(x, key="batch"), lambda x: dbx.steps(x)])
+def test_what_is_not_annotated_data_is_refused(call):
+    with pytest.raises(TypeError, match="must be an AnnData or a MuData; got ndarray"):
+        call(np.ones((4, 3)))

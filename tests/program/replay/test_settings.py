@@ -52,6 +52,25 @@ def test_a_fit_that_depends_on_a_setting_is_made_anew(analysed, counts):
         np.testing.assert_array_equal(array, harmony[name][1])
 
 
+def test_steps_that_did_not_run_with_a_changed_one_are_stale(analysed):
+    before = dbx.steps(analysed)["status"]
+    assert (before == "ok").all()
+    dbx.rerun(analysed, steps=["pca"], config={"pca": {"n_comps": 5}})  # as it was
+    assert (dbx.steps(analysed)["status"] == "ok").all()
+    dbx.rerun(analysed, steps=["pca"], config={"pca": {"n_comps": 4}})
+    status = dbx.steps(analysed)["status"]
+    assert set(status[["harmony", "neighbors", "leiden"]]) == {"stale"}
+    assert set(status[["normalize_total", "log1p", "pca"]]) == {"ok"}
+    dbx.rerun(analysed, steps=["pca"], config={"pca": {"n_comps": 5}})  # other versions all the same
+    dbx.rerun(analysed, refit=True, steps=["pca", "log1p"])
+    assert dbx.steps(analysed).loc["pca", "status"] == "ok"
+
+
+def test_a_whole_refit_leaves_nothing_stale(analysed):
+    dbx.rerun(analysed, refit=True, config={"pca": {"n_comps": 4}})
+    assert (dbx.steps(analysed)["status"] == "ok").all()
+
+
 def test_steps_after_a_changed_one_are_fitted_again(analysed):
     """What they learnt was of other values: neighbours among old coordinates, loadings of other genes."""
     dbx.tl.rank_genes_groups(analysed, "leiden")

@@ -129,7 +129,16 @@ class Registry:
 
 
 def load(data: AnnData | MuData) -> Registry:
-    """The program recorded in ``data``; an empty one if there is none."""
+    """The program recorded in ``data``; an empty one if there is none.
+
+    Raises
+    ------
+    TypeError
+        ``data`` is neither an AnnData nor a MuData.
+    """
+    if not hasattr(data, "uns"):
+        msg = f"The data must be an AnnData or a MuData; got {type(data).__name__}."
+        raise TypeError(msg)
     return Registry.from_uns(data.uns[KEY]) if KEY in data.uns else Registry()
 
 
@@ -154,7 +163,12 @@ def _twins(a: Step, b: Step) -> bool:
 
 def _same_result(a: Step, b: Step) -> bool:
     """The same outputs made from the same versions of the same slots."""
+    return same_outputs(a, b) and a.sources() == b.sources()
+
+
+def same_outputs(a: Step, b: Step) -> bool:
+    """Whether both wrote the same, by their fingerprints; a step that wrote nothing else than notes may not have."""
     slots = [slot for slot in b.writes.values() if not slot.startswith("uns/") and "/uns/" not in slot]
     old, new = a.fingerprints, b.fingerprints
     same = all(slot in old and slot in new and np.array_equal(old[slot], new[slot]) for slot in slots)
-    return bool(slots) and same and a.sources() == b.sources()
+    return bool(slots) and same

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
-from dbx.program.record.registry import Registry, load
+from dbx.program.record.registry import Registry, load, same_outputs
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
@@ -120,7 +120,8 @@ def rerun(
     if not own and not refit:
         known = {step.name for step in plan.steps}
         results += [kept(data, step) for step in registry if step.name not in known and is_selection(step)]
-    again = _rewired(registry, [result.step for result in results])
+    fitted_again = {step.name for step in plan.steps if refit or step.name in changed or step.name in after}
+    again = _rewired(registry, [result.step for result in results], fitted_again)
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
@@ -131,8 +132,13 @@ def rerun(
     return data if copy else None
 
 
-def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
-    """Name -> step, its reads following what earlier steps wrote into other slots than on the reference."""
+def _rewired(registry: Registry, steps: list[Step], fitted_again: set[str]) -> dict[str, Step]:
+    """Name -> step, its reads following what earlier steps of the run wrote, into whichever slot.
+
+    A step that was fitted again to another result is another version: what read the old one and did not run is stale.
+    """
+    others = [s.id for s in steps if s.name in fitted_again and not same_outputs(registry[s.name], s)]
+    numbers: dict[int | None, int] = {old: registry.next_id() + i for i, old in enumerate(others)}
     moved: dict[tuple[int | None, Slot], Slot] = {
         (step.id, old): step.writes[name]
         for step in steps
@@ -142,10 +148,15 @@ def _rewired(registry: Registry, steps: list[Step]) -> dict[str, Step]:
     rewired = {}
     for step in steps:
         reads = {
-            name: replace(read, slots=tuple(moved.get((read.source, slot), slot) for slot in read.slots))
+            name: replace(
+                read,
+                slots=tuple(moved.get((read.source, slot), slot) for slot in read.slots),
+                source=numbers.get(read.source, read.source),
+            )
             for name, read in step.reads.items()
         }
-        rewired[step.name] = replace(step, reads=reads)
+        chooser = numbers.get(step.select_source, step.select_source)
+        rewired[step.name] = replace(step, id=numbers.get(step.id, step.id), reads=reads, select_source=chooser)
     return rewired
 
 
