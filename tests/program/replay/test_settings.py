@@ -66,6 +66,15 @@ def test_steps_that_did_not_run_with_a_changed_one_are_stale(analysed):
     assert dbx.steps(analysed).loc["pca", "status"] == "ok"
 
 
+def test_all_groups_are_those_there_are_at_the_time(analysed):
+    dbx.tl.rank_genes_groups(analysed, "leiden")
+    before = analysed.obs["leiden"].cat.categories
+    dbx.rerun(analysed, config={"leiden": {"resolution": 3.0}})
+    now = analysed.obs["leiden"].cat.categories
+    assert len(now) != len(before)
+    assert set(analysed.uns["rank_genes_groups"]["names"].dtype.names) == set(now)
+
+
 def test_a_whole_refit_leaves_nothing_stale(analysed):
     dbx.rerun(analysed, refit=True, config={"pca": {"n_comps": 4}})
     assert (dbx.steps(analysed)["status"] == "ok").all()

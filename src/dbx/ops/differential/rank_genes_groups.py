@@ -13,7 +13,7 @@ from dbx.ops.checks import check_known
 from dbx.ops.differential.group_moments import Moments, group_moments, others
 from dbx.ops.differential.rank_sum import rank_sums
 from dbx.ops.differential.two_samples import welch, wilcoxon
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
 from dbx.ops.values import Codes, GroupTable
 
 METHODS = ("t-test", "t-test_overestim_var", "wilcoxon", "logreg")
@@ -58,7 +58,7 @@ class RankGenesGroups(Operator):
             msg = f"method={method!r} takes no {', '.join(map(repr, given))}; only 'logreg' takes further arguments."
             raise TypeError(msg)
         self.method = method
-        self.groups = groups  # None takes every level; the fit puts their names here
+        self.groups = groups  # None takes every level there is at the fit
         self.reference = reference
         self.n_genes = n_genes
         self.rankby_abs = rankby_abs
@@ -71,16 +71,17 @@ class RankGenesGroups(Operator):
 
     def fit(self, *, x: RowBlocks, labels: Codes, seed: int = 0, progress: Progress = silent) -> None:
         """Test every gene; ``x`` holds log-normalised values, ``labels`` the group of each cell."""
-        self.groups = chosen_groups(self.groups, self.reference, labels)
-        against = None if self.reference == "rest" else self.groups.index(self.reference)
-        codes = codes_among(self.groups, labels, others_too=against is None)
+        groups = chosen_groups(self.groups, self.reference, labels)
+        self.group_names = Text(json.dumps(groups))
+        against = None if self.reference == "rest" else groups.index(self.reference)
+        codes = codes_among(groups, labels, others_too=against is None)
         if self.method == "logreg":
             self.score = Constant(self._regression(x, labels, codes))
             return
-        n_groups = len(self.groups) + (against is None)
+        n_groups = len(groups) + (against is None)
         moments = group_moments(x, codes, n_groups, transform=None if self.mean_in_log_space else self._expm1)
         rest = others(moments) if against is None else Moments(*(part[[against]] for part in moments))
-        tested = np.array([g for g in range(len(self.groups)) if g != against])
+        tested = np.array([g for g in range(len(groups)) if g != against])
         group = Moments(*(part[tested] for part in moments))
         rest = Moments(*(part[tested] for part in rest)) if against is None else rest
         if self.method == "wilcoxon":
@@ -93,16 +94,21 @@ class RankGenesGroups(Operator):
         self.score, self.pvalue = Constant(score), Constant(pvalue)
         self.fold_change = Constant(self._fold_change(group.mean, rest.mean))
         if self.fractions:
-            self.fraction = Constant(moments.fraction[: len(self.groups)])
+            self.fraction = Constant(moments.fraction[: len(groups)])
             if against is None:
                 self.fraction_rest = Constant(rest.fraction)
+
+    @property
+    def _all_groups(self) -> tuple[str, ...]:
+        """Names of the groups, the reference among them; a program of schema 1 has them in place of its setting."""
+        return tuple(json.loads(text_of(self.group_names))) if hasattr(self, "group_names") else self.groups
 
     @property
     def tested(self) -> tuple[str, ...]:
         """Names of the groups in the tables."""
         if self.method == "logreg":
-            return self.groups[:1] if len(self.groups) == 2 else self.groups
-        return tuple(group for group in self.groups if group != self.reference)
+            return self._all_groups[:1] if len(self._all_groups) == 2 else self._all_groups
+        return tuple(group for group in self._all_groups if group != self.reference)
 
     @property
     def order(self) -> np.ndarray:
@@ -141,13 +147,13 @@ class RankGenesGroups(Operator):
     def pts(self) -> GroupTable | None:
         """Fraction of each group's cells that express the gene."""
         fraction = self._stored("fraction")
-        return None if fraction is None else GroupTable(self.groups, fraction, "rows")
+        return None if fraction is None else GroupTable(self._all_groups, fraction, "rows")
 
     @property
     def pts_rest(self) -> GroupTable | None:
         """The same fraction among all other cells."""
         fraction = self._stored("fraction_rest")
-        return None if fraction is None else GroupTable(self.groups, fraction, "rows")
+        return None if fraction is None else GroupTable(self._all_groups, fraction, "rows")
 
     def _stored(self, attribute: str) -> np.ndarray | None:
         variable = getattr(self, attribute, None)
@@ -177,17 +183,17 @@ class RankGenesGroups(Operator):
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
 
-        if len(self.groups) == 1:
-            msg = f"Logistic regression needs two groups or more; got only {self.groups[0]!r}."
+        if len(self._all_groups) == 1:
+            msg = f"Logistic regression needs two groups or more; got only {self._all_groups[0]!r}."
             raise ValueError(msg)
-        used = np.flatnonzero((codes >= 0) & (codes < len(self.groups)))
+        used = np.flatnonzero((codes >= 0) & (codes < len(self._all_groups)))
         model, values = LogisticRegression(**json.loads(self.options)), x.rows(used)
         # sparse products run in one thread, and more threads only slow down the short vectors of L-BFGS
         with threadpool_limits(1, "blas") if sparse.issparse(values) else nullcontext():
             model.fit(values, np.asarray(labels.codes)[used])
-        if len(self.groups) == 2:
+        if len(self._all_groups) == 2:
             return model.coef_[:1]
-        order = [labels.levels.index(group) for group in self.groups]
+        order = [labels.levels.index(group) for group in self._all_groups]
         return model.coef_[np.searchsorted(model.classes_, order)]
 
 
