@@ -7,6 +7,7 @@ from scipy import sparse
 
 import dbx
 from dbx.program import ReferenceChangedError
+from dbx.program.slots.hashes import name_hashes
 
 N_CELLS, N_GENES = 200, 40
 
@@ -159,3 +160,18 @@ def test_a_gap_is_not_taken_for_the_version(reference, query):
     reference.X = kept * 2
     reference.X = kept  # and put back
     np.testing.assert_array_equal(edges(query, reference), expected)
+
+
+def test_expression_that_was_changed_after_its_cells_were_renamed_is_refused(reference, query):
+    # no sampled cell is found by name, so nothing says that these are the values
+    reference.obs_names = [f"renamed {name}" for name in reference.obs_names]
+    reference.X = reference.X * 3
+    with pytest.raises(ReferenceChangedError, match=r"reference\.X"):
+        dbx.rerun(query, reference, steps=["neighbors"])
+
+
+def test_a_few_cells_of_the_reference_serve_where_none_of_them_was_sampled(query):
+    reference = with_neighbours_of_genes()
+    sampled = name_hashes(reference.obs_names)
+    few = reference[np.sort(np.argsort(sampled)[-20:])].copy()
+    assert edges(query, few).shape == (query.n_obs, 20)

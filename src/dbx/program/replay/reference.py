@@ -14,7 +14,7 @@ from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.record.storage import text_digest
 from dbx.program.slots.kinds import Request, Value, stored_kind
-from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, read, row_names, slots_beside
+from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, n_rows, read, row_names, slots_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -108,6 +108,7 @@ class _Known:
         )
         self.digests = step.digests.get(key)
         self.prints = [print_ for print_ in self._prints(step, source, slot, key) if print_ is not None]
+        self.n_cells = step.n_cells
         latest = registry.writer(slot)
         self.is_last_written = key == slot and (latest is None or latest is source)
 
@@ -126,7 +127,9 @@ class _Known:
         verdicts = [same_value(slot, old, now) for old in self.prints]
         if any(verdicts):
             return True
-        return not sure and self.is_last_written and all(verdict is None for verdict in verdicts)
+        if sure or not self.is_last_written or any(verdict is False for verdict in verdicts):
+            return False
+        return now is None or not self.prints or n_rows(value) < self.n_cells  # too few of the sampled cells are left
 
     def changes(self, slot: Slot) -> str:
         """How much of a slot is not this version, for messages."""
