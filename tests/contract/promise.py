@@ -23,10 +23,16 @@ def examples() -> tuple[Example, ...]:
 
 def each(holds_for: Callable[[Example], bool] = lambda example: True, *, first: bool = False):
     """``pytest.mark.parametrize`` of ``example``; with ``first`` only the first example of each operator."""
-    chosen = {}
+    chosen = first_examples(holds_for) if first else list(filter(holds_for, examples()))
+    return pytest.mark.parametrize("example", [parameter(example) for example in chosen])
+
+
+def first_examples(holds_for: Callable[[Example], bool]) -> list[Example]:
+    """The first example of each operator that a promise holds for."""
+    chosen: dict[str, Example] = {}
     for example in filter(holds_for, examples()):
-        chosen.setdefault(example.operator if first else str(example), example)
-    return pytest.mark.parametrize("example", [parameter(example) for example in chosen.values()])
+        chosen.setdefault(example.operator, example)
+    return list(chosen.values())
 
 
 def parameter(example: Example, *values, title: str = ""):
