@@ -114,5 +114,5 @@ def test_a_graph_without_gradient_is_refused_before_training(analysed):
     dbx.pp.neighbors(analysed, use_rep="X_pca_harmony", metric="jaccard", n_neighbors=10)
     dbx.tl.leiden(analysed, flavor="igraph", n_iterations=2)
     loss = dbx.losses.CrossEntropy("group", slot="obsm/leiden_probabilities")
-    with pytest.raises(ValueError, match=r"'neighbors.*' cannot be differentiated: .* metric='jaccard'"):
+    with pytest.raises(ValueError, match=r"'neighbors.*' cannot be differentiated: metric='jaccard'"):
         dbx.optimize(analysed, loss, train="pca")
