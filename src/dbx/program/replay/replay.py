@@ -83,14 +83,7 @@ class Replay:
             port = operator.inputs[name]
             if port.of_fitted_cells and any(version not in self.env for version in self._versions(step, read)):
                 continue
-            request = self._request(step, operator, name, genes, known_levels=known_levels)
-            kind = KINDS[port.kind]
-            value = kind.read(request)
-            if kind.has_content and self._versions(step, read)[0].writer is None:
-                self._check_state(request, value, read.content, _print_at_fit(step, read))
-            inputs[name] = kind.match(value, request)
-            if port.empty_cells != "allow":
-                check_cells(inputs[name], port)
+            inputs[name] = self._input(step, operator, name, genes, known_levels=known_levels)
         return inputs
 
     def check(self, step: Step, operator: Operator) -> None:
@@ -98,13 +91,20 @@ class Replay:
         for name, read in step.reads.items():
             kind = KINDS[operator.inputs[name].kind]
             if kind.has_content and all(version in self.env for version in self._versions(step, read)):
-                request = self._request(step, operator, name, step.genes)
-                value = kind.read(request)
-                if self._versions(step, read)[0].writer is None:
-                    self._check_state(request, value, read.content, _print_at_fit(step, read))
-                matched = kind.match(value, request)
-                if request.port.empty_cells != "allow":
-                    check_cells(matched, request.port)
+                self._input(step, operator, name, step.genes)
+
+    def _input(self, step: Step, operator: Operator, name: str, genes, *, known_levels: bool = True) -> Any:
+        """One input by blocks, of the state that the step starts from, with the genes that it needs."""
+        read, port = step.reads[name], operator.inputs[name]
+        request = self._request(step, operator, name, genes, known_levels=known_levels)
+        kind = KINDS[port.kind]
+        value = kind.read(request)
+        if kind.has_content and self._versions(step, read)[0].writer is None:
+            self._check_state(request, value, read.content, _print_at_fit(step, read))
+        matched = kind.match(value, request)
+        if port.empty_cells != "allow":
+            check_cells(matched, port)
+        return matched
 
     def _versions(self, step: Step, read: Read) -> list[Version]:
         return read_versions(self.registry, step, read)

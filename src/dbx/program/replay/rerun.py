@@ -96,8 +96,11 @@ def rerun(
     after = {step.name for step in registry if any(registry.depends(step, registry[name].id) for name in changed)}
     location = Location(data, registry, dict(inputs or {}), own=own)
 
+    def fits(step: Step) -> bool:
+        return bool(refit) or step.name in changed or step.name in after
+
     def runs(step: Step) -> bool:
-        return bool(refit) or step.name in changed or step.name in after or step.maps_cells()
+        return fits(step) or step.maps_cells()
 
     plan = make_plan(registry, location.available, names=steps, runs=runs)
     location.check_inputs()
@@ -110,7 +113,7 @@ def rerun(
     replay.env.update({version: location.value(version) for version in plan.roots})
     results: list[Result] = []
     for step in plan.steps:
-        if refit or step.name in changed or step.name in after:
+        if fits(step):
             written = {slot: value for result in results for slot, value in result.values.items()}
             new = changed.get(step.name)
             step, new = (new or step, None) if step.name in after else (step, new)  # what it learnt was of other values
@@ -120,7 +123,7 @@ def rerun(
     if not own and not refit:
         known = {step.name for step in plan.steps}
         results += [kept(data, step) for step in registry if step.name not in known and is_selection(step)]
-    fitted_again = {step.name for step in plan.steps if refit or step.name in changed or step.name in after}
+    fitted_again = {step.name for step in plan.steps if fits(step)}
     again = _rewired(registry, [result.step for result in results], fitted_again)
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
