@@ -235,9 +235,12 @@ print(json.dumps([len(jax.devices()), np.asarray(z).tolist(), operator.history["
 
 
 def on_devices(n_devices: int, operator: str):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}"}
+    # XLA sizes its pool of threads by NPROC; with one thread a device, two sums that do not depend on each other
+    # (WGAN's two networks) can wait for each other for ever, each device at another of them
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}", "NPROC": "16"}
     script = ON_DEVICES.replace("OPERATOR", operator)
-    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", script], env=os.environ | flags, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
     n_found, z, losses = json.loads(run.stdout.splitlines()[-1])
     assert n_found == n_devices
     return np.array(z), np.array(losses)
