@@ -57,7 +57,7 @@ def check_above_zero(value: float, name: str) -> None:
         raise ValueError(msg)
 
 
-def check_known(value: str, known: tuple[str, ...], name: str) -> None:
+def check_known(value: str | None, known: tuple[str | None, ...], name: str) -> None:
     """Raise ValueError unless the value is one of the known ones."""
     if value not in known:
         msg = f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}."

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from dbx.ops.de.design.tables import Columns, Table
+from dbx.ops.de.dispersion.trend import TrendKind
 from dbx.ops.de.fit.cooks import cutoff
 from dbx.ops.de.fit.fit_model import Model, fit_model
 from dbx.ops.de.fit.iterate import iterate_size_factors
-from dbx.ops.de.fit.prepare import MANY_CELLS, Settings
+from dbx.ops.de.fit.prepare import MANY_CELLS, Mode, Settings
 from dbx.ops.de.fit.size_factors import references_and_factors, size_factors
 from dbx.ops.de.glm.regression import regression
 from dbx.ops.de.results.normal_shrinkage import check_shrinkable
@@ -34,8 +35,8 @@ class Recipe:
     """How a table is fitted and tested."""
 
     size_factors: str = "ratio"
-    fit_type: str = "parametric"
-    dispersion: str = "deseq2"
+    fit_type: TrendKind = "parametric"
+    dispersion: Mode = "deseq2"
     min_mu: float | None = None
     cooks: bool = True
     test: Test = DEFAULT_TEST
@@ -84,6 +85,7 @@ def fit_table(table: Table, recipe: Recipe, progress: Progress = silent) -> Foun
     found = _fit(table, recipe, factors, references, progress)
     if recipe.size_factors != "deges":
         return found
+    assert references is not None  # "deges" compares with references, as "ratio" does
     called = np.zeros(table.counts.n_columns, bool)
     for _ in range(DEGES_ROUNDS):
         before, called = called, found.results.column("padj") < recipe.test.alpha
@@ -134,6 +136,7 @@ def _fit(table: Table, recipe: Recipe, factors: np.ndarray, references, progress
     left = model.only(np.flatnonzero(model.base_mean > 0))
     ratio = np.full(table.counts.n_columns, np.nan)
     if recipe.test.kind == "lrt":
+        assert table.reduced is not None  # as check_test demands
         reduced = regression(table.reduced.matrix, factors, settings.min_mu)
         ratio[left.counts.genes] = log_likelihood_ratio(left, left.counts.regression(reduced))
     fitted = Fitted(

@@ -19,7 +19,10 @@ def checksum(counts: RowBlocks) -> np.ndarray:
     Array of shape (n_genes,). The program looks at some rows of large matrices, and at none on disk.
     """
     weights = 1 + np.arange(1, counts.n_rows + 1) * GOLDEN % 1
-    return sum(np.asarray(weights[start:stop] @ part) for start, stop, part in counts.parts())
+    total = np.zeros(counts.n_columns)
+    for start, stop, part in counts.parts():
+        total += np.asarray(weights[start:stop] @ part)
+    return total
 
 
 def padded(values: np.ndarray, width: int, axes: tuple[int, ...]) -> np.ndarray:
@@ -35,6 +38,6 @@ def stacked(found: list[Found], names: tuple[str, ...]) -> np.ndarray:
 
 def sample_facts(table: Table, factors: np.ndarray) -> dict[str, Any]:
     """Names, cells and size factors of summed samples."""
-    if table.samples is None:
+    if table.samples is None or table.n_cells is None:
         return {"samples": None}
     return {"samples": list(table.samples), "n_cells": table.n_cells.tolist(), "size_factors": factors.tolist()}

@@ -13,8 +13,11 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.design.contrast import contrast_vector
 from dbx.ops.de.design.design import design_again
+from dbx.ops.de.design.formula import checked_formula
 from dbx.ops.de.design.tables import Table, matrix_table, one_table, summed_tables
+from dbx.ops.de.dispersion.trend import TrendKind
 from dbx.ops.de.fit.implicit import fold_changes
+from dbx.ops.de.fit.prepare import Mode
 from dbx.ops.de.fit.size_factors import median_of_ratios
 from dbx.ops.de.fit_table import Found, Recipe, fit_table
 from dbx.ops.de.model_arrays import checksum, padded, sample_facts, stacked
@@ -49,7 +52,6 @@ CHECKSUM_RTOL = 1e-10
 """Checksums are alike to rounding."""
 
 OF_ONE_MODEL, OF_GROUPS, OF_SUMS = "Only one model has it.", "Only groups have it.", "Only summed samples have it."
-OF_FITTED = {"optional": True, "of_fitted_cells": True}
 VIEW = Output(axis="none", dtype=None, view=True, inference=True)
 
 
@@ -67,10 +69,10 @@ class NBGLM(Operator):
     name = "nb_glm"
     inputs = {
         "counts": Input(genes=True, content=("counts",)),
-        "frame": Input(kind="columns", **OF_FITTED),
-        "matrix": Input(**OF_FITTED),
-        "sample": Input(kind="codes", **OF_FITTED),
-        "group": Input(kind="codes", **OF_FITTED),
+        "frame": Input(kind="columns", optional=True, of_fitted_cells=True),
+        "matrix": Input(optional=True, of_fitted_cells=True),
+        "sample": Input(kind="codes", optional=True, of_fitted_cells=True),
+        "group": Input(kind="codes", optional=True, of_fitted_cells=True),
     }
     outputs = {
         "size_factors": Output(dtype="float64"),
@@ -89,8 +91,8 @@ class NBGLM(Operator):
         test: str = "wald",
         reduced: str | Sequence[str] | None = None,
         size_factors: str = "ratio",
-        fit_type: str = "parametric",
-        dispersion: str = "deseq2",
+        fit_type: TrendKind = "parametric",
+        dispersion: Mode = "deseq2",
         min_mu: float | None = None,
         shrink: str | None = None,
         lfc_threshold: float = 0.0,
@@ -158,13 +160,16 @@ class NBGLM(Operator):
         return same_groups and np.allclose(self.checksum.get_value(), sums, rtol=CHECKSUM_RTOL, atol=0)
 
     def _tables(self, counts, columns, matrix, sample, group) -> tuple[list[Table], dict[str, str]]:
-        if sample is not None:
-            settings = (self.group_key, self.contrast, self.reduced, self.min_cells)
-            return summed_tables(self.design, counts, columns, sample, group, *settings)
-        if matrix is not None:
+        if sample is None and matrix is not None:
             values = matrix.dense()
             return [matrix_table(values, self.design, counts, columns, self.contrast, self.reduced)], {}
-        return [one_table(self.design, counts, columns, self.contrast, self.reduced)], {}
+        design = checked_formula(self.design)
+        reduced = None if self.reduced is None else checked_formula(self.reduced)
+        if sample is None:
+            return [one_table(design, counts, columns, self.contrast, reduced)], {}
+        return summed_tables(
+            design, counts, columns, sample, group, self.group_key, self.contrast, reduced, self.min_cells
+        )
 
     def _recipe(self, table: Table) -> Recipe:
         fits = (self.size_factors, self.fit_type, self.dispersion, self.min_mu, self.cooks)
@@ -252,7 +257,7 @@ class NBGLM(Operator):
         """
         if self._is_grouped:
             raise AttributeError(OF_ONE_MODEL)
-        if not jax.config.jax_enable_x64:
+        if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
             msg = "Fold changes are fitted in float64: call and differentiate them within jax.enable_x64(True)."
             raise ValueError(msg)
         facts = self._facts[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -121,4 +122,4 @@ def _listed(value: Any) -> list | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real | np.number | np.bool_) and not np.isnan(value)
+    return isinstance(value, Real | np.bool_) and not math.isnan(value)

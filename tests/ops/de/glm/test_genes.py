@@ -82,7 +82,7 @@ def test_tallies_of_large_counts_and_of_fractions(wrap, monkeypatch):
         np.testing.assert_array_equal(one, two)
     halves = tally(wrap(y + 0.5))
     np.testing.assert_array_equal((halves[0] * halves[1]).sum(axis=1), (y + 0.5).sum(axis=1))
-    assert tally(wrap(rng.integers(1, 50, (6, 80)) + 0.0)) == (None, None)  # hardly fewer than the samples
+    assert tally(wrap(rng.integers(1, 50, (6, 80)) + 0.0)) is None  # hardly fewer than the samples
 
 
 def test_other_counts_for_some_genes(counts, y):

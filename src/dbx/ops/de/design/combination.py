@@ -44,8 +44,8 @@ def _value(node: ast.expr, vectors: dict[str, np.ndarray], text: str) -> np.ndar
     match node:
         case ast.Name():
             return vectors[node.id]
-        case ast.Constant():
-            return node.value
+        case ast.Constant(value=int() | float() as number):
+            return number
         case ast.UnaryOp(op=ast.USub()):
             return -_value(node.operand, vectors, text)
         case ast.UnaryOp(op=ast.UAdd()):

@@ -55,7 +55,7 @@ def contrast_all_zero(design: Design, contrast: Contrast) -> np.ndarray | None:
 
     A gene without a count in any of them has nothing to compare (DESeq2 reports no change for it).
     """
-    pair = None if contrast is None else two_levels(design, contrast)
+    pair = two_levels(design, contrast)
     if pair is None:
         return None
     _check_levels(design, *pair)
@@ -70,7 +70,7 @@ def two_levels(design: Design, contrast: Contrast) -> tuple[str, str, str] | Non
         if len(tokens) == 3 and tokens[1] == "-" and len(levels) == 2 and levels[0][0] == levels[1][0]:
             return (*levels[0], levels[1][1])
         return None
-    if not any(isinstance(part, str) for part in contrast):
+    if contrast is None or not any(isinstance(part, str) for part in contrast):
         return None
     if len(contrast) != 3 or not isinstance(contrast[0], str):
         msg = f'A contrast of levels is (factor, level, reference), such as ("dex", "trt", "untrt"), not {contrast!r}.'
@@ -162,7 +162,7 @@ def _with_balance(token: Known, factors: list[str]) -> np.ndarray:
     return np.concatenate([token.vector, [token.level is not None and token.level[0] == name for name in factors]])
 
 
-def _weights(design: Design, contrast: Sequence[float] | np.ndarray) -> np.ndarray:
+def _weights(design: Design, contrast: Sequence[str] | Sequence[float] | np.ndarray) -> np.ndarray:
     weights = np.asarray(contrast, np.float64)
     if weights.shape != (len(design.names),):
         msg = (

@@ -62,14 +62,20 @@ def columns_of(factor) -> list[tuple[str, str]]:
     return _columns(factor.expr) if factor.eval_method.value == "python" else []
 
 
+def checked_formula(given: object) -> str:
+    """A formula, once it is known to be a text."""
+    if not isinstance(given, str):
+        msg = f'A design formula is a text such as "~ batch + condition", not {given!r}.'
+        raise ValueError(msg)
+    return given
+
+
 def parsed(formula: str):
     """The formula as formulaic reads it, once it is known to be harmless."""
     from formulaic import Formula
     from formulaic.errors import FormulaicError
 
-    if not isinstance(formula, str):
-        msg = f'A design formula is a text such as "~ batch + condition", not {formula!r}.'
-        raise ValueError(msg)
+    formula = checked_formula(formula)
     try:
         terms = Formula(formula)
     except (FormulaicError, SyntaxError) as error:
@@ -119,12 +125,17 @@ def _tree(expression: str) -> tuple[ast.Expression, dict[str, str]]:
 
 def _columns(expression: str) -> list[tuple[str, str]]:
     tree, quoted = _tree(expression)
-    called = tree.body
-    factor = isinstance(called, ast.Call) and ast.unparse(called.func) == "C"
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
     names = [name for name in names if name not in {"np", "contr", *FUNCTIONS}]
-    whole = [argument.id for argument in called.args if isinstance(argument, ast.Name)] if factor else []
+    whole = _made_a_factor(tree.body)
     return [(quoted.get(name, name), "C" if name in whole else "computed") for name in names]
+
+
+def _made_a_factor(called: ast.expr) -> list[str]:
+    """Columns that ``C(...)`` makes a factor."""
+    if not isinstance(called, ast.Call) or ast.unparse(called.func) != "C":
+        return []
+    return [argument.id for argument in called.args if isinstance(argument, ast.Name)]
 
 
 def _check_harmless(formula: str, expression: str) -> None:

@@ -65,10 +65,11 @@ def group_designs(
     contrast = whole.names[-1] if contrast is None and whole.names else contrast
     contrast_vector(whole, contrast)
     found, skipped = [], {}
+    assert summed.group is not None
     for code, group in enumerate(summed.group.levels):
         rows = np.flatnonzero(summed.group.codes == code)
         try:
-            found.append(_of_group(str(group), rows, whole, columns, contrast, reduced))
+            found.append(_of_group(str(group), rows, formula, whole, columns, contrast, reduced))
         except ValueError as error:
             skipped[str(group)] = str(error)
     if not found:
@@ -78,7 +79,9 @@ def group_designs(
     return found, skipped
 
 
-def _of_group(group: str, rows: np.ndarray, whole: Design, columns, contrast: Contrast, reduced: str | None):
+def _of_group(
+    group: str, rows: np.ndarray, formula: str, whole: Design, columns, contrast: Contrast, reduced: str | None
+) -> GroupDesign:
     def design_of(formula: str) -> Design:
         taken = {name: _at(column, rows) for name, column in _taken(columns, formula).items()}
         return make_design(formula, taken, len(rows))
@@ -86,7 +89,7 @@ def _of_group(group: str, rows: np.ndarray, whole: Design, columns, contrast: Co
     if not len(rows):
         msg = "No sample has enough cells of it."
         raise ValueError(msg)
-    design = design_of(whole.formula)
+    design = design_of(formula)
     weights = contrast_vector(design, contrast)
     _check_meaning(whole, design, contrast, weights)
     smaller = None if reduced is None else design_of(reduced)

@@ -112,7 +112,7 @@ def _of_rows(name: str, column: Codes | np.ndarray, summed: Pseudobulk, group_ke
 
 
 def _differs(name: str, column: Codes | np.ndarray, values: np.ndarray, row: int, summed: Pseudobulk) -> ValueError:
-    different = np.unique(values)
+    different = list(np.unique(values))
     if isinstance(column, Codes):
         different = [column.levels[code] if code >= 0 else "(missing)" for code in different]
         remedy = (
@@ -123,7 +123,7 @@ def _differs(name: str, column: Codes | np.ndarray, values: np.ndarray, row: int
         remedy = (
             "Take it out of the design, or put one value for each sample in its place, such as the mean of its cells."
         )
-    where = _name(summed.sample.codes[row], summed.sample, None)
+    where = _name(int(summed.sample.codes[row]), summed.sample, None)
     if summed.group is not None:
         where += f", {str(summed.group.levels[summed.group.codes[row]])!r}"
     problem = f"{name!r} is a column of cells, not of samples: in sample {where} it has the values {listed(different)}."

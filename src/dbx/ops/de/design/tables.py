@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ class Table:
     @property
     def compares_levels(self) -> bool:
         """Whether the contrast is of levels of factors, not one coefficient of the design."""
-        several = self.compared is not None or np.count_nonzero(self.weights) > 1
+        several = self.compared is not None or bool(np.count_nonzero(self.weights) > 1)
         return several and self.design.frame is not None
 
     def no_counts(self) -> np.ndarray:
@@ -58,7 +58,7 @@ def one_table(formula: str, counts: RowBlocks, columns: Columns, contrast: Contr
 
 
 def matrix_table(
-    matrix: np.ndarray, names: tuple[str, ...], counts: RowBlocks, columns: Columns, contrast: Contrast, reduced
+    matrix: np.ndarray, names: Sequence[str], counts: RowBlocks, columns: Columns, contrast: Contrast, reduced
 ) -> Table:
     """All rows of the counts as samples, with a given design matrix; ``reduced`` names the columns that stay."""
     design = matrix_design(matrix, names, counts.n_rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from dbx.ops.de.fit.optimiser import optimise
 from dbx.ops.de.glm.genes import GeneCounts, iterate
 from dbx.ops.de.glm.likelihood import log_rising
 from dbx.ops.de.glm.linear import gram, inverse, projection
-from dbx.ops.de.glm.pseudo_cells import start_of_kinds
+from dbx.ops.de.glm.pseudo_cells import CollapsedCounts, start_of_kinds
 from dbx.ops.de.glm.regression import Regression
 
 MAX_ITER = 100
@@ -26,15 +26,18 @@ STEPS = 6
 """Iterations before genes that are done make room."""
 
 
-class State(NamedTuple):
+A = TypeVar("A", np.ndarray, jax.Array)
+
+
+class State(NamedTuple, Generic[A]):
     """Of the iterations, a row for each gene."""
 
-    constant: np.ndarray
+    constant: A
     """The deviance's part that only counts and dispersion are in: the rule to stop is relative to the whole."""
-    beta: np.ndarray
-    deviance: np.ndarray
-    n_iter: np.ndarray
-    active: np.ndarray
+    beta: A
+    deviance: A
+    n_iter: A
+    active: A
 
 
 class Fit(NamedTuple):
@@ -87,7 +90,7 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
 
 def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
     """Least squares of log(normalised counts + 0.1)."""
-    if counts.is_collapsed:
+    if isinstance(counts, CollapsedCounts):
         return start_of_kinds(counts, model)
     start, project = np.empty((len(counts), model.design.shape[1])), projection(model.design)
     for at, y in counts.parts():
@@ -96,7 +99,7 @@ def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
 
 
 @jax.jit
-def _advance(model: Regression, y, dispersion, state: State) -> State:
+def _advance(model: Regression, y, dispersion, state: State[jax.Array]) -> State[jax.Array]:
     """A few iterations of a block of genes."""
     log_factors, dispersion = jnp.log(model.size_factors), dispersion[:, None]
 

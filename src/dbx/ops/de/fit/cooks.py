@@ -129,7 +129,7 @@ def replacements(
     if not replaceable.any():
         return y, np.zeros(len(y), bool), replaceable
     outlying = cooks > threshold
-    genes = outlying.any(axis=1)
+    genes = np.any(outlying, axis=1)
     mean = _trimmed_mean(y[genes] / size_factors, SHARE_REPLACED)
     new = y.copy()
     new[genes] = np.where(outlying[genes] & replaceable, np.trunc(mean[:, None] * size_factors), y[genes])

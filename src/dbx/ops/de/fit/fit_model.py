@@ -26,6 +26,7 @@ from dbx.ops.de.fit.cooks import (
 )
 from dbx.ops.de.fit.prepare import Prepared, Settings, prepare, prepare_samples
 from dbx.ops.de.glm.genes import GeneCounts
+from dbx.ops.de.glm.pseudo_cells import CollapsedCounts
 from dbx.ops.de.glm.regression import Regression, moments
 from dbx.ops.operator import Progress, silent
 
@@ -108,8 +109,8 @@ def _fit_model(counts: RowBlocks, settings: Settings, stage: _Stages) -> Model:
     stage("coefficients")
     fit = fit_coefficients(data.counts, data.regression, dispersions.final)
     stage("outliers")
-    if data.counts.is_collapsed:
-        return _model_of_cells(data, settings, shared, dispersions, fit)
+    if isinstance(data.counts, CollapsedCounts):
+        return _model_of_cells(data.counts, data, settings, shared, dispersions, fit)
     outliers = _outliers(data, settings, dispersions.final, fit)
     model = Model(
         data.counts,
@@ -179,15 +180,15 @@ def shrink(data: Prepared, means: Means, gene_wise: np.ndarray, shared: Shared, 
     return Dispersions(gene_wise, fitted, shrunken, outlier, np.where(outlier, gene_wise, shrunken))
 
 
-def _model_of_cells(data: Prepared, settings: Settings, shared: Shared, dispersions: Dispersions, fit: Fit) -> Model:
+def _model_of_cells(
+    counts: CollapsedCounts, data: Prepared, settings: Settings, shared: Shared, dispersions: Dispersions, fit: Fit
+) -> Model:
     found = moments(data.regression, dispersions.final, fit.beta)
     limit = cutoff(*settings.design.shape)
-    outliers = outliers_of_cells(
-        data.counts, settings.size_factors, data.regression, dispersions.final, fit.beta, limit
-    )
-    none = np.zeros(len(data.counts), bool)
+    outliers = outliers_of_cells(counts, settings.size_factors, data.regression, dispersions.final, fit.beta, limit)
+    none = np.zeros(len(counts), bool)
     return Model(
-        data.counts,
+        counts,
         data.regression,
         data.mean,
         data.variance,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.glm.rounding import exp
@@ -30,15 +29,15 @@ def references_and_factors(counts: RowBlocks, kind: str) -> tuple[np.ndarray, np
     # R sums in extended precision too; the last bit decides where some searches of dispersions end
     logs, present = np.zeros(counts.n_columns, np.longdouble), np.zeros(counts.n_columns, np.int64)
     for _, _, part in counts.parts():
-        if sparse.issparse(part):
+        if isinstance(part, np.ndarray):
+            there = part >= PRESENT
+            logs += np.log(np.where(there, part, 1), dtype=np.float64).sum(axis=0, dtype=np.longdouble)
+            present += there.sum(axis=0)
+        else:
             kept = part.data >= PRESENT
             at = part.indices[kept]
             logs += np.bincount(at, np.log(part.data[kept].astype(np.float64)), minlength=len(logs))
             present += np.bincount(at, minlength=len(logs))
-        else:
-            there = part >= PRESENT
-            logs += np.log(np.where(there, part, 1), dtype=np.float64).sum(axis=0, dtype=np.longdouble)
-            present += there.sum(axis=0)
     usable = present == counts.n_rows if kind == "ratio" else present > 0
     if not usable.any():
         msg = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, Protocol, Self, TypeVar
 
+import jax
 import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.de.glm.regression import Regression
+from dbx.ops.values import Array
 
 BLOCK_VALUES = 1 << 17
 """Counts in a block: what fits a core's cache."""
@@ -37,14 +39,14 @@ class GeneCounts:
         """Which columns of the matrix these genes are."""
         self.n_all = counts.n_columns
         self._rows = by_gene if len(self.genes) == self.n_all else by_gene[self.genes]
-        self._values, self._times = tally(self._rows) if self.n_samples >= FEW_SAMPLES else (None, None)
+        self._tally = tally(self._rows) if self.n_samples >= FEW_SAMPLES else None
 
     @classmethod
     def of(cls, y: np.ndarray) -> GeneCounts:
         """Counts from an array of shape (n_genes, n_samples)."""
         return cls(RowBlocks(np.ascontiguousarray(y.T), dtype=np.float64))
 
-    def with_rows(self, at: np.ndarray, y: np.ndarray) -> GeneCounts:
+    def with_rows(self, at: np.ndarray, y: np.ndarray) -> Self:
         """The same genes with other counts for some of them, of shape (len(at), n_samples)."""
         other = copy(self)
         if sparse.issparse(self._rows):
@@ -54,15 +56,14 @@ class GeneCounts:
         else:
             other._rows = self._rows.copy()
             other._rows[at] = y
-        other._values, other._times = tally(other._rows) if self._values is not None else (None, None)
+        other._tally = tally(other._rows) if self._tally is not None else None
         return other
 
-    def only(self, at: np.ndarray) -> GeneCounts:
+    def only(self, at: np.ndarray) -> Self:
         """Some of these genes."""
         other = copy(self)
         other.genes, other._rows = self.genes[at], self._rows[at]
-        if self._values is not None:
-            other._values, other._times = self._values[at], self._times[at]
+        other._tally = self._tally_of(at)
         return other
 
     def __len__(self) -> int:
@@ -82,10 +83,17 @@ class GeneCounts:
 
         What depends on counts alone needs these few only; padded with zeros.
         """
-        if self._values is None:
+        found = self._tally_of(at)
+        if found is None:
             y = self.take(at)
             return y, np.ones_like(y)
-        return self._values[at], self._times[at]
+        return found
+
+    def _tally_of(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        if self._tally is None:
+            return None
+        values, times = self._tally
+        return values[at], times[at]
 
     def regression(self, model: Regression) -> Regression:
         """A regression of the samples as one of what :meth:`take` gives."""
@@ -127,7 +135,7 @@ def sparse_by_gene(counts: RowBlocks) -> sparse.csr_matrix:
     return whole
 
 
-def tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+def tally(rows) -> tuple[np.ndarray, np.ndarray] | None:
     """Different counts of each gene, and how often it has them; None where they are hardly fewer than the samples."""
     n_genes, n_samples = rows.shape
     gene, value = _entries(rows)
@@ -144,7 +152,7 @@ def tally(rows) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     n_values = np.bincount(gene, minlength=n_genes)
     width = 1 << max(int(n_values.max(initial=1)) - 1, 7).bit_length()
     if 2 * width > n_samples:
-        return None, None
+        return None
     at = (gene, np.arange(len(gene)) - np.repeat(np.cumsum(n_values) - n_values, n_values))
     values, repeats = np.zeros((2, n_genes, width))
     values[at], repeats[at] = value, times
@@ -165,9 +173,22 @@ def blocks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield np.resize(positions[start : start + size], size)
 
 
+class Iterations(Protocol):
+    """A NamedTuple of arrays with a row for each gene."""
+
+    @property
+    def active(self) -> np.ndarray:
+        """Genes that are not done, an array of shape (n_genes,), bool."""
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+State = TypeVar("State", bound=Iterations)
+
+
 def iterate(
-    advance: Callable[..., NamedTuple], state: NamedTuple, data: Callable[[np.ndarray], tuple[Any, ...]], size: int
-) -> Any:
+    advance: Callable[..., Iterable[Array]], state: State, data: Callable[[np.ndarray], tuple[Any, ...]], size: int
+) -> State:
     """Advance the state of every gene until none is ``active``.
 
     Genes take very different numbers of iterations. ``advance(*data(at), *state[at])`` makes a few for a block; genes
@@ -176,7 +197,7 @@ def iterate(
     pending = np.flatnonzero(state.active)
     while len(pending):
         for at in blocks(pending, size):
-            moved = advance(*data(at), type(state)(*(values[at] for values in state)))
+            moved = advance(*data(at), jax.tree.map(lambda values, at=at: values[at], state))
             for values, new in zip(state, moved, strict=True):
                 values[at] = np.asarray(new)
         pending = pending[state.active[pending]]

@@ -10,6 +10,7 @@ columns, and nothing of the likelihood is lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -43,7 +44,7 @@ class CollapsedCounts(GeneCounts):
         self.cells = cells if len(self.genes) == self.n_all else cells[self.genes]
         """Counts of the cells, CSR of shape (n_genes, n_cells)."""
         self._rows = np.asarray(self.cells @ nodes.shares)
-        self._values, self._times = _by_value(self.cells)
+        self._tally = _by_value(self.cells)
 
     def take_bounded(self, at: np.ndarray) -> np.ndarray:
         """Kinds of cells without a count of a gene have half a one.
@@ -60,7 +61,7 @@ class CollapsedCounts(GeneCounts):
     def regression(self, model: Regression) -> Regression:
         return self.nodes.regression(model)
 
-    def only(self, at: np.ndarray) -> CollapsedCounts:
+    def only(self, at: np.ndarray) -> Self:
         other = super().only(at)
         other.cells = self.cells[at]
         return other

@@ -65,9 +65,9 @@ def moments(model: Regression, dispersion: np.ndarray, beta: np.ndarray, diverge
     mu = model.means(beta)
     information, bread = _information(model, dispersion, mu)
     covariance = bread @ information @ bread
-    moved = np.zeros(len(beta), bool) if diverged is None else (diverged != beta).any(axis=1)
     hat = _leverage(model, dispersion, mu, bread)
-    if moved.any():
+    if diverged is not None and (diverged != beta).any():
+        moved = np.any(diverged != beta, axis=1)
         with np.errstate(over="ignore"):
             there = np.minimum(model.means(np.clip(diverged[moved], -100, 100)), 1e100)
         hat[moved] = _leverage(model, dispersion[moved], there, _information(model, dispersion[moved], there)[1])

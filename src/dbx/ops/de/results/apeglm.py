@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +40,21 @@ class Shrunken(NamedTuple):
     """Probability, under that distribution, that the change has the other sign."""
 
 
-class State(NamedTuple):
+A = TypeVar("A", np.ndarray, jax.Array)
+
+
+class State(NamedTuple, Generic[A]):
     """Of the iterations, a row for each gene."""
 
-    beta: np.ndarray
-    height: np.ndarray
+    beta: A
+    height: A
     """Log posterior density, but for a constant."""
-    variance: np.ndarray
+    variance: A
     """Of the shrunken coefficient, by the curvature."""
-    reach: np.ndarray
+    reach: A
     """Share of the next Newton step that is tried."""
-    n_iter: np.ndarray
-    active: np.ndarray
+    n_iter: A
+    active: A
 
 
 class Posterior(NamedTuple):
@@ -158,7 +161,7 @@ def s_values(false_sign_rate: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _advance(shared: Posterior, y, dispersion, state: State) -> State:
+def _advance(shared: Posterior, y, dispersion, state: State[jax.Array]) -> State[jax.Array]:
     """A few steps of a block of genes."""
     dispersion, log_factors = dispersion[:, None], jnp.log(shared.size_factors)
 

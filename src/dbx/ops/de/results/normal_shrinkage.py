@@ -65,7 +65,8 @@ def level_prior(design: Design, beta: np.ndarray, base_mean: np.ndarray, trend_d
     beta, base_mean, trend_dispersion
         As for :func:`prior_variances`.
     """
-    expanded, variances = [], []
+    expanded: list[np.ndarray] = []
+    variances: list[np.ndarray | list[float]] = []
     for term, indices in design.spec.term_indices.items():
         columns = list(indices)
         factor = _main_factor(design, term)

@@ -42,7 +42,7 @@ def long_table(groups: Sequence[str], tables: Sequence[Mapping[str, np.ndarray]]
 def samples_table(facts: Sequence[Facts]) -> Frame:
     """Summed samples: how many cells, which size factor."""
     samples = [name for fact in facts for name in fact["samples"]]
-    columns = {
+    columns: dict[str, np.ndarray | Codes] = {
         "sample": _text(samples),
         "n_cells": np.concatenate([fact["n_cells"] for fact in facts]).astype(np.int64),
         "size_factor": np.concatenate([fact["size_factors"] for fact in facts]),
@@ -70,7 +70,7 @@ NUMBERS = ("n_samples", "prior_variance", "var_log_dispersions", "cooks_cutoff",
 def facts_of_groups(facts: Sequence[Facts], filters: np.ndarray, skipped: Mapping[str, str]) -> Frame:
     """The same for a model of each group, a row each; for groups without a model the reason."""
     n_skipped = len(skipped)
-    columns = {
+    columns: dict[str, np.ndarray | Codes] = {
         "group": _text([*(fact["group"] for fact in facts), *skipped]),
         "trend": _text([*(fact["trend"] for fact in facts), *["none"] * n_skipped]),
     }
