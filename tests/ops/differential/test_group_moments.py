@@ -40,7 +40,7 @@ def test_they_are_numpys_whatever_the_parts(data, kind, monkeypatch):
         # float64 sums in another order; beside a mean of 1e4 the twelfth digit is what is left
         np.testing.assert_allclose(moments.variance[g], cells.var(axis=0, ddof=1), rtol=1e-9, atol=1e-25)
         np.testing.assert_array_equal(moments.nonzero[g], (cells != 0).sum(axis=0))
-    np.testing.assert_array_equal(moments.count, np.bincount(codes))
+    np.testing.assert_array_equal(moments.n_cells, np.bincount(codes))
 
 
 def test_the_rest_is_everybody_else(data):

@@ -17,8 +17,8 @@ SPARSE_ROWS = 1 << 14
 class Moments(NamedTuple):
     """Sufficient statistics of each gene in each group; ``merged`` adds those of other cells."""
 
-    count: np.ndarray
-    """Array of shape (n_groups,): number of cells."""
+    n_cells: np.ndarray
+    """Array of shape (n_groups,)."""
     mean: np.ndarray
     """Array of shape (n_groups, n_genes)."""
     deviance: np.ndarray
@@ -29,13 +29,13 @@ class Moments(NamedTuple):
     @property
     def variance(self) -> np.ndarray:
         """Unbiased variance, an array of shape (n_groups, n_genes); NaN where a group has fewer than two cells."""
-        count = np.where(self.count > 1, self.count, np.nan)[:, None]
+        count = np.where(self.n_cells > 1, self.n_cells, np.nan)[:, None]
         return self.deviance / count * (count / (count - 1))
 
     @property
     def fraction(self) -> np.ndarray:
         """Fraction of cells with a value other than zero, an array of shape (n_groups, n_genes); NaN for no cells."""
-        return self.nonzero / np.where(self.count > 0, self.count, np.nan)[:, None]
+        return self.nonzero / np.where(self.n_cells > 0, self.n_cells, np.nan)[:, None]
 
 
 def group_moments(
@@ -75,11 +75,11 @@ def empty_moments(n_groups: int, n_genes: int) -> Moments:
 
 def merged(a: Moments, b: Moments) -> Moments:
     """Moments of the cells of both."""
-    count = a.count + b.count
-    share = (b.count / np.maximum(count, 1))[:, None]
+    count = a.n_cells + b.n_cells
+    share = (b.n_cells / np.maximum(count, 1))[:, None]
     apart = b.mean - a.mean
     mean = np.where(share == 1, b.mean, a.mean + apart * share)
-    deviance = a.deviance + b.deviance + apart**2 * (a.count[:, None] * share)
+    deviance = a.deviance + b.deviance + apart**2 * (a.n_cells[:, None] * share)
     return Moments(count, mean, deviance, a.nonzero + b.nonzero)
 
 
@@ -125,7 +125,7 @@ def _of_dense(part: np.ndarray, codes: np.ndarray, n_groups: int, transform) -> 
     moments = Moments(*(np.array(values) for values in moments))
     for group in np.unique(codes):
         cells = part[codes == group].astype(np.float64, copy=False)
-        moments.count[group] = len(cells)
+        moments.n_cells[group] = len(cells)
         moments.mean[group] = cells.mean(axis=0)
         moments.deviance[group] = ((cells - moments.mean[group]) ** 2).sum(axis=0)
         moments.nonzero[group] = np.count_nonzero(cells, axis=0)

@@ -101,7 +101,10 @@ class RankGenesGroups(Operator):
     @property
     def _all_groups(self) -> tuple[str, ...]:
         """Names of the groups, the reference among them; a program of schema 1 has them in place of its setting."""
-        return tuple(json.loads(text_of(self.group_names))) if hasattr(self, "group_names") else self.groups
+        if hasattr(self, "group_names"):
+            return tuple(json.loads(text_of(self.group_names)))
+        assert self.groups is not None  # else ``fit`` stored the names
+        return self.groups
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ class RankGenesGroups(Operator):
     @property
     def order(self) -> np.ndarray:
         """Numbers of the genes, best first, an array of shape (n_tested, n_genes)."""
-        score = self._stored("score")
+        score = np.asarray(self.score.get_value())
         n_genes = score.shape[1] if self.n_genes is None else min(self.n_genes, score.shape[1])
         return np.stack([top(np.abs(row) if self.rankby_abs else row, n_genes) for row in score])
 
@@ -125,17 +128,19 @@ class RankGenesGroups(Operator):
     @property
     def scores(self) -> GroupTable:
         """Statistics: t, z or coefficients of the regression."""
-        return self._sorted(self._stored("score"), np.float32)
+        return self._sorted(np.asarray(self.score.get_value()), np.float32)
 
     @property
     def logfoldchanges(self) -> GroupTable | None:
         """log2 of the ratio of the two means."""
-        return self._sorted(self._stored("fold_change"), np.float32)
+        change = self._stored("fold_change")
+        return None if change is None else self._sorted(change, np.float32)
 
     @property
     def pvals(self) -> GroupTable | None:
         """Two-sided p-values."""
-        return self._sorted(self._stored("pvalue"))
+        pvalue = self._stored("pvalue")
+        return None if pvalue is None else self._sorted(pvalue)
 
     @property
     def pvals_adj(self) -> GroupTable | None:
@@ -159,9 +164,7 @@ class RankGenesGroups(Operator):
         variable = getattr(self, attribute, None)
         return None if variable is None else np.asarray(variable.get_value())
 
-    def _sorted(self, values: np.ndarray | None, dtype=np.float64) -> GroupTable | None:
-        if values is None:
-            return None
+    def _sorted(self, values: np.ndarray, dtype=np.float64) -> GroupTable:
         return GroupTable(self.tested, np.take_along_axis(values, self.order, axis=1).astype(dtype))
 
     def _adjusted(self, pvalue: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ def welch(group: Moments, rest: Moments, *, overestimate: bool) -> tuple[np.ndar
 
     ``overestimate`` uses the group's size also for the rest, which is more conservative for small groups.
     """
-    n_group = group.count[:, None]
-    n_rest = n_group if overestimate else rest.count[:, None]
+    n_group = group.n_cells[:, None]
+    n_rest = n_group if overestimate else rest.n_cells[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         # via the standard deviation, as in SciPy: genes tied up to rounding are then in scanpy's order
         of_group, of_rest = np.sqrt(group.variance) ** 2 / n_group, np.sqrt(rest.variance) ** 2 / n_rest
@@ -30,7 +30,7 @@ def wilcoxon(
     sums: np.ndarray, ties: np.ndarray, group: Moments, rest: Moments, *, tie_correct: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standardised rank sum (Wilcoxon, Biometrics Bulletin, 1945; normal approximation) and its two-sided p-value."""
-    n_group, n_rest = group.count[:, None], rest.count[:, None]
+    n_group, n_rest = group.n_cells[:, None], rest.n_cells[:, None]
     n_both = n_group + n_rest
     kept = 1 - ties / (n_both**3 - n_both) if tie_correct else 1.0
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -14,7 +14,7 @@ from dbx.ops.droplets.ambient_mixture import MAX_CONTAMINATION, TINY, contaminat
 from dbx.ops.droplets.ambient_profile import first_clusters, gene_totals, group_totals
 from dbx.ops.droplets.ambient_rate import shared_rate
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.values import Codes
+from dbx.ops.values import Array, Codes
 
 ROUNDS = 3
 CSR_ROWS = 1 << 13
@@ -74,19 +74,23 @@ class RemoveAmbient(Operator):
             msg = "The profile of the empty droplets is not available: call dbx.pp.remove_ambient again, with raw=."
             raise ValueError(msg)
         codes = None if cluster is None else np.asarray(cluster.codes)
+        n_levels = 0 if cluster is None else cluster.n_levels
         if codes is None or not (codes >= 0).any():
             observed = first_clusters(x, self.n_clusters, seed)
         else:
-            observed = sum(group_totals(part, codes[a:b], cluster.n_levels) for a, b, part in x.parts())
+            given = ((part, codes[start:stop]) for start, stop, part in x.parts())
+            observed = _totals(given, (n_levels, x.n_columns))
         self._set(observed, 0.0, np.zeros(len(observed)))
-        observed = sum(group_totals(part, labels, len(observed)) for part, labels in self._labelled(x, codes))
+        observed = _totals(self._labelled(x, codes), observed.shape)
         rate = self.rate
         if rate is None:
             rate = shared_rate(observed, np.asarray(self.profile[...], np.float64), float(self.support[...]))
         liquid = rate * observed.sum(axis=1)
         for i in range(ROUNDS):
             self._set(observed, rate, liquid)
-            fitted = sum(self._liquid(part, labels) for part, labels in self._labelled(x, codes))
+            fitted = np.zeros((3, len(observed)))
+            for part, labels in self._labelled(x, codes):
+                fitted += self._liquid(part, labels)
             liquid = fitted[0]
             progress(i + 1, ROUNDS, f"mean rate {rate:.3f}")
         # genes were selected for low counts, which biases the rate downwards: corrected on average, not in each cell
@@ -133,7 +137,7 @@ class RemoveAmbient(Operator):
     def _labels(self, x, codes):
         """The cluster of each row, or the likeliest one if it has none."""
         rate = self.mean_rate[...]
-        mixed = jnp.log((1 - rate) * self.native[...] + rate * self.profile[...] + TINY)
+        mixed: Array = jnp.log((1 - rate) * self.native[...] + rate * self.profile[...] + TINY)
         if not isinstance(x, jnp.ndarray):
             x, mixed, codes = floating(x), np.asarray(mixed), None if codes is None else np.asarray(codes)
         likeliest = (x @ mixed.T).argmax(axis=1)
@@ -144,8 +148,9 @@ class RemoveAmbient(Operator):
     def _contamination(self, x, labels):
         """The fraction of each row's counts that is ambient, an array of shape (n_rows,)."""
         rate, (found, expected, start) = self.mean_rate[...], self._evidence(x, labels)
-        scale = (self.concentration + 1) / (1 - rate)
-        shape, lift = rate * scale, self.lift[...]
+        scale: Array = (self.concentration + 1) / (1 - rate)
+        shape: Array = rate * scale
+        lift: Array = self.lift[...]
         if isinstance(start, np.ndarray):
             shape, scale, lift = map(np.asarray, (shape, scale, lift))
         return contamination(
@@ -160,25 +165,15 @@ class RemoveAmbient(Operator):
         """
         rate, profile, hardly, native = (v[...] for v in (self.mean_rate, self.profile, self.hardly, self.native))
         expected = hardly @ profile
-        if not sparse.issparse(x):
-            x = floating(jnp.asarray(x))
-            count, native = x * hardly[labels], native[labels]
+        if sparse.issparse(x):
+            return _sparse_evidence(x, labels, *map(np.asarray, (rate, profile, hardly, native, expected)))
+        x = floating(jnp.asarray(x))
+        count, native = x * hardly[labels], native[labels]
 
-            def found(rho):
-                return (count * (1 - native_share(rho[:, None], native, profile))).sum(axis=1)
+        def found(rho):
+            return (count * (1 - native_share(rho[:, None], native, profile))).sum(axis=1)
 
-            return found, row_sums(x) * expected[labels], jnp.full(len(x), rate, x.dtype)
-        rate, profile, hardly, native, expected = map(np.asarray, (rate, profile, hardly, native, expected))
-        row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-        kept = np.flatnonzero(hardly[labels[row], x.indices])
-        count, row, gene = floating(x.data)[kept], row[kept], x.indices[kept]
-        native, ambient = native[labels[row], gene], profile[gene]
-
-        def found_sparse(rho):
-            liquid = count * (1 - native_share(rho[row], native, ambient))
-            return np.bincount(row, liquid, minlength=len(rho)).astype(rho.dtype)
-
-        return found_sparse, row_sums(x) * expected[labels], np.full(x.shape[0], rate, np.float32)
+        return found, row_sums(x) * expected[labels], jnp.full(len(x), rate, x.dtype)
 
     def _liquid(self, x, labels) -> np.ndarray:
         """Of each cluster: ambient counts, and those of the informative genes, expected at the mean rate and found.
@@ -191,11 +186,33 @@ class RemoveAmbient(Operator):
         return group_totals(per_row.T, labels, len(self.native[...])).T
 
 
+def _sparse_evidence(x, labels, rate, profile, hardly, native, expected):
+    """The evidence for the rows of a sparse matrix, from the counts that are stored."""
+    row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    kept = np.flatnonzero(hardly[labels[row], x.indices])
+    count, row, gene = floating(x.data)[kept], row[kept], x.indices[kept]
+    native, ambient = native[labels[row], gene], profile[gene]
+
+    def found(rho):
+        liquid = count * (1 - native_share(rho[row], native, ambient))
+        return np.bincount(row, liquid, minlength=len(rho)).astype(rho.dtype)
+
+    return found, row_sums(x) * expected[labels], np.full(x.shape[0], rate, np.float32)
+
+
 def _some(total: np.ndarray) -> np.ndarray:
     if total.sum() == 0:
         msg = "All counts are zero."
         raise ValueError(msg)
     return total
+
+
+def _totals(labelled, shape: tuple[int, int]) -> np.ndarray:
+    """Sums over the groups of labelled blocks, an array of ``shape``, (n_groups, n_genes)."""
+    totals = np.zeros(shape)
+    for part, labels in labelled:
+        totals += group_totals(part, labels, len(totals))
+    return totals
 
 
 def _slices(n_rows: int):

@@ -41,5 +41,5 @@ def rounded_rows(x):
         return x
     whole = jnp.floor(x)
     remainder = x - whole
-    place = jnp.argsort(jnp.argsort(-remainder, axis=1, stable=True), axis=1)
-    return whole + (place < jnp.rint(remainder.sum(axis=1, keepdims=True)))
+    rank = jnp.argsort(jnp.argsort(-remainder, axis=1, stable=True), axis=1)
+    return whole + (rank < jnp.rint(remainder.sum(axis=1, keepdims=True)))

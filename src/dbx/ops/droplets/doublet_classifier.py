@@ -77,7 +77,7 @@ class DrawClassifier(nnx.Module):
         """
         places = np.concatenate([observed, simulated])
         label = np.repeat(np.arange(2, dtype=np.float32), [len(observed), len(simulated)])
-        kept = slice(None)
+        kept: slice | np.ndarray = slice(None)
         if len(places) > MAX_ANCHORS:
             kept = np.sort(rng.choice(len(places), MAX_ANCHORS, replace=False))
         self.anchors, self.simulated = Constant(as_float(places[kept])), Constant(as_float(label[kept]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,10 @@ import optax
 class Loss(Protocol):
     """The loss; a module-level function or another hashable callable, so that it is compiled once."""
 
-    def __call__(self, model, batch: dict[str, jax.Array], key, **scalars) -> tuple[jax.Array, dict[str, jax.Array]]:
+    # *args, which no loss takes, with **scalars lets type checkers accept the scalars of any loss
+    def __call__(
+        self, model, batch: dict[str, jax.Array], key, /, *args: Any, **scalars: Any
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective of each row, an array of shape (size,), and further terms to record of each row, by name.
 
         ``key`` is None in validation; ``scalars`` are the current values of the schedules.
