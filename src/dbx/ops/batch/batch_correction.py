@@ -84,12 +84,13 @@ class BatchCorrection(Operator):
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Draw the parameters and train them."""
-        self.n_genes, self.n_batches = x.n_columns, _n_batches(batch)
+        batch = _batches(batch)
+        self.n_genes, self.n_batches = x.n_columns, batch.n_levels
         codes = np.asarray(batch.codes, np.int32)
         start = count_profile(x, codes, self.n_batches)
         rng = np.random.default_rng(seed)
         self.autoencoder.reset(rng, start, self.n_hidden)
-        columns = {"x": x, "batch": codes}
+        columns: dict[str, RowBlocks | np.ndarray] = {"x": x, "batch": codes}
         if self.weighted:
             columns["weights"] = shared_composition(x, codes, self.n_batches, seed=seed)
         epochs = default_epochs(x.n_rows, MAX_EPOCHS) if self.max_epochs is None else self.max_epochs
@@ -127,7 +128,8 @@ class BatchCorrection(Operator):
         return dict(zip(self.followed, np.asarray(self.trace[...]), strict=True))
 
 
-def _n_batches(batch: Codes | None) -> int:
+def _batches(batch: Codes | None) -> Codes:
+    """The batches, once there are at least two of them."""
     if batch is None:
         msg = "There are no batches to correct for: pass the column of batches."
         raise ValueError(msg)
@@ -135,4 +137,4 @@ def _n_batches(batch: Codes | None) -> int:
     if len(present) < 2:
         msg = f"All cells are from one batch ({batch.levels[present[0]]!r}): there is nothing to correct."
         raise ValueError(msg)
-    return batch.n_levels
+    return batch

@@ -56,7 +56,8 @@ def _mutual_neighbors(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
     square = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
     k = min(N_NEIGHBORS, *square.shape) - 1
     near = square <= np.minimum(np.partition(square, k, axis=1)[:, k, None], np.partition(square, k, axis=0)[k])
-    return np.nonzero(near)
+    of_a, of_b = np.nonzero(near)
+    return of_a, of_b
 
 
 def _directions(x: RowBlocks, rng: np.random.Generator) -> np.ndarray:

@@ -93,7 +93,7 @@ class WGAN(BatchCorrection):
     def _train(self, data, how, rng, seed, progress):
         """Train the autoencoder and its critic; the critic is not kept."""
         contest = Contest(self.autoencoder)
-        contest.critic.reset(rng, self.n_latent, self.n_batches)
+        contest.critic.reset(rng, self.n_latent, self.autoencoder.n_batches)
         return train_against(
             contest,
             objective,

@@ -73,7 +73,7 @@ class CountAutoencoder(nnx.Module):
         """Set mean and standard deviation to those of all cells, once the encoder is trained."""
         graphdef, state = nnx.split(self)
         run = jax.jit(lambda state, rows: nnx.merge(graphdef, state)._unscaled(rows))
-        blocks = [np.float64(run(state, block.rows))[block.mask] for block in x]
+        blocks = [np.asarray(run(state, block.rows), np.float64)[block.mask] for block in x]
         mean = sum(block.sum(axis=0) for block in blocks) / x.n_rows
         variance = sum(((block - mean) ** 2).sum() for block in blocks) / (x.n_rows * self.n_latent)
         self.scale.mean[...], self.scale.variance[...] = as_float(mean), as_float(variance)

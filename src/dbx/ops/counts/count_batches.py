@@ -58,7 +58,7 @@ def add_batches(vae: CountVAE, x: RowBlocks, codes: np.ndarray, n_new: int, extr
     own = RowBlocks(x.rows(cells), dtype=x.dtype)
     _grow(vae, n_new)
     model = NewBatches(vae, first, n_new)
-    data = {"x": own, "batch": codes[cells].astype(np.int32)}
+    data: dict[str, RowBlocks | np.ndarray] = {"x": own, "batch": codes[cells].astype(np.int32)}
     data |= {} if extra is None else {"extra": np.asarray(extra)[cells]}
     how = Training(epochs=epochs, learning_rate=LEARNING_RATE, epsilon=0.01)
     train(model, negative_elbo_of_new, Minibatches(data), how, trainable=NewRow, seed=seed)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbx.ops.values import Codes
+from dbx.ops.values import Array, Codes
 
 
 def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
@@ -19,8 +19,9 @@ def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
     ValueError
         A covariate is not numeric, or is constant.
     """
-    found = np.zeros((2, len(numbers or {})))
-    for i, name in enumerate(sorted(numbers or {})):
+    numbers = numbers or {}
+    found = np.zeros((2, len(numbers)))
+    for i, name in enumerate(sorted(numbers)):
         if isinstance(numbers[name], Codes):
             msg = f"{name!r} is not numeric: pass it in categorical_covariate_keys."
             raise ValueError(msg)
@@ -31,13 +32,14 @@ def standards(numbers: Mapping[str, np.ndarray] | None) -> np.ndarray:
     return found
 
 
-def design(categories: Mapping[str, Codes] | None, numbers: Mapping[str, jax.Array] | None, scale, dtype=jnp.float32):
+def design(categories: Mapping[str, Codes] | None, numbers: Mapping[str, Array] | None, scale, dtype=jnp.float32):
     """Indicators of the categories and standardised numbers, of shape (n_cells, n_extra); None where there are none.
 
     A category that was not in the fit (code -1) has equal weights for all.
     """
-    columns = [_shares(categories[name], dtype) for name in sorted(categories or {})]
-    for i, name in enumerate(sorted(numbers or {})):
+    categories, numbers = categories or {}, numbers or {}
+    columns = [_shares(categories[name], dtype) for name in sorted(categories)]
+    for i, name in enumerate(sorted(numbers)):
         columns.append(((jnp.asarray(numbers[name]) - scale[0, i]) / scale[1, i]).astype(dtype)[:, None])
     return jnp.concatenate(columns, axis=1) if columns else None
 

@@ -136,13 +136,14 @@ class CountVAE(nnx.Module):
 
     def elbo_terms(self, x, codes, key=None, *, extra=None) -> tuple[jax.Array, jax.Array]:
         """Reconstruction (without ``log x!``) and divergence of each cell; at the posterior mean without a key."""
-        keys = [None] * 3 if key is None else jax.random.split(key, 3)
-        z, variance = self.posterior(x, codes, key=keys[0], extra=extra)
+        keys = None if key is None else jax.random.split(key, 3)
+        z, variance = self.posterior(x, codes, key=None if keys is None else keys[0], extra=extra)
         divergence = normal_kl(z, variance)
-        if key is not None:
+        if keys is not None:
             z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
         covariates = self.covariates(codes, z.dtype, extra)
-        return -self.decoder.log_likelihood(x, z, covariates, key=keys[2]), divergence
+        likelihood = self.decoder.log_likelihood(x, z, covariates, key=None if keys is None else keys[2])
+        return -likelihood, divergence
 
     def covariates(self, codes, dtype, extra=None):
         """One column for each batch, then the ``extra`` ones; None for one batch and no others.

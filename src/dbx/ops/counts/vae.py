@@ -56,6 +56,10 @@ class VAENormalize(Operator):
     rowwise = True
     role = "projection"
     resumes = True
+    scale: Constant
+    """Mean and standard deviation of each numeric covariate, of shape (2, n_numbers)."""
+    trace: Constant
+    """Means over the cells in each epoch, of shape (n_curves, n_epochs)."""
 
     def __init__(
         self,
@@ -133,7 +137,7 @@ class VAENormalize(Operator):
             validation=self.validation,
             patience=self.patience if self.validation else None,
         )
-        columns = {"x": x, "batch": codes, "log_factorial": start.log_factorial}
+        columns: dict[str, RowBlocks | np.ndarray] = {"x": x, "batch": codes, "log_factorial": start.log_factorial}
         data = Minibatches(columns | ({} if extra is None else {"extra": np.asarray(extra)}))
         history = train(self.vae, negative_elbo, data, how, seed=seed, progress=progress)
         epochs = np.array([history[name] for name in self._followed()])

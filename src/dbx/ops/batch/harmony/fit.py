@@ -56,9 +56,9 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
     cells_of = np.bincount(levels.ravel(), minlength=first[-1]).astype(x.dtype)
     tiles = tile(levels, cells_of, int(np.ceil(1 / settings.block_size)), seed=seed)
     placed, rows = jax.tree.map(jnp.asarray, tiles), jnp.asarray(tiles.place(x))
-    numbers = discounted(settings, cells_of, n_clusters, first), settings.sigma, settings.tol_cluster
-    numbers = [jnp.asarray(number, x.dtype) for number in numbers]
-    fitted = Fitted([], [], [], first, None, None)
+    theta = discounted(settings, cells_of, n_clusters, first)
+    numbers = [jnp.asarray(number, x.dtype) for number in (theta, settings.sigma, settings.tol_cluster)]
+    all_centroids, log_penalties, effects = [], [], []
     z, centroids, before = rows, scaled(kmeans(scaled(x), n_clusters, seed=seed)), None
     for i in range(settings.max_iter):
         clusters = cluster(
@@ -66,9 +66,9 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
         )
         intercept, effect = regress(settings, clusters, tiles, first)
         z = correct(rows, clusters, placed, effect)
-        fitted.centroids.append(clusters.centroids)
-        fitted.log_penalty.append(clusters.log_penalty)
-        fitted.coefficients.append(effect)
+        all_centroids.append(clusters.centroids)
+        log_penalties.append(clusters.log_penalty)
+        effects.append(effect)
         centroids = np.where(np.isnan(intercept), clusters.centroids, scaled(intercept))
         start, after = map(float, clusters.objectives)
         before = start if before is None else before
@@ -76,7 +76,8 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
         if 0 <= before - after < settings.tol * abs(before):
             break
         before = after
-    return fitted._replace(sizes=clusters.sizes.sum(axis=0), sums=assigned_sums(z, clusters))
+    sizes = clusters.sizes.sum(axis=0)
+    return Fitted(all_centroids, log_penalties, effects, first, sizes, assigned_sums(z, clusters))
 
 
 def default_clusters(n_cells: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ class Harmony(Operator):
         alpha: float = 0.2,
         prune: float | None = 1e-5,
         flavor: str = "harmony2",
-        dtype: str = "float32",
+        dtype: Literal["float32", "float64"] = "float32",
     ):
         self.theta = frozen(theta)
         self.lamb = frozen(lamb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,15 +71,15 @@ def numbered(batch: Mapping[str, Codes]) -> tuple[np.ndarray, np.ndarray]:
 
 def per_level(value: float | tuple[float, ...], first: np.ndarray, name: str) -> np.ndarray:
     """A setting given as one number, one per key or one per level, as one per level."""
-    value = np.asarray(value, np.float64)
+    values = np.asarray(value, np.float64)
     n_levels, n_keys = first[-1], len(first) - 1
-    if value.ndim == 0:
-        return np.full(n_levels, value)
-    if len(value) == n_keys:
-        return np.repeat(value, np.diff(first))
-    if len(value) == n_levels:
-        return value
-    msg = f"{name} must be one number, one per key ({n_keys}) or one per level ({n_levels}); got {len(value)}."
+    if values.ndim == 0:
+        return np.full(n_levels, values)
+    if len(values) == n_keys:
+        return np.repeat(values, np.diff(first))
+    if len(values) == n_levels:
+        return values
+    msg = f"{name} must be one number, one per key ({n_keys}) or one per level ({n_levels}); got {len(values)}."
     raise ValueError(msg)
 
 
@@ -110,7 +111,7 @@ class ByLevel(NamedTuple):
         of_tile = (jnp.cumsum(tiles) <= jnp.arange(n_tiles)[:, None]).sum(axis=1)
         return cls(row, jnp.minimum(of_tile, n_levels - 1), jnp.zeros_like(order).at[order].set(place))
 
-    def times(self, shares: Array, coefficients: Array) -> Array:
+    def times(self, shares: jax.Array, coefficients: jax.Array) -> jax.Array:
         """Memberships (n_rows, n_clusters) times the coefficients (n_levels, n_clusters, n_columns) of the levels."""
         tiles = shares.at[self.row].get(mode="fill", fill_value=0)
         product = jnp.einsum("tik,tkd->tid", tiles, coefficients[self.level])

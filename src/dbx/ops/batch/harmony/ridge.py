@@ -42,7 +42,8 @@ def ridge(sizes, sums, levels, penalty, kept):
     levels that are not kept. The intercept is NaN in a cluster where no level is kept.
     """
     solve = _one_key if levels.shape[1] == 1 else _several_keys
-    return solve(*(np.asarray(a, np.float64) for a in (sizes, sums)), levels, np.asarray(penalty, np.float64), kept)
+    sizes, sums, penalty = (np.asarray(values, np.float64) for values in (sizes, sums, penalty))
+    return solve(sizes, sums, levels, penalty, kept)
 
 
 def _one_key(sizes, sums, levels, penalty, kept):

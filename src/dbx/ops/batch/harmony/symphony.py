@@ -79,7 +79,7 @@ def new_effects(operator: Reference, x: RowBlocks, batch: Mapping[str, Codes], n
     mapped = (combinations >= 0).any(axis=1)
     sizes = np.vstack([sizes[mapped], operator.reference_sizes[...]])
     sums = np.concatenate([sums[mapped], operator.reference_sums[...][None]])
-    cells_of = sum(np.bincount(level[level >= 0], minlength=len(new)) for level in levels)
+    cells_of = np.sum([np.bincount(level[level >= 0], minlength=len(new)) for level in levels], axis=0)
     expected = np.outer(cells_of / sizes.sum(), sizes.sum(axis=0))
     penalty = operator.alpha * expected
     if operator.lamb is not None:
