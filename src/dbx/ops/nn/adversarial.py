@@ -65,7 +65,8 @@ def train_against(
     if how.validation or how.patience is not None:
         msg = "Training against a critic has no validation: use Training(validation=0, patience=None)."
         raise ValueError(msg)
-    graphdef, judge, player, rest = nnx.split(model, critic, nnx.Param, ...)
+    graphdef, *states = nnx.split(model, critic, nnx.Param, ...)
+    judge, player, rest = states
     on = Compiled(graphdef, loss, critic_loss, adam(how.epsilon, how.weight_decay, how.clip_norm), critic_steps)
     everywhere, _ = shardings()
     carry, history = run_epochs(
@@ -107,7 +108,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
             rows, weights = at
             model = nnx.merge(on.graphdef, player, judge, rest, copy=True)
             mean, sums = weighted_mean(loss, model, take_rows(data, rows), weights, step_key, scalars)
-            return mean, (sums, nnx.split(model, nnx.Param, ...)[2])
+            return mean, (sums, nnx.split(model, nnx.Param, ...)[-1])
 
         def criticise(state, now):
             judge, moments = state

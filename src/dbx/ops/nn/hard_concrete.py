@@ -8,6 +8,7 @@ inside its sigmoid; at test time the paper leaves the temperature out.
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,10 @@ def log_alpha_of(probability, temperature: float = TEMPERATURE) -> np.ndarray:
     return np.log(probability / (1 - probability)) - edge(temperature)
 
 
-def edge(temperature: float = TEMPERATURE) -> float:
+@overload
+def edge(temperature: float = TEMPERATURE) -> float: ...
+@overload
+def edge(temperature: jax.Array) -> jax.Array: ...
+def edge(temperature: float | jax.Array = TEMPERATURE) -> float | jax.Array:
     """Without noise the gate is 1 from this ``log_alpha`` on, and 0 up to the negative of it."""
     return temperature * math.log(-HIGH / LOW)

@@ -162,7 +162,7 @@ def at_home(values):
 
 def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:
     """The value of each schedule at each step."""
-    schedules = {"learning_rate": np.ones_like, **how.schedules}
+    schedules: dict[str, Callable[[np.ndarray], np.ndarray]] = {"learning_rate": np.ones_like, **how.schedules}
     scalars = {name: np.broadcast_to(np.float32(f(epochs_done)), epochs_done.shape) for name, f in schedules.items()}
     return {**scalars, "learning_rate": scalars["learning_rate"] * np.float32(how.learning_rate)}
 

@@ -72,11 +72,12 @@ def train(
     rng = np.random.default_rng(seed)
     if held_out is not None:
         rows = np.setdiff1d(np.arange(data.n_rows), held_out)
+    elif how.validation:
+        rows, held_out = split_rows(data.n_rows, how.validation, rng)
     else:
-        rows, held_out = (
-            split_rows(data.n_rows, how.validation, rng) if how.validation else (np.arange(data.n_rows), [])
-        )
-    graphdef, parameters, rest = nnx.split(model, trainable, ...)
+        rows, held_out = np.arange(data.n_rows), np.empty(0, int)
+    graphdef, *states = nnx.split(model, trainable, ...)
+    parameters, rest = states
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
     everywhere, _ = shardings()
     carry, tree = jax.tree.flatten(jax.device_put(_start(on, parameters, rest), everywhere))
@@ -85,12 +86,12 @@ def train(
     def variables(carry):
         return jax.tree.unflatten(tree, carry)[:2]
 
-    def judged(carry) -> list:
-        return [judge(nnx.merge(graphdef, *variables(carry), copy=True)) * len(held_out)]
-
     best = None
     if len(held_out):
-        start = partial(_Validation(data, held_out, how).start, on) if judge is None else judged
+        if judge is None:
+            start = partial(_Validation(data, held_out, how).start, on)
+        else:
+            start = partial(_judged, judge, on, len(held_out))
         best = HeldOut(len(held_out), how.patience, start, variables)
         best.finish(best.start(carry), carry)  # further training may only make a model worse
     carry, history = run_epochs(
@@ -141,7 +142,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
         def objective(parameters):
             model = nnx.merge(on.graphdef, parameters, rest, copy=True)
             mean, followed = weighted_mean(on.loss, model, take_rows(data, rows), weights, step_key, scalars)
-            return mean, (nnx.split(model, on.trainable, ...)[2], followed)
+            return mean, (nnx.split(model, on.trainable, ...)[-1], followed)
 
         gradient, (rest, followed) = jax.grad(objective, has_aux=True)(parameters)
         parameters, moments = moved(on.optimiser, rate, gradient, moments, parameters)
@@ -162,6 +163,12 @@ def _evaluate(on: Compiled, carry, data, steps, scalars):
         return total + jnp.vdot(losses, weights), None
 
     return jax.lax.scan(step, 0.0, steps)[0]
+
+
+def _judged(judge: Callable[[nnx.Module], float], on: Compiled, n_rows: int, carry) -> list[float]:
+    """The judge's mean loss of the held-out rows, as their sum."""
+    variables = jax.tree.unflatten(on.tree, carry)[:2]
+    return [judge(nnx.merge(on.graphdef, *variables, copy=True)) * n_rows]
 
 
 class _Validation:
