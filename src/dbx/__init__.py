@@ -12,6 +12,7 @@ from dbx.settings import settings
 
 if TYPE_CHECKING:
     from dbx import datasets, get, losses, ops, pl
+    from dbx.own_steps import register_step, step
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "optimize",
     "pl",
     "pp",
+    "register_step",
     "rerun",
     "sensitivity",
     "settings",
+    "step",
     "steps",
     "tl",
 ]
@@ -39,6 +42,8 @@ def __getattr__(name: str):
         raise AttributeError(msg)
     if name in ("Pipeline", "adopt", "optimize", "rerun", "sensitivity", "steps"):
         return getattr(import_module("dbx.program"), name)
+    if name in ("register_step", "step"):
+        return getattr(import_module("dbx.own_steps"), name)
     return import_module(f"dbx.{name}")
 
 

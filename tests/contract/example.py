@@ -53,7 +53,7 @@ class Example:
 
     @property
     def cls(self) -> type[Operator]:
-        return CATALOGUE[self.operator]
+        return CATALOGUE[self.operator].declared(self.config)
 
     @property
     def maps_cells(self) -> bool:

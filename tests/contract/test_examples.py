@@ -43,6 +43,9 @@ TESTED = {
     "neighbours": "test_references",
     "role": "test_declared",
     "check_differentiable": "test_gradients",
+    "declared": "tests/test_own_steps",
+    "lacks": "tests/test_own_steps",
+    "unlisted": "tests/test_own_steps",
 }
 """Optional part of an operator -> where its promise is tested."""
 

@@ -39,6 +39,7 @@ OPERATORS: dict[str, str] = {
     "denoise": "counts.denoise:Denoise",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
+    "function": "user.function:Function",
 }
 """Name -> module below ``dbx.ops`` and class of each operator of dbx."""
 PACKAGE = "dbx-bio"

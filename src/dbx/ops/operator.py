@@ -134,11 +134,23 @@ class Operator(nnx.Module):
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""
     precision: Literal["float32", "float64"] = "float32"
+    unlisted: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a user did not choose, which tables of steps leave out."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def declared(cls, config: Mapping[str, Any]) -> type[Operator]:
+        """The class with the inputs and outputs of a configuration: itself, unless they depend on it."""
+        return cls
+
+    @classmethod
+    def lacks(cls, config: Mapping[str, Any]) -> str | None:
+        """What an operator of this configuration needs that is not in this session, as the end of a sentence."""
+        return None
 
     # *args, which no operator takes, with **inputs lets type checkers accept any parameters in a subclass
     def fit(self, *args: Any, **inputs: Any) -> None:

@@ -126,7 +126,7 @@ def _optimization(adata) -> tuple[str, dict[str, np.ndarray], list[Stage]]:
 
 def _trained_step(registry: Registry, name: str | None) -> Step:
     """The step of this name, or the one trained last."""
-    trained = [s for s in registry if s.operator in CATALOGUE and "history" in CATALOGUE[s.operator].outputs]
+    trained = [s for s in registry if s.operator in CATALOGUE and "history" in s.operator_class.outputs]
     if not trained:
         msg = (
             "No recorded step has a training history. Steps that have one: dbx.pp.vae_normalize, solo and denoise, "

@@ -100,7 +100,11 @@ class Step:
         if self.operator not in CATALOGUE:
             msg = f"Step {self.name!r} {self.why_unknown()}."
             raise LookupError(msg)
-        return CATALOGUE[self.operator]
+        return CATALOGUE[self.operator].declared(self.config)
+
+    def why_missing(self) -> str | None:
+        """What it needs that is not here and how to get it, as the end of a sentence; None if nothing."""
+        return self.why_unknown() if self.operator not in CATALOGUE else self.operator_class.lacks(self.config)
 
     def why_unknown(self) -> str:
         """What to do about an operator that is not here."""
@@ -115,7 +119,7 @@ class Step:
 
     def results(self) -> list[Slot]:
         """Its main slots: of cells, and inferences; not statistics of genes that come with them."""
-        outputs = CATALOGUE[self.operator].outputs if self.operator in CATALOGUE else {}
+        outputs = self.operator_class.outputs if self.operator in CATALOGUE else {}
         known = {name: slot for name, slot in self.writes.items() if name in outputs}
         wanted = [slot for name, slot in known.items() if not outputs[name].view or outputs[name].inference]
         return wanted or list(self.writes.values())

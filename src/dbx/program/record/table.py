@@ -79,7 +79,8 @@ def _changed(step: Step) -> dict[str, object]:
     if step.operator not in CATALOGUE:
         return dict(step.config)
     parameters = getattr(step.operator_class.__init__, "__kwdefaults__", None) or {}
-    return {k: v for k, v in step.config.items() if k not in parameters or _plain(parameters[k]) != v}
+    shown = {k: v for k, v in step.config.items() if k not in step.operator_class.unlisted}
+    return {k: v for k, v in shown.items() if k not in parameters or _plain(parameters[k]) != v}
 
 
 def _plain(value: object) -> object:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dbx.ops.catalogue import CATALOGUE
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.slots import Slot
@@ -84,8 +83,8 @@ class _Planner:
         return self._why[step.id]
 
     def _reason(self, step: Step) -> str | None:
-        if step.operator not in CATALOGUE:
-            return f"it {step.why_unknown()}"
+        if (missing := step.why_missing()) is not None:
+            return f"it {missing}"
         if not self.runs(step):
             return "it computes nothing for cells"
         for name, read in step.reads.items():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.user.functions import register
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
@@ -34,6 +35,7 @@ def rerun(
     missing_genes: Literal["raise", "zero"] = "raise",
     inputs: Mapping[str, str] | None = None,
     config: Mapping[str, Mapping[str, Any]] | None = None,
+    functions: Mapping[str, Any] | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
@@ -62,6 +64,9 @@ def rerun(
         New settings of steps, by name: ``{"de": {"contrast": ("cell", "b", "a")}}``. Such a step keeps what it learnt
         if its fit does not depend on these settings, and is fitted again otherwise; the steps after it, which learnt
         from what it wrote, are fitted again too. Only on the cells it was fitted on.
+    functions
+        Functions of steps that :func:`dbx.step` recorded, by name: ``{"name": f}`` or ``{"name": (fit, apply)}``. They
+        are registered as by :func:`dbx.register_step`.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -85,6 +90,8 @@ def rerun(
     if missing_genes not in ("raise", "zero"):
         msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
         raise ValueError(msg)
+    for name, function in (functions or {}).items():
+        register(name, function)
     data = own_copy(adata, copy=copy)
     own = reference is None or reference is adata
     registry = load(data if own else reference)
