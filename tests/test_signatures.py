@@ -26,6 +26,7 @@ SCANPYS = {
         adata layer n_top_genes min_disp max_disp min_mean max_mean span n_bins flavor subset inplace
         batch_key filter_unexpressed_genes check_values
     """,
+    "pp.regress_out": "adata keys layer n_jobs copy",
     "pp.scale": "data zero_center max_value copy layer obsm mask_obs",
     "pp.pca": """
         data n_comps layer obsm zero_center svd_solver chunked chunk_size random_state rng return_info

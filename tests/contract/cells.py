@@ -37,6 +37,7 @@ def cells() -> ad.AnnData:
         "sample": pd.Categorical([f"{'ab'[b]}{i % 3}" for i, b in enumerate(batch)]),
         "labels": pd.Categorical.from_codes(np.where(rng.random(n) < 0.2, -1, group), ["0", "1", "2"]),
         "age": rng.normal(50, 10, n),
+        "depth": counts.sum(axis=1).astype(np.float64),
         "chosen": rng.random(n) < 0.8,
     }
     obs = pd.DataFrame(obs, index=[f"cell{i}" for i in range(n)])

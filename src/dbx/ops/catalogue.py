@@ -17,6 +17,7 @@ OPERATORS: dict[str, str] = {
     "log1p": "normalization.log1p:Log1p",
     "highly_variable_genes": "genes.highly_variable:HighlyVariable",
     "highly_variable_genes_v3": "genes.highly_variable_counts:HighlyVariableCounts",
+    "regress_out": "normalization.regress_out:RegressOut",
     "scale": "normalization.scale:Scale",
     "gene_gate": "genes.gene_gate:GeneGate",
     "pca": "components.pca:PCA",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.pp.neighbors import neighbors
     from dbx.pp.normalize_total import normalize_total
     from dbx.pp.pca import pca
+    from dbx.pp.regress_out import regress_out
     from dbx.pp.remove_ambient import remove_ambient
     from dbx.pp.scale import scale
     from dbx.pp.solo import solo
@@ -28,6 +29,7 @@ __all__ = [
     "neighbors",
     "normalize_total",
     "pca",
+    "regress_out",
     "remove_ambient",
     "scale",
     "solo",

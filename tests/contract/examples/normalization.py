@@ -12,6 +12,14 @@ EXAMPLES = [
     ),
     Example(operator="log1p", reads={"x": "layers/counts"}),
     Example(operator="log1p", title="base_2", reads={"x": "layers/counts"}, config={"base": 2.0}),
+    Example(operator="regress_out", reads={"x": "layers/log", "keys": ("obs/age", "obs/depth")}),
+    Example(operator="regress_out", title="category", reads={"x": "layers/log", "keys": ("obs/donor",)}),
+    Example(
+        operator="regress_out",
+        title="float64",
+        reads={"x": "layers/log", "keys": ("obs/age",)},
+        config={"dtype": "float64"},
+    ),
     Example(operator="scale", reads={"x": "layers/log"}),
     Example(
         operator="scale",

@@ -1,0 +1,143 @@
+"""Residuals of genes after regression on columns of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import CHUNK, moments
+from dbx.ops.arrays import floating
+from dbx.ops.checks import listed
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.values import Array, Codes
+
+Columns = Mapping[str, Codes | np.ndarray]
+
+
+class RegressOut(Operator):
+    """y = x - d @ coefficients: what least squares with an intercept leaves of each gene.
+
+    d are the columns, standardised over the fitted cells, beside a one; for a categorical column it is the indicator
+    of its levels, and the coefficients are the gene's means. Trainable are the coefficients.
+
+    Parameters
+    ----------
+    dtype
+        ``"float64"`` for results in double precision; None follows the input.
+
+    New cells: the residual with the reference's coefficients; unseen categories are refused.
+    """
+
+    name = "regress_out"
+    inputs: ClassVar = {"x": Input(genes=True), "keys": Input(kind="columns")}
+    outputs: ClassVar = {"x": Output(dtype=None, content="scaled")}
+    rowwise = True
+    host = True
+
+    def __init__(self, *, dtype: str | None = None):
+        self.dtype = dtype
+        self.precision = "float64" if dtype == "float64" else "float32"
+
+    def fit(self, *, x: RowBlocks, keys: Columns, seed: int = 0, progress: Progress = silent) -> None:
+        """Solve the least squares of all genes from one product with the pseudo-inverse of the design."""
+        level = only_category(keys)
+        if level is None:
+            check_finite(keys)
+            self._fit_numbers(x, numbers(keys))
+        else:
+            groups = moments(x, np.asarray(level.codes), level.n_levels)
+            # as in scanpy, genes that are the same in every cell are left as they are
+            self.coefficients = nnx.Param(groups.mean * (groups.pooled().variance > 0))
+
+    def _fit_numbers(self, x: RowBlocks, keys: np.ndarray) -> None:
+        centre, spread = keys.mean(axis=0), keys.std(axis=0)
+        self.centre, self.spread = Constant(centre), Constant(np.where(spread > 0, spread, 1.0))
+        standardised = (keys - centre) / self.spread[...]
+        solver = np.column_stack([np.full(len(keys), 1 / len(keys)), np.linalg.pinv(standardised).T])
+        coefficients = product(solver, x)
+        if is_singular(keys):
+            coefficients *= moments(x).variance > 0  # scanpy's other solver leaves genes that do not vary
+        self.coefficients = nnx.Param(coefficients)
+
+    def __call__(self, x: Array, keys: Columns) -> dict[str, Array]:
+        x = floating(x)
+        if not isinstance(x, np.ndarray):
+            coefficients = jnp.asarray(self.coefficients[...]).astype(x.dtype)
+            return {"x": x - fitted(self._design(keys, jnp), coefficients)}
+        x = x.astype(self.dtype or x.dtype, copy=False)
+        design, coefficients = self._design(keys, np), np.asarray(self.coefficients[...], x.dtype)
+        residuals = np.empty_like(x)
+        for rows in pieces(*x.shape):
+            np.subtract(x[rows], fitted(design[rows], coefficients), out=residuals[rows])
+        return {"x": residuals}
+
+    def _design(self, keys: Columns, xp) -> Array:
+        """A one and the standardised columns of each cell, or its level, in NumPy or in JAX."""
+        level = only_category(keys)
+        if level is not None:
+            return level.codes
+        standardised = (numbers(keys, xp) - self.centre[...]) / self.spread[...]
+        return xp.pad(standardised, ((0, 0), (1, 0)), constant_values=1)
+
+
+def fitted(design: Array, coefficients: Array) -> Array:
+    """Values of the regression, an array of shape (n_cells, n_genes), in the dtype of the coefficients."""
+    return coefficients[design] if design.ndim == 1 else design.astype(coefficients.dtype) @ coefficients
+
+
+def pieces(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Rows so few at a time that they stay in the processor's cache."""
+    size = max(CHUNK // n_columns, 1)
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
+def only_category(keys: Columns) -> Codes | None:
+    """The one categorical column; None where all are numbers.
+
+    Raises
+    ------
+    ValueError
+        There is a categorical column beside others.
+    """
+    categorical = [name for name, column in keys.items() if isinstance(column, Codes)]
+    if categorical and len(keys) > 1:
+        msg = (
+            "regress_out takes one categorical column alone, or any number of numeric ones; got the columns "
+            f"{listed(keys)}, of which {listed(categorical)} are categorical."
+        )
+        raise ValueError(msg)
+    column = keys[categorical[0]] if categorical else None
+    return column if isinstance(column, Codes) else None
+
+
+def check_finite(keys: Columns) -> None:
+    """Raise ValueError for numeric columns with infinite values."""
+    endless = [name for name, column in keys.items() if not np.isfinite(np.asarray(column)).all()]
+    if endless:
+        msg = f"regress_out cannot use the columns {listed(endless)}: they contain infinite values."
+        raise ValueError(msg)
+
+
+def numbers(keys: Columns, xp=np) -> Array:
+    """The numeric columns in the order of their names, an array of shape (n_cells, n_keys)."""
+    return xp.stack([xp.asarray(keys[name]) for name in sorted(keys)], axis=1)
+
+
+def is_singular(keys: np.ndarray) -> bool:
+    """Whether scanpy's test finds the design without a unique solution."""
+    design = np.column_stack([np.ones(len(keys)), keys])
+    return bool(np.linalg.det(design.T @ design) == 0)
+
+
+def product(left: np.ndarray, x: RowBlocks) -> np.ndarray:
+    """left.T @ x in float64 by blocks of rows, an array of shape (n_left_columns, n_columns)."""
+    total = np.zeros((left.shape[1], x.n_columns))
+    for start, stop, part in x.parts(max(CHUNK // x.n_columns, 1)):
+        total += (part.T @ left[start:stop]).T if sparse.issparse(part) else left[start:stop].T @ part
+    return total
