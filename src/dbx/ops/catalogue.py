@@ -38,6 +38,8 @@ OPERATORS: dict[str, str] = {
     "mmd": "batch.mmd:MMD",
     "wgan": "batch.wgan:WGAN",
     "denoise": "counts.denoise:Denoise",
+    "score_genes": "annotation.score_genes:ScoreGenes",
+    "score_genes_cell_cycle": "annotation.cell_cycle:CellCycle",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
     "function": "user.function:Function",

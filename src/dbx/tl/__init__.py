@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
     from dbx.tl.rank_genes_groups import rank_genes_groups
+    from dbx.tl.score_genes import score_genes
+    from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.umap import umap
@@ -27,6 +29,8 @@ __all__ = [
     "lisi",
     "mmd",
     "rank_genes_groups",
+    "score_genes",
+    "score_genes_cell_cycle",
     "soft_clusters",
     "transfer_labels",
     "umap",

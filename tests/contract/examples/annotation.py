@@ -38,6 +38,12 @@ EXAMPLES = [
         random=True,
         idle=PRIOR,
     ),
+    Example(operator="score_genes", reads={"x": "layers/log"}, config={"members": (0, 2), "controls": (1, 5, 7)}),
+    Example(
+        operator="score_genes_cell_cycle",
+        reads={"x": "layers/log"},
+        config={"s_genes": (0, 2), "s_controls": (1, 5, 7), "g2m_genes": (3, 4), "g2m_controls": (1, 6)},
+    ),
     Example(
         operator="label_head",
         reads={"z": "obsm/embedding", "labels": "obs/labels"},
