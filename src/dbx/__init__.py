@@ -4,6 +4,7 @@ What needs JAX is imported when it is first used, so that ``import dbx`` is chea
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dbx import pp, tl  # names only: which call makes which slot is known from here on
@@ -40,11 +41,11 @@ def __getattr__(name: str):
     if name not in __all__:
         msg = f"module 'dbx' has no attribute {name!r}"
         raise AttributeError(msg)
-    if name in ("Pipeline", "adopt", "optimize", "rerun", "sensitivity", "steps"):
-        return getattr(import_module("dbx.program"), name)
+    if find_spec(f"dbx.{name}"):
+        return import_module(f"dbx.{name}")
     if name in ("register_step", "step"):
         return getattr(import_module("dbx.own_steps"), name)
-    return import_module(f"dbx.{name}")
+    return getattr(import_module("dbx.program"), name)
 
 
 def __dir__() -> list[str]:

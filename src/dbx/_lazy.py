@@ -37,5 +37,5 @@ class LazyPackage(ModuleType):
 
 def lazy(package: str, modules: Mapping[str, str]) -> None:
     """Make a package lazy; ``modules`` is the module below it that defines each of its public names."""
-    vars(sys.modules[package])["_modules"] = dict(modules)
+    vars(sys.modules[package]).update(_modules=dict(modules), __all__=sorted(modules))
     sys.modules[package].__class__ = LazyPackage

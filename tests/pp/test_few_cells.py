@@ -1,9 +1,11 @@
-"""An object with a single cell, as a view that came out too small: a sentence about cells, and nothing written."""
+"""An object with a single cell, with none or without genes: a sentence about it, and nothing written."""
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import dbx
 
@@ -35,3 +37,87 @@ def test_one_cell(call, rng):
     assert not adata.uns
     assert list(adata.obsm) == ["X_pca"]
     assert not [name for name in adata.layers if name is not None]  # anndata 0.13 lists X under None
+
+
+# --- no cell or no gene at all ---------------------------------------------------------------------------------------
+
+OF_CELLS = {  # they read no gene
+    "leiden": dbx.tl.leiden,
+    "leiden of an adjacency": lambda a: dbx.tl.leiden(a, adjacency=sparse.csr_matrix((a.n_obs, a.n_obs))),
+    "leiden within": lambda a: dbx.tl.leiden(a, restrict_to=("label", ["a"])),
+    "lisi": lambda a: dbx.tl.lisi(a, "batch", use_rep="X_pca"),
+    "umap": dbx.tl.umap,
+    "parametric umap": lambda a: dbx.tl.umap(a, method="parametric"),
+    "transfer_labels": lambda a: dbx.tl.transfer_labels(a, a, "label"),
+    "harmony_integrate": lambda a: dbx.pp.harmony_integrate(a, "batch"),
+    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters")},
+}
+OF_GENES = {
+    **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},
+    "neighbors in X": lambda a: dbx.pp.neighbors(a, use_rep="X"),
+    "gene_gate": lambda a: dbx.pp.gene_gate(a, 5, by=None),
+    "vst": dbx.tl.vst,
+    "de": lambda a: dbx.tl.de(a, "~ label"),
+    "cellassign": lambda a: dbx.tl.annotate(a, method="cellassign", markers={"a": ["0"], "b": ["1"]}),
+    **{name: call for name, call in CALLS.items() if name not in OF_CELLS},
+}
+
+
+@pytest.fixture
+def cells(rng):
+    graph = sparse.csr_matrix(np.ones((4, 4), np.float32) - np.eye(4, dtype=np.float32))
+    adata = ad.AnnData(rng.poisson(3.0, (4, 20)).astype(np.float32), obsm={"X_pca": np.ones((4, 4), np.float32)})
+    adata.obs["batch"], adata.obs["label"] = pd.Categorical([*"xyxy"]), pd.Categorical([*"abab"])
+    adata.obsp["connectivities"] = adata.obsp["distances"] = graph
+    adata.obsm["reference_connectivities"] = graph
+    adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}
+    return adata
+
+
+def written(adata):
+    return [sorted(filter(None, getattr(adata, name))) for name in ("uns", "obs", "var", "obsm", "varm", "layers")]
+
+
+def test_every_function_is_tried():
+    tried = {name.split()[0] for name in (*OF_CELLS, *OF_GENES)} | {"annotate"}
+    assert {*dbx.pp.__all__, *dbx.tl.__all__} <= tried
+
+
+@pytest.mark.parametrize("call", {**OF_CELLS, **OF_GENES}.values(), ids={**OF_CELLS, **OF_GENES})
+def test_no_cell(call, cells):
+    empty = cells[:0].copy()
+    before = written(empty)
+    with pytest.raises(ValueError, match=r"\b0 cells"):
+        call(empty)
+    assert written(empty) == before
+
+
+@pytest.mark.parametrize("call", OF_GENES.values(), ids=OF_GENES)
+def test_no_gene(call, cells):
+    empty = cells[:, :0].copy()
+    before = written(empty)
+    with pytest.raises(ValueError, match="0 (columns|genes)|no gene"):
+        call(empty)
+    assert written(empty) == before
+
+
+@pytest.mark.parametrize("function", [dbx.pp.log1p, dbx.pp.normalize_total, dbx.pp.scale, dbx.pp.pca])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix])
+def test_an_empty_array(function, shape, wrap):
+    with pytest.raises((ValueError, TypeError), match=rf"its shape is \({shape[0]}, {shape[1]}\)|AnnData"):
+        function(wrap(np.zeros(shape, np.float32)))
+
+
+def test_an_empty_modality_and_nothing_to_rerun_or_differentiate(cells):
+    mdata = md.MuData({"rna": cells[:0].copy(), "prot": cells.copy()})
+    with pytest.raises(ValueError, match=r"mdata\['rna'\].obsp\['connectivities'\] is empty: 0 cells"):
+        dbx.tl.leiden(mdata, mod="rna")
+    dbx.pp.normalize_total(cells)
+    dbx.pp.log1p(cells)
+    dbx.pp.pca(cells, n_comps=2)
+    for empty in (cells[:0].copy(), cells[:, :0].copy()):
+        with pytest.raises(ValueError, match=r"X is empty: \d cells x \d+ columns"):
+            dbx.rerun(empty, cells)
+    with pytest.raises(ValueError, match="no cells"):
+        dbx.sensitivity(cells[:0].copy(), "obsm/X_pca")

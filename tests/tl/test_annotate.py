@@ -175,7 +175,7 @@ def test_wrong_calls_are_told_in_words_and_leave_no_trace(lines):
         (SlotError, "dbx.pp.neighbors", {"labels_key": "label", "majority_voting": True}),
         (ValueError, "need majority voting", {"majority_voting": False, "over_clustering": "batch"}),
         (ValueError, "not both", {"neighbors_key": "neighbors", "over_clustering": "batch"}),
-        (ValueError, r"No marker of 'a' is among adata.var_names .* 'nope', 'never'", {"markers": table}),
+        (ValueError, r"No marker of 'a' is among the genes .* 'nope', 'never'", {"markers": table}),
         (ValueError, "The markers of 'a' are a single string", {"markers": {"a": "CD3D"}}),
         (ValueError, "columns 'cell_type' and 'gene', or be an", {"markers": pd.DataFrame({"x": ["a"]})}),
         (TypeError, "a dict of lists or a DataFrame; got list", {"markers": ["CD3D"]}),
@@ -207,7 +207,7 @@ def test_markers_that_are_not_there_are_named(lines):
     with pytest.raises(ValueError, match="'b' has no marker; use other=True for cells of other types"):
         annotate(adata, method="cellassign", markers={"a": list(adata.var_names[:5]), "b": []}, max_epochs=1)
     table = {"a": ["nope", *adata.var_names[:5]], "b": list(adata.var_names[5:10])}
-    with pytest.warns(UserWarning, match="1 markers are not among adata.var_names and are left out: 'nope'"):
+    with pytest.warns(UserWarning, match="1 markers are not among var_names and are left out: 'nope'"):
         annotate(adata, method="cellassign", markers=table, max_epochs=1)
 
 

@@ -11,6 +11,8 @@ import scanpy as sc
 from scipy import sparse
 
 import dbx
+from dbx.ops.differential.rank_genes_groups import chosen_groups
+from dbx.ops.values import Codes
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +236,21 @@ def test_wrong_input_is_explained_and_leaves_the_data(logged, given, error, word
     with pytest.raises(error, match=words):
         dbx.tl.rank_genes_groups(adata, **{"groupby": "kind", **given})
     assert list(adata.uns) == before
+
+
+@pytest.mark.parametrize(("n_groups", "n_alone"), [(60, 60), (40, 5), (5, 2)])
+def test_long_lists_of_groups_are_shortened(n_groups, n_alone):
+    """Groups of one cell, as where a barcode is taken for a cluster; the others have two."""
+    numbers = [f"g{i}" for i in range(n_groups) for _ in range(1 if i < n_alone else 2)]
+    labels = Codes(np.array([int(name[1:]) for name in numbers], np.int32), tuple(dict.fromkeys(numbers)))
+    with pytest.raises(ValueError, match=f"{n_alone} groups, 'g0'.* have a single cell") as error:
+        chosen_groups(None, "rest", labels)
+    assert len(str(error.value)) < 300
+    assert ("48 more" in str(error.value)) is (n_alone == 60)
+    assert ("groups=" in str(error.value)) is (n_alone < n_groups)
+    with pytest.raises(ValueError, match="no group 'x'; there are 'g0'") as error:
+        chosen_groups(("x",), "rest", labels)
+    assert (f"and {n_groups - 12} more" in str(error.value)) is (n_groups > 12)
 
 
 def test_nan_is_found(logged):

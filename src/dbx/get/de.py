@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.get._groups import group_names
+from dbx.ops.checks import listed
 from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def de(
     if fit:
         table = table.assign(**_fit(adata, key, table))
     if sort_by not in table:
-        msg = f"There is no column {sort_by!r} to sort by; there are {_listed(table)}."
+        msg = f"There is no column {sort_by!r} to sort by; there are {listed(table)}."
         raise ValueError(msg)
     if padj is not None:
         table = table[table["padj"] < padj]
@@ -93,7 +94,7 @@ def _of_groups(long: pd.DataFrame, key: str, group: str | Iterable[str] | None) 
     tested = list(dict.fromkeys(names))
     wanted = tested if group is None else group_names(group)
     if unknown := [name for name in wanted if name not in tested]:
-        msg = f"Group {_listed(unknown)} was not tested; adata.uns[{key!r}] has {_listed(tested)}."
+        msg = f"Group {listed(unknown)} was not tested; adata.uns[{key!r}] has {listed(tested)}."
         raise ValueError(msg)
     mine = names.isin(wanted).to_numpy()
     table = long[mine].assign(group=pd.Categorical(names[mine], categories=wanted), gene=long["gene"][mine].astype(str))
@@ -112,7 +113,7 @@ def _fit(adata: AnnData, key: str, table: pd.DataFrame) -> dict[str, np.ndarray]
 
 def _varm(adata: AnnData, key: str, advice: str) -> pd.DataFrame:
     if key not in adata.varm:
-        there = _listed(adata.varm) or "nothing"
+        there = listed(adata.varm) or "nothing"
         msg = f"adata.varm[{key!r}] is missing (adata.varm has: {there}). {advice}"
         raise SlotError(msg)
     if not isinstance(adata.varm[key], pd.DataFrame):
@@ -124,13 +125,9 @@ def _varm(adata: AnnData, key: str, advice: str) -> pd.DataFrame:
 def _found(adata: AnnData, key: str) -> str:
     """Keys of results of groups, if there are any."""
     keys = [name for name in adata.uns if name != key and "results" in _in_uns(adata, name)]
-    return f"; adata.uns has results of groups in {_listed(keys)}" if keys else ""
+    return f"; adata.uns has results of groups in {listed(keys)}" if keys else ""
 
 
 def _in_uns(adata: AnnData, key: str) -> Mapping:
     found = adata.uns.get(key, {})
     return found if isinstance(found, Mapping) else {}
-
-
-def _listed(names: Iterable) -> str:
-    return ", ".join(map(repr, names))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.get._groups import group_names
+from dbx.ops.checks import listed
 from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def rank_genes_groups(
         A group was not tested.
     """
     if key not in adata.uns or "names" not in adata.uns[key]:
-        there = ", ".join(map(repr, adata.uns)) or "nothing"
+        there = listed(adata.uns) or "nothing"
         msg = f"adata.uns[{key!r}] has no ranking (adata.uns has: {there}); run dbx.tl.rank_genes_groups first."
         raise SlotError(msg)
     found = adata.uns[key]
@@ -54,8 +55,7 @@ def rank_genes_groups(
     groups = list(tested) if group is None else group_names(group)
     unknown = [name for name in groups if name not in tested]
     if unknown:
-        there = ", ".join(map(repr, tested))
-        msg = f"Group {', '.join(map(repr, unknown))} was not tested; adata.uns[{key!r}] has {there}."
+        msg = f"Group {listed(unknown)} was not tested; adata.uns[{key!r}] has {listed(tested)}."
         raise ValueError(msg)
     return pd.concat([_of_group(found, name, groups) for name in groups], ignore_index=True)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import special
 
 from dbx.get.de import results
+from dbx.ops.checks import listed
 from dbx.program import log
 
 if TYPE_CHECKING:
@@ -91,11 +92,11 @@ class Results:
         table = self.table
         found = {gene: np.flatnonzero((table["gene"] == gene) | (table["name"] == gene)) for gene in genes}
         if unknown := [gene for gene in genes if not len(found[gene])]:
-            msg = f"No gene {', '.join(map(repr, unknown))} in the results, which has names such as {_some(table)}."
+            msg = f"No gene {listed(unknown)} in the results, which has names such as {_some(table)}."
             raise ValueError(msg)
         rows = np.unique(np.concatenate(list(found.values()))) if found else np.array([], int)
         if left_out := list(table["name"].iloc[rows[~drawn[rows]]]):
-            log.warn(f"{', '.join(left_out)}: no test result (no counts, or an outlier), so not in the plot.")
+            log.warn(f"{listed(left_out)}: no test result (no counts, or an outlier), so not in the plot.")
         return rows[drawn[rows]]
 
     def _contrast(self) -> str | tuple[str, str, str]:
@@ -128,7 +129,7 @@ def read_results(
     table = results(adata, key, group)
     groups = list(table["group"].cat.categories) if "group" in table else []
     if len(groups) > 1:
-        msg = f"adata.uns[{key!r}] has {len(groups)} groups; pass group=, one of {', '.join(map(repr, groups))}."
+        msg = f"adata.uns[{key!r}] has {len(groups)} groups; pass group=, one of {listed(groups)}."
         raise ValueError(msg)
     found = adata.uns.get(key, {})
     params = found.get("params", {}) if isinstance(found, Mapping) else {}
@@ -166,8 +167,7 @@ def _names(adata: AnnData, genes: pd.Series, column: str | None) -> np.ndarray:
     if column is None:
         return genes.to_numpy()
     if column not in adata.var:
-        columns = ", ".join(map(repr, adata.var)) or "it has none"
-        msg = f"gene_symbols must be a column of var ({columns}); got {column!r}."
+        msg = f"gene_symbols must be a column of var ({listed(adata.var) or 'it has none'}); got {column!r}."
         raise ValueError(msg)
     symbols = adata.var[column].astype(object)
     symbols.index = symbols.index.astype(str)

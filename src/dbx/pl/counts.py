@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dbx.ops.checks import listed
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, INK, looks, tidy
@@ -185,7 +186,7 @@ def _row(adata: AnnData, gene: str, column: str | None) -> int:
     if len(at) == 1:
         return int(at[0])
     if len(at):
-        msg = f"{gene!r} is the symbol of {len(at)} genes; pass one of {', '.join(map(repr, adata.var_names[at]))}."
+        msg = f"{gene!r} is the symbol of {len(at)} genes; pass one of {listed(adata.var_names[at])}."
     else:
         where = "adata.var_names" if column is None else f"adata.var_names or adata.var[{column!r}]"
         msg = f"No gene {gene!r} in {where}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.ops.checks import listed
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, LINE, NOTE, UP, tidy
@@ -137,7 +138,7 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
         return max(trained, key=lambda step: step.at)
     if name not in (step.name for step in trained):
         what = "was not trained" if name in (step.name for step in registry) else "is not recorded"
-        msg = f"Step {name!r} {what}; pass one of {', '.join(repr(step.name) for step in trained)}."
+        msg = f"Step {name!r} {what}; pass one of {listed(step.name for step in trained)}."
         raise ValueError(msg)
     return registry[name]
 

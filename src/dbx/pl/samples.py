@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import listed
 from dbx.program import matrix_slot
 from dbx.program.slots.slots import Slot, SlotError, read
 
@@ -50,7 +51,7 @@ class Samples:
             There is no such column.
         """
         if name not in self.frame:
-            msg = f"adata.obs[{name!r}] is missing; adata.obs has {', '.join(map(repr, self.frame)) or 'no column'}."
+            msg = f"adata.obs[{name!r}] is missing; adata.obs has {listed(self.frame) or 'no column'}."
             raise SlotError(msg)
         return self.frame[name]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.ops.checks import listed
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import DOWN, FAINT, INK, LINE, UP, tidy
@@ -114,9 +115,7 @@ def _selected(table: pd.DataFrame, chosen: dict[str, str | None]) -> pd.DataFram
             continue
         levels = list(dict.fromkeys(table[name].astype(str))) if name in table else []
         if wanted not in levels:
-            known = (
-                f"must be one of {', '.join(map(repr, levels))}" if levels else "must be left out: the table has none"
-            )
+            known = f"must be one of {listed(levels)}" if levels else "must be left out: the table has none"
             msg = f"{name} {known}; got {wanted!r}."
             raise ValueError(msg)
         table = table[table[name].astype(str) == wanted]

@@ -10,6 +10,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks, is_dask
 from dbx.ops.apply import apply
 from dbx.ops.operator import Operator
+from dbx.program import check_not_empty
 
 
 def is_array(data: Any) -> bool:
@@ -22,6 +23,7 @@ def on_array(operator: Operator, x: Any, *, copy: bool, **others: Any) -> Any:
 
     As in scanpy, floating-point numbers are changed in place unless ``copy`` is true, and integers become float64.
     """
+    check_not_empty(x)
     values = x if x.dtype.kind == "f" else x.astype(np.float64)
     blocks = RowBlocks(values if values.ndim == 2 else values.reshape(len(values), -1))
     operator.fit(x=blocks, **others)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dbx.ops.normalization.log1p import Log1p
 from dbx.pp._arrays import is_array, on_array, refuse_for_arrays
 from dbx.pp._renamed import renamed_first
-from dbx.program import Slot, exists, is_on_disk, matrix_slot, run_on_disk, run_step
+from dbx.program import Slot, exists, is_on_disk, matrix_slot, owner_written, run_on_disk, run_step
 from dbx.program.log import warn
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def log1p(
         msg = "`chunked` works on X only, not on `layer` or `obsm`: leave it out, dbx always works by blocks."
         raise NotImplementedError(msg)
     if exists(data, Slot.parse("uns/log1p", mod)):
-        warn("adata.X seems to be already log-transformed.")
+        warn(f"{owner_written(mod)}.X seems to be already log-transformed.")
     slot, about = matrix_slot(layer, obsm), {"uns/log1p": {"base": base}}
     if chunked and not copy and is_on_disk(data, slot, mod):
         run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, mod=mod)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
-from dbx.program import Slot, check_key, corrected_versions, holder, log, representation_slot, resolve_seed, run_step
+from dbx.program import (
+    Slot,
+    call_written,
+    check_key,
+    corrected_versions,
+    holder,
+    log,
+    representation_slot,
+    resolve_seed,
+    run_step,
+)
 from dbx.program.compat import own_copy
 
 if TYPE_CHECKING:
@@ -133,8 +143,9 @@ def _representation(data, use_rep: str | None, n_pcs: int | None, mod: str | Non
     slot, columns = representation_slot(data, use_rep, n_pcs, mod=mod)
     if slot is None:
         owner = holder(data, Slot("obs", mod=mod))
+        call = call_written("dbx.pp.pca(adata)", mod)
         log.warn(
-            f"There is no PCA of these {owner.n_vars} genes: computing one by dbx.pp.pca(adata) with its defaults. "
+            f"There is no PCA of these {owner.n_vars} genes: computing one by {call} with its defaults. "
             "Pass use_rep='X' for neighbours in all genes."
         )
         pca(data, n_comps=n_pcs, mod=mod)

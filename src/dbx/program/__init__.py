@@ -4,95 +4,63 @@ from typing import TYPE_CHECKING
 
 from dbx._lazy import lazy
 
-if TYPE_CHECKING:
-    from dbx.program.compat import resolve_seed
-    from dbx.program.pipeline.pipeline import Pipeline
-    from dbx.program.pipeline.sensitivity import sensitivity
-    from dbx.program.record.adopt import adopt
-    from dbx.program.record.on_disk import is_on_disk, run_on_disk
-    from dbx.program.record.representation import corrected_versions, representation_slot
-    from dbx.program.record.run import compute_array, compute_step, run_step
-    from dbx.program.record.storage import RegistryError
-    from dbx.program.record.table import steps
-    from dbx.program.replay.reference import ReferenceChangedError
-    from dbx.program.replay.rerun import rerun
-    from dbx.program.slots.addresses import check_key, graph_slot, matrix_slot
-    from dbx.program.slots.checks import check_matrix, looks_like_counts
-    from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, holder, read, row_names
-    from dbx.program.slots.stored import as_codes
-    from dbx.program.slots.writing import assign, assigned
-    from dbx.program.training.optimize import optimize
-    from dbx.program.wrappers import makes
+if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of an export
+    from dbx.program.compat import resolve_seed as resolve_seed
+    from dbx.program.pipeline.pipeline import Pipeline as Pipeline
+    from dbx.program.pipeline.sensitivity import sensitivity as sensitivity
+    from dbx.program.record.adopt import adopt as adopt
+    from dbx.program.record.on_disk import is_on_disk as is_on_disk
+    from dbx.program.record.on_disk import run_on_disk as run_on_disk
+    from dbx.program.record.representation import corrected_versions as corrected_versions
+    from dbx.program.record.representation import representation_slot as representation_slot
+    from dbx.program.record.run import compute_array as compute_array
+    from dbx.program.record.run import compute_step as compute_step
+    from dbx.program.record.run import run_step as run_step
+    from dbx.program.record.storage import RegistryError as RegistryError
+    from dbx.program.record.table import steps as steps
+    from dbx.program.replay.reference import ReferenceChangedError as ReferenceChangedError
+    from dbx.program.replay.rerun import rerun as rerun
+    from dbx.program.slots.addresses import check_key as check_key
+    from dbx.program.slots.addresses import graph_slot as graph_slot
+    from dbx.program.slots.addresses import matrix_slot as matrix_slot
+    from dbx.program.slots.checks import check_matrix as check_matrix
+    from dbx.program.slots.checks import check_not_empty as check_not_empty
+    from dbx.program.slots.checks import looks_like_counts as looks_like_counts
+    from dbx.program.slots.slots import Slot as Slot
+    from dbx.program.slots.slots import SlotError as SlotError
+    from dbx.program.slots.slots import exists as exists
+    from dbx.program.slots.slots import gene_names as gene_names
+    from dbx.program.slots.slots import holder as holder
+    from dbx.program.slots.slots import owner_written as owner_written
+    from dbx.program.slots.slots import read as read
+    from dbx.program.slots.slots import row_names as row_names
+    from dbx.program.slots.stored import as_codes as as_codes
+    from dbx.program.slots.writing import assign as assign
+    from dbx.program.slots.writing import assigned as assigned
+    from dbx.program.training.optimize import optimize as optimize
+    from dbx.program.wrappers import call_written as call_written
+    from dbx.program.wrappers import makes as makes
 
-__all__ = [
-    "Pipeline",
-    "ReferenceChangedError",
-    "RegistryError",
-    "Slot",
-    "SlotError",
-    "adopt",
-    "as_codes",
-    "assign",
-    "assigned",
-    "check_key",
-    "check_matrix",
-    "compute_array",
-    "compute_step",
-    "corrected_versions",
-    "exists",
-    "gene_names",
-    "graph_slot",
-    "holder",
-    "is_on_disk",
-    "looks_like_counts",
-    "makes",
-    "matrix_slot",
-    "optimize",
-    "read",
-    "representation_slot",
-    "rerun",
-    "resolve_seed",
-    "row_names",
-    "run_on_disk",
-    "run_step",
-    "sensitivity",
-    "steps",
-]
+_NAMES = {
+    "compat": ["resolve_seed"],
+    "pipeline.pipeline": ["Pipeline"],
+    "pipeline.sensitivity": ["sensitivity"],
+    "record.adopt": ["adopt"],
+    "record.on_disk": ["is_on_disk", "run_on_disk"],
+    "record.representation": ["corrected_versions", "representation_slot"],
+    "record.run": ["compute_array", "compute_step", "run_step"],
+    "record.storage": ["RegistryError"],
+    "record.table": ["steps"],
+    "replay.reference": ["ReferenceChangedError"],
+    "replay.rerun": ["rerun"],
+    "slots.addresses": ["check_key", "graph_slot", "matrix_slot"],
+    "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts"],
+    "slots.slots": ["Slot", "SlotError", "exists", "gene_names", "holder", "owner_written", "read", "row_names"],
+    "slots.stored": ["as_codes"],
+    "slots.writing": ["assign", "assigned"],
+    "training.optimize": ["optimize"],
+    "wrappers": ["call_written", "makes"],
+}
+"""Module -> what it exports from here."""
 
-lazy(
-    __name__,
-    {
-        "Pipeline": "pipeline.pipeline",
-        "ReferenceChangedError": "replay.reference",
-        "RegistryError": "record.storage",
-        "Slot": "slots.slots",
-        "SlotError": "slots.slots",
-        "adopt": "record.adopt",
-        "as_codes": "slots.stored",
-        "assign": "slots.writing",
-        "assigned": "slots.writing",
-        "check_key": "slots.addresses",
-        "check_matrix": "slots.checks",
-        "compute_array": "record.run",
-        "compute_step": "record.run",
-        "corrected_versions": "record.representation",
-        "exists": "slots.slots",
-        "gene_names": "slots.slots",
-        "graph_slot": "slots.addresses",
-        "holder": "slots.slots",
-        "is_on_disk": "record.on_disk",
-        "looks_like_counts": "slots.checks",
-        "makes": "wrappers",
-        "matrix_slot": "slots.addresses",
-        "optimize": "training.optimize",
-        "read": "slots.slots",
-        "representation_slot": "record.representation",
-        "rerun": "replay.rerun",
-        "resolve_seed": "compat",
-        "row_names": "slots.slots",
-        "run_on_disk": "record.on_disk",
-        "run_step": "record.run",
-        "sensitivity": "pipeline.sensitivity",
-        "steps": "record.table",
-    },
-)
+lazy(__name__, {name: module for module, names in _NAMES.items() for name in names})

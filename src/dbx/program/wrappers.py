@@ -20,9 +20,15 @@ def makes(calls: Mapping[str, str]) -> None:
     _CALLS.update(calls)
 
 
-def call_that_makes(slot: str) -> str | None:
-    """The call that makes a slot, None if none is known."""
-    return _CALLS.get(slot)
+def call_that_makes(slot: str, mod: str | None = None) -> str | None:
+    """The call that makes a slot, in a modality if one is named; None if none is known."""
+    call = _CALLS.get(slot)
+    return None if call is None else call_written(call, mod)
+
+
+def call_written(call: str, mod: str | None) -> str:
+    """A call on ``adata`` as it is typed for a modality: ``dbx.pp.pca(mdata, mod='rna')``."""
+    return call if mod is None else f"{call.replace('(adata', '(mdata').removesuffix(')')}, mod={mod!r})"
 
 
 def adopts(find: Callable[[Any], None]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.de.design.design import variables
+from dbx.ops.de.design.group_designs import SHOWN
 from dbx.ops.de.settings import SIZE_FACTORS
 from dbx.program import Slot, holder, log
 from dbx.program.record.inputs import trace
@@ -130,8 +131,10 @@ def report(adata: AnnData, key: str, alpha: float, replaced: pd.Series | None) -
         log.warn(fit["note"])
     skipped: Any = fit[fit["trend"] == "none"] if grouped else []
     if len(skipped):
-        reasons = "; ".join(f"{group}: {note}" for group, note in zip(skipped["group"], skipped["note"], strict=True))
-        log.warn(f"{len(skipped)} groups could not be tested. {reasons}")
+        shown = skipped.iloc[:SHOWN]
+        reasons = "; ".join(f"{group}: {note}" for group, note in zip(shown["group"], shown["note"], strict=True))
+        more = f" ... All are in uns[{key!r}]['fit']." if len(skipped) > SHOWN else ""
+        log.warn(f"{len(skipped)} groups could not be tested. {reasons}{more}")
 
 
 def _same(old: pd.Series, new: pd.Series) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from dbx.ops.checks import listed
 from dbx.program import log
 
 
@@ -19,24 +20,24 @@ def marker_columns(
     ValueError
         The table has an unknown format, or a type has no marker among ``genes``.
     """
-    listed = _listed(markers)
+    of_types = _as_lists(markers)
     number = {str(gene): i for i, gene in reversed(list(enumerate(genes)))}
-    missing = {name: [g for g in of_type if g not in number] for name, of_type in listed.items()}
-    lost = [name for name, of_type in listed.items() if of_type and len(missing[name]) == len(of_type)]
+    missing = {name: [g for g in of_type if g not in number] for name, of_type in of_types.items()}
+    lost = [name for name, of_type in of_types.items() if of_type and len(missing[name]) == len(of_type)]
     if lost:
         msg = (
-            f"No marker of {_some(lost)} is among adata.var_names ({_some(genes)}): the markers are "
-            f"{_some(listed[lost[0]])}. Use the names of adata.var_names, or leave these types out."
+            f"No marker of {listed(lost)} is among the genes ({listed(genes) or 'no gene'}): the markers are "
+            f"{listed(of_types[lost[0]])}. Use names of var_names, or leave these types out."
         )
         raise ValueError(msg)
     absent = sorted({gene for genes_of_type in missing.values() for gene in genes_of_type})
     if absent:
-        log.warn(f"{len(absent)} markers are not among adata.var_names and are left out: {_some(absent, 10)}.")
-    columns = {name: tuple(sorted({number[g] for g in of_type if g in number})) for name, of_type in listed.items()}
+        log.warn(f"{len(absent)} markers are not among var_names and are left out: {listed(absent)}.")
+    columns = {name: tuple(sorted({number[g] for g in of_type if g in number})) for name, of_type in of_types.items()}
     return tuple(columns), tuple(columns.values())
 
 
-def _listed(markers) -> dict[str, list[str]]:
+def _as_lists(markers) -> dict[str, list[str]]:
     if isinstance(markers, Mapping):
         single = [name for name, genes in markers.items() if isinstance(genes, str)]
         if single:
@@ -53,11 +54,6 @@ def _listed(markers) -> dict[str, list[str]]:
         return {str(name): list(markers.index[markers[name] > 0].astype(str)) for name in markers}
     msg = (
         "A DataFrame of markers must have the columns 'cell_type' and 'gene', or be an indicator matrix of genes by "
-        f"cell types; got the columns {_some(markers.columns)}."
+        f"cell types; got the columns {listed(markers.columns)}."
     )
     raise ValueError(msg)
-
-
-def _some(names, count: int = 5) -> str:
-    names = list(map(str, names))
-    return ", ".join(map(repr, names[:count])) + (" ..." if len(names) > count else "")

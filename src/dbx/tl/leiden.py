@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from packaging.version import Version
 
+from dbx.ops.checks import listed
 from dbx.ops.clusters.leiden import Leiden, partition_class
 from dbx.ops.operator import frozen
 from dbx.program import Slot, assigned, check_key, graph_slot, holder, log, read, resolve_seed, run_step
@@ -177,12 +178,13 @@ def _restriction(data, restrict_to, mod: str | None) -> tuple[str | None, tuple[
     if restrict_to is None:
         return None, None
     column, categories = restrict_to
-    present = set(read(data, Slot.parse(f"obs/{column}", mod)).astype(str))
-    missing = [category for category in categories if category not in present]
+    values = read(data, Slot.parse(f"obs/{column}", mod)).astype(str)
+    present = set(values)
+    missing = [category for category in categories if category not in present] if len(values) else []
     if missing or isinstance(categories, str):
         msg = (
-            f"restrict_to=({column!r}, {categories!r}): {column!r} has no category {', '.join(map(repr, missing))}; "
-            f"its categories are {', '.join(map(repr, sorted(present)))}. "
+            f"restrict_to=({column!r}, {categories!r}): {column!r} has no category {listed(missing)}; "
+            f"its categories are {listed(sorted(present)) or 'none'}. "
             'Pass a list of them, such as ("leiden", ["0", "1"]).'
         )
         raise ValueError(msg)

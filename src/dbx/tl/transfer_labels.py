@@ -102,6 +102,9 @@ def _edges(adata, reference, mod: str | None) -> Edges:
         msg = f"{slot.written()} is missing: place the new cells first, dbx.rerun(adata, reference)."
         raise SlotError(msg)
     matrix = sparse.csr_matrix(read(adata, slot))
+    if matrix.shape[0] == 0:
+        msg = f"{slot.written()} is empty: 0 cells x {matrix.shape[1]} reference cells."
+        raise ValueError(msg)
     n_reference = holder(reference, Slot("obs", mod=mod)).n_obs
     if matrix.shape[1] != n_reference:
         msg = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
+from dbx.ops.checks import listed
 from dbx.ops.layout.parametric_umap import ParametricUMAP
 from dbx.ops.layout.umap import UMAP
 from dbx.ops.layout.umap_layout import curve_parameters
@@ -17,6 +18,7 @@ from dbx.program import (
     graph_slot,
     holder,
     log,
+    owner_written,
     read,
     representation_slot,
     resolve_seed,
@@ -197,9 +199,9 @@ def _start(data, init_pos, neighbors_key: str, seed: int, mod: str | None):
     if init_pos == "paga":
         positions = _paga_positions(owner, seed)
         return {}, "given", lambda: positions
-    there = ", ".join(map(repr, owner.obsm)) or "nothing"
     msg = (
-        f"init_pos={init_pos!r} is not known: 'spectral', 'random', 'paga', or a key of adata.obsm, which has {there}."
+        f"init_pos={init_pos!r} is not known: 'spectral', 'random', 'paga', or a key of {owner_written(mod)}.obsm, "
+        f"which has {listed(owner.obsm) or 'nothing'}."
     )
     raise ValueError(msg)
 

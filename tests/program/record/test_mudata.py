@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import dbx
+from dbx.program import Slot, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -71,7 +72,7 @@ def test_a_modality_must_be_named_and_be_there(mdata, counts):
 def test_a_column_of_the_whole_is_named_where_a_modality_lacks_it(mdata, frame):
     getattr(mdata, frame)["whole"] = np.arange(getattr(mdata, frame).shape[0]) % 2 == 0
     call, argument = {"obs": (dbx.pp.highly_variable_genes, "batch_key"), "var": (dbx.pp.pca, "mask_var")}[frame]
-    words = rf"mdata.{frame}\['whole'\].*mdata.mod\['rna'\].{frame}\['whole'\] = .*mdata.push_{frame}\(\)"
+    words = rf"mdata.{frame}\['whole'\].*mdata\['rna'\].{frame}\['whole'\] = .*mdata.push_{frame}\(\)"
     with pytest.raises(KeyError, match=words):
         call(mdata, mod="rna", **{argument: "whole"})
     assert "dbx" not in mdata.uns
@@ -90,7 +91,7 @@ def test_new_cells_come_in_the_container_of_the_reference(mdata, counts):
         dbx.rerun(counts[:30].copy(), mdata)
     alone = counts.copy()
     dbx.pp.normalize_total(alone)
-    with pytest.raises(ValueError, match=r"new cells are a MuData.*adata.mod\['rna'\]"):
+    with pytest.raises(ValueError, match=r"new cells are a MuData.*mdata\['rna'\]"):
         dbx.rerun(mdata, alone)
 
 
@@ -139,3 +140,31 @@ def test_a_loss_of_a_modality_that_is_not_finite_is_named(mdata):
     analyse(mdata)
     with pytest.raises(ValueError, match="not finite for .* before any training, at the mod/rna/obsm/X_pca"):
         dbx.optimize(mdata, lambda z: np.nan * z[:, 0], max_epochs=1)
+
+
+MESSAGES = {
+    "a column": (lambda m: dbx.tl.rank_genes_groups(m, "type", mod="rna"), r"mdata\['rna'\].obs\['type'\] is missing"),
+    "its container": (lambda m: dbx.pp.highly_variable_genes(m, batch_key="b", mod="rna"), r"\(mdata\['rna'\].obs has"),
+    "the call": (lambda m: dbx.tl.umap(m, mod="rna"), r"Make it with dbx.pp.neighbors\(mdata, mod='rna'\)"),
+    "a key": (
+        lambda m: dbx.pp.neighbors(m, use_rep="X_no", mod="rna"),
+        r"not in mdata\['rna'\].obsm, which has nothing",
+    ),
+    "counts": (
+        lambda m: dbx.pp.vae_normalize(m, mod="rna"),
+        r"mdata\['rna'\].layers\['counts'\] = mdata\['rna'\].X.copy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), MESSAGES.values(), ids=MESSAGES)
+def test_messages_name_the_modality(mdata, call, words):
+    dbx.pp.normalize_total(mdata, mod="rna")
+    with pytest.raises((KeyError, ValueError), match=words) as error:
+        call(mdata)
+    assert "adata" not in str(error.value)
+
+
+def test_a_column_of_the_whole_that_is_missing(mdata):
+    with pytest.raises(KeyError, match=r"mdata.obs\['type'\] is missing"):
+        read(mdata, Slot.parse("obs/type"))

@@ -77,7 +77,7 @@ EVERY = [
     (put(-1), COUNTS + r"negative values \(smallest -1\)"),
     (put(np.nan), "adata.X contains 1 NaN or infinite values, the first in row 0, .* Remove or impute them first"),
     (put(np.inf), "adata.X contains 1 NaN or infinite values"),
-    (lambda adata: adata._inplace_subset_obs(slice(0, 0)), f"adata.X is empty: 0 cells x {N_GENES} columns"),
+    (lambda adata: adata._inplace_subset_obs(slice(0, 0)), f"adata.X is empty: 0 cells x {N_GENES} genes"),
 ]
 NO_COUNTS = r"1 cells have no counts.* \(the first is row 4\): remove them first"
 NO_LABEL = "No cell has a label, all are 'Unknown' or missing: label some cells of each type first"
@@ -94,7 +94,7 @@ SOME = [
         for rate in (0, 1, 1.5, -0.1)
     ],
     ("solo", nothing, "sim_doublet_ratio must be above 0; got 0", {"sim_doublet_ratio": 0}),
-    ("cellassign", nothing, "No marker of 'a' is among adata.var_names", {"markers": {"a": ["CD3D"], "b": NAMES[:3]}}),
+    ("cellassign", nothing, "No marker of 'a' is among the genes", {"markers": {"a": ["CD3D"], "b": NAMES[:3]}}),
     ("remove_ambient", nothing, r"`raw` lacks 40 of the genes \('gene_0' ...\)", {"raw": "other genes"}),
     ("remove_ambient", nothing, "rate must be a fraction of the counts.*got 1", {"rate": 1}),
 ]

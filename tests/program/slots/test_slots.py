@@ -131,7 +131,7 @@ def test_a_column_that_is_there_twice_is_refused_by_name(adata, frame, mod):
     table = getattr(adata, frame).assign(twice=1, once=2)
     setattr(adata, frame, pd.concat([table, table[["twice"]]], axis=1))
     data = adata if mod is None else md.MuData({mod: adata})
-    owner = f"adata.{frame}" if mod is None else rf"adata.mod\['rna'\].{frame}"
+    owner = f"adata.{frame}" if mod is None else rf"mdata\['rna'\].{frame}"
     with pytest.raises(ValueError, match=rf"{owner} has 2 columns named 'twice'.*{owner}.loc.*duplicated"):
         slots.read(data, Slot.parse(f"{frame}/twice", mod))
     np.testing.assert_array_equal(slots.read(data, Slot.parse(f"{frame}/once", mod)), 2)

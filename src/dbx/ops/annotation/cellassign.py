@@ -15,7 +15,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.ops.annotation.labels import UNASSIGNED, conclusion
 from dbx.ops.annotation.marker_model import MarkerModel, negative_log_marginal
 from dbx.ops.arrays import as_float, cell_totals
-from dbx.ops.checks import check_at_least, check_minimums, check_no_empty_cells, check_share
+from dbx.ops.checks import check_at_least, check_minimums, check_no_empty_cells, check_share, listed
 from dbx.ops.nn.epochs import default_epochs
 from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -144,7 +144,7 @@ class CellAssign(Operator):
             if not counts[:, np.isin(self.genes, m)].any()
         ]
         if silent_types:
-            some = ", ".join(map(repr, silent_types[:5]))
+            some = listed(silent_types)
             msg = f"No marker of {some} has a count in any cell: leave these types out, or pass other markers."
             raise ValueError(msg)
 
@@ -169,5 +169,5 @@ def _check_markers(classes: tuple[str, ...], markers: tuple[tuple[int, ...], ...
         raise ValueError(msg)
     without = [name for name, genes in zip(classes, markers, strict=True) if not len(genes)]
     if without:
-        msg = f"{', '.join(map(repr, without))} has no marker; use other=True for cells of other types."
+        msg = f"{listed(without)} has no marker; use other=True for cells of other types."
         raise ValueError(msg)

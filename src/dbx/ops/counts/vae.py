@@ -14,7 +14,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.counts import log_factorial
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
-from dbx.ops.checks import check_above_zero, check_held_out, check_known, check_minimums
+from dbx.ops.checks import check_above_zero, check_held_out, check_known, check_minimums, listed
 from dbx.ops.counts.count_batches import add_batches
 from dbx.ops.counts.count_covariates import design, standards
 from dbx.ops.counts.count_profile import count_profile
@@ -227,8 +227,7 @@ class VAENormalize(Operator):
             msg = f"All cells are from one batch ({batch.levels[0]!r}): leave batch_key out."
             raise ValueError(msg)
         if self.transform_batch is not None and self.transform_batch not in batch.levels:
-            known = ", ".join(map(repr, batch.levels))
-            msg = f"transform_batch must be one of the batches {known}; got {self.transform_batch!r}."
+            msg = f"transform_batch must be one of the batches {listed(batch.levels)}; got {self.transform_batch!r}."
             raise ValueError(msg)
 
 

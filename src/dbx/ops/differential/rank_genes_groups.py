@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.checks import check_known
+from dbx.ops.checks import MAX_LISTED, check_known, listed
 from dbx.ops.differential.group_moments import Moments, group_moments, others
 from dbx.ops.differential.rank_sum import rank_sums
 from dbx.ops.differential.two_samples import welch, wilcoxon
@@ -213,19 +213,23 @@ def chosen_groups(groups: tuple[str, ...] | None, reference: str, labels: Codes)
         names = (*names, reference)
     unknown = [name for name in names if name not in labels.levels]
     if unknown:
-        there = ", ".join(map(repr, labels.levels))
-        msg = f"There is no group {', '.join(map(repr, unknown))}; there are {there}."
+        msg = f"There is no group {listed(unknown)}; there are {listed(labels.levels)}."
         raise ValueError(msg)
     sizes = np.bincount(labels.codes[labels.codes >= 0], minlength=labels.n_levels)
     single = [name for name in names if sizes[labels.levels.index(name)] < 2]
     if single:
-        rest = [name for name in names if name not in single]
-        msg = (
-            f"Group {', '.join(map(repr, single))} has a single cell, and a test needs two or more: "
-            f"leave it out with groups={rest!r}, or merge it with another."
-        )
-        raise ValueError(msg)
+        raise ValueError(_of_single_cells(single, [name for name in names if name not in single]))
     return names
+
+
+def _of_single_cells(single: list[str], rest: list[str]) -> str:
+    """What to do about groups of one cell, with the ``rest`` of the groups."""
+    many = len(single) > 1
+    what = f"{len(single)} groups, {listed(single)}, have" if many else f"Group {listed(single)} has"
+    them, others = ("them", "others") if many else ("it", "another")
+    short = repr(rest) if len(rest) <= MAX_LISTED else f"[...], the {len(rest)} others"
+    leave = f"leave {them} out with groups={short}, or " if rest else ""
+    return f"{what} a single cell, and a test needs two or more: {leave}merge {them} with {others}."
 
 
 def codes_among(groups: tuple[str, ...], labels: Codes, *, others_too: bool) -> np.ndarray:

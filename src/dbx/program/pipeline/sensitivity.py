@@ -134,6 +134,9 @@ def sensitivity(
 
 def _chosen(cells, names: pd.Index) -> np.ndarray:
     """Row numbers of the cells asked for."""
+    if len(names) == 0:
+        msg = "There are no cells to differentiate at."
+        raise ValueError(msg)
     if cells is None:
         return np.arange(len(names))
     cells = np.atleast_1d(np.asarray(cells))
@@ -182,7 +185,7 @@ def _grouped(adata, groups: str | None, mod: str | None, rows: np.ndarray) -> tu
     order = kept.cat.categories if hasattr(kept, "cat") else sorted(column.dropna().unique(), key=str)
     levels = [level for level in order if (column == level).any()]
     if not levels:
-        msg = f"None of these cells has a group in adata.obs[{groups!r}]."
+        msg = f"None of these cells has a group in {Slot('obs', (groups,), mod).written()}."
         raise ValueError(msg)
     return [str(level) for level in levels], pd.Index(levels).get_indexer(column).astype(np.int32)
 

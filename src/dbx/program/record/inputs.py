@@ -17,7 +17,7 @@ from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts
 from dbx.program.slots.fingerprint import same
 from dbx.program.slots.genes import gene_array
 from dbx.program.slots.kinds import KINDS, Request, Value
-from dbx.program.slots.slots import Slot, gene_names, holder, n_rows, read
+from dbx.program.slots.slots import Slot, gene_names, holder, n_rows, owner_written, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,7 +81,7 @@ def gather(
             continue
         several = [addresses] if isinstance(addresses, str) else cast("Sequence[str]", addresses)
         slots = tuple(Slot.parse(address, mod) for address in several)
-        given.n_cells = holder(data, slots[0]).n_obs
+        given.n_cells = _n_cells(data, slots[0], title or operator.name)
         stored = [constants[slot] if constants and slot in constants else read(data, slot) for slot in slots]
         traces = [trace(data, registry, slot, value) for slot, value in zip(slots, stored, strict=True)]
         for slot, found in zip(slots, traces, strict=True):
@@ -114,6 +114,14 @@ def gather(
     given.call |= rows
     given.fit |= rows
     return given
+
+
+def _n_cells(data, slot: Slot, step: str) -> int:
+    owner = holder(data, slot)
+    if owner.n_obs == 0:
+        msg = f"{slot.written()} is empty: 0 cells x {owner.n_vars} genes, and {step} needs cells."
+        raise ValueError(msg)
+    return owner.n_obs
 
 
 def own_rows(operator: Operator, rows: Any) -> dict[str, Any]:
@@ -181,9 +189,9 @@ def _of_genes(data, blocks: RowBlocks, slot: Slot, port: Input, given: Gathered,
             given.genes = gene_array(names)
         return blocks
     if not names.is_unique:
-        twice = names[names.duplicated()][:3].tolist()
-        some = ", ".join(map(str, twice))
-        msg = f"Gene names are not unique ({some} ...): make them so with adata.var_names_make_unique()."
+        some = ", ".join(map(str, names[names.duplicated()][:3]))
+        make_them_so = f"{owner_written(slot.mod)}.var_names_make_unique()"
+        msg = f"Gene names are not unique ({some} ...): make them so with {make_them_so}."
         raise ValueError(msg)
     mask = _mask(data, slot, select)
     given.mask = mask

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.ops.checks import listed
 from dbx.program.record.step import Step
 from dbx.program.record.storage import RegistryError, from_tree, to_tree
 
@@ -35,7 +36,7 @@ class Registry:
         for step in self.steps:
             if step.name == name:
                 return step
-        there = ", ".join(repr(step.name) for step in self.steps) or "none"
+        there = listed(step.name for step in self.steps) or "none"
         msg = f"There is no step {name!r}; recorded are: {there}."
         raise KeyError(msg)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dbx.ops.checks import listed
 from dbx.program.record.registry import load
-from dbx.program.slots.slots import Slot, SlotError, holder
+from dbx.program.slots.slots import Slot, SlotError, holder, owner_written
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,13 +39,16 @@ def representation_slot(
     if use_rep in owner.obsm:
         columns = owner.obsm[use_rep].shape[1]
         if n_pcs is not None and n_pcs > columns:
-            msg = f"n_pcs={n_pcs}, but adata.obsm[{use_rep!r}] has {columns} columns: lower n_pcs or compute more."
+            where = Slot("obsm", (use_rep,), mod).written()
+            msg = f"n_pcs={n_pcs}, but {where} has {columns} columns: lower n_pcs or compute more."
             raise ValueError(msg)
         return f"obsm/{use_rep}", n_pcs
     if use_rep == "X":
         return "X", None
-    there = ", ".join(map(repr, owner.obsm)) or "nothing"
-    msg = f"use_rep={use_rep!r} is not in adata.obsm, which has {there}. Compute it first, or name one of these or 'X'."
+    msg = (
+        f"use_rep={use_rep!r} is not in {owner_written(mod)}.obsm, which has {listed(owner.obsm) or 'nothing'}. "
+        "Compute it first, or name one of these or 'X'."
+    )
     raise SlotError(msg)
 
 

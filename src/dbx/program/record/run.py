@@ -21,6 +21,7 @@ from dbx.program.record.prints import same_value
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
+from dbx.program.slots.checks import check_not_empty
 from dbx.program.slots.slots import Slot
 from dbx.program.slots.writing import check_writable
 
@@ -98,6 +99,7 @@ def compute_step(
 
 def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
     """Outputs and views for a plain array of shape (n_cells, n_genes): computed, not recorded."""
+    check_not_empty(x)
     blocks = RowBlocks(x, dtype=np.float64 if operator.precision == "float64" else np.float32)
     operator.fit(x=blocks, seed=seed)
     return {**apply(operator, {"x": blocks}, blocks.n_rows), **views(operator)}

@@ -14,7 +14,17 @@ from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.record.storage import text_digest
 from dbx.program.slots.kinds import Request, Value, stored_kind
-from dbx.program.slots.slots import Slot, SlotError, exists, gene_names, n_rows, read, row_names, slots_beside
+from dbx.program.slots.slots import (
+    Slot,
+    SlotError,
+    exists,
+    gene_names,
+    n_rows,
+    owner_written,
+    read,
+    row_names,
+    slots_beside,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -90,7 +100,8 @@ def _changed(reference, step: Step, slot: Slot, known: _Known) -> str:
         return f"{where}which is gone. {error}"
     again = "Run the step again on the reference"
     if slot.is_gene_matrix:
-        again += ", and keep such values in a layer that is not overwritten (adata.layers['log'] = adata.X.copy())"
+        owner = owner_written(slot.mod)
+        again += f", and keep such values in a layer that is not overwritten ({owner}.layers['log'] = {owner}.X.copy())"
     what = f"{known.changes(slot)} what it was fitted on"
     return f"{where}but {what}: the slot was overwritten, or these are other cells. {again}."
 

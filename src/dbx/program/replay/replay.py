@@ -24,6 +24,7 @@ from dbx.program.slots.checks import LOOKS_LIKE, check_cells, check_matrix, has_
 from dbx.program.slots.fingerprint import had_negative
 from dbx.program.slots.genes import some_of
 from dbx.program.slots.kinds import KINDS, Request, Value
+from dbx.program.slots.slots import Slot
 
 
 @dataclass
@@ -176,5 +177,6 @@ def _warn_of_new_levels(step: Step, levels: Mapping[str, Sequence[str]], known: 
             log.warn(
                 f"Step {step.name!r} takes {some_of(map(repr, new))} of obs[{column!r}] as new: it was fitted on "
                 f"{some_of(map(repr, known[column]))}, and estimates a correction for each new one. If they are the "
-                f"same under other names, rename them first: adata.obs[{column!r}].cat.rename_categories(...)."
+                f"same under other names, rename them first: "
+                f"{Slot('obs', (column,), step.mod).written()}.cat.rename_categories(...)."
             )

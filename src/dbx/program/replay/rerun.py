@@ -18,7 +18,7 @@ from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
 from dbx.program.replay.plan import Plan, excluded_text, make_plan
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.settings import with_settings
-from dbx.program.slots.slots import Slot, holder
+from dbx.program.slots.slots import Slot, holder, owner_written
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _check_same_container(data, reference, registry: Registry) -> None:
         mod = next(iter(given))
         msg = (
             "The new cells are a MuData, but the reference is one AnnData: pass the modality that was measured like "
-            f"the reference, such as adata.mod[{mod!r}]."
+            f"the reference, such as {owner_written(mod)}."
         )
         raise ValueError(msg)
 

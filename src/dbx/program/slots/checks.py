@@ -12,7 +12,8 @@ from dbx.ops.arrays import cell_totals
 from dbx.ops.checks import ZERO_COUNTS, check_no_empty_cells
 from dbx.ops.operator import Input
 from dbx.program import log
-from dbx.program.slots.slots import Slot
+from dbx.program.slots.slots import Slot, owner_written
+from dbx.program.wrappers import call_written
 
 LOOKS_LIKE = {
     "counts": "raw counts",
@@ -42,7 +43,7 @@ def check_matrix(
         raise ValueError(msg)
     if port.content and known is not None and known not in port.content:
         holds = f"{slot.written()} holds {LOOKS_LIKE[known]}"
-        msg = f"{operator} needs {wanted(port)}, but {holds}. {advice or _other_place(port)}"
+        msg = f"{operator} needs {wanted(port)}, but {holds}. {advice or _other_place(port, slot)}"
         raise ValueError(msg)
     strict = port.content == ("counts",)
     is_counts = True
@@ -51,10 +52,23 @@ def check_matrix(
         if strict or start == 0:
             is_counts = is_counts and _are_counts(values)
         if strict and not is_counts:
-            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port, slot)))
         if "counts" in port.content and values.size and values.min() < 0:
-            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port)))
+            raise ValueError(_not_counts(values, slot, operator, advice or _other_place(port, slot)))
     return known or (("counts" if is_counts else "fractional") if port.genes else None)
+
+
+def check_not_empty(x: Any) -> None:
+    """Refuse a plain array without rows or columns.
+
+    Raises
+    ------
+    ValueError
+        It has none.
+    """
+    if 0 in x.shape:
+        msg = f"The array is empty: its shape is {tuple(x.shape)}."
+        raise ValueError(msg)
 
 
 def check_cells(blocks: RowBlocks, port: Input) -> None:
@@ -153,14 +167,14 @@ def _not_counts(values: np.ndarray, slot: Slot, operator: str, advice: str) -> s
     return f"{operator} needs raw counts, but {slot.written()} has {what}. {advice}"
 
 
-def _other_place(port: Input) -> str:
+def _other_place(port: Input, slot: Slot) -> str:
     if "counts" in port.content:
+        owner = owner_written(slot.mod)
         return (
             "Name where the counts are, e.g. layer='counts', or keep them before normalising: "
-            "adata.layers['counts'] = adata.X.copy()."
+            f"{owner}.layers['counts'] = {owner}.X.copy()."
         )
     if "log" in port.content:
-        return (
-            "Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer that holds such values."
-        )
+        normalise, log_ = (call_written(f"dbx.pp.{name}(adata)", slot.mod) for name in ("normalize_total", "log1p"))
+        return f"Run {normalise} and {log_} first, or name a layer that holds such values."
     return "Name another slot."

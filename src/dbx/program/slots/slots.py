@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy import sparse
 
+from dbx.ops.checks import listed
 from dbx.program.wrappers import call_that_makes
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 FRAMES = ("obs", "var")
 MAPPINGS = ("layers", "obsm", "varm", "obsp", "varp")
+
+
+def owner_written(mod: str | None, name: str | None = None) -> str:
+    """The AnnData that has a slot as a user types it: ``adata``, ``mdata['rna']``; ``name`` is that of the whole."""
+    return f"{name or 'mdata'}[{mod!r}]" if mod else name or "adata"
 
 
 class SlotError(KeyError):
@@ -82,9 +88,9 @@ class Slot(str):
             return "genes"
         return "none" if self.container == "uns" else "cells"
 
-    def written(self, name: str = "adata") -> str:
-        """The slot as a user types it: ``adata.obsm['X_pca']``."""
-        owner = f"{name}.mod[{self.mod!r}]" if self.mod else name
+    def written(self, name: str | None = None) -> str:
+        """The slot as a user types it: ``adata.obsm['X_pca']``, ``mdata['rna'].obsm['X_pca']``."""
+        owner = owner_written(self.mod, name)
         if self.container == "raw":
             return f"{owner}.raw.X"
         return f"{owner}.{self.container}" + "".join(f"[{key!r}]" for key in self.keys)
@@ -102,7 +108,7 @@ def holder(data: AnnData | MuData, slot: Slot) -> AnnData:
         msg = f"mod={slot.mod!r} was given, but the data are one AnnData, not a MuData: leave `mod` out."
         raise ValueError(msg)
     if slot.mod not in modalities:
-        msg = f"There is no modality {slot.mod!r}; there are {', '.join(map(repr, modalities))}."
+        msg = f"There is no modality {slot.mod!r}; there are {listed(modalities)}."
         raise SlotError(msg)
     return modalities[slot.mod]
 
@@ -174,19 +180,20 @@ def read(data: AnnData | MuData, slot: Slot) -> Any:
 
 
 def _missing(data, owner, slot: Slot) -> SlotError:
-    made_by = call_that_makes(Slot(slot.container, slot.keys))
+    name = "mdata" if hasattr(data, "mod") else "adata"
     if slot.container in ("X", "raw"):
-        return SlotError(f"{slot.written()} is missing.")
-    present = [key for key in getattr(owner, slot.container) if key is not None]
-    there = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "") if present else "empty"
+        return SlotError(f"{slot.written(name)} is missing.")
+    made_by = call_that_makes(Slot(slot.container, slot.keys), slot.mod)
+    there = listed(key for key in getattr(owner, slot.container) if key is not None) or "empty"
     hint = f" Make it with {made_by}." if made_by else ""
     if slot.mod is not None and slot.container in FRAMES and slot.key in getattr(data, slot.container):
         whole = f"mdata.{slot.container}[{slot.key!r}]"
         hint = (
-            f" It is a column of the whole MuData, {whole}. Copy it to the modality: {slot.written('mdata')} = "
-            f"{whole}.reindex(mdata.mod[{slot.mod!r}].{slot.container}_names), or mdata.push_{slot.container}()."
+            f" It is a column of the whole MuData, {whole}. Copy it to the modality: {slot.written()} = "
+            f"{whole}.reindex({owner_written(slot.mod)}.{slot.container}_names), or mdata.push_{slot.container}()."
         )
-    return SlotError(f"{slot.written()} is missing (adata.{slot.container} has: {there}).{hint}")
+    container = Slot(slot.container, (), slot.mod).written(name)
+    return SlotError(f"{slot.written(name)} is missing ({container} has: {there}).{hint}")
 
 
 def n_rows(value: Any) -> int:

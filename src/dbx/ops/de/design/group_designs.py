@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dbx.ops.checks import listed
 from dbx.ops.de.design.contrast import Contrast, contrast_vector, two_levels
 from dbx.ops.de.design.design import Design, check_nested, code_design, make_design, variables
 from dbx.ops.de.design.factor_coding import reference_levels
@@ -101,7 +102,7 @@ def _of_group(
 def _check_meaning(whole: Design, design: Design, contrast: Contrast, weights: np.ndarray) -> None:
     """A coefficient compares with its factor's reference level, and holds at those of factors it interacts with."""
     if not isinstance(contrast, str) and not two_levels(whole, contrast) and design.names != whole.names:
-        msg = f"Its coefficients are {', '.join(design.names)}, which the contrast's weights are not for."
+        msg = f"Its coefficients are {listed(design.names)}, which the contrast's weights are not for."
         raise ValueError(msg)
     pair = two_levels(whole, contrast)
     at = {name: set(design.spec.variable_indices.get(name, ())) for name in design.frame}
