@@ -22,7 +22,7 @@ def check_no_empty_cells(totals: np.ndarray) -> None:
         raise ValueError(msg)
 
 
-def check_at_least(value: int, least: int, name: str) -> None:
+def check_at_least(value: float, least: int, name: str) -> None:
     """Raise ValueError unless the value is at least ``least``; also for NaN."""
     if not value >= least:
         msg = f"{name} must be at least {least}; got {value}."

@@ -128,8 +128,6 @@ class Operator(nnx.Module):
     """``fit`` can continue from the stored parameters."""
     blockwise: ClassVar[bool] = False
     """It works on a graph, and training can pass through it in blocks of fitted cells with their neighbours."""
-    references: ClassVar[Mapping[str, str]] = {}
-    """``Reference`` attribute -> the input or output whose slot holds its values."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""
@@ -140,7 +138,7 @@ class Operator(nnx.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
-            cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]  # wrapped on purpose
 
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[Operator]:
@@ -165,6 +163,11 @@ class Operator(nnx.Module):
         """The operator's own loss of each cell, an array of shape (n_cells,)."""
         msg = f"The operator {self.name!r} does not define a loss."
         raise NotImplementedError(msg)
+
+    @property
+    def references(self) -> Mapping[str, str]:
+        """``Reference`` attribute -> the input or output whose slot holds its values; usually a class attribute."""
+        return {}
 
     @property
     def neighbours(self) -> Any:

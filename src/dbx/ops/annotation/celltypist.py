@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -62,7 +63,7 @@ class CellTypist(Operator):
         max_cells_per_label: int = 1000,
         max_iter: int = 200,
         min_confidence: float = 0.5,
-        classes: tuple[str, ...] | None = None,
+        classes: tuple[str, ...] = (),
     ):
         check_share(min_confidence, "min_confidence")
         if top_genes < 1 or max_iter < 1 or max_cells_per_label < 1 or n_copies < 0 or not C > 0:
@@ -76,7 +77,7 @@ class CellTypist(Operator):
         self.max_cells_per_label, self.max_iter, self.min_confidence = max_cells_per_label, max_iter, min_confidence
 
     @property
-    def references(self) -> dict[str, str]:
+    def references(self) -> Mapping[str, str]:
         """Fitted cells are only needed for votes of neighbours."""
         return {"fitted": "probabilities"} if self.vote == "neighbors" else {}
 
@@ -99,6 +100,7 @@ class CellTypist(Operator):
         if self.vote == "neighbors":
             self.fitted = Reference(own)
         else:
+            assert clusters is not None  # an input wherever they vote
             shares = np.zeros((clusters.n_levels, len(self.classes)))
             member = np.asarray(clusters.codes) >= 0
             np.add.at(shares, (np.asarray(clusters.codes)[member], own.argmax(axis=1)[member]), 1)
@@ -155,8 +157,10 @@ class CellTypist(Operator):
     def _votes(self, graph: Graph | None, clusters: Codes | None, dtype):
         """Fraction of each label in the votes, zero without votes."""
         if self.vote == "neighbors":
+            assert graph is not None  # an input wherever neighbours vote
             best = jnp.asarray(self.fitted.get_value()).argmax(axis=1).astype(jnp.int32)
             return neighbours_vote(graph, Codes(best, self.classes)).astype(dtype)
+        assert clusters is not None
         known = clusters.codes >= 0
         return jnp.where(known[:, None], self.shares[...][jnp.maximum(clusters.codes, 0)], 0).astype(dtype)
 

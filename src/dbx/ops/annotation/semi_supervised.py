@@ -10,7 +10,7 @@ from flax import nnx
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
 from dbx.ops.counts.count_profile import Profile
-from dbx.ops.counts.count_vae import CountVAE
+from dbx.ops.counts.count_vae import CountVAE, drawn
 from dbx.ops.nn.mlp import MLP, Linear
 from dbx.ops.operator import Constant
 
@@ -50,7 +50,7 @@ class LabelledVAE(nnx.Module):
         labels = jnp.tile(jnp.eye(self.n_classes, dtype=z.dtype), (len(z), 1))
         z = jnp.repeat(z, self.n_classes, axis=0)
         mean, variance = _normal(self.z2(self.inward(jnp.concatenate([z, labels], axis=1), key=keys[0])))
-        z2 = mean if key is None else mean + jnp.sqrt(variance) * jax.random.normal(keys[1], mean.shape, mean.dtype)
+        z2 = drawn(mean, variance, keys[1])
         centre, width = _normal(self.z1(self.outward(jnp.concatenate([z2, labels], axis=1), key=keys[2])))
         terms = normal_kl(mean, variance) - _log_normal(z, centre, width)
         return terms.reshape(-1, self.n_classes)
@@ -64,7 +64,7 @@ def semi_supervised(model: LabelledVAE, batch: dict[str, jax.Array], key, *, kl_
     keys = [None] * 5 if key is None else jax.random.split(key, 5)
     x, codes, labels = batch["x"], batch["batch"], batch["label"]
     mean, variance = model.vae.posterior(x, codes, key=keys[0])
-    z = mean if key is None else mean + jnp.sqrt(variance) * jax.random.normal(keys[1], mean.shape, mean.dtype)
+    z = drawn(mean, variance, keys[1])
     reconstruction = -model.vae.decoder.log_likelihood(x, z, model.vae.covariates(codes, z.dtype), key=keys[2])
     log_share, known = model.classify(z, key=keys[3]), labels >= 0
     truth = jax.nn.one_hot(labels, model.n_classes, dtype=z.dtype)

@@ -136,14 +136,12 @@ class CountVAE(nnx.Module):
 
     def elbo_terms(self, x, codes, key=None, *, extra=None) -> tuple[jax.Array, jax.Array]:
         """Reconstruction (without ``log x!``) and divergence of each cell; at the posterior mean without a key."""
-        keys = None if key is None else jax.random.split(key, 3)
-        z, variance = self.posterior(x, codes, key=None if keys is None else keys[0], extra=extra)
-        divergence = normal_kl(z, variance)
-        if keys is not None:
-            z = z + jnp.sqrt(variance) * jax.random.normal(keys[1], z.shape, z.dtype)
+        keys = [None] * 3 if key is None else jax.random.split(key, 3)
+        mean, variance = self.posterior(x, codes, key=keys[0], extra=extra)
+        divergence = normal_kl(mean, variance)
+        z = drawn(mean, variance, keys[1])
         covariates = self.covariates(codes, z.dtype, extra)
-        likelihood = self.decoder.log_likelihood(x, z, covariates, key=None if keys is None else keys[2])
-        return -likelihood, divergence
+        return -self.decoder.log_likelihood(x, z, covariates, key=keys[2]), divergence
 
     def covariates(self, codes, dtype, extra=None):
         """One column for each batch, then the ``extra`` ones; None for one batch and no others.
@@ -156,6 +154,11 @@ class CountVAE(nnx.Module):
         known = jax.nn.one_hot(codes, self.n_batches, dtype=dtype)
         of_batch = jnp.where(((codes < 0) | (codes >= self.n_batches))[:, None], 1 / self.n_batches, known)
         return joined(of_batch, extra)
+
+
+def drawn(mean, variance, key):
+    """A draw from a normal distribution; its mean without a key."""
+    return mean if key is None else mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 
 
 def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):
