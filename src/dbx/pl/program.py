@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,10 @@ def _draw_node(ax: Axes, place, node, step: Step | None, registry: Registry) -> 
     if step is None:
         ax.text(x, y, node.slot, ha="center", va="center", fontsize=8, color="#555555", zorder=4)
         return
-    ax.text(x, y - 0.1, step.name, ha="center", va="center", fontsize=8.5, weight="bold", zorder=4)
-    ax.text(x, y + 0.13, _shortened(step), ha="center", va="center", fontsize=6.5, color="#444444", zorder=4)
+    written = _written(step)
+    up = 0.1 + 0.05 * written.count("\n")
+    ax.text(x, y - up, step.name, ha="center", va="center", fontsize=8.5, weight="bold", zorder=4)
+    ax.text(x, y + 0.12, written, ha="center", va="center", fontsize=6.5, color="#444444", linespacing=1.1, zorder=4)
 
 
 def _draw_edge(ax: Axes, route: list[tuple[float, float]], label: str) -> None:
@@ -172,6 +175,10 @@ def _draw_edge(ax: Axes, route: list[tuple[float, float]], label: str) -> None:
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
 
 
-def _shortened(step: Step) -> str:
+def _written(step: Step) -> str:
+    """What a step writes, in at most two lines."""
     made = ", ".join(dict.fromkeys("/".join(slot.split("/")[:2]) for slot in step.writes.values()))
-    return made if len(made) <= 40 else made[:38] + " ..."
+    lines = textwrap.wrap(made, 40, break_on_hyphens=False)
+    return "\n".join(
+        lines if len(lines) <= 2 else [lines[0], textwrap.shorten(" ".join(lines[1:]), 40, placeholder=" ...")]
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.program.record.listing import Steps
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = ["operator", "reads", "writes", "settings", "learnt", "trained", "cells", "status"]
 
 
-def steps(adata: AnnData | MuData) -> pd.DataFrame:
+def steps(adata: AnnData | MuData) -> Steps:
     """The steps recorded in ``adata``, in the order they ran.
 
     Parameters
@@ -27,8 +29,9 @@ def steps(adata: AnnData | MuData) -> pd.DataFrame:
 
     Returns
     -------
-    A row a step, indexed by its name: its operator; the slots it reads, each with the step that wrote what was read;
-    the slots it writes; settings that differ from the defaults; how many numbers it learnt; the loss by which
+    A DataFrame that shows itself within 100 columns, or as a table in a notebook; ``to_frame()`` shows all columns. It
+    has a row for each step, indexed by its name: its operator; the slots it reads, each with the step that wrote what
+    was read; the slots it writes; settings that differ from the defaults; how many numbers it learnt; the loss by which
     :func:`dbx.optimize` trained it since; how many cells it saw; and its status: ``"ok"``, ``"stale"`` (an input was
     computed again since), ``"gap"`` (an input was changed
     outside dbx) or ``"mapped"`` (fitted on other cells and applied to these).
@@ -40,7 +43,7 @@ def steps(adata: AnnData | MuData) -> pd.DataFrame:
     """
     registry = load(adata)
     rows = [_row(registry, step) for step in registry]
-    return pd.DataFrame(rows, columns=COLUMNS, index=pd.Index([step.name for step in registry], name="step"))
+    return Steps(rows, columns=COLUMNS, index=pd.Index([step.name for step in registry], name="step"))
 
 
 def status(registry: Registry, step: Step) -> str:
@@ -78,7 +81,8 @@ def _changed(step: Step) -> dict[str, object]:
     """Settings that differ from the operator's defaults."""
     if step.operator not in CATALOGUE:
         return dict(step.config)
-    parameters = getattr(step.operator_class.__init__, "__kwdefaults__", None) or {}
+    given = inspect.signature(step.operator_class.__init__).parameters.values()
+    parameters = {parameter.name: parameter.default for parameter in given}
     shown = {k: v for k, v in step.config.items() if k not in step.operator_class.unlisted}
     return {k: v for k, v in shown.items() if k not in parameters or _plain(parameters[k]) != v}
 

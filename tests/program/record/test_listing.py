@@ -1,0 +1,83 @@
+"""The table of steps as it is shown: 100 columns of text, a table in a notebook, an ordinary DataFrame underneath."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dbx
+from dbx.program.record.listing import as_text
+
+STEPS = ["normalize_total", "log1p", "highly_variable_genes", "pca", "harmony", "neighbors", "leiden", "umap"]
+
+
+class Tags(HTMLParser):
+    """Checks that tags are closed in order, and collects text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.texts = [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_text_fits_100_columns_and_names_every_step(analysed):
+    text = repr(dbx.steps(analysed))
+    assert max(map(len, text.splitlines())) <= 100
+    starts = [line.split("  ")[0] for line in text.splitlines()[1:] if not line.startswith(" ")]
+    assert starts == STEPS
+    assert "n_top_genes=80" in text
+    assert "zero_center" not in text  # a default
+
+
+def test_html_is_well_formed_and_folds_the_rest(analysed):
+    html = dbx.steps(analysed)._repr_html_()
+    texts = Tags(html).texts
+    assert texts.count("ok") == len(STEPS)
+    assert html.count("<details>") == len(STEPS)
+    assert any(text.startswith("cells: ") for text in texts)
+
+
+def test_it_is_a_frame_underneath(analysed):
+    table = dbx.steps(analysed)
+    assert type(table.to_frame()) is pd.DataFrame
+    assert type(table[["reads"]]) is pd.DataFrame
+    assert list(table.to_frame().index) == list(table.index)
+    assert repr(table.to_frame()) == repr(pd.DataFrame(table))
+
+
+def test_empty_is_a_sentence(counts):
+    assert repr(dbx.steps(counts)).startswith("No steps are recorded.")
+    assert "No steps are recorded." in dbx.steps(counts)._repr_html_()
+    assert dbx.steps(counts).empty
+
+
+def test_markup_in_names_is_text(counts):
+    counts = counts.copy()
+    counts.layers["<b>&"] = counts.X.copy()
+    dbx.pp.log1p(counts, layer="<b>&")
+    assert "layers/<b>&" in Tags(dbx.steps(counts)._repr_html_()).texts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_table_fits(seed):
+    rng = np.random.default_rng(seed)
+
+    def words(n):
+        return ", ".join("x" * int(size) for size in rng.integers(1, 130, n))
+
+    columns = ["operator", "reads", "writes", "settings", "learnt", "trained", "cells", "status"]
+    rows = [[words(int(rng.integers(0, 9))) for _ in columns] for _ in range(4)]
+    text = as_text(pd.DataFrame(rows, columns=columns, index=[f"step{i}" * 9 for i in range(4)]), "a note " * 40)
+    assert max(map(len, text.splitlines())) <= 100
