@@ -10,7 +10,8 @@ from flax import nnx
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
 from dbx.ops.counts.count_profile import Profile
-from dbx.ops.counts.count_vae import CountVAE, drawn
+from dbx.ops.counts.count_vae import CountVAE
+from dbx.ops.nn.draws import drawn
 from dbx.ops.nn.mlp import MLP, Linear
 from dbx.ops.operator import Constant
 

@@ -11,6 +11,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float
 from dbx.ops.counts.count_profile import Profile
 from dbx.ops.counts.count_vae import CountDecoder
+from dbx.ops.nn.draws import standard_normal
 from dbx.ops.nn.mlp import MLP, Linear
 
 
@@ -83,7 +84,7 @@ class CountAutoencoder(nnx.Module):
         if key is None:
             return -self.decoder.log_likelihood(x, z, self.indicators(codes))
         at = jax.random.split(key)
-        z = z + self.noise * jax.random.normal(at[0], z.shape, z.dtype)
+        z = z + self.noise * standard_normal(at[0], z.shape, z.dtype)
         return -self.decoder.log_likelihood(x, z, self.indicators(codes), key=at[1])
 
     def membership(self, codes):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -12,6 +11,7 @@ from dbx.data.minibatches import Minibatches
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
 from dbx.ops.counts.count_vae import CountVAE
+from dbx.ops.nn.draws import drawn
 from dbx.ops.nn.mlp import Linear
 from dbx.ops.nn.training import Training, train
 
@@ -69,9 +69,8 @@ def negative_elbo_of_new(model: NewBatches, batch: dict[str, jax.Array], key):
     """The objective of each cell with the new columns; normalisation and dropout as in inference."""
     model.write()
     vae, extra = model.vae, batch.get("extra")
-    z, variance = posterior = vae.posterior(batch["x"], batch["batch"], extra=extra)
-    if key is not None:
-        z = z + jnp.sqrt(variance) * jax.random.normal(key, z.shape)
+    posterior = vae.posterior(batch["x"], batch["batch"], extra=extra)
+    z = drawn(*posterior, key)
     covariates = vae.covariates(batch["batch"], z.dtype, extra)
     return normal_kl(*posterior) - vae.decoder.log_likelihood(batch["x"], z, covariates), {}
 

@@ -11,6 +11,7 @@ from dbx.losses.counts import negative_binomial_kernel, poisson_kernel, zero_inf
 from dbx.losses.latent import normal_kl
 from dbx.ops.arrays import as_float
 from dbx.ops.counts.count_profile import Profile
+from dbx.ops.nn.draws import drawn
 from dbx.ops.nn.mlp import MLP, Linear, joined
 
 
@@ -154,11 +155,6 @@ class CountVAE(nnx.Module):
         known = jax.nn.one_hot(codes, self.n_batches, dtype=dtype)
         of_batch = jnp.where(((codes < 0) | (codes >= self.n_batches))[:, None], 1 / self.n_batches, known)
         return joined(of_batch, extra)
-
-
-def drawn(mean, variance, key):
-    """A draw from a normal distribution; its mean without a key."""
-    return mean if key is None else mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 
 
 def negative_elbo(model: CountVAE, batch: dict[str, jax.Array], key, *, kl_weight):

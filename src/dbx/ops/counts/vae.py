@@ -19,6 +19,7 @@ from dbx.ops.counts.count_batches import add_batches
 from dbx.ops.counts.count_covariates import design, standards
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.counts.count_vae import CountVAE, negative_elbo
+from dbx.ops.nn.draws import standard_normal
 from dbx.ops.nn.epochs import WEIGHT_UNIT, default_epochs, warm_up
 from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
@@ -175,7 +176,7 @@ class VAENormalize(Operator):
         codes = as_codes(inputs.get("batch"), x)
         extra = design(inputs.get("categories"), inputs.get("numbers"), self.scale[...], x.dtype)
         _, variance = self.vae.posterior(x, codes, extra=extra)
-        noise = jnp.sqrt(variance) * jax.random.normal(jax.random.key(0), z.shape, z.dtype)
+        noise = jnp.sqrt(variance) * standard_normal(jax.random.key(0), z.shape, z.dtype)
         covariates, decoder = self.vae.covariates(codes, z.dtype, extra), self.vae.decoder
         likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
         return normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1)
