@@ -82,10 +82,10 @@ def control_genes(means: pd.Series, genes: pd.Index, draws: Draws) -> pd.Index:
 def mean_expression(x: Any, columns: np.ndarray) -> np.ndarray:
     """Means of some columns, with the rounding of the installed scanpy, on which ranks of similar means depend."""
     if is_backed(x) or is_dask(x):
-        return _sums(part for _, _, part in RowBlocks(x).parts())[columns] / x.shape[0]
+        return _sums((part for _, _, part in RowBlocks(x).parts()), x.shape[1])[columns] / x.shape[0]
     if sparse.issparse(x):
         older = Version("1.12") > SCANPY  # through SciPy, which adds float32 values in float32
-        sums = np.asarray(x.sum(axis=0, dtype="float64")).ravel() if older else _sums([x])
+        sums = np.asarray(x.sum(axis=0, dtype="float64")).ravel() if older else _sums([x], x.shape[1])
         return sums[columns] / x.shape[0]
     x = np.asarray(x)
     width = max(CHUNK // max(len(x), 1), 1)
@@ -98,11 +98,10 @@ def _columns(x: np.ndarray, columns: np.ndarray, start: int, stop: int) -> np.nd
     return x[:, start:stop] if len(columns) == x.shape[1] else x[:, columns[start:stop]]
 
 
-def _sums(parts: Iterator | list) -> np.ndarray:
+def _sums(parts: Iterator | list, n_columns: int) -> np.ndarray:
     """Sums of columns, values added one after the other in float64."""
-    total = None
+    total = np.zeros(n_columns)
     for part in parts:
-        total = np.zeros(part.shape[1]) if total is None else total
         if not sparse.issparse(part):
             total += part.sum(axis=0, dtype=np.float64)
             continue

@@ -49,7 +49,7 @@ class RegressOut(Operator):
         level = only_category(keys)
         if level is None:
             check_finite(keys)
-            self._fit_numbers(x, numbers(keys))
+            self._fit_numbers(x, np.asarray(numbers(keys)))
         else:
             groups = moments(x, np.asarray(level.codes), level.n_levels)
             # as in scanpy, genes that are the same in every cell are left as they are
@@ -68,8 +68,7 @@ class RegressOut(Operator):
     def __call__(self, x: Array, keys: Columns) -> dict[str, Array]:
         x = floating(x)
         if not isinstance(x, np.ndarray):
-            coefficients = jnp.asarray(self.coefficients[...]).astype(x.dtype)
-            return {"x": x - fitted(self._design(keys, jnp), coefficients)}
+            return {"x": x - fitted(self._design(keys, jnp), jnp.asarray(self.coefficients[...]).astype(x.dtype))}
         x = x.astype(self.dtype or x.dtype, copy=False)
         design, coefficients = self._design(keys, np), np.asarray(self.coefficients[...], x.dtype)
         residuals = np.empty_like(x)
