@@ -18,7 +18,7 @@ def settings():
                 yield pytest.param(CATALOGUE[name], parameter, id=f"{name}-{parameter.name}")
 
 
-@pytest.mark.parametrize(("operator", "parameter"), settings())
+@pytest.mark.parametrize(("operator", "parameter"), list(settings()))
 def test_a_float_that_is_whole_is_taken_and_others_are_named(operator, parameter):
     number = 7 if parameter.default is None else parameter.default
     parameters = inspect.signature(operator).parameters.values()

@@ -175,3 +175,15 @@ def test_a_few_cells_of_the_reference_serve_where_none_of_them_was_sampled(query
     sampled = name_hashes(reference.obs_names)
     few = reference[np.sort(np.argsort(sampled)[-20:])].copy()
     assert edges(query, few).shape == (query.n_obs, 20)
+
+
+def test_a_reference_that_lost_genes_is_named(counts):
+    """Not the new cells lack them, and counting them as zero would not help."""
+    reference = counts.copy()
+    dbx.pp.normalize_total(reference)
+    dbx.pp.log1p(reference)
+    dbx.pp.neighbors(reference, use_rep="X", n_neighbors=5)
+    for missing_genes in ("raise", "zero"):
+        with pytest.raises(ReferenceChangedError, match="which had 200 genes.* has lost 50 of them") as error:
+            dbx.rerun(counts[:20].copy(), reference[:, 50:].copy(), missing_genes=missing_genes)
+        assert "missing_genes" not in str(error.value)

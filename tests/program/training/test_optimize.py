@@ -1,5 +1,6 @@
 """dbx.optimize: what it gains where the components miss the labels, and that it leaves alone what it cannot improve."""
 
+import warnings
 from types import SimpleNamespace
 
 import anndata as ad
@@ -80,6 +81,19 @@ def test_what_the_steps_wrote_is_what_they_compute_now(after):
     best = after.obsm["label_probabilities"].argmax(axis=1)
     assert (np.array(list("abcde"))[best] == after.obs["label_predicted"].astype(str)).all()
     assert len(set(map(len, after.uns["optimize"]["history"].values()))) == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"config": {"pca": {"n_comps": 2}}}, {"config": {"scale": {"max_value": 5.0}}}, {"refit": "continue"}]
+)
+def test_a_new_fit_of_a_trained_step_is_warned_of(after, given):
+    assert dbx.steps(after).loc["pca", "trained"]
+    with pytest.warns(UserWarning, match="dbx.optimize trained are fitted again.*lost: 'pca'"):
+        again = dbx.rerun(after, **given, copy=True)
+    assert not dbx.steps(again).loc["pca", "trained"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        dbx.rerun(after, steps=["pca"], copy=True)
 
 
 def test_labels_that_nothing_tells_leave_everything_as_it_was(before):

@@ -58,7 +58,9 @@ def refitted(
     keeps = keeps or (changed is not None and changed.build().fit_config == step.build().fit_config)
     step = changed or step
     operator, outputs, genes = replay.conclude(step) if keeps else replay.refit(step)
-    step = replace(step, genes=genes)
+    goes_on = keeps and operator.resumes
+    trained = step.trained if goes_on else {k: v for k, v in step.trained.items() if k == "key_added"}
+    step = replace(step, genes=genes, trained=trained)
     values, writes = placed(data, step, operator, outputs, own=True)
     step = step_again(
         data, step, operator, writes=writes, values=values, n_cells=replay.n_cells, mapped=False, pending=written

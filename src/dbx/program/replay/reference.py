@@ -13,6 +13,7 @@ from dbx.program.record.prints import known_rows, print_of, reference_key, same_
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.record.storage import text_digest
+from dbx.program.slots.genes import some_of
 from dbx.program.slots.kinds import Request, Value, stored_kind
 from dbx.program.slots.slots import (
     Slot,
@@ -77,7 +78,23 @@ def _found(reference, registry: Registry, step: Step, operator: Operator, attrib
         dtype=np.float64 if operator.precision == "float64" else np.float32,
         genes=step.genes if place.is_gene_matrix else None,
     )
+    _check_genes(step, place, request.genes, found.genes)
     return stored_kind(place, getattr(declared, "dtype", None)).kept(request)
+
+
+def _check_genes(step: Step, place: Slot, wanted, present) -> None:
+    """New cells may lack genes that count as zero; those that the reference lost were in its coordinates."""
+    if wanted is None or present is None:
+        return
+    lost = [name for name in wanted if name not in present]
+    if lost:
+        msg = (
+            f"Step {step.name!r} keeps its reference cells in {place.written('reference')}, which had {len(wanted)} "
+            f"genes when it was fitted and has lost {len(lost)} of them: {some_of(lost)}. Pass the reference with all "
+            "its genes, or run the step again on it, e.g. in principal components (use_rep='X_pca'), which do not "
+            "depend on the genes that are left."
+        )
+        raise ReferenceChangedError(msg)
 
 
 def _place(reference, registry: Registry, step: Step, slot: Slot, *, is_output: bool) -> Slot:

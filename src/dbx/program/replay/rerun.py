@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.checks import listed
 from dbx.ops.user.functions import register
 from dbx.program import log
 from dbx.program.compat import own_copy
@@ -116,6 +117,8 @@ def rerun(
     _say_what_is_left_out(registry, plan, named=steps is not None)
     if refit == "continue":
         _warn_of_new_starts(plan)
+    if refit is not True:  # which asks for nothing else
+        _warn_of_lost_training([step for step in plan.steps if fits(step)], continues=bool(refit))
     replay = Replay(registry, _n_cells(data, plan), missing_genes)
     replay.env.update({version: location.value(version) for version in plan.roots})
     results: list[Result] = []
@@ -220,6 +223,16 @@ def _warn_of_new_starts(plan: Plan) -> None:
     anew = [name for name, operator in operators.items() if "history" in operator.outputs and not operator.resumes]
     if anew:
         log.warn(f"Steps that cannot go on from their parameters will start again: {', '.join(anew)}.")
+
+
+def _warn_of_lost_training(fitted_again: list[Step], *, continues: bool) -> None:
+    """Name the steps whose parameters from ``dbx.optimize`` are replaced by those of another fit."""
+    lost = [s.name for s in fitted_again if s.trained and not (continues and s.operator_class.resumes)]
+    if lost:
+        log.warn(
+            f"Steps that dbx.optimize trained are fitted again, and their trained parameters are lost: {listed(lost)}. "
+            "To keep them, work on a copy (copy=True); to have them again, run dbx.optimize after this."
+        )
 
 
 def _say_what_is_left_out(registry: Registry, plan: Plan, *, named: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dbx.program.training.dataset import Dataset
 
-LEAST = 5
+MIN_CELLS = 5
 """Fewest cells that can judge anything."""
 
 
@@ -39,11 +39,11 @@ def make_split(dataset: Dataset, groups: np.ndarray | None, share: float, rng: n
         judging = np.intersect1d(rows, hidden)
     for codes in known:  # a label that no trained cell has cannot be predicted
         judging = judging[np.isin(codes[judging], np.delete(codes, hidden))]
-    if len(judging) < LEAST or len(rows) - len(judging) < LEAST:
+    if len(judging) < MIN_CELLS or len(rows) - len(judging) < MIN_CELLS:
         msg = (
             f"{len(judging)} of {len(rows)} cells would be held out to judge by and {len(rows) - len(judging)} trained "
-            f"on; at least {LEAST} of each are needed (with labels that both have). Change validation={share}, or what "
-            "is held out, or use more cells."
+            f"on; at least {MIN_CELLS} of each are needed (with labels that both have). Change validation={share}, "
+            "or what is held out, or use more cells."
         )
         raise ValueError(msg)
     return Split(judging, hidden)
