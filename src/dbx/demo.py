@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ import dbx
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from matplotlib.axes import Axes
 
 SINGLET = "SNG"
 N_GENES, N_COMPS, RESOLUTION = 2000, 20, 0.1
@@ -162,7 +163,7 @@ def save(joint, reference, query, adata: AnnData, out: Path, report: Report) -> 
     """Write the data, and rerun the saved program in a new process."""
     files = [out / "joint.h5ad", out / "reference.h5ad", out / "mapped.h5ad"]
     for data, path in zip((joint, reference, query), files, strict=True):
-        data.write_h5ad(path)
+        data.write_h5ad(path, compression="gzip")
     raw, again = out / "new_cells.h5ad", out / "mapped_again.h5ad"
     adata[query.obs_names].copy().write_h5ad(raw)
     command = [sys.executable, "-c", RERUN_ELSEWHERE, *map(str, (files[1], raw, again))]
@@ -181,15 +182,10 @@ def save(joint, reference, query, adata: AnnData, out: Path, report: Report) -> 
 
 
 def figures(joint: AnnData, reference: AnnData, query: AnnData, out: Path) -> None:
-    """UMAPs, volcano plot, graph of the program, new cells in the reference's layout."""
-    import scanpy as sc
+    """UMAPs before and after Harmony, volcano plot, graph of the program, new cells in the reference's layout."""
     from matplotlib import pyplot as plt
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sc.pl.umap(joint, color=["batch", "cell_line", "leiden"], show=False, frameon=False, wspace=0.35)
-        plt.gcf().savefig(out / "umap.png", bbox_inches="tight", dpi=120)
-        plt.close("all")
+    _corrected_figure(joint, out / "umap.png")
     contrast = joint.uns["demo_de"]["contrast"]
     dbx.pl.volcano(joint, title=f"{contrast[1]} against {contrast[2]}", show=False, save=str(out / "volcano.png"))
     dbx.pl.program(joint, title="The recorded program", show=False, save=str(out / "program.png"))
@@ -197,22 +193,47 @@ def figures(joint: AnnData, reference: AnnData, query: AnnData, out: Path) -> No
     plt.close("all")
 
 
-def _mapped_figure(reference: AnnData, query: AnnData, path: Path) -> None:
+COLOURS = ("#3c78a8", "#d9822b", "#4f9d5d", "#8e63a8")
+
+
+def _corrected_figure(joint: AnnData, path: Path) -> None:
+    """Batch and cell line in the layouts of the components before and after Harmony."""
+    import anndata
     from matplotlib import pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
-    lines = sorted(reference.obs["cell_line"].astype(str).unique())
-    for color, line in zip(("#3c78a8", "#d9822b", "#4f9d5d", "#8e63a8"), lines, strict=False):
-        for data, marker, alpha in ((reference, "o", 0.25), (query, "^", 0.9)):
-            at = data.obs["cell_line"].astype(str).to_numpy() == line
-            label = f"{line}, {'CEL-seq2 (reference)' if marker == 'o' else 'Drop-seq (new)'}"
-            x, y = data.obsm["X_umap"][at].T
-            axis.scatter(x, y, c=color, marker=marker, s=16, alpha=alpha, linewidths=0, label=label)
-    axis.legend(frameon=False, fontsize=7)
-    axis.set(
-        xticks=[], yticks=[], xlabel="UMAP1", ylabel="UMAP2", title="New cells in the frozen layout of the reference"
-    )
-    figure.savefig(path, dpi=120)
+    before = anndata.AnnData(obs=joint.obs[["batch", "cell_line"]].copy(), obsm={"X_pca": joint.obsm["X_pca"]})
+    dbx.pp.neighbors(before, use_rep="X_pca")
+    dbx.tl.umap(before)
+    figure, axes = plt.subplots(2, 2, figsize=(8.4, 7), layout="constrained")
+    for row, column in zip(axes.T, ("batch", "cell_line"), strict=True):
+        for axis, data, when in zip(row, (before, joint), ("before", "after"), strict=True):
+            _scatter(axis, data, column)
+            axis.set_title(f"{column.replace('_', ' ')}, {when} Harmony", fontsize=10)
+        row[0].legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=150)
+
+
+def _scatter(axis: Axes, data: AnnData, column: str, **look: Any) -> None:
+    """Cells in their layout, a colour for each level."""
+    for colour, level in zip(COLOURS, sorted(data.obs[column].astype(str).unique()), strict=False):
+        x, y = data.obsm["X_umap"][data.obs[column].astype(str).to_numpy() == level].T
+        axis.scatter(x, y, c=colour, label=level, **{"s": 7, "linewidths": 0, **look})
+    axis.set_axis_off()
+
+
+def _mapped_figure(reference: AnnData, query: AnnData, path: Path) -> None:
+    """New cells among those of the reference."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    _scatter(axis, reference, "cell_line", alpha=0.3)
+    _scatter(axis, query, "cell_line", marker="^", s=12)
+    handles, names = axis.get_legend_handles_labels()
+    where = ["CEL-seq2 (reference)"] * (len(names) // 2) + ["Drop-seq (new)"] * (len(names) // 2)
+    labels = [f"{name}, {protocol}" for name, protocol in zip(names, where, strict=True)]
+    axis.legend(handles, labels, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.set_title("New cells in the layout of the reference", fontsize=10)
+    figure.savefig(path, dpi=150)
 
 
 def lisi(adata: AnnData, use_rep: str) -> dict[str, float]:

@@ -21,7 +21,8 @@ def labelled(ax, x, y, labels, others=()):
     ax.figure.draw_without_rendering()
     notes = [text for text in ax.texts[before:] if text.get_text()]
     boxes, points = zip(*[(note.get_window_extent(), ax.transData.transform(note.xy)) for note in notes], strict=True)
-    return boxes, points, len(ax.texts) - before - len(notes)
+    joins = [text for text in ax.texts[before:] if not text.get_text() and text.get_visible()]
+    return boxes, points, len(joins)
 
 
 def test_a_label_stands_outwards_beside_its_point(ax):
@@ -77,3 +78,16 @@ def test_labels_of_a_dense_cluster_can_be_told_apart(ax, seed, spread, n):
     assert sum(_cross(lines[i], lines[j]) for i in far for j in far if j < i) <= 2
     if spread == 0.05:
         assert not any(_enters(lines[i], np.array(box)) for i in far for j, box in enumerate(boxes) if i != j)
+
+
+def test_labels_follow_the_size_and_limits_of_the_figure(ax):
+    x, y = np.random.default_rng(3).normal(0.5, 0.04, (2, 10))
+    labelled(ax, x, y, [f"gene{i}" for i in range(10)])
+    for size, limits in (((3, 2.5), (0.2, 0.8)), ((9, 7), (0, 1))):
+        ax.figure.set_size_inches(size)
+        ax.set(xlim=limits, ylim=limits)
+        ax.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        frame = ax.get_window_extent()
+        assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)

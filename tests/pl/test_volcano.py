@@ -146,6 +146,25 @@ def test_contrasts_come_back_from_a_file_as_arrays(adata, contrast):
     assert volcano(adata, show=False).get_title() == "a combination"
 
 
+def test_a_coefficient_is_a_comparison_of_levels(adata):
+    adata.obs["dex"] = pd.Categorical(np.resize(["untrt", "trt"], adata.n_obs), ["untrt", "trt"])
+    adata.uns["de"]["params"] = {"contrast": "dex[T.trt]"}
+    ax = volcano(adata, show=False)
+    assert ax.get_title() == "dex: trt against untrt"
+    assert ax.get_xlabel() == "log2 fold change (trt / untrt)"
+
+
+def test_both_sides_are_labelled(adata):
+    table = adata.varm["de"].dropna()
+    called = table[(table["padj"] < 0.05) & (table["log2FoldChange"].abs() >= 1)]
+    ax = volcano(adata, n_labels=8, show=False)
+    named = {text.get_text() for text in ax.texts} & set(called.index)
+    assert sorted(np.sign(called["log2FoldChange"][list(named)])) == [-1] * 4 + [1] * 4
+    for side in (-1, 1):
+        best = called[np.sign(called["log2FoldChange"]) == side].sort_values("pvalue").index[:4]
+        assert set(best) <= named
+
+
 def test_p_values_of_zero_come_from_the_statistic(adata):
     table = adata.varm["de"].dropna()
     assert (table["pvalue"] == 0).sum() == 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
@@ -35,38 +37,54 @@ def label_points(
 ) -> None:
     """Write a label at each point (x, y), joined to it by a thin line where the two do not touch.
 
-    Each label in turn takes the position of lowest penalty among several around its point: near and outwards, inside
-    the axes, clear of earlier labels and of text in the axes, and of as many as possible of the points ``others``, an
-    array of shape (n_points, 2). ``radius`` is that of the points, in points of length.
+    Labels are placed whenever the figure is drawn, for its size and limits at that time. Each label in turn takes the
+    position of lowest penalty among several around its point: near and outwards, inside the axes, clear of earlier
+    labels and of text in the axes, and of as many as possible of the points ``others``, an array of shape
+    (n_points, 2). ``radius`` is that of the points, in points of length.
     """
-    figure: Any = ax.figure
-    figure.draw_without_rendering()  # settles limits and layout
-    scale = figure.dpi / 72
     places = np.column_stack([x, y])
-    points = ax.transData.transform(places)
-    crowd = np.concatenate([ax.transData.transform(others), points])
-    frame = ax.get_window_extent()
-    centre = (frame.x0 + frame.x1) / 2
-    taken = _written(ax)
-    lines: list[np.ndarray] = []
-    for place, point, label in zip(places, points, labels, strict=True):
-        note = _write(ax, place, label, fontsize)
-        half = _half_size(note, scale)
-        turns = TURNS if point[0] >= centre else np.pi - TURNS
-        near = crowd[(np.abs(crowd - point) < REACH * scale + 2 * half).all(axis=1)]
-        near = near[(np.abs(near - point) > 0.1 * scale).any(axis=1)]  # without the point itself
-        offset, gap = _best_offset(point, half, scale, radius, turns, near, taken, lines, frame)
-        taken.append(_box(point + offset, half))
-        note.set_position(tuple((offset - [half[0] - scale, 0]) / scale))
-        if gap > GAPS[0]:
-            lines.append(np.stack([point, point + offset]))
-            _join(ax, place, offset / scale, half / scale)
+    notes = [_write(ax, place, label, fontsize) for place, label in zip(places, labels, strict=True)]
+    joins = [_join(ax, place) for place in places]
+    ax.add_artist(_Placing(places, others, notes, joins, radius))
 
 
-def _written(ax: Axes) -> list[np.ndarray]:
-    """Boxes of the text and the legend already in the axes."""
+class _Placing(Artist):
+    """Draws nothing itself: it is drawn first, and moves labels to their positions."""
+
+    def __init__(self, places, others, notes: list[Annotation], joins: list[Annotation], radius: float):
+        super().__init__()
+        self.places, self.others, self.notes, self.joins, self.radius = places, others, notes, joins, radius
+        self.set_zorder(-1e6)
+        self.set_in_layout(False)
+
+    def draw(self, renderer) -> None:
+        """Place the labels for the size of the figure and the limits of the axes at this time."""
+        ax: Any = self.axes
+        scale = ax.figure.dpi / 72
+        points = ax.transData.transform(self.places)
+        crowd = np.concatenate([ax.transData.transform(np.reshape(self.others, (-1, 2))), points])
+        frame = ax.get_window_extent()
+        centre = (frame.x0 + frame.x1) / 2
+        taken = _written(ax, {*self.notes, *self.joins})
+        lines: list[np.ndarray] = []
+        for point, note, join in zip(points, self.notes, self.joins, strict=True):
+            half = _half_size(note, scale)
+            turns = TURNS if point[0] >= centre else np.pi - TURNS
+            near = crowd[(np.abs(crowd - point) < REACH * scale + 2 * half).all(axis=1)]
+            near = near[(np.abs(near - point) > 0.1 * scale).any(axis=1)]  # without the point itself
+            offset, gap = _best_offset(point, half, scale, self.radius, turns, near, taken, lines, frame)
+            taken.append(_box(point + offset, half))
+            note.set_position(tuple((offset - [half[0] - scale, 0]) / scale))
+            join.set_visible(gap > GAPS[0])
+            if gap > GAPS[0]:
+                lines.append(np.stack([point, point + offset]))
+                join.set_position(tuple(_edge(offset / scale, half / scale)))
+
+
+def _written(ax: Axes, labels: AbstractSet[Artist]) -> list[np.ndarray]:
+    """Boxes of the legend and of the text in the axes that is not among the labels."""
     artists = [*ax.texts, ax.get_legend()]
-    return [np.array(artist.get_window_extent()) for artist in artists if artist is not None]
+    return [np.array(artist.get_window_extent()) for artist in artists if artist is not None and artist not in labels]
 
 
 def _write(ax: Axes, place: np.ndarray, label: str, fontsize: float) -> Annotation:
@@ -93,11 +111,15 @@ def _half_size(note: Annotation, scale: float) -> np.ndarray:
     return np.array([width * scale, note.get_window_extent().height]) / 2 + scale
 
 
-def _join(ax: Axes, place: np.ndarray, offset: np.ndarray, half: np.ndarray) -> None:
-    """Draw a line from a point to the edge of its label; lengths in points."""
-    edge = offset * (1 - min(half / np.maximum(np.abs(offset), 1e-9)))
+def _join(ax: Axes, place: np.ndarray) -> Annotation:
+    """A line from a point to the edge of its label, which is not drawn before the label is placed."""
     line: dict[str, Any] = {"arrowstyle": "-", "color": "#7a7a7a", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1.5}
-    ax.annotate("", tuple(place), tuple(edge), textcoords="offset points", zorder=4, arrowprops=line)
+    return ax.annotate("", tuple(place), (0, 0), textcoords="offset points", zorder=4, arrowprops=line, visible=False)
+
+
+def _edge(offset: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Where the line to a label ends: at its edge; lengths in points."""
+    return offset * (1 - min(half / np.maximum(np.abs(offset), 1e-9)))
 
 
 def _best_offset(point, half, scale, radius, turns, crowd, taken, lines, frame) -> tuple[np.ndarray, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,10 @@ HYPOTHESES = {"less-abs": "|LFC| < {:g}", "lessAbs": "|LFC| < {:g}", "greater": 
 """Alternative hypotheses of tests against a threshold; by default a larger change in either direction."""
 
 
+COEFFICIENT = re.compile(r"(\w+)\[T\.(.+)\]")
+"""Name of the coefficient of a level, as formulas name it."""
+
+
 @dataclass(frozen=True)
 class Results:
     """Results of one test: ``table`` as stored, with columns ``gene`` and ``name`` (the label to write)."""
@@ -30,6 +35,8 @@ class Results:
     table: pd.DataFrame
     params: Mapping[str, Any]
     group: str | None = None
+    levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Levels of the factors of the data, the reference first."""
 
     @property
     def alpha(self) -> float:
@@ -102,6 +109,10 @@ class Results:
     def _contrast(self) -> str | tuple[str, str, str]:
         """(factor, level, reference), or a text; empty where the results record no contrast."""
         contrast = self.params.get("contrast")
+        if isinstance(contrast, str) and (coefficient := COEFFICIENT.fullmatch(contrast)):
+            factor, level = coefficient.groups()
+            if level in self.levels.get(factor, ())[1:]:
+                return factor, level, self.levels[factor][0]
         if contrast is None or isinstance(contrast, str):
             return contrast or ""
         parts = np.asarray(contrast).ravel()
@@ -134,7 +145,7 @@ def read_results(
     found = adata.uns.get(key, {})
     params = found.get("params", {}) if isinstance(found, Mapping) else {}
     table = table.assign(name=_names(adata, table["gene"], gene_symbols)).reset_index(drop=True)
-    return Results(table, params, groups[0] if groups else None)
+    return Results(table, params, groups[0] if groups else None, _levels(adata, params.get("contrast")))
 
 
 def log_evidence(results: Results) -> np.ndarray:
@@ -153,6 +164,15 @@ def log_evidence(results: Results) -> np.ndarray:
         height = np.where(lost, exact, height)
     highest = height[np.isfinite(height)].max(initial=1)
     return np.where(np.isposinf(height), 1.03 * highest, height)
+
+
+def _levels(adata: AnnData, contrast: Any) -> dict[str, list[str]]:
+    """Levels of the factor of a coefficient such as ``dex[T.trt]``, in the order that formulas take them."""
+    coefficient = COEFFICIENT.fullmatch(contrast) if isinstance(contrast, str) else None
+    if coefficient is None or coefficient[1] not in adata.obs:
+        return {}
+    levels = adata.obs[coefficient[1]].astype("category").cat.remove_unused_categories().cat.categories
+    return {coefficient[1]: list(map(str, levels))}
 
 
 def _formula(design: str | Sequence[str] | None) -> str:

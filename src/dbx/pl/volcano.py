@@ -59,7 +59,8 @@ def volcano(
     genes
         Genes to label, by identifier or symbol, instead of the first ``n_labels``.
     n_labels
-        How many of the coloured genes to label, smallest p-values first.
+        How many of the coloured genes to label: the smallest p-values of either side, half of them each where both
+        sides have that many.
     gene_symbols
         Column of ``var`` with the names to label genes by; by default ``var_names``.
     title
@@ -83,7 +84,7 @@ def volcano(
     least = (0.0 if found.lfc_threshold else 1.0) if log2fc is None else log2fc
     coloured = drawn & called & (np.abs(change) >= least)
     kind = np.where(~coloured, "rest", np.where(change > 0, "up", "down"))
-    first = np.flatnonzero(coloured)[np.argsort(-height[coloured], kind="stable")][:n_labels]
+    first = _first_of_both_sides(np.flatnonzero(coloured), change, height, n_labels)
     named = found.named(genes, first, drawn)
     ax = axes(ax, (5.6, 4.6))
     rasterized = drawn.sum() > RASTERIZED_FROM
@@ -105,6 +106,14 @@ def volcano(
     crowd = np.column_stack([change, height])[coloured]
     label_points(ax, change[named], height[named], found.table["name"].iloc[named], crowd)
     return finish(ax, "volcano", show=show, save=save, return_fig=return_fig)
+
+
+def _first_of_both_sides(rows: np.ndarray, change: np.ndarray, height: np.ndarray, n: int) -> np.ndarray:
+    """The n highest points, taken in turn from genes that go up and down."""
+    ordered = rows[np.argsort(-height[rows], kind="stable")]
+    up = change[ordered] > 0
+    rank = np.where(up, np.cumsum(up), np.cumsum(~up))  # among those of its side
+    return ordered[np.sort(np.argsort(rank, kind="stable")[:n])]
 
 
 def _draw_level(ax: Axes, called: np.ndarray, others: np.ndarray, padj: float) -> None:
