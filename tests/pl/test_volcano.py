@@ -195,7 +195,7 @@ def test_given_genes_are_named_instead(adata):
         row = adata.varm["de"].iloc[i]
         np.testing.assert_allclose(at[f"S{i}"], [row["log2FoldChange"], -np.log10(row["pvalue"])])
     assert labels(volcano(adata, genes="gene9", show=False)) == ["gene9"]
-    with pytest.warns(UserWarning, match="gene5: no test result"):
+    with pytest.warns(UserWarning, match="'gene5': no test result"):
         assert labels(volcano(adata, genes=["gene5", "gene6"], show=False)) == ["gene6"]
     with pytest.raises(ValueError, match="No gene 'TP53', 'X'.*'gene0', 'gene1'"):
         volcano(adata, genes=["TP53", "gene1", "X"], show=False)
