@@ -134,6 +134,8 @@ class Operator(nnx.Module):
     precision: Literal["float32", "float64"] = "float32"
     unlisted: ClassVar[frozenset[str]] = frozenset()
     """Settings that a user did not choose, which tables of steps leave out."""
+    alternatives: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    """Settings that others often choose: new cells that were computed with one of these are refused by its name."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -163,6 +165,17 @@ class Operator(nnx.Module):
         """The operator's own loss of each cell, an array of shape (n_cells,)."""
         msg = f"The operator {self.name!r} does not define a loss."
         raise NotImplementedError(msg)
+
+    def undone(self, x: np.ndarray) -> np.ndarray | None:
+        """The input that dense rows of the output were computed from, None where the output does not tell.
+
+        Entries that do not tell are NaN.
+        """
+        return None
+
+    def counted_totals(self, x: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Total of each row of the output, and what it is for every cell; None if the operator gives none."""
+        return None
 
     @property
     def references(self) -> Mapping[str, str]:

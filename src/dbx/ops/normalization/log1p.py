@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
 from dbx.data.blocks import RowBlocks
 from dbx.ops import arrays as rows
 from dbx.ops.operator import Input, Operator, Output, Progress, silent
@@ -19,6 +24,7 @@ class Log1p(Operator):
     rowwise = True
     sparse = True
     host = True
+    alternatives: ClassVar[tuple[Mapping[str, Any], ...]] = ({"base": None}, {"base": 2}, {"base": 10})
 
     def __init__(self, *, base: float | None = None):
         self.base = base
@@ -28,3 +34,6 @@ class Log1p(Operator):
 
     def __call__(self, x):
         return {"x": rows.log1p(x, self.base)}
+
+    def undone(self, x: np.ndarray) -> np.ndarray:
+        return np.expm1(x if self.base is None else x * np.log(self.base))

@@ -63,6 +63,13 @@ class NormalizeTotal(Operator):
         factors = totals / self.depth[...].astype(totals.dtype)
         return {"x": divide_rows(x, self._divisors(factors + (factors == 0))), "counts_per_cell": factors}
 
+    def counted_totals(self, x: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Each cell sums to the target, unless training changed by what cells are divided."""
+        if float(self.power[...]) != 1 or float(self.log_factor[...]) != 0:
+            return None
+        kept = np.asarray(self.kept[...]) if self.exclude_highly_expressed else slice(None)
+        return x[:, kept].sum(axis=1), float(self.depth[...])
+
     def _divisors(self, factors):
         """The divisors of the cells; exactly the factors if nothing was trained."""
         power, log_factor = self.power[...], self.log_factor[...]

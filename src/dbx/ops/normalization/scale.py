@@ -52,6 +52,13 @@ class Scale(Operator):
         scaled = divide_columns(centred, self.std[...], lowest, self.max_value)
         return {"x": scaled if mask is None else where_rows(flags(mask), scaled, x)}
 
+    def undone(self, x: np.ndarray) -> np.ndarray:
+        """Values before; NaN for those that were clipped."""
+        values = x * np.asarray(self.std[...])
+        if self.zero_center:
+            values = values + np.asarray(self.mean[...])
+        return values if self.max_value is None else np.where(np.abs(x) < self.max_value, values, np.nan)
+
 
 def flags(mask: dict[str, Codes | np.ndarray]):
     """The one boolean column of a mask, an array of shape (n_cells,), bool."""

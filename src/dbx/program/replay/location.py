@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,15 @@ from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.kinds import Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
+if TYPE_CHECKING:
+    from dbx.program.replay.start import Start
+
 
 class Location:
     """Where each version of a slot can be found in the data."""
 
-    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool):
-        self.data, self.registry, self.own = data, registry, own
+    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool, start: Start | None = None):
+        self.data, self.registry, self.own, self.start = data, registry, own, start
         self.inputs = {Slot.parse(slot): Slot.parse(place) for slot, place in inputs.items()}
         self.found: dict[Version, Slot | None] = {}
 
@@ -27,15 +30,15 @@ class Location:
         if version not in self.found:
             place = self._find(version)
             self.found[version] = (
-                place if place is None or not self.own or self._has_the_genes(version, place) else None
+                place if place is None or not self.own or self.has_the_genes(version, place, self.data) else None
             )
         return self.found[version] is not None
 
-    def _has_the_genes(self, version: Version, place: Slot) -> bool:
+    def has_the_genes(self, version: Version, place: Slot, data) -> bool:
         """Whether genes were not cut since: a later version may need fewer."""
         if not place.is_gene_matrix:
             return True
-        names = gene_names(self.data, place)
+        names = gene_names(data, place)
         readers = [
             step
             for step in self.registry
@@ -47,7 +50,8 @@ class Location:
         """Refuse a place that does not exist, or a name that no step starts from."""
         for slot, place in self.inputs.items():
             read(self.data, place)
-            asked = [v.slot for v in self.found if v.writer is None and v.reader is None]
+            started = set() if self.start is None else set(self.start.places)
+            asked = [v.slot for v in self.found if (v.writer is None and v.reader is None) or v in started]
             if slot not in asked:
                 msg = (
                     f"inputs names {slot}, but the program starts from {', '.join(dict.fromkeys(asked)) or 'nothing'}."
@@ -62,6 +66,8 @@ class Location:
 
     def _find(self, version: Version) -> Slot | None:
         slot = version.slot
+        if self.start is not None:
+            return self.start.place(version)
         if version.writer is None and version.reader is None and slot in self.inputs:
             return self.inputs[slot] if exists(self.data, self.inputs[slot]) else None
         if not self.own:
@@ -73,6 +79,11 @@ class Location:
         if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
             return slot
         return next((other for other in slots_beside(self.data, slot) if self._is(other, known, sure=True)), None)
+
+    def is_known(self, version: Version, data, slot: Slot) -> bool:
+        """Whether a slot of any data certainly holds a version, by the fingerprints that the program keeps of it."""
+        print_ = print_of(data, slot, read(data, slot))
+        return any(same_value(slot, old, print_) for old in self._known_prints(version))
 
     def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
         print_ = print_of(self.data, slot, read(self.data, slot))

@@ -50,14 +50,17 @@ def make_plan(
     *,
     names: Iterable[str] | None = None,
     runs: Callable[[Step], bool] = Step.maps_cells,
+    skipped: Mapping[int, str] | None = None,
 ) -> Plan:
     """Plan a rerun that starts at the earliest version of each input that is available.
 
     ``names`` are the steps wanted, by default all whose results are still there; what they need of others comes along.
+    ``skipped`` are ids of steps that must not run, and why.
     """
-    planner = _Planner(registry, available, runs)
+    skipped = skipped or {}
+    planner = _Planner(registry, available, runs, skipped)
     if names is None:
-        wanted = [step for step in registry if runs(step) and registry.current(step)]
+        wanted = [step for step in registry if runs(step) and registry.current(step) and step.id not in skipped]
     else:
         wanted = [registry[name] for name in names]
     for step in wanted:
@@ -71,8 +74,8 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, registry: Registry, available, runs):
-        self.registry, self.available, self.runs = registry, available, runs
+    def __init__(self, registry: Registry, available, runs, skipped: Mapping[int, str]):
+        self.registry, self.available, self.runs, self.skipped = registry, available, runs, skipped
         self.plan = Plan()
         self._why: dict[int, str | None] = {}
 
@@ -83,6 +86,8 @@ class _Planner:
         return self._why[step.id]
 
     def _reason(self, step: Step) -> str | None:
+        if step.id in self.skipped:
+            return self.skipped[step.id]
         if (missing := step.why_missing()) is not None:
             return f"it {missing}"
         if not self.runs(step):

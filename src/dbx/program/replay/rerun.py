@@ -11,7 +11,7 @@ from dbx.ops.user.functions import register
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
-from dbx.program.record.registry import Registry, load, same_outputs
+from dbx.program.record.registry import KEY, Registry, load, same_outputs
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
@@ -19,7 +19,8 @@ from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
 from dbx.program.replay.plan import Plan, excluded_text, make_plan
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.settings import with_settings
-from dbx.program.slots.slots import Slot, holder, owner_written
+from dbx.program.replay.start import start_of, steps_before, without_held
+from dbx.program.slots.slots import Slot, exists, holder, owner_written
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def rerun(
     inputs: Mapping[str, str] | None = None,
     config: Mapping[str, Mapping[str, Any]] | None = None,
     functions: Mapping[str, Any] | None = None,
+    start: str | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
@@ -48,7 +50,8 @@ def rerun(
     Parameters
     ----------
     adata
-        The cells to run the program on; for new cells, in the state the program started from (usually raw counts in X).
+        The cells to run the program on. New cells are in the state the program started from (usually raw counts, in X
+        or a layer), or hold what one of its steps writes, on the reference's scale, which is recognised.
     reference
         The AnnData that holds the program and the cells it was fitted on; None if that is ``adata`` itself.
     steps
@@ -68,6 +71,9 @@ def rerun(
     functions
         Functions of steps that :func:`dbx.step` recorded, by name: ``{"name": f}`` or ``{"name": (fit, apply)}``. They
         are registered as by :func:`dbx.register_step`.
+    start
+        Name of a step, such as ``"log1p"``: new cells already hold what it writes, in its slot or where ``inputs``
+        says, and are mapped by the steps after it. Values on another scale are refused as far as they tell.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -102,7 +108,12 @@ def rerun(
     steps = [steps] if isinstance(steps, str) else steps
     changed = with_settings(registry, config or {}, own=own)
     after = {step.name for step in registry if any(registry.depends(step, registry[name].id) for name in changed)}
-    location = Location(data, registry, dict(inputs or {}), own=own)
+    if start is not None and own:
+        msg = "start= is for new cells: the program's own cells start at the earliest version that is still there."
+        raise ValueError(msg)
+    places = {Slot.parse(slot): Slot.parse(place) for slot, place in (inputs or {}).items()}
+    begin = None if own else start_of(data, reference, registry, start, places, missing_genes=missing_genes)
+    location = Location(data, registry, dict(inputs or {}), own=own, start=begin)
 
     def fits(step: Step) -> bool:
         return bool(refit) or step.name in changed or step.name in after
@@ -110,10 +121,11 @@ def rerun(
     def runs(step: Step) -> bool:
         return fits(step) or step.maps_cells()
 
-    plan = make_plan(registry, location.available, names=steps, runs=runs)
+    plan = make_plan(registry, location.available, names=steps, runs=runs, skipped=begin and begin.skipped)
     location.check_inputs()
-    if not own:
-        _check_nothing_is_missing(plan)
+    if begin is not None:
+        without_held(plan, registry, location)
+        _check_nothing_is_missing(plan, data)
     _say_what_is_left_out(registry, plan, named=steps is not None)
     if refit == "continue":
         _warn_of_new_starts(plan)
@@ -135,12 +147,15 @@ def rerun(
         results += [kept(data, step) for step in registry if step.name not in known and is_selection(step)]
     fitted_again = {step.name for step in plan.steps if fits(step)}
     again = _rewired(registry, [result.step for result in results], fitted_again)
+    if begin is not None:
+        begin.say(plan)
+        again = steps_before(data, registry, plan, location, replay.n_cells) | again
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
     check_writable(data, values)
     if not own:
-        _warn_of_own_program(data)
+        _warn_of_own_program(data, reference)
     commit(data, Registry(steps_now), values)
     return data if copy else None
 
@@ -200,10 +215,13 @@ def _check_same_container(data, reference, registry: Registry) -> None:
         raise ValueError(msg)
 
 
-def _check_nothing_is_missing(plan: Plan) -> None:
+def _check_nothing_is_missing(plan: Plan, data) -> None:
     """New cells must have everything that the wanted steps start from."""
     if plan.missing:
-        lacking = "; ".join(f"{slot.written()}, for {name!r}" for slot, name in plan.missing.items())
+        lacking = "; ".join(
+            f"{slot.written()}{' as it was before any step' if exists(data, slot) else ''}, for {name!r}"
+            for slot, name in plan.missing.items()
+        )
         slot = next(iter(plan.missing))
         msg = (
             f"The new cells lack what the program starts from: {lacking}. Add it, name where it is "
@@ -212,7 +230,9 @@ def _check_nothing_is_missing(plan: Plan) -> None:
         raise ValueError(msg)
 
 
-def _warn_of_own_program(data) -> None:
+def _warn_of_own_program(data, reference) -> None:
+    if KEY in data.uns and data.uns[KEY].get("digest") == reference.uns[KEY]["digest"]:
+        return  # a part of the reference
     lost = [step.name for step in load(data) if not step.mapped]
     if lost:
         log.warn(f"The mapped program replaces the one that the new cells had ({', '.join(lost)}).")
