@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,21 @@ from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.kinds import Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
-if TYPE_CHECKING:
-    from dbx.program.replay.start import Start
+
+class Held(Protocol):
+    """What new cells hold of a program."""
+
+    places: dict[Version, Slot]
+    """Versions that steps wrote -> where the new cells hold them."""
+
+    def place(self, version: Version) -> Slot | None:
+        """Where the new cells hold a version, None if they do not."""
 
 
 class Location:
     """Where each version of a slot can be found in the data."""
 
-    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool, start: Start | None = None):
+    def __init__(self, data, registry: Registry, inputs: dict[str, str], *, own: bool, start: Held | None = None):
         self.data, self.registry, self.own, self.start = data, registry, own, start
         self.inputs = {Slot.parse(slot): Slot.parse(place) for slot, place in inputs.items()}
         self.found: dict[Version, Slot | None] = {}

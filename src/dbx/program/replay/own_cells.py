@@ -60,9 +60,13 @@ class OwnCells:
     def _find(self, version: Version) -> Slot | None:
         here = [version.slot] if exists(self.data, version.slot) else []
         for slot in [*here, *slots_beside(self.data, version.slot)]:
-            if self._is(version, slot) and (self.cut or self.reference.has_the_genes(version, slot, self.data)):
+            if self._is(version, slot) and self.has_the_genes(version, slot):
                 return slot
         return None
+
+    def has_the_genes(self, version: Version, slot: Slot) -> bool:
+        """Whether a slot has the genes of the steps that read a version, or they may be missing."""
+        return self.cut or self.reference.has_the_genes(version, slot, self.data)
 
     def _is(self, version: Version, slot: Slot) -> bool:
         if self.reference.available(version):

@@ -121,7 +121,7 @@ def rerun(
     def runs(step: Step) -> bool:
         return fits(step) or step.maps_cells()
 
-    plan = make_plan(registry, location.available, names=steps, runs=runs, skipped=begin and begin.skipped)
+    plan = make_plan(registry, location.available, names=steps, runs=runs, skipped=begin.skipped if begin else None)
     location.check_inputs()
     if begin is not None:
         without_held(plan, registry, location)

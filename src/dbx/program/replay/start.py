@@ -51,13 +51,16 @@ class Start:
         if not exists(self.data, place) or (self._is_taken(slot) and slot not in self.inputs):
             return self._counts_beside(version, place)
         if not slot.is_gene_matrix or not starts_from_counts(self.registry, version):
-            return None if self.own_cells is not None and self._is_later(slot) else place
-        if looks_like_counts(read(self.data, place)):
+            return None if self._is_later(slot) else place
+        are_counts = looks_like_counts(read(self.data, place))
+        if self.own_cells is not None:
+            return place if are_counts and self.own_cells.has_the_genes(version, place) else None
+        if are_counts:
             return place
         beside = None if slot in self.inputs else self._counts_beside(version, place)
         if beside is not None:
             return beside
-        if self.own_cells is not None or self._recognise(version, place):
+        if self._recognise(version, place):
             return None
         return place  # the step that reads it says what is wrong
 
@@ -67,6 +70,8 @@ class Start:
 
     def _is_later(self, slot: Slot) -> bool:
         """Whether a slot of the reference's own cells holds a version that a step wrote."""
+        if self.own_cells is None:
+            return False
         writers = [step.id for step in self.registry if slot in step.writes.values()]
         return any(self.own_cells.place(Version(slot, number)) == slot for number in writers)
 

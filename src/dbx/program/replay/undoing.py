@@ -18,6 +18,9 @@ from dbx.program.slots.slots import Slot, gene_names, read
 CLOSE, MOST = 1e-3, 0.95
 """Relative difference within which totals are the same, and the share of the cells that must have them."""
 
+LARGEST_WHOLE = 3e4
+"""Above it a logarithm in float32 does not tell whether a number was whole."""
+
 
 class Sample(NamedTuple):
     """Some cells, with the names of their genes and whether the data have each."""
@@ -122,10 +125,16 @@ def _share(totals: np.ndarray, expected: float) -> float:
 
 
 def whole_numbers(values: np.ndarray) -> bool:
-    """Whether values are counts, up to rounding in float32."""
-    if not np.isfinite(values).all() or values.min(initial=0) < -0.01 or not (values > 0.5).any():
+    """Whether values are counts, up to rounding in float32: of large values it cannot be known."""
+    if not np.isfinite(values).all() or values.min(initial=0) < -0.01:
         return False
-    return bool((np.abs(values - np.rint(values)) <= 1e-4 + 1e-5 * np.abs(values)).all())
+    positive = values[values > 0.5]
+    small = positive[positive < LARGEST_WHOLE]
+    tolerance = 1e-3 + 3e-6 * small
+    near_zero = np.abs(values[values <= 0.5]) < 1e-3
+    return len(small) > len(positive) / 2 and bool(
+        near_zero.all() and (np.abs(small - np.rint(small)) < tolerance).all()
+    )
 
 
 def _changes(registry: Registry, step: Step, version: Version) -> bool:
