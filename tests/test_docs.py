@@ -11,7 +11,19 @@ import pytest
 import dbx
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("dbx", "dbx.pp", "dbx.tl", "dbx.pl", "dbx.get", "dbx.datasets", "dbx.losses", "dbx.ops", "dbx.program")
+MODULES = (
+    "dbx",
+    "dbx.pp",
+    "dbx.tl",
+    "dbx.experimental",
+    "dbx.experimental.pp",
+    "dbx.pl",
+    "dbx.get",
+    "dbx.datasets",
+    "dbx.losses",
+    "dbx.ops",
+    "dbx.program",
+)
 
 
 def listed():

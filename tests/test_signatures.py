@@ -3,6 +3,7 @@
 import inspect
 import re
 import warnings
+from operator import attrgetter
 
 import pytest
 import scanpy as sc
@@ -41,6 +42,10 @@ SCANPYS = {
         tol_harmony tol_clustering sigma theta tau ridge_lambda alpha batch_prune_threshold
         correction_method block_proportion rng
     """,
+    "experimental.pp.normalize_pearson_residuals": "adata theta clip check_values layer obsm inplace copy",
+    "experimental.pp.highly_variable_genes": """
+        adata theta clip n_top_genes batch_key chunksize flavor check_values layer subset inplace
+    """,
     "tl.umap": """
         adata min_dist spread n_components maxiter alpha gamma negative_sample_rate init_pos random_state
         rng a b method key_added neighbors_key copy
@@ -67,8 +72,8 @@ SAME_MEANING = {
 
 
 def function_of(package, name):
-    module, function = name.split(".")
-    return getattr(getattr(package, module), function, None)
+    module, _, function = name.rpartition(".")
+    return getattr(attrgetter(module)(package), function, None)
 
 
 def parameters_of(function):
@@ -76,7 +81,8 @@ def parameters_of(function):
 
 
 def public_functions():
-    return [f"{module}.{name}" for module in ("pp", "tl") for name in getattr(dbx, module).__all__]
+    modules = ("pp", "tl", "experimental.pp")
+    return [f"{module}.{name}" for module in modules for name in attrgetter(module)(dbx).__all__]
 
 
 def drop_ins():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from operator import attrgetter
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -16,9 +17,9 @@ from dbx.ops.operator import Operator
 
 def call_of(name: str) -> str:
     """The function that users call for an operator: of its name, or else the one that imports its class."""
-    modules = {module: getattr(dbx, module) for module in ("pp", "tl")}
+    modules = {module: attrgetter(module)(dbx) for module in ("pp", "tl", "experimental.pp")}
     functions = {f"{module}.{f}": getattr(package, f) for module, package in modules.items() for f in package.__all__}
-    found = [call for call in functions if call.split(".")[1] == name]
+    found = [call for call in functions if call.rpartition(".")[2] == name]
     found += [call for call, function in functions.items() if CATALOGUE[name] in classes_of(function)]
     if CATALOGUE[name].role == "head":
         found = ["optimize"]

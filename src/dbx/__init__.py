@@ -12,7 +12,7 @@ from dbx._version import __version__
 from dbx.settings import settings
 
 if TYPE_CHECKING:
-    from dbx import datasets, get, losses, ops, pl
+    from dbx import datasets, experimental, get, losses, ops, pl
     from dbx.own_steps import register_step, step
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "adopt",
     "datasets",
+    "experimental",
     "get",
     "losses",
     "ops",

@@ -17,6 +17,8 @@ OPERATORS: dict[str, str] = {
     "log1p": "normalization.log1p:Log1p",
     "highly_variable_genes": "genes.highly_variable:HighlyVariable",
     "highly_variable_genes_v3": "genes.highly_variable_counts:HighlyVariableCounts",
+    "highly_variable_genes_residuals": "genes.highly_variable_residuals:HighlyVariableResiduals",
+    "normalize_pearson_residuals": "normalization.pearson_residuals:PearsonResiduals",
     "regress_out": "normalization.regress_out:RegressOut",
     "scale": "normalization.scale:Scale",
     "gene_gate": "genes.gene_gate:GeneGate",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.data.moments import whole_parts
 
 ZERO_COUNTS = "Some cells have zero counts"
 """scanpy's warning where such cells are let pass."""
@@ -22,7 +27,7 @@ def check_no_empty_cells(totals: np.ndarray) -> None:
         raise ValueError(msg)
 
 
-def check_at_least(value: float, least: int, name: str) -> None:
+def check_at_least(value: float, least: float, name: str) -> None:
     """Raise ValueError unless the value is at least ``least``; also for NaN."""
     if not value >= least:
         msg = f"{name} must be at least {least}; got {value}."
@@ -87,3 +92,14 @@ def did_you_mean(name: str, names: Iterable) -> str:
     known = {str(other).lower(): str(other) for other in names}
     close = difflib.get_close_matches(str(name).lower(), known, n=1)
     return f" Did you mean {known[close[0]]!r}?" if close else ""
+
+
+def are_counts(x: RowBlocks) -> bool:
+    """Whether every value is a non-negative integer."""
+    for _, _, part in whole_parts(x):
+        values: Any = part.data if sparse.issparse(part) else part
+        if values.dtype.kind != "u" and values.size and values.min() < 0:
+            return False
+        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+            return False
+    return True

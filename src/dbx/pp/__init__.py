@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dbx.pp.highly_variable_genes import highly_variable_genes
     from dbx.pp.log1p import log1p
     from dbx.pp.neighbors import neighbors
+    from dbx.pp.normalize_pearson_residuals import normalize_pearson_residuals
     from dbx.pp.normalize_total import normalize_total
     from dbx.pp.pca import pca
     from dbx.pp.regress_out import regress_out
@@ -27,6 +28,7 @@ __all__ = [
     "highly_variable_genes",
     "log1p",
     "neighbors",
+    "normalize_pearson_residuals",
     "normalize_total",
     "pca",
     "regress_out",

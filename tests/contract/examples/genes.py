@@ -24,6 +24,13 @@ EXAMPLES = [
         reads={"x": "layers/counts", "batch": "obs/batch"},
         config={"n_top_genes": 20, "span": 0.9, "flavor": "seurat_v3_paper"},
     ),
+    Example(operator="highly_variable_genes_residuals", reads={"x": "layers/counts"}, config={"n_top_genes": 20}),
+    Example(
+        operator="highly_variable_genes_residuals",
+        title="batches",
+        reads={"x": "layers/counts", "batch": "obs/batch"},
+        config={"n_top_genes": 20, "theta": None, "clip": 3.0},
+    ),
     Example(
         operator="gene_gate",
         reads={"x": "layers/log"},

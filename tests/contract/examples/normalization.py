@@ -12,6 +12,13 @@ EXAMPLES = [
     ),
     Example(operator="log1p", reads={"x": "layers/counts"}),
     Example(operator="log1p", title="base_2", reads={"x": "layers/counts"}, config={"base": 2.0}),
+    Example(operator="normalize_pearson_residuals", reads={"x": "layers/counts"}),
+    Example(
+        operator="normalize_pearson_residuals",
+        title="poisson",
+        reads={"x": "layers/counts"},
+        config={"theta": None, "clip": 2.0, "dtype": "float64"},
+    ),
     Example(operator="regress_out", reads={"x": "layers/log", "keys": ("obs/age", "obs/depth")}),
     Example(operator="regress_out", title="category", reads={"x": "layers/log", "keys": ("obs/donor",)}),
     Example(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.moments import moments, whole_parts
-from dbx.ops.checks import check_above_zero, check_at_least
+from dbx.data.moments import moments
+from dbx.ops.checks import are_counts, check_above_zero, check_at_least
 from dbx.ops.genes.loess_variance import normalized_variances, ranks_within
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
@@ -84,18 +81,7 @@ class HighlyVariableCounts(Operator):
         self.variances = Constant(everyone.variance[0])
         self.variances_norm = Constant(norm)
         self.highly_variable_nbatches = Constant(n_batches)
-        self.are_counts = Constant(np.asarray(_are_counts(x)))
+        self.are_counts = Constant(np.asarray(are_counts(x)))
 
     def __call__(self, x=None, batch=None):
         return {}
-
-
-def _are_counts(x: RowBlocks) -> bool:
-    """Whether every value is a non-negative integer."""
-    for _, _, part in whole_parts(x):
-        values: Any = part.data if sparse.issparse(part) else part
-        if values.dtype.kind != "u" and values.size and values.min() < 0:
-            return False
-        if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
-            return False
-    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +65,7 @@ class RegressOut(Operator):
             coefficients *= moments(x).variance > 0  # scanpy's other solver leaves genes that do not vary
         self.coefficients = nnx.Param(coefficients)
 
-    def __call__(self, x: Array, keys: Columns) -> dict[str, Array]:
+    def __call__(self, x: Any, keys: Columns) -> dict[str, Array]:
         x = floating(x)
         if not isinstance(x, np.ndarray):
             return {"x": x - fitted(self._design(keys, jnp), jnp.asarray(self.coefficients[...]).astype(x.dtype))}
@@ -123,7 +123,7 @@ def check_finite(keys: Columns) -> None:
         raise ValueError(msg)
 
 
-def numbers(keys: Columns, xp=np) -> Array:
+def numbers(keys: Columns, xp: Any = np) -> Any:
     """The numeric columns in the order of their names, an array of shape (n_cells, n_keys)."""
     return xp.stack([xp.asarray(keys[name]) for name in sorted(keys)], axis=1)
 
