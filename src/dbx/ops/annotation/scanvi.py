@@ -34,9 +34,9 @@ class ScANVI(Operator):
 
     Labelled cells are joined by thinned copies of themselves, so that cells of few counts are recognised as well;
     ``n_copies=0`` is scANVI as published. ``z`` is the posterior mean, and the probabilities are those of the
-    classifier there: no randomness. A cell of a batch that was not trained on needs no batch: only the decoder has it.
+    classifier there, so they are not random. Cells of an unseen batch are annotated too: only the decoder uses batches.
 
-    New cells: ``method='scanvi'``: the trained networks, at the posterior mean; labels it has are not used.
+    New cells: ``method='scanvi'``: the trained networks, at the posterior mean; existing labels are not used.
     """
 
     name = "scanvi"
@@ -102,7 +102,7 @@ class ScANVI(Operator):
     def fit(
         self, *, x: RowBlocks, labels: Codes, batch: Codes | None = None, seed: int = 0, progress: Progress = silent
     ) -> None:
-        """Train the VAE, then everything with the labels."""
+        """Train the VAE without labels, then all networks with them."""
         known, self.classes = known_labels(labels, self.unlabeled)
         self.n_batches = 1 if batch is None else batch.n_levels
         self._build()
@@ -155,7 +155,7 @@ class ScANVI(Operator):
 
     @property
     def history(self) -> Mapping[str, np.ndarray]:
-        """Means over the cells in each epoch, arrays of shape (n_epochs,), first without labels, then with them."""
+        """Means over cells and copies in each epoch, of shape (n_epochs,); classification is NaN without labels."""
         return dict(zip(HISTORY, np.asarray(self.trace[...]), strict=True))
 
 
@@ -165,7 +165,7 @@ def passes(n_cells: int, n_rows: int) -> int:
 
 
 class WarmUp:
-    """Weight of the divergence: it rises to 1 over so many epochs; equal ones compile once."""
+    """Weight of the divergence, which rises to 1 over a number of epochs."""
 
     def __init__(self, epochs: int):
         self.epochs = epochs

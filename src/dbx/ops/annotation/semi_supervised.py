@@ -1,4 +1,4 @@
-"""A VAE of counts whose latent prior knows labels (scANVI: Xu et al., Molecular Systems Biology, 2021)."""
+"""A VAE of counts with a latent prior for each label (scANVI: Xu et al., Molecular Systems Biology, 2021)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF_LOG_2PI = 0.9189385332046727
 
 
 class LabelledVAE(nnx.Module):
-    """Counts from z1, z1 from a label y and z2; q(z1 | x), q(y | z1) and q(z2 | z1, y) are networks.
+    """Counts depend on z1, and z1 on a label y and z2; networks approximate q(z1 | x), q(y | z1) and q(z2 | z1, y).
 
     ``classification`` is the weight of the cross-entropy of known labels, in nats per cell.
     """
@@ -31,7 +31,7 @@ class LabelledVAE(nnx.Module):
         self.outward, self.z1 = MLP(n_layers), Linear()
 
     def reset(self, rng: np.random.Generator, start: Profile, n_hidden: int, share: np.ndarray) -> None:
-        """Draw the parameters; ``share`` is the prior of the labels, an array of shape (n_classes,)."""
+        """Draw the parameters; ``share`` is the prior probability of each label, an array of shape (n_classes,)."""
         n_latent = self.vae.encoder.n_latent
         self.vae.reset(rng, start, n_hidden, by_batch=False)
         self.hidden.reset(rng, n_latent, n_hidden)
@@ -46,7 +46,7 @@ class LabelledVAE(nnx.Module):
         return jax.nn.log_softmax(self.logits(self.hidden(z, key=key)))
 
     def prior_terms(self, z, key=None):
-        """What ``-log p(z1 | y)`` is bounded by, for every label: array of shape (n_cells, n_classes)."""
+        """Upper bound of ``-log p(z1 | y)`` for every label: array of shape (n_cells, n_classes)."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         labels = jnp.tile(jnp.eye(self.n_classes, dtype=z.dtype), (len(z), 1))
         z = jnp.repeat(z, self.n_classes, axis=0)
@@ -58,7 +58,7 @@ class LabelledVAE(nnx.Module):
 
 
 def semi_supervised(model: LabelledVAE, batch: dict[str, jax.Array], key, *, kl_weight):
-    """The objective of each cell: the bound with its label, or summed over labels by their posterior where it has none.
+    """Objective of each cell: the bound for its label, or without one the expectation over the posterior of labels.
 
     ``importance`` in the batch makes the cross-entropy a mean over the labelled cells.
     """
