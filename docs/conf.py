@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinxcontrib.bibtex",
     "steps_table",
+    "scanpy_table",
 ]
 exclude_patterns = ["_build", "_templates", "_ext", "example_package"]
 templates_path = ["_templates"]

@@ -19,6 +19,7 @@ MODULES = (
     "dbx.experimental.pp",
     "dbx.pl",
     "dbx.get",
+    "dbx.external",
     "dbx.datasets",
     "dbx.losses",
     "dbx.ops",

@@ -33,6 +33,10 @@ SCANPYS = {
         data n_comps layer obsm zero_center svd_solver chunked chunk_size random_state rng return_info
         mask_var use_highly_variable dtype key_added copy
     """,
+    "tl.pca": """
+        data n_comps layer obsm zero_center svd_solver chunked chunk_size random_state rng return_info
+        mask_var use_highly_variable dtype key_added copy
+    """,
     "pp.neighbors": """
         adata n_neighbors n_pcs distances use_rep knn method transformer metric metric_kwds random_state rng
         key_added copy

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dbx import pp, tl  # names only: which call makes which slot is known from here on
+from dbx._scanpys import scanpys_own
 from dbx._version import __version__
 from dbx.settings import settings
 
 if TYPE_CHECKING:
-    from dbx import datasets, experimental, get, losses, ops, pl
+    from dbx import datasets, experimental, external, get, losses, ops, pl
     from dbx.own_steps import register_step, step
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
@@ -22,6 +23,7 @@ __all__ = [
     "adopt",
     "datasets",
     "experimental",
+    "external",
     "get",
     "losses",
     "ops",
@@ -38,10 +40,13 @@ __all__ = [
 ]
 
 
+NOT_PASSED = ("Neighbors",)
+"""Names of scanpy's at the top that compute on cells."""
+
+
 def __getattr__(name: str):
     if name not in __all__:
-        msg = f"module 'dbx' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return scanpys_own(__name__, name, passes=name not in NOT_PASSED)
     if find_spec(f"dbx.{name}"):
         return import_module(f"dbx.{name}")
     if name in ("register_step", "step"):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from importlib import import_module
 from typing import Any
 
 
@@ -28,13 +29,26 @@ class Settings:
     progress: bool | None = None
     """Progress bars: True, False, or None for yes at verbosity >= 2."""
 
+    def __getattr__(self, name: str) -> Any:
+        """A setting or method of scanpy's, such as ``set_figure_params``."""
+        return getattr(self._scanpys(name), name)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in {field.name for field in fields(self)}:
-            msg = f"There is no setting {name!r}; there are: {', '.join(field.name for field in fields(self))}."
-            raise AttributeError(msg)
+            setattr(self._scanpys(name), name, value)
+            return
         if name == "verbosity" and value is not None:
             value = _level(value)
         super().__setattr__(name, value)
+
+    def _scanpys(self, name: str) -> Any:
+        """Settings of scanpy, for a name that they have and dbx lacks."""
+        theirs = None if name.startswith("_") else import_module("scanpy").settings
+        if theirs is None or not hasattr(theirs, name):
+            own = ", ".join(field.name for field in fields(self))
+            msg = f"There is no setting {name!r}; dbx has {own}, and scanpy's settings are set here, too."
+            raise AttributeError(msg)
+        return theirs
 
     @contextlib.contextmanager
     def override(self, *, verbosity: int | str | None = None, progress: bool | None = None) -> Iterator[None]:

@@ -1,6 +1,13 @@
-"""Example data: embedded real counts, and counts simulated from a known ground truth."""
+"""Example data: embedded real counts, and counts simulated from a known ground truth; also scanpy's data sets."""
 
-from dbx.datasets.mixology import mixology
-from dbx.datasets.simulate import simulate
+from typing import TYPE_CHECKING
+
+from dbx._lazy import lazy
+
+if TYPE_CHECKING:
+    from dbx.datasets.mixology import mixology
+    from dbx.datasets.simulate import simulate
 
 __all__ = ["mixology", "simulate"]
+
+lazy(__name__, {name: name for name in __all__}, scanpys="passed")

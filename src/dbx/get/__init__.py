@@ -1,6 +1,13 @@
-"""Results as tidy tables."""
+"""Results as tidy tables; every other function of ``scanpy.get`` is scanpy's own."""
 
-from dbx.get.de import de
-from dbx.get.rank_genes_groups import rank_genes_groups
+from typing import TYPE_CHECKING
+
+from dbx._lazy import lazy
+
+if TYPE_CHECKING:
+    from dbx.get.de import de
+    from dbx.get.rank_genes_groups import rank_genes_groups
 
 __all__ = ["de", "rank_genes_groups"]
+
+lazy(__name__, {name: name for name in __all__}, scanpys="passed")

@@ -38,7 +38,7 @@ __all__ = [
     "vae_normalize",
 ]
 
-lazy(__name__, {name: name for name in __all__})
+lazy(__name__, {name: name for name in __all__}, scanpys="refused")
 
 makes(
     {

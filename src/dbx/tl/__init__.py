@@ -6,6 +6,7 @@ from dbx._lazy import lazy
 from dbx.program.wrappers import makes
 
 if TYPE_CHECKING:
+    from dbx.pp.pca import pca
     from dbx.tl.annotate import annotate
     from dbx.tl.de import de
     from dbx.tl.harmony import harmony
@@ -28,6 +29,7 @@ __all__ = [
     "leiden",
     "lisi",
     "mmd",
+    "pca",
     "rank_genes_groups",
     "score_genes",
     "score_genes_cell_cycle",
@@ -38,7 +40,7 @@ __all__ = [
     "wgan",
 ]
 
-lazy(__name__, {name: name for name in __all__})
+lazy(__name__, {name: name for name in __all__} | {"pca": "dbx.pp.pca"}, scanpys="refused")
 
 makes(
     {

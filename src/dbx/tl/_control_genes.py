@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +98,7 @@ def _columns(x: np.ndarray, columns: np.ndarray, start: int, stop: int) -> np.nd
     return x[:, start:stop] if len(columns) == x.shape[1] else x[:, columns[start:stop]]
 
 
-def _sums(parts: Iterator | list, n_columns: int) -> np.ndarray:
+def _sums(parts: Iterable, n_columns: int) -> np.ndarray:
     """Sums of columns, values added one after the other in float64."""
     total = np.zeros(n_columns)
     for part in parts:

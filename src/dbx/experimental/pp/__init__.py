@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["highly_variable_genes", "normalize_pearson_residuals"]
 
-lazy(__name__, {name: name for name in __all__})
+lazy(__name__, {name: name for name in __all__}, scanpys="refused")
