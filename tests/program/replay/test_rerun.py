@@ -166,16 +166,6 @@ def test_a_new_batch_is_one_extra_fit_and_recorded(analysed, counts):
     assert np.isfinite(query.obsm["X_pca_harmony"]).all()
 
 
-@pytest.mark.parametrize("rename", [str.upper, lambda name: f" {name}", lambda name: name.replace("_", "-")])
-@pytest.mark.parametrize("in_reference", [False, True])
-def test_batches_under_other_names_are_named(analysed, counts, rename, in_reference):
-    query = counts[:30].copy()
-    for adata in (query, analysed) if in_reference else (query,):
-        adata.obs["batch"] = adata.obs["batch"].cat.rename_categories(rename)
-    with pytest.warns(UserWarning, match=rf"takes {rename('batch_1')!r}, .*rename them first"):
-        dbx.rerun(query, analysed, steps="harmony")
-
-
 def test_known_batches_give_no_warning(analysed, counts, recwarn):
     dbx.rerun(counts[:30].copy(), analysed, steps="harmony")
     assert not [warning for warning in recwarn if "batch" in str(warning.message)]

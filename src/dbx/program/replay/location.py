@@ -9,6 +9,7 @@ import pandas as pd
 
 from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.registry import Registry
+from dbx.program.replay.levels import former_names
 from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.kinds import Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
@@ -84,6 +85,8 @@ class Location:
         latest = self.registry.writer(slot)
         unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
         if exists(self.data, slot) and (self._is(slot, known) if known else unmarked):
+            return slot
+        if version.writer is None and any(former_names(self.data, step, slot) for step in self.registry):
             return slot
         return next((other for other in slots_beside(self.data, slot) if self._is(other, known, sure=True)), None)
 

@@ -19,6 +19,7 @@ from dbx.program.record.outputs import as_dtype, views
 from dbx.program.record.prints import original
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
+from dbx.program.replay.levels import known_names, renamed
 from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.checks import LOOKS_LIKE, check_cells, check_matrix, has_negative
 from dbx.program.slots.fingerprint import had_negative
@@ -35,6 +36,10 @@ class Replay:
     n_cells: int
     missing_genes: str = "raise"
     env: dict[Version, Value] = field(default_factory=dict)
+    reference: Any = None
+    """The data that the program was fitted on, whose levels may have other names by now."""
+    as_fitted: dict[tuple[int, Version], Value] = field(default_factory=dict)
+    """Columns with the names that their levels had when a step was fitted."""
 
     def run(self, step: Step, operator: Operator, rows: np.ndarray) -> dict[str, Any]:
         """Apply a fitted operator; its outputs by name, also kept for the steps that read them."""
@@ -116,12 +121,25 @@ class Replay:
             step=step.name,
             port=port,
             slots=read.slots,
-            values=tuple(self.env[version] for version in self._versions(step, read)),
+            values=tuple(
+                self._as_fitted(step, port, read, version) if known_levels else self.env[version]
+                for version in self._versions(step, read)
+            ),
             dtype=np.float64 if operator.precision == "float64" else np.float32,
             genes=genes,
             missing_genes=self.missing_genes,
             levels=read.levels if known_levels else {},
         )
+
+    def _as_fitted(self, step: Step, port: Input, read: Read, version: Version) -> Value:
+        """A version; a column of levels with the names that these had when the step was fitted."""
+        found, slot = self.env[version], version.slot
+        if self.reference is None or version.writer is not None or not set(slot.keys) & set(read.levels):
+            return found
+        if (step.id, version) not in self.as_fitted:
+            names = known_names(self.reference, step, slot, found.value, asks=port.unseen == "extend")
+            self.as_fitted[step.id, version] = Value(renamed(found.value, names)) if names else found
+        return self.as_fitted[step.id, version]
 
     def _check_state(self, request: Request, blocks: RowBlocks, content: str | None, print_: np.ndarray | None) -> None:
         """New cells must be in the state the program started from: counts as counts, all else not as counts.

@@ -131,7 +131,7 @@ def rerun(
         _warn_of_new_starts(plan)
     if refit is not True:  # which asks for nothing else
         _warn_of_lost_training([step for step in plan.steps if fits(step)], continues=bool(refit))
-    replay = Replay(registry, _n_cells(data, plan), missing_genes)
+    replay = Replay(registry, _n_cells(data, plan), missing_genes, reference=data if own else reference)
     replay.env.update({version: location.value(version) for version in plan.roots})
     results: list[Result] = []
     for step in plan.steps:

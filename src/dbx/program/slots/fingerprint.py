@@ -75,6 +75,12 @@ def had_negative(print_: np.ndarray | None) -> bool:
     return print_ is not None and bool((_parts(print_)[-1] < 0).any())
 
 
+def sampled_entries(print_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Name hashes of the rows that a fingerprint keeps, and their entries in its first column."""
+    _, _, _, names, _, _, entries = _parts(print_)
+    return names, entries[:, 0] if entries.size else np.empty(0)
+
+
 def slot_fingerprint(value: Any, names: pd.Index, column_names: pd.Index | None) -> np.ndarray | None:
     """Fingerprint of a value whose rows (and columns, for a gene matrix) have these names."""
     return fingerprint(value, name_hashes(names), None if column_names is None else name_hashes(column_names))
