@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-FILL = {"ok": "#dcebf7", "mapped": "#e3f1df", "stale": "#f6e3b5", "gap": "#f5cfc6", "slot": "#f4f4f4"}
-MEANING = {"mapped": "fitted on other cells", "stale": "an input ran again since", "gap": "input changed outside dbx"}
+FILL = {
+    "ok": "#dcebf7",
+    "mapped": "#e3f1df",
+    "stale": "#f6e3b5",
+    "gap": "#f5cfc6",
+    "outside": "#e6d7f0",
+    "slot": "#f4f4f4",
+}
+MEANING = {
+    "mapped": "fitted on other cells",
+    "stale": "an input ran again since",
+    "gap": "input changed outside dbx",
+    "outside": "input computed outside dbx",
+}
 WIDTH, HEIGHT = 0.92, 0.56
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dbx._lazy import lazy
-from dbx.program.wrappers import adopts, makes
+from dbx.program.wrappers import adopts, makes, recognises
 
 if TYPE_CHECKING:
     from dbx.pp.denoise import denoise
@@ -61,3 +61,12 @@ def _find_scanpys_results(adoption) -> None:
 
 
 adopts(_find_scanpys_results)
+
+
+def _maker(data, slot, recorded) -> str | None:
+    from dbx.pp._makers import maker
+
+    return maker(data, slot, recorded)
+
+
+recognises(_maker)

@@ -1,12 +1,14 @@
-"""What packages of wrappers add to the program, which knows none of them: the calls that make slots, and adoption."""
+"""What packages of wrappers add to the program, which knows none of them: which calls make slots, what is adopted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 _CALLS: dict[str, str] = {}
 _FINDERS: list[Callable[[Any], None]] = []
+Maker = Callable[[Any, str, Collection[str]], str | None]
+_MAKERS: list[Maker] = []
 
 
 def makes(calls: Mapping[str, str]) -> None:
@@ -39,3 +41,16 @@ def adopts(find: Callable[[Any], None]) -> None:
 def finders() -> list[Callable[[Any], None]]:
     """The functions that recognise results, in the order they were added."""
     return list(_FINDERS)
+
+
+def recognises(find: Maker) -> None:
+    """Add a function that says which function of another tool made a slot's value, by the traces it left.
+
+    It is called with the data, the slot and the slots that recorded steps wrote, whose traces are their own.
+    """
+    _MAKERS.append(find)
+
+
+def makers() -> list[Maker]:
+    """The functions that say what made a value, in the order they were added."""
+    return list(_MAKERS)

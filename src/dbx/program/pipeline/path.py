@@ -13,6 +13,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.pipeline.values import root_values
+from dbx.program.record.copies import alike
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
@@ -151,8 +152,8 @@ def _start(data, registry: Registry, location: Location, before: list[Step], end
     first, last = ends
     reads = [(step, version) for step in before for version in fed(registry, step)]
     here = [(step, version) for step, version in reads if version.slot == first]
-    if not here and first.is_gene_matrix:  # a layer that keeps what the program started from
-        here = [(s, v) for s, v in reads if v.writer is None and location.available(v) and location.found[v] == first]
+    if not here:  # a copy of what the program started from, or of what a step wrote
+        here = [(s, v) for s, v in reads if alike(v.slot, first) and location.holds(v, first)]
     if not here:
         if exists(data, first):
             slots = ", ".join(dict.fromkeys(version.slot for _, version in reads))

@@ -11,8 +11,10 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator
 from dbx.program import log
+from dbx.program.record.copies import origin_of
+from dbx.program.record.holes import is_outside, maker_of
 from dbx.program.record.prints import original, print_of, same_value
-from dbx.program.record.step import Read
+from dbx.program.record.step import Read, Step
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
 from dbx.program.slots.fingerprint import same
 from dbx.program.slots.genes import gene_array
@@ -37,6 +39,8 @@ class Gathered:
     """Fingerprints of what came from outside the program."""
     prints: dict[Slot, np.ndarray | None] = field(default_factory=dict)
     """Fingerprints of all that was read."""
+    places: dict[str, Slot] = field(default_factory=dict)
+    """Input -> the slot it was read from (the first of several), which may hold a copy of another's version."""
     genes: np.ndarray | None = None
     mask: np.ndarray | None = None
     """Array of shape (n_vars,), bool: the genes in use, None for all."""
@@ -52,6 +56,8 @@ class Trace(NamedTuple):
     gap: str | None
     """Name of the step whose output was changed before it was read."""
     print_: np.ndarray | None
+    slot: Slot
+    """The slot it was written to, of which the one that is read may hold a copy."""
 
 
 def gather(
@@ -100,12 +106,17 @@ def gather(
         if kind.has_content and slots[0].is_gene_matrix:
             value = _of_genes(data, value, slots[0], port, given, select)
         given.call[name], given.fit[name] = value, kind.for_fit(value)
+        given.places[name] = slots[0]
+        gap = next((found.gap for found in traces if found.gap is not None), None)
+        outside = any(_is_outside(data, registry, *entry) for entry in zip(slots, stored, traces, strict=True))
         given.reads[name] = Read(
-            slots=slots,
+            slots=tuple(found.slot for found in traces),
             source=max((found.source for found in traces if found.source is not None), default=None),
-            gap=next((found.gap for found in traces if found.gap is not None), None),
+            gap=gap,
             content=content,
             levels=kind.levels(value, request),
+            outside=outside,
+            maker=maker_of(data, registry, slots[0]) if outside or gap is not None else "",
         )
         if port.genes and isinstance(select, str):
             chooser = Slot.parse(select, slots[0].mod)
@@ -130,31 +141,45 @@ def own_rows(operator: Operator, rows: Any) -> dict[str, Any]:
 
 
 def trace(data, registry: Registry, slot: Slot, value: Any) -> Trace:
-    """Which version of a slot this is."""
+    """Which version of a slot this is, or of another slot that it is a copy of."""
     print_ = print_of(data, slot, value)
     latest = registry.writer(slot)
-    if latest is None:
-        return Trace(None, None, print_)
+    if latest is not None and (found := _written_here(registry, slot, value, print_, latest)) is not None:
+        return found
+    origin = origin_of(data, registry, slot, value, print_)
+    if origin is not None:
+        return Trace(origin.source, None, print_, origin.slot)
+    return Trace(None, None if latest is None else latest.name, print_, slot)
+
+
+def _is_outside(data, registry: Registry, slot: Slot, value: Any, found: Trace) -> bool:
+    """Whether something else than dbx computed a value."""
+    written = found.source is not None or found.gap is not None
+    return not written and is_outside(data, registry, slot, value, found.print_)
+
+
+def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: Step) -> Trace | None:
+    """The version among those that a slot held when steps wrote or read it."""
     for step in sorted(registry, key=lambda step: -step.at):
         if slot in step.writes.values():
             verdict = same_value(slot, step.fingerprints.get(slot), print_)
             grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
             if not grown and (verdict or (verdict is None and step is latest)):
-                return Trace(step.id, None, print_)
+                return Trace(step.id, None, print_, slot)
     for step in registry:
         for earlier in step.reads.values():
             if slot in earlier.slots and earlier.source is None:
                 known = step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
                 if same_value(slot, known, print_):
-                    return Trace(None, earlier.gap, print_)
-    return Trace(None, latest.name, print_)
+                    return Trace(None, earlier.gap, print_, slot)
+    return None
 
 
 def _known_content(registry: Registry, slot: Slot, found: Trace) -> str | None:
     """What a slot is known to hold: by the step that wrote it, or whose output was copied here."""
     step = registry.by_id(found.source)
     if step is not None:
-        return step.content.get(slot)
+        return step.content.get(found.slot)
     if not slot.is_gene_matrix:
         return None
     for step in sorted(registry, key=lambda step: -step.at):

@@ -16,7 +16,7 @@ from dbx.ops.state import state_arrays
 from dbx.program.record.prints import find_references, prints
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
-from dbx.program.slots.slots import Slot
+from dbx.program.slots.slots import Slot, exists
 
 
 def new_step(
@@ -35,13 +35,14 @@ def new_step(
     select: Slot | None = None,
     select_source: int | None = None,
     constants: Mapping[Slot, Any] | None = None,
+    places: Mapping[str, Slot] | None = None,
 ) -> Step:
     """A step that has just been computed.
 
     ``values`` are what it writes, ``outside`` the fingerprints of what it read from outside the program, ``constants``
-    what is also written.
+    what is also written, ``places`` where inputs were read that are copies of what ``reads`` names.
     """
-    references = find_references(data, operator, _slots_of(reads), writes, values, {})
+    references = find_references(data, operator, {**_slots_of(reads), **(places or {})}, writes, values, {})
     return Step(
         name=name or operator.name,
         id=registry.next_id(),
@@ -84,7 +85,7 @@ def step_again(
     """
     known = dict(step.fingerprints) if keep_prints else {}
     if pending is not None:
-        references = find_references(data, operator, _slots_of(step.reads), writes, values, pending)
+        references = find_references(data, operator, _places(data, step, operator, pending), writes, values, pending)
         step = replace(step, references=references.slots, digests=references.digests)
         known |= references.prints
     return replace(
@@ -106,6 +107,16 @@ def contents(operator: Operator, writes: Mapping[str, Slot]) -> dict[Slot, str]:
 def _slots_of(reads: Mapping[str, Read]) -> dict[str, Slot]:
     """Input -> the slot that feeds it (the first of several)."""
     return {name: read.slots[0] for name, read in reads.items()}
+
+
+def _places(data, step: Step, operator: Operator, pending: Mapping[Slot, Any]) -> dict[str, Slot]:
+    """Input -> the slot that feeds it: where the step keeps it as a copy, unless that is being computed again."""
+    places = _slots_of(step.reads)
+    for attribute, slot in step.references.items():
+        port = operator.references[attribute]
+        if port in places and places[port] not in pending and exists(data, slot):
+            places[port] = slot
+    return places
 
 
 def is_json(value: Any) -> bool:

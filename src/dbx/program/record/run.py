@@ -15,6 +15,7 @@ from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
 from dbx.program import compat, log
 from dbx.program.record.commit import commit
+from dbx.program.record.holes import warn_of_holes
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
 from dbx.program.record.prints import same_value
@@ -124,6 +125,8 @@ def compute(
     title = name or operator.name
     CATALOGUE.provider(type(operator))  # another operator's name is refused before a long fit
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    if writes:
+        warn_of_holes(title, given.reads)
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:
@@ -148,6 +151,7 @@ def compute(
         select=Slot.parse(select, mod) if isinstance(select, str) else None,
         select_source=given.select_source,
         constants=constants,
+        places=given.places,
     )
     return Result(operator, outputs, {**values, **constants}, step)
 

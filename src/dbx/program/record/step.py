@@ -27,6 +27,10 @@ class Read:
     content: str | None = None
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Levels of each categorical column at the fit."""
+    outside: bool = False
+    """It was computed, but by no step: neither counts, nor measured, nor a copy of what a step wrote."""
+    maker: str = ""
+    """What computed or changed it outside dbx, as far as its traces say."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", tuple(map(Slot.parse, self.slots)))
@@ -87,6 +91,11 @@ class Step:
         """The modality that its slots are in, None for an AnnData or the MuData itself."""
         first = next(iter((*self.writes.values(), *(read.slots[0] for read in self.reads.values()))), None)
         return None if first is None else first.mod
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its operator is here."""
+        return self.operator in CATALOGUE
 
     @property
     def operator_class(self) -> type[Operator]:

@@ -160,6 +160,8 @@ def _step(fact: dict[str, Any], tree: Mapping[str, Any]) -> Step:
             gap=read["gap"],
             content=read["content"],
             levels={column: tuple(levels) for column, levels in read["levels"].items()},
+            outside=read.get("outside", False),
+            maker=read.get("maker", ""),
         )
         for key, read in fact["reads"].items()
     }

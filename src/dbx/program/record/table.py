@@ -33,8 +33,8 @@ def steps(adata: AnnData | MuData) -> Steps:
     has a row for each step, indexed by its name: its operator; the slots it reads, each with the step that wrote what
     was read; the slots it writes; settings that differ from the defaults; how many numbers it learnt; the loss by which
     :func:`dbx.optimize` trained it since; how many cells it saw; and its status: ``"ok"``, ``"stale"`` (an input was
-    computed again since), ``"gap"`` (an input was changed
-    outside dbx) or ``"mapped"`` (fitted on other cells and applied to these).
+    computed again since), ``"gap"`` (an input was changed outside dbx after a step wrote it), ``"outside"`` (an input
+    was computed outside dbx) or ``"mapped"`` (fitted on other cells and applied to these).
 
     Raises
     ------
@@ -47,11 +47,13 @@ def steps(adata: AnnData | MuData) -> Steps:
 
 
 def status(registry: Registry, step: Step) -> str:
-    """ok, stale, gap or mapped."""
+    """ok, stale, gap, outside or mapped."""
     if registry.stale(step):
         return "stale"
     if any(read.gap for read in step.reads.values()):
         return "gap"
+    if any(read.outside for read in step.reads.values()):
+        return "outside"
     return "mapped" if step.mapped else "ok"
 
 
@@ -73,6 +75,7 @@ def _reads(registry: Registry, step: Step) -> list[str]:
     for read in step.reads.values():
         source = registry.by_id(read.source)
         origin = source.name if source else read.gap and f"changed after {read.gap}"
+        origin = "from outside" if read.outside else origin
         texts += [f"{slot} ({origin})" if origin else slot for slot in read.slots]
     return texts + ([step.select] if step.select else [])
 

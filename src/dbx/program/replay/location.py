@@ -7,6 +7,7 @@ from typing import Protocol, cast
 import numpy as np
 import pandas as pd
 
+from dbx.program.record.copies import other_names
 from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.registry import Registry
 from dbx.program.replay.levels import former_names
@@ -80,7 +81,9 @@ class Location:
             return self.inputs[slot] if exists(self.data, self.inputs[slot]) else None
         if not self.own:
             here = version.writer is None and version.reader is None
-            return slot if here and exists(self.data, slot) else None
+            if not here or exists(self.data, slot):
+                return slot if here else None
+            return self._under_another_name(slot)
         known = self._known_prints(version)
         latest = self.registry.writer(slot)
         unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
@@ -94,6 +97,17 @@ class Location:
         """Whether a slot of any data certainly holds a version, by the fingerprints that the program keeps of it."""
         print_ = print_of(data, slot, read(data, slot))
         return any(same_value(slot, old, print_) for old in self._known_prints(version))
+    def _under_another_name(self, slot: Slot) -> Slot | None:
+        """Where new cells have what the program started from under two names, such as counts in X and in a layer."""
+        places = [self.inputs.get(name, name) for name in other_names(self.registry, slot)]
+        return next((place for place in places if exists(self.data, place)), None)
+
+    def holds(self, version: Version, slot: Slot) -> bool:
+        """Whether a slot holds this version, whichever it was written to."""
+        if not self.available(version):
+            return False
+        known = self._known_prints(version)
+        return self.found[version] == slot or (exists(self.data, slot) and self._is(slot, known, sure=True))
 
     def _is(self, slot: Slot, known: list[np.ndarray], *, sure: bool = False) -> bool:
         print_ = print_of(self.data, slot, read(self.data, slot))

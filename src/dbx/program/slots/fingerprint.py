@@ -20,6 +20,8 @@ from dbx.program.slots.hashes import combined, name_hashes, scrambled
 
 SAMPLED_VALUES = 2_000_000
 KEPT = 32
+EVIDENCE = 4
+"""Entries other than zero that must agree where only some columns are shared."""
 TOLERANCE = 1e-6
 """Relative; sums of the same numbers in another storage order differ by rounding only."""
 
@@ -68,6 +70,16 @@ def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = 
     if len(at_a) * len(gene_a) < KEPT // 2:
         return None
     return _close(entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)])
+
+
+def has_evidence(old: np.ndarray, new: np.ndarray) -> bool:
+    """Whether what two fingerprints share is more than zeros, in which sparse matrices of any kind agree."""
+    _, columns_a, _, names_a, genes_a, projection_a, entries_a = _parts(old)
+    _, columns_b, _, names_b, genes_b, _, _ = _parts(new)
+    rows = np.isin(names_a, names_b)
+    if columns_a == columns_b:
+        return bool(projection_a[rows].any())
+    return int(np.count_nonzero(entries_a[np.ix_(rows, np.isin(genes_a, genes_b))])) >= EVIDENCE
 
 
 def had_negative(print_: np.ndarray | None) -> bool:
