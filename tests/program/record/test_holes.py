@@ -193,9 +193,10 @@ def test_the_status_is_kept_in_a_file(logged, tmp_path):
 def test_a_failed_call_leaves_everything_as_it_was(logged):
     mine(logged)
     digest = logged.uns["dbx"]["digest"]
-    with warnings.catch_warnings(), pytest.raises(UserWarning, match="X_mine"):
+    with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        of_neighbours(logged, use_rep="X_mine")
+        with pytest.raises(UserWarning, match="X_mine"):
+            of_neighbours(logged, use_rep="X_mine")
     assert logged.uns["dbx"]["digest"] == digest
     assert "connectivities" not in logged.obsp
 
