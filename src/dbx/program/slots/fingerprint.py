@@ -72,8 +72,10 @@ def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = 
     return _close(entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)])
 
 
-def has_evidence(old: np.ndarray, new: np.ndarray) -> bool:
+def has_evidence(old: np.ndarray | None, new: np.ndarray | None) -> bool:
     """Whether what two fingerprints share is more than zeros, in which sparse matrices of any kind agree."""
+    if old is None or new is None:
+        return False
     _, columns_a, _, names_a, genes_a, projection_a, entries_a = _parts(old)
     _, columns_b, _, names_b, genes_b, _, _ = _parts(new)
     rows = np.isin(names_a, names_b)
