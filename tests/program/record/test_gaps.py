@@ -82,6 +82,9 @@ def test_new_cells_stop_at_the_change(logged, counts):
     dbx.pp.scale(logged)
     query = counts[:20].copy()
     before = query.X.copy()
-    with pytest.raises(ValueError, match="X was changed outside dbx after 'log1p' wrote it and before 'scale' read it"):
+    with pytest.raises(
+        ValueError,
+        match=r"reference\.X, which was changed outside dbx after 'log1p' wrote it and before 'scale' read it",
+    ):
         dbx.rerun(query, logged, steps=["scale"])
     assert (before != query.X).nnz == 0

@@ -58,12 +58,17 @@ def test_subsetting_cells_alone_is_no_gap(adata):
     assert dbx.steps(adata).loc["scale", "status"] == "ok"
 
 
-def test_new_cells_stop_before_the_edit_with_a_warning_that_names_it(analysed, counts):
+def test_new_cells_stop_before_the_edit_with_words_that_name_it(analysed, counts):
     analysed.obsm["X_pca"] = analysed.obsm["X_pca"][:, :3].copy()
-    dbx.pp.neighbors(analysed, use_rep="X_pca", n_neighbors=10)
+    with pytest.warns(UserWarning, match="changed outside dbx after 'pca'"):
+        dbx.pp.neighbors(analysed, use_rep="X_pca", n_neighbors=10)
     query = counts[:20].copy()
     query.obs_names = [f"new {name}" for name in query.obs_names]
-    with pytest.warns(UserWarning, match="obsm/X_pca was changed outside dbx after 'pca' wrote it"):
+    words = r"reference\.obsm\['X_pca'\], which was changed outside dbx after 'pca' wrote it"
+    with pytest.raises(ValueError, match=words):
         dbx.rerun(query, analysed)
+    assert not query.obsm
+    with pytest.warns(UserWarning, match=words):
+        dbx.rerun(query, analysed, partial=True)
     assert query.obsm["X_pca"].shape == (20, 5)
     assert "reference_connectivities" not in query.obsm

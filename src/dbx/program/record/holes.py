@@ -143,8 +143,8 @@ def _why_not(registry: Registry, step: Step, known: dict[int, str | None]) -> st
 
 
 def _reasons(registry: Registry, step: Step, known: dict[int, str | None]) -> Iterator[str]:
-    if not step.is_known:
-        yield f"it {step.why_unknown()}."
+    if (missing := step.why_missing()) is not None:
+        yield f"it {missing}."
         return
     ports = step.operator_class.inputs
     for name, entry in step.reads.items():

@@ -93,11 +93,6 @@ class Step:
         return None if first is None else first.mod
 
     @property
-    def is_known(self) -> bool:
-        """Whether its operator is here."""
-        return self.operator in CATALOGUE
-
-    @property
     def operator_class(self) -> type[Operator]:
         """The class of its operator.
 

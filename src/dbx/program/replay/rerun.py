@@ -14,6 +14,7 @@ from dbx.program.record.commit import commit
 from dbx.program.record.registry import KEY, Registry, load, same_outputs
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
+from dbx.program.replay.holes import check_whole, left_out, warn_of_own_values
 from dbx.program.replay.location import Location
 from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
 from dbx.program.replay.plan import Plan, excluded_text, make_plan
@@ -39,6 +40,7 @@ def rerun(
     config: Mapping[str, Mapping[str, Any]] | None = None,
     functions: Mapping[str, Any] | None = None,
     start: str | None = None,
+    partial: bool = False,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
@@ -74,6 +76,9 @@ def rerun(
     start
         Name of a step, such as ``"log1p"``: new cells already hold what it writes, in its slot or where ``inputs``
         says, and are mapped by the steps after it. Values on another scale are refused as far as they tell.
+    partial
+        Go as far as the cells can: steps that cannot run, because they read what was computed outside dbx or what the
+        cells lack, are left out, and a warning says which and why. Otherwise such a step is an error for new cells.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -87,7 +92,8 @@ def rerun(
     Raises
     ------
     ValueError
-        There is no program; a wanted step is stale or an input was changed outside dbx; genes are missing or doubled;
+        There is no program; a wanted step is stale, or an input was computed or changed outside dbx (see ``partial``);
+        genes are missing or doubled;
         a category is unknown; the cells are not in the state the program starts from, or have no counts where a step
         needs some; there is no such setting.
     """
@@ -125,8 +131,14 @@ def rerun(
     location.check_inputs()
     if begin is not None:
         without_held(plan, registry, location)
+    without = left_out(registry, plan) if partial else None
+    if own and not partial:
+        _say_what_is_left_out(registry, plan, named=steps is not None)
+    elif not partial:
+        check_whole(registry, plan)
         _check_nothing_is_missing(plan, data)
-    _say_what_is_left_out(registry, plan, named=steps is not None)
+    if not own:
+        warn_of_own_values(registry, plan.roots, location.inputs)
     if refit == "continue":
         _warn_of_new_starts(plan)
     if refit is not True:  # which asks for nothing else
@@ -154,6 +166,8 @@ def rerun(
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
     check_writable(data, values)
+    if without is not None:
+        log.warn(without)
     if not own:
         _warn_of_own_program(data, reference)
     commit(data, Registry(steps_now), values)
