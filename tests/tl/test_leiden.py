@@ -108,7 +108,7 @@ def test_a_matrix_of_ones_own_becomes_a_slot(neighboured):
     scanpys(theirs, adjacency=adjacency)
     np.testing.assert_array_equal(ours.obs["leiden"], theirs.obs["leiden"])
     assert (ours.obsp["leiden_adjacency"] != adjacency).nnz == 0
-    assert dbx.steps(ours).loc["leiden", "reads"] == "obsp/leiden_adjacency"
+    assert dbx.steps(ours).loc["leiden", "reads"] == "obsp/leiden_adjacency (from outside)"
     copied = dbx.tl.leiden(neighboured, adjacency=adjacency, copy=True)
     np.testing.assert_array_equal(copied.obs["leiden"], theirs.obs["leiden"])
     assert "leiden_adjacency" not in neighboured.obsp

@@ -205,7 +205,7 @@ def test_the_cure_names_the_modality(logged):
     pca(logged)
     del logged.uns["dbx"]
     mdata = mudata.MuData({"rna": logged})
-    with pytest.warns(UserWarning, match=r"adata\.mod\['rna'\]\.obsm\['X_pca'\].*dbx\.pp\.pca\(adata, mod='rna'\)"):
+    with pytest.warns(UserWarning, match=r"mdata\['rna'\]\.obsm\['X_pca'\].*dbx\.pp\.pca\(mdata, mod='rna'\)"):
         dbx.pp.neighbors(mdata, n_neighbors=10, mod="rna")
 
 

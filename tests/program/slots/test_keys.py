@@ -72,7 +72,7 @@ def test_keys_of_other_tools_that_have_one_are_read(adata, call):
         np.testing.assert_array_equal(adata.obsm[key], other.obsm[key])
     for key in other.obsp:
         assert (adata.obsp[key] != other.obsp[key]).nnz == 0
-    assert set(dbx.steps(adata)["status"]) == {"ok"}
+    assert set(dbx.steps(adata)["status"]) <= {"ok", "outside"}
 
 
 def test_neighbours_of_scanpy_under_such_a_key(adata):

@@ -14,7 +14,7 @@ from dbx.program.record.copies import alike, root_prints, surely_same
 from dbx.program.record.prints import print_of
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.checks import looks_like_counts
-from dbx.program.slots.slots import Slot, exists, read
+from dbx.program.slots.slots import Slot, exists, owner_written, read
 from dbx.program.wrappers import call_that_makes, makers
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Hole:
     maker: str
     """What made the value, as far as can be told; empty if nothing is known."""
 
-    def reason(self, name: str = "adata") -> str:
-        """Where the value came from, after the slot."""
+    def reason(self, name: str | None = None) -> str:
+        """The slot and where its value came from; ``name`` is that of the data."""
         if self.gap is None:
             made = f" (by its traces {self.maker} did)" if self.maker else ""
             return f"{self.slot.written(name)}, which no recorded step wrote{made}"
@@ -48,16 +48,16 @@ class Hole:
             f"{self.step!r} read it ({made}?)"
         )
 
-    def cure(self, name: str = "adata") -> str:
+    def cure(self, name: str | None = None) -> str:
         """What to do about it."""
-        call = call_that_makes(Slot(self.slot.container, self.slot.keys))
-        instead = (call or "").replace("adata", name)
-        if self.slot.mod is not None and instead:
-            instead = f"{instead[:-1]}, mod={self.slot.mod!r})"
-        first = f"Call {instead} instead" if instead else "Call dbx's function instead, if it has one"
+        call = call_that_makes(Slot(self.slot.container, self.slot.keys), self.slot.mod)
+        if call is not None and name is not None:
+            call = call.replace("(adata", f"({name}").replace("(mdata", f"({name}")
+        first = f"Call {call} instead" if call else "Call dbx's function instead, if it has one"
+        owner = owner_written(self.slot.mod, name)
         return (
-            f"{first}; or record what is there: dbx.adopt({name}) takes over results of scanpy, dbx.step({name}, ...) "
-            "a function of your own."
+            f"{first}; or record what is there: dbx.adopt({owner}) takes over results of scanpy, "
+            f"dbx.step({owner}, ...) a function of your own."
         )
 
 
