@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,12 @@ def other_names(registry: Registry, slot: Slot) -> list[Slot]:
         if root != slot and alike(root, slot) and any(surely_same(slot, old, known) for old in here)
     ]
     return list(dict.fromkeys(names))
+
+
+def under_another_name(data, registry: Registry, slot: Slot, inputs: Mapping[Slot, Slot]) -> Slot | None:
+    """Where new cells have what the program started from under two names, such as counts in X and in a layer."""
+    places = [inputs.get(name, name) for name in other_names(registry, slot)]
+    return next((place for place in places if exists(data, place)), None)
 
 
 def surely_same(slot: Slot, old: np.ndarray | None, new: np.ndarray | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import numpy as np
 import pandas as pd
 
-from dbx.program.record.copies import other_names
+from dbx.program.record.copies import under_another_name
 from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.registry import Registry
 from dbx.program.replay.levels import former_names
@@ -83,7 +83,7 @@ class Location:
             here = version.writer is None and version.reader is None
             if not here or exists(self.data, slot):
                 return slot if here else None
-            return self._under_another_name(slot)
+            return under_another_name(self.data, self.registry, slot, self.inputs)
         known = self._known_prints(version)
         latest = self.registry.writer(slot)
         unmarked = version.writer == (None if latest is None else latest.id)  # nothing to compare with: trust the order
@@ -97,10 +97,6 @@ class Location:
         """Whether a slot of any data certainly holds a version, by the fingerprints that the program keeps of it."""
         print_ = print_of(data, slot, read(data, slot))
         return any(same_value(slot, old, print_) for old in self._known_prints(version))
-    def _under_another_name(self, slot: Slot) -> Slot | None:
-        """Where new cells have what the program started from under two names, such as counts in X and in a layer."""
-        places = [self.inputs.get(name, name) for name in other_names(self.registry, slot)]
-        return next((place for place in places if exists(self.data, place)), None)
 
     def holds(self, version: Version, slot: Slot) -> bool:
         """Whether a slot holds this version, whichever it was written to."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dbx.program import log
+from dbx.program.record.copies import under_another_name
 from dbx.program.record.prints import print_of
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
@@ -49,7 +50,7 @@ class Start:
         slot = version.slot
         place = self.inputs.get(slot, slot)
         if not exists(self.data, place) or (self._is_taken(slot) and slot not in self.inputs):
-            return self._counts_beside(version, place)
+            return self._under_another_name(slot) or self._counts_beside(version, place)
         if not slot.is_gene_matrix or not starts_from_counts(self.registry, version):
             return None if self._is_later(slot) else place
         are_counts = looks_like_counts(read(self.data, place))
@@ -63,6 +64,10 @@ class Start:
         if self._recognise(version, place):
             return None
         return place  # the step that reads it says what is wrong
+
+    def _under_another_name(self, slot: Slot) -> Slot | None:
+        place = under_another_name(self.data, self.registry, slot, self.inputs)
+        return None if place is None or self._is_taken(place) else place
 
     def _is_taken(self, slot: Slot) -> bool:
         """Whether a slot holds what a step wrote there rather than what was there before."""
