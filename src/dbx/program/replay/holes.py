@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from dbx.program import log
 from dbx.program.record.holes import Hole, holes_of
 from dbx.program.record.registry import Registry
+from dbx.program.record.step import Step
 from dbx.program.replay.plan import Plan, Version, excluded_text
 from dbx.program.slots.slots import Slot
 
 PARTIAL = " To go as far as new cells can: dbx.rerun(..., partial=True)."
 
 
-def check_whole(registry: Registry, plan: Plan) -> None:
+def check_whole(registry: Registry, plan: Plan, available: Callable[[Version], bool]) -> None:
     """Refuse new cells that cannot go through every wanted step.
 
     Raises
@@ -22,7 +23,7 @@ def check_whole(registry: Registry, plan: Plan) -> None:
         A wanted step reads what was computed outside the program, is stale or cannot run for another reason; says up
         to which step new cells can go.
     """
-    found = _found(registry, plan)
+    found = _found(registry, plan, available)
     if found:
         msg = f"{_upto(plan)} {' '.join(map(_sentence, found))}{_behind(plan, found)}{_instead(plan)}"
         raise ValueError(msg)
@@ -32,7 +33,7 @@ def check_whole(registry: Registry, plan: Plan) -> None:
         raise ValueError(msg)
 
 
-def left_out(registry: Registry, plan: Plan) -> str | None:
+def left_out(registry: Registry, plan: Plan, available: Callable[[Version], bool]) -> str | None:
     """Which steps run and which do not and why, None if all do.
 
     Raises
@@ -42,7 +43,7 @@ def left_out(registry: Registry, plan: Plan) -> str | None:
     """
     if not plan.excluded:
         return None
-    causes = {hole.step: f"it reads {hole.reason('reference')}" for hole in _found(registry, plan)}
+    causes = {hole.step: f"it reads {hole.reason('reference')}" for hole in _found(registry, plan, available)}
     reasons = {name: causes.get(name, reason) for name, reason in plan.excluded.items()}
     if not plan.steps:
         msg = f"The cells cannot go through any of the steps. {excluded_text(reasons)}"
@@ -63,7 +64,7 @@ def warn_of_own_values(registry: Registry, roots: Collection[Version], named: Co
                 )
 
 
-def _found(registry: Registry, plan: Plan) -> list[Hole]:
+def _found(registry: Registry, plan: Plan, available: Callable[[Version], bool]) -> list[Hole]:
     """What keeps steps from running and was computed outside the program; also behind steps that were left out."""
     queue, seen, found = [registry[name] for name in plan.excluded], set(), []
     while queue:
@@ -71,9 +72,13 @@ def _found(registry: Registry, plan: Plan) -> list[Hole]:
         if step.id in seen or step in plan.steps:
             continue
         seen.add(step.id)
-        found += [hole for hole in holes_of(step) if hole.gap is not None or hole.slot in plan.missing]
+        found += [hole for hole in holes_of(step) if not available(_version(step, hole))]
         queue += [source for number in step.sources() if (source := registry.by_id(number)) is not None]
     return sorted(found, key=lambda hole: [step.name for step in registry].index(hole.step))
+
+
+def _version(step: Step, hole: Hole) -> Version:
+    return Version(hole.slot, None, None if hole.gap is None else step.id)
 
 
 def _lacking(registry: Registry, plan: Plan) -> set[str]:

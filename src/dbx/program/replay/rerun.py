@@ -131,12 +131,15 @@ def rerun(
     location.check_inputs()
     if begin is not None:
         without_held(plan, registry, location)
-    without = left_out(registry, plan) if partial else None
-    if own and not partial:
-        _say_what_is_left_out(registry, plan, named=steps is not None)
-    elif not partial:
-        check_whole(registry, plan)
-        _check_nothing_is_missing(plan, data)
+    without = left_out(registry, plan, location.available) if partial else None
+    known = own or (begin is not None and begin.own_cells is not None)
+    if not partial:
+        if not known:
+            check_whole(registry, plan, location.available)
+        if not own:
+            _check_nothing_is_missing(plan, data)
+        if known:
+            _say_what_is_left_out(registry, plan, named=steps is not None)
     if not own:
         warn_of_own_values(registry, plan.roots, location.inputs)
     if refit == "continue":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dbx.program import log
-from dbx.program.record.copies import under_another_name
+from dbx.program.record.copies import other_names, root_prints, under_another_name
 from dbx.program.record.prints import print_of
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
@@ -84,12 +84,19 @@ class Start:
         if not version.slot.is_gene_matrix or not starts_from_counts(self.registry, version):
             return None
         beside = counts_beside(self.data, place)
+        if beside is not None and self._is_another_root(version.slot, beside):
+            return None
         if beside is not None:
             self.said.append(
                 f"{place.written()} does not hold raw counts, but {beside.written()} does: the new cells start there "
                 f'(inputs={{"{version.slot}": "{beside}"}}).'
             )
         return beside
+
+    def _is_another_root(self, slot: Slot, beside: Slot) -> bool:
+        """Whether the program started from both slots, and they held different values."""
+        roots = {root for root, _, _ in root_prints(self.registry)}
+        return {slot, beside} <= roots and beside not in other_names(self.registry, slot)
 
     def _recognise(self, version: Version, place: Slot) -> bool:
         steps = chain_of(self.registry, version)
