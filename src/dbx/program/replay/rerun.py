@@ -132,13 +132,13 @@ def rerun(
     if begin is not None:
         without_held(plan, registry, location)
     without = left_out(registry, plan, location.available) if partial else None
-    known = own or (begin is not None and begin.own_cells is not None)
+    own_cells = own or (begin is not None and begin.own_cells is not None)
     if not partial:
-        if not known:
+        if not own_cells:
             check_whole(registry, plan, location.available)
         if not own:
             _check_nothing_is_missing(plan, data)
-        if known:
+        if own_cells:
             _say_what_is_left_out(registry, plan, named=steps is not None)
     if not own:
         warn_of_own_values(registry, plan.roots, location.inputs)
