@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dbx import pp, tl  # names only: which call makes which slot is known from here on
 from dbx._scanpys import scanpys_own
 from dbx._version import __version__
+from dbx._warnings import DbxWarning
 from dbx.settings import settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
 
 __all__ = [
+    "DbxWarning",
     "Pipeline",
     "__version__",
     "adopt",

@@ -1,14 +1,19 @@
 """Messages go where scanpy's go and are as many, and a progress bar is there only while something takes long."""
 
+import functools
 import io
 import json
 import logging
+import pickle
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
+import anndata as ad
 import nbformat
+import numpy as np
 import pytest
 import scanpy as sc
 from nbclient import NotebookClient
@@ -125,6 +130,31 @@ def test_a_logger_that_was_set_up_before_is_left_as_it_is():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["yes", "1 True"]
     assert done.stderr == ""
+
+
+def test_a_warning_points_at_the_line_that_called_dbx_through_a_dispatched_function():
+    @functools.singledispatch
+    def normalize(data):
+        raise NotImplementedError
+
+    normalize.register(ad.AnnData, dbx.pp.normalize_total)
+    with pytest.warns(dbx.DbxWarning, match="zero counts") as warned:
+        normalize(ad.AnnData(np.array([[0, 0], [1, 2]], "float32")))
+    assert warned[0].filename == __file__
+
+
+def test_warnings_of_dbx_alone_can_be_silenced():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", category=dbx.DbxWarning)
+        log.warn("dbx")
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["another"]
+
+
+def test_a_warning_comes_back_from_another_process():
+    warning = pickle.loads(pickle.dumps(dbx.DbxWarning("gene5")))
+    assert (type(warning), str(warning)) == (dbx.DbxWarning, "gene5")
 
 
 def test_a_saved_notebook_holds_no_bar():

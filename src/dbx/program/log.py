@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import logging
 import sys
 import time
@@ -13,10 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from dbx._warnings import DbxWarning
 from dbx.ops.operator import Progress, silent
 from dbx.settings import Verbosity, settings
 
-PACKAGE = str(Path(__file__).parents[1])
+NOT_THE_USERS = (str(Path(__file__).parents[1]), functools.__file__)
+"""Where the files lie that a warning does not point at: dbx, and what dispatches a call on its first argument."""
 LEVELS = {
     Verbosity.error: logging.ERROR,
     Verbosity.warning: logging.WARNING,
@@ -83,9 +86,9 @@ def warn(text: str) -> None:
     """Warn, pointing at the user's line rather than at dbx's."""
     depth = 2
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(NOT_THE_USERS):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=depth)
+    warnings.warn(text, DbxWarning, stacklevel=depth)
 
 
 class NotebookLine:

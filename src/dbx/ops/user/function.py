@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from scipy import sparse
 
+from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import take
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -84,7 +85,7 @@ class Function(Operator):
         if known is not None and known.changed_since(digest):
             warnings.warn(
                 f"The function {function!r} of this session has another source than the one that was recorded.",
-                UserWarning,
+                DbxWarning,
                 stacklevel=2,
             )
 
