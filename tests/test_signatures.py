@@ -27,6 +27,7 @@ SCANPYS = {
         adata layer n_top_genes min_disp max_disp min_mean max_mean span n_bins flavor subset inplace
         batch_key filter_unexpressed_genes check_values
     """,
+    "pp.combat": "adata key covariates inplace",
     "pp.regress_out": "adata keys layer n_jobs copy",
     "pp.scale": "data zero_center max_value copy layer obsm mask_obs",
     "pp.pca": """

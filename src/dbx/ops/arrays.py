@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.moments import whole_parts
+from dbx.data.moments import CHUNK, whole_parts
 
 
 def row_sums(x, kept=None):
@@ -33,6 +33,18 @@ def row_sums(x, kept=None):
 def cell_totals(x: RowBlocks) -> np.ndarray:
     """Sum over the columns of each row, an array of shape (n_rows,)."""
     return np.concatenate([row_sums(part) for _, _, part in whole_parts(x)])
+
+
+def weighted_sums(weights: np.ndarray, x: RowBlocks) -> np.ndarray:
+    """weights.T @ x in float64, by blocks of rows that stay in the processor's cache.
+
+    An array of shape (n_weights, n_columns) for weights of shape (n_rows, n_weights).
+    """
+    total = np.zeros((weights.shape[1], x.n_columns))
+    for start, stop, part in x.parts(max(CHUNK // x.n_columns, 1)):
+        some = weights[start:stop]
+        total += (part.T @ some).T if sparse.issparse(part) else some.T @ part
+    return total
 
 
 def divide_rows(x, divisor):

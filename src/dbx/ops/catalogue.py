@@ -24,6 +24,7 @@ OPERATORS: dict[str, str] = {
     "gene_gate": "genes.gene_gate:GeneGate",
     "pca": "components.pca:PCA",
     "vae_normalize": "counts.vae:VAENormalize",
+    "combat": "batch.combat:Combat",
     "harmony": "batch.harmony.harmony:Harmony",
     "neighbors": "graph.neighbors:Neighbors",
     "umap": "layout.umap:UMAP",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import whole_parts
+from dbx.ops.values import Codes
 
 ZERO_COUNTS = "Some cells have zero counts"
 """scanpy's warning where such cells are let pass."""
@@ -24,6 +25,15 @@ def check_no_empty_cells(totals: np.ndarray) -> None:
             f"{len(empty)} cells have no counts in these genes (the first is row {empty[0]}): "
             "remove them first, e.g. sc.pp.filter_cells(adata, min_counts=1)."
         )
+        raise ValueError(msg)
+
+
+def check_finite_columns(columns: Mapping[str, Codes | np.ndarray], operator: str) -> None:
+    """Raise ValueError for numeric columns with infinite values."""
+    numbers = {name: column for name, column in columns.items() if not isinstance(column, Codes)}
+    endless = [name for name, column in numbers.items() if not np.isfinite(np.asarray(column)).all()]
+    if endless:
+        msg = f"{operator} cannot use the columns {listed(endless)}: they contain infinite values."
         raise ValueError(msg)
 
 

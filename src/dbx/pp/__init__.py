@@ -6,6 +6,7 @@ from dbx._lazy import lazy
 from dbx.program.wrappers import adopts, makes, recognises
 
 if TYPE_CHECKING:
+    from dbx.pp.combat import combat
     from dbx.pp.denoise import denoise
     from dbx.pp.gene_gate import gene_gate
     from dbx.pp.harmony_integrate import harmony_integrate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
+    "combat",
     "denoise",
     "gene_gate",
     "harmony_integrate",

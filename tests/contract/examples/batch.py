@@ -5,6 +5,12 @@ from contract.example import Example
 SMALL = {"n_latent": 3, "n_hidden": 8, "max_epochs": 3}
 
 EXAMPLES = [
+    Example(operator="combat", reads={"x": "layers/log", "batch": "obs/batch"}),
+    Example(
+        operator="combat",
+        title="covariates",
+        reads={"x": "layers/log", "batch": "obs/batch", "covariates": ("obs/age", "obs/donor")},
+    ),
     Example(operator="harmony", reads={"x": "obsm/embedding", "batch": ("obs/batch",)}, random=True),
     Example(
         operator="harmony",

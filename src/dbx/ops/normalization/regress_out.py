@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import CHUNK, moments
-from dbx.ops.arrays import floating
-from dbx.ops.checks import listed
+from dbx.ops.arrays import floating, weighted_sums
+from dbx.ops.checks import check_finite_columns, listed
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Array, Codes
 
@@ -48,7 +47,7 @@ class RegressOut(Operator):
         """Solve the least squares of all genes from one product with the pseudo-inverse of the design."""
         level = only_category(keys)
         if level is None:
-            check_finite(keys)
+            check_finite_columns(keys, self.name)
             self._fit_numbers(x, np.asarray(numbers(keys)))
         else:
             groups = moments(x, np.asarray(level.codes), level.n_levels)
@@ -60,7 +59,7 @@ class RegressOut(Operator):
         self.centre, self.spread = Constant(centre), Constant(np.where(spread > 0, spread, 1.0))
         standardised = (keys - centre) / self.spread[...]
         solver = np.column_stack([np.full(len(keys), 1 / len(keys)), np.linalg.pinv(standardised).T])
-        coefficients = product(solver, x)
+        coefficients = weighted_sums(solver, x)
         if is_singular(keys):
             coefficients *= moments(x).variance > 0  # scanpy's other solver leaves genes that do not vary
         self.coefficients = nnx.Param(coefficients)
@@ -115,14 +114,6 @@ def only_category(keys: Columns) -> Codes | None:
     return column if isinstance(column, Codes) else None
 
 
-def check_finite(keys: Columns) -> None:
-    """Raise ValueError for numeric columns with infinite values."""
-    endless = [name for name, column in keys.items() if not np.isfinite(np.asarray(column)).all()]
-    if endless:
-        msg = f"regress_out cannot use the columns {listed(endless)}: they contain infinite values."
-        raise ValueError(msg)
-
-
 def numbers(keys: Columns, xp: Any = np) -> Any:
     """The numeric columns in the order of their names, an array of shape (n_cells, n_keys)."""
     return xp.stack([xp.asarray(keys[name]) for name in sorted(keys)], axis=1)
@@ -132,11 +123,3 @@ def is_singular(keys: np.ndarray) -> bool:
     """Whether scanpy's test finds the design without a unique solution."""
     design = np.column_stack([np.ones(len(keys)), keys])
     return bool(np.linalg.det(design.T @ design) == 0)
-
-
-def product(left: np.ndarray, x: RowBlocks) -> np.ndarray:
-    """left.T @ x in float64 by blocks of rows, an array of shape (n_left_columns, n_columns)."""
-    total = np.zeros((left.shape[1], x.n_columns))
-    for start, stop, part in x.parts(max(CHUNK // x.n_columns, 1)):
-        total += (part.T @ left[start:stop]).T if sparse.issparse(part) else left[start:stop].T @ part
-    return total
