@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dbx._version import __version__
 from dbx.program import compat, log
+from dbx.program.record.modalities import lowered, programs_of
 from dbx.program.record.registry import KEY, Registry
+from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot
 from dbx.program.slots.writing import assign, check_writable
 
@@ -18,10 +20,20 @@ if TYPE_CHECKING:
 
 def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any]) -> None:
     """Write computed values and the registry, all or nothing."""
-    check_writable(data, [*values, Slot("uns", (KEY,))])
+    programs = stored_programs(data, registry)
+    check_writable(data, [*values, *programs])
     if compat.is_view(data):
         log.warn("Received a view of an AnnData. Making a copy.")
         compat.to_actual(data)
-    assign(data, {**values, Slot("uns", (KEY,)): registry.to_uns(__version__)})
+    assign(data, {**values, **programs})
     if values:
         log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
+
+
+def stored_programs(data: AnnData | MuData, registry: Registry) -> dict[Slot, Any]:
+    """Where the program is kept -> what is stored there: of a MuData also in its modalities."""
+    if not hasattr(data, "mod"):
+        return {Slot("uns", (KEY,)): registry.to_uns(__version__)}
+    emptied: dict[str | None, list[Step]] = {mod: [] for mod in programs_of(data, KEY)}
+    kept = {**emptied, **lowered(registry)}
+    return {Slot("uns", (KEY,), mod): Registry(steps).to_uns(__version__) for mod, steps in kept.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dbx.ops.checks import listed
+from dbx.program.record.modalities import lifted, programs_of
 from dbx.program.record.step import Step
 from dbx.program.record.storage import RegistryError, from_tree, to_tree
 
@@ -140,6 +141,8 @@ def load(data: AnnData | MuData) -> Registry:
     if not hasattr(data, "uns"):
         msg = f"The data must be an AnnData or a MuData; got {type(data).__name__}."
         raise TypeError(msg)
+    if hasattr(data, "mod"):
+        return Registry(lifted({mod: from_tree(tree) for mod, tree in programs_of(data, KEY).items()}))
     return Registry.from_uns(data.uns[KEY]) if KEY in data.uns else Registry()
 
 
@@ -173,3 +176,10 @@ def same_outputs(a: Step, b: Step) -> bool:
     old, new = a.fingerprints, b.fingerprints
     same = all(slot in old and slot in new and np.array_equal(old[slot], new[slot]) for slot in slots)
     return bool(slots) and same
+
+
+def same_state(a: Step, b: Step) -> bool:
+    """Whether both have the same fitted arrays."""
+    return a.arrays.keys() == b.arrays.keys() and all(
+        array.tobytes() == b.arrays[name][1].tobytes() for name, (_, array) in a.arrays.items()
+    )

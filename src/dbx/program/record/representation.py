@@ -30,6 +30,13 @@ def representation_slot(
         It has fewer than ``n_pcs`` columns.
     """
     owner = holder(data, Slot("obs", mod=mod))
+    if hasattr(owner, "mod") and (use_rep is None or use_rep == "X"):
+        joint = ", ".join(repr(key) for key in owner.obsm if key not in owner.mod) or "none yet"
+        msg = (
+            f"A MuData has no X: name the modality, mod={next(iter(owner.mod))!r}, or a joint embedding in mdata.obsm, "
+            f"use_rep=... (there: {joint})."
+        )
+        raise ValueError(msg)
     if use_rep is None and (n_pcs == 0 or (owner.n_vars <= FEW_GENES and owner.n_vars > 0)):
         use_rep = "X"
     if use_rep is None:

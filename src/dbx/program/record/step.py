@@ -86,6 +86,11 @@ class Step:
         if self.select is not None:
             object.__setattr__(self, "select", Slot.parse(self.select))
 
+    def slots(self) -> list[Slot]:
+        """Every slot that it reads, writes, keeps cells in or selects genes by."""
+        read = [slot for entry in self.reads.values() for slot in entry.slots]
+        return [*read, *self.writes.values(), *self.references.values(), *([self.select] if self.select else [])]
+
     @property
     def mod(self) -> str | None:
         """The modality that its slots are in, None for an AnnData or the MuData itself."""

@@ -29,14 +29,15 @@ class OwnCells:
         self.known: dict[str | None, bool] = {}
 
     def hold_results(self) -> bool:
-        """Whether these are cells of the reference that hold what a step wrote."""
+        """Whether these are cells of the reference that hold what a step wrote; counts may be what it read."""
         versions = [
             Version(slot, step.id)
             for step in self.registry
             for slot in step.writes.values()
             if slot.container in ("X", "layers", "obsm") and len(slot.keys) < 2
         ]
-        return any(self.place(version) is not None for version in versions)
+        places = (place for version in versions if (place := self.place(version)) is not None)
+        return any(not place.is_gene_matrix or not looks_like_counts(read(self.data, place)) for place in places)
 
     def place(self, version: Version) -> Slot | None:
         """Where the cells hold a version, None if they do not."""

@@ -11,9 +11,10 @@ from dbx.ops.user.functions import register
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
-from dbx.program.record.registry import KEY, Registry, load, same_outputs
+from dbx.program.record.registry import Registry, load, same_outputs, same_state
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
+from dbx.program.replay.container import like_the_query
 from dbx.program.replay.holes import check_whole, left_out, warn_of_own_values
 from dbx.program.replay.location import Location
 from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
@@ -21,7 +22,7 @@ from dbx.program.replay.plan import Plan, excluded_text, make_plan
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.settings import with_settings
 from dbx.program.replay.start import start_of, steps_before, without_held
-from dbx.program.slots.slots import Slot, exists, holder, owner_written
+from dbx.program.slots.slots import Slot, exists, holder
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def rerun(
     registry = load(data if own else reference)
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
-    _check_same_container(data, data if own else reference, registry)
+    if not own:
+        reference, registry = like_the_query(data, reference, registry)
     steps = [steps] if isinstance(steps, str) else steps
     changed = with_settings(registry, config or {}, own=own)
     after = {step.name for step in registry if any(registry.depends(step, registry[name].id) for name in changed)}
@@ -172,7 +174,7 @@ def rerun(
     if without is not None:
         log.warn(without)
     if not own:
-        _warn_of_own_program(data, reference)
+        _warn_of_own_program(data, registry)
     commit(data, Registry(steps_now), values)
     return data if copy else None
 
@@ -212,26 +214,6 @@ def _no_program(name: str) -> str:
     )
 
 
-def _check_same_container(data, reference, registry: Registry) -> None:
-    """Steps of a modality need a MuData of new cells, and steps of an AnnData one AnnData."""
-    given, fitted_on = getattr(data, "mod", None), getattr(reference, "mod", None)
-    if fitted_on is not None and given is None:
-        named = list(dict.fromkeys(step.mod for step in registry if step.mod is not None)) or list(fitted_on)
-        wrapped = ", ".join(f'"{mod}": adata' for mod in named[:1]) + ("".join(f', "{m}": ...' for m in named[1:]))
-        msg = (
-            f"The reference is a MuData, whose steps read the modalities {', '.join(map(repr, named))}, but the new "
-            f"cells are one AnnData: pass mudata.MuData({{{wrapped}}})."
-        )
-        raise ValueError(msg)
-    if given is not None and fitted_on is None:
-        mod = next(iter(given))
-        msg = (
-            "The new cells are a MuData, but the reference is one AnnData: pass the modality that was measured like "
-            f"the reference, such as {owner_written(mod)}."
-        )
-        raise ValueError(msg)
-
-
 def _check_nothing_is_missing(plan: Plan, data) -> None:
     """New cells must have everything that the wanted steps start from."""
     if plan.missing:
@@ -247,12 +229,16 @@ def _check_nothing_is_missing(plan: Plan, data) -> None:
         raise ValueError(msg)
 
 
-def _warn_of_own_program(data, reference) -> None:
-    if KEY in data.uns and data.uns[KEY].get("digest") == reference.uns[KEY]["digest"]:
-        return  # a part of the reference
-    lost = [step.name for step in load(data) if not step.mapped]
+def _warn_of_own_program(data, registry: Registry) -> None:
+    lost = [step.name for step in load(data) if not step.mapped and not _is_step_of(registry, step)]
     if lost:
         log.warn(f"The mapped program replaces the one that the new cells had ({', '.join(lost)}).")
+
+
+def _is_step_of(registry: Registry, step: Step) -> bool:
+    """Whether a program has this very step, as a part of the reference brings it along."""
+    known = registry.by_id(step.id)
+    return known is not None and known.facts() == step.facts() and same_state(known, step)
 
 
 def _warn_of_new_starts(plan: Plan) -> None:
