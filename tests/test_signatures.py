@@ -63,6 +63,11 @@ SCANPYS = {
         adata groupby mask_var use_raw groups reference n_genes rankby_abs pts key_added copy method
         corr_method tie_correct layer mean_in_log_space kwds
     """,
+    "tl.paga": "adata groups use_rna_velocity model neighbors_key copy",
+    "tl.embedding_density": "adata basis groupby key_added components",
+    "tl.dendrogram": """
+        adata groupby n_pcs use_rep var_names use_raw cor_method linkage_method optimal_ordering key_added inplace
+    """,
     "tl.score_genes": """
         adata gene_list ctrl_as_ref ctrl_size gene_pool n_bins score_name random_state rng copy use_raw layer
     """,

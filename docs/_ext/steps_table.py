@@ -36,7 +36,9 @@ def maps_cells(operator: type[Operator]) -> bool:
 
 
 def needs_reference(operator: type[Operator]) -> bool:
-    return bool(operator.references) or any(port.kind in ("graph", "rows") for port in operator.inputs.values())
+    references = operator.references  # a property of the base class, and where they depend on settings
+    keeps = bool(references) and references is not Operator.references
+    return keeps or any(port.kind in ("graph", "rows") for port in operator.inputs.values())
 
 
 def is_test(operator: type[Operator]) -> bool:

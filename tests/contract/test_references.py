@@ -174,7 +174,7 @@ PLACES = ("obsm/embedding", "X", "layers/log")
 
 def reference_cases():
     """(example, input or output that is a reference, where it lies) of every reference and every place it can have."""
-    for example in examples():
+    for example in filter(lambda example: example.maps_cells, examples()):
         for port in dict.fromkeys(example.make().references.values()):
             of_cells = port in example.reads and example.cls.inputs[port].kind == "matrix"
             places = PLACES if of_cells and not example.title else (example.reads.get(port),)

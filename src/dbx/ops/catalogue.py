@@ -43,11 +43,12 @@ OPERATORS: dict[str, str] = {
     "denoise": "counts.denoise:Denoise",
     "score_genes": "annotation.score_genes:ScoreGenes",
     "score_genes_cell_cycle": "annotation.cell_cycle:CellCycle",
+    "scanpy": "dbx.tl._scanpys:Scanpy",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
     "function": "user.function:Function",
 }
-"""Name -> module below ``dbx.ops`` and class of each operator of dbx."""
+"""Name -> module below ``dbx.ops`` and class of each operator of dbx; a full name where it calls another library."""
 PACKAGE = "dbx-bio"
 """Name of dbx for pip."""
 
@@ -117,7 +118,7 @@ class Catalogue(Mapping[str, "type[Operator]"]):
 
 def _own(name: str) -> type[Operator]:
     module, _, operator = OPERATORS[name].partition(":")
-    return getattr(import_module(f"dbx.ops.{module}"), operator)
+    return getattr(import_module(module if module.startswith("dbx.") else f"dbx.ops.{module}"), operator)
 
 
 CATALOGUE = Catalogue()

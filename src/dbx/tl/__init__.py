@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from dbx.pp.pca import pca
     from dbx.tl.annotate import annotate
     from dbx.tl.de import de
+    from dbx.tl.dendrogram import dendrogram
+    from dbx.tl.embedding_density import embedding_density
     from dbx.tl.harmony import harmony
     from dbx.tl.leiden import leiden
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
+    from dbx.tl.paga import paga
     from dbx.tl.rank_genes_groups import rank_genes_groups
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "annotate",
     "de",
+    "dendrogram",
+    "embedding_density",
     "harmony",
     "leiden",
     "lisi",
     "mmd",
+    "paga",
     "pca",
     "rank_genes_groups",
     "score_genes",
@@ -46,6 +52,7 @@ makes(
     {
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "uns/paga": "dbx.tl.paga(adata)",
         "obs/leiden": "dbx.tl.leiden(adata)",
     }
 )

@@ -22,6 +22,7 @@ from dbx.program.replay.plan import Plan, excluded_text, make_plan
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.settings import with_settings
 from dbx.program.replay.start import start_of, steps_before, without_held
+from dbx.program.replay.unmapped import say_what_is_not_mapped
 from dbx.program.slots.slots import Slot, exists, holder
 from dbx.program.slots.writing import check_writable
 
@@ -144,6 +145,8 @@ def rerun(
             _say_what_is_left_out(registry, plan, named=steps is not None)
     if not own:
         warn_of_own_values(registry, plan.roots, location.inputs)
+    if not own and steps is None:
+        say_what_is_not_mapped(registry)
     if refit == "continue":
         _warn_of_new_starts(plan)
     if refit is not True:  # which asks for nothing else

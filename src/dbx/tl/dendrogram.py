@@ -1,0 +1,102 @@
+"""Dendrogram of groups of cells by scanpy, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dbx.program import Slot, SlotError, check_key, matrix_slot, representation_slot
+from dbx.tl._scanpys import conclude
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def dendrogram(
+    adata: AnnData | MuData,
+    groupby: str | Sequence[str],
+    *,
+    n_pcs: int | None = None,
+    use_rep: str | None = None,
+    var_names: Sequence[str] | None = None,
+    use_raw: bool | None = None,
+    cor_method: str = "pearson",
+    linkage_method: str = "complete",
+    optimal_ordering: bool = False,
+    key_added: str | None = None,
+    inplace: bool = True,
+    mod: str | None = None,
+) -> dict[str, Any] | None:
+    """Cluster groups of cells hierarchically: :func:`scanpy.tl.dendrogram`, recorded.
+
+    On new cells it is skipped, as a conclusion about the cells it was run on.
+
+    Parameters
+    ----------
+    adata
+        The annotated data, with components (:func:`dbx.pp.pca`) or at most 50 genes.
+    groupby
+        Column of ``obs`` with the groups, or several, whose combinations are the groups.
+    n_pcs
+        Number of leading components to use.
+    use_rep
+        Key of ``obsm``, or ``"X"``.
+    var_names
+        Use the matrix of all genes instead of components, as scanpy does whichever genes are named.
+    use_raw
+        With ``var_names``: use ``adata.raw``.
+    cor_method
+        Correlation of the groups' means, ``"pearson"``, ``"kendall"`` or ``"spearman"``.
+    linkage_method, optimal_ordering
+        As in :func:`scipy.cluster.hierarchy.linkage`.
+    key_added
+        Key of ``uns`` to write, by default ``f"dendrogram_{groupby}"``.
+    inplace
+        Write into ``adata``; otherwise return the result and write nothing.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or with ``inplace=False`` a dict. Writes:
+
+    ``uns[f"dendrogram_{groupby}" | key_added]``
+        A dict with ``linkage``, ``correlation_matrix``, ``categories_ordered`` and ``dendrogram_info``, among others.
+
+    Raises
+    ------
+    SlotError
+        There are no components, or no such column or key.
+    """
+    check_key(key_added)
+    columns = [groupby] if isinstance(groupby, str) else list(groupby)
+    key = key_added or f"dendrogram_{'_'.join(columns)}"
+    settings: dict[str, Any] = {
+        "groupby": columns,
+        "cor_method": cor_method,
+        "linkage_method": linkage_method,
+        "optimal_ordering": optimal_ordering,
+        "key_added": key,
+    }
+    if var_names is not None:
+        matrix = {"X": matrix_slot(use_raw=bool(use_raw))}
+        settings["var_names"] = ["0"]
+    else:
+        slot, _ = representation_slot(adata, use_rep, n_pcs, mod=mod)
+        if slot is None:
+            where = Slot("obsm", ("X_pca",), mod).written()
+            msg = f"{where} is missing. Make it with dbx.pp.pca(adata), or name what to use: use_rep='X'."
+            raise SlotError(msg)
+        matrix = {slot if slot == "X" or use_rep is not None else "obsm/X_pca": slot}
+        settings |= {"n_pcs": n_pcs, "use_rep": use_rep}
+    data = adata if inplace else adata.copy()
+    conclude(
+        data,
+        "tl.dendrogram",
+        settings,
+        reads={**matrix, **{f"obs/{name}": f"obs/{name}" for name in columns}},
+        writes=[f"uns/{key}"],
+        mod=mod,
+    )
+    return None if inplace else (data if mod is None else data.mod[mod]).uns[key]

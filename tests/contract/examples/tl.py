@@ -1,0 +1,41 @@
+"""Examples of functions of scanpy's as steps."""
+
+from contract.cells import GRAPH
+from contract.example import Example
+
+EXAMPLES = [
+    Example(
+        operator="scanpy",
+        title="paga",
+        reads={"obsp.distances": GRAPH, "obs.donor": "obs/donor"},
+        config={
+            "function": "tl.paga",
+            "settings": '{"groups": "donor"}',
+            "reads": ("obsp/distances", "obs/donor"),
+            "writes": ("uns/paga/connectivities", "uns/paga/groups", "uns/donor_sizes"),
+            "uns": '{"neighbors": {"distances_key": "distances", "params": {"n_neighbors": 8}}}',
+        },
+    ),
+    Example(
+        operator="scanpy",
+        title="density",
+        reads={"obsm.X_pca": "obsm/embedding", "obs.batch": "obs/batch"},
+        config={
+            "function": "tl.embedding_density",
+            "settings": '{"basis": "pca", "groupby": "batch"}',
+            "reads": ("obsm/X_pca", "obs/batch"),
+            "writes": ("obs/pca_density_batch", "uns/pca_density_batch_params"),
+        },
+    ),
+    Example(
+        operator="scanpy",
+        title="dendrogram",
+        reads={"X": "layers/log", "obs.donor": "obs/donor"},
+        config={
+            "function": "tl.dendrogram",
+            "settings": '{"groupby": ["donor"], "use_rep": "X"}',
+            "reads": ("X", "obs/donor"),
+            "writes": ("uns/dendrogram_donor",),
+        },
+    ),
+]
