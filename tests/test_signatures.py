@@ -22,6 +22,11 @@ SCANPYS = {
     "pp.normalize_total": """
         adata target_sum exclude_highly_expressed max_fraction key_added layer obsm inplace copy
     """,
+    "pp.calculate_qc_metrics": """
+        adata expr_type var_type qc_vars percent_top layer use_raw inplace log1p parallel
+    """,
+    "pp.filter_cells": "data min_counts min_genes max_counts max_genes inplace copy",
+    "pp.filter_genes": "data min_counts min_cells max_counts max_cells inplace copy",
     "pp.log1p": "data base copy chunked chunk_size layer obsm",
     "pp.highly_variable_genes": """
         adata layer n_top_genes min_disp max_disp min_mean max_mean span n_bins flavor subset inplace

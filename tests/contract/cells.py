@@ -44,6 +44,9 @@ def cells() -> ad.AnnData:
     made = ad.AnnData(sparse.csr_matrix(log), obs=obs)
     made.var_names = [f"gene{i}" for i in range(N_GENES)]
     made.layers["counts"], made.layers["log"] = sparse.csr_matrix(counts), sparse.csr_matrix(log)
+    untied = made.layers["counts"].copy()
+    untied.data = untied.data * np.random.default_rng(1).uniform(0.9, 1.1, untied.nnz).astype(np.float32)
+    made.layers["untied"] = untied
     made.obsm["embedding"] = (centred @ axes.T).astype(np.float32)
     made.obsm["start"] = made.obsm["embedding"][:, :2].copy()
     made.obsm["design"] = np.column_stack([np.ones(n), batch == 1]).astype(np.float64)

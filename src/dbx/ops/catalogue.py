@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dbx.ops.operator import Operator
 
 OPERATORS: dict[str, str] = {
+    "qc_metrics": "quality.qc_metrics:QCMetrics",
+    "filter_cells": "quality.filter_cells:FilterCells",
+    "filter_genes": "quality.filter_genes:FilterGenes",
     "normalize_total": "normalization.normalize_total:NormalizeTotal",
     "log1p": "normalization.log1p:Log1p",
     "highly_variable_genes": "genes.highly_variable:HighlyVariable",

@@ -95,6 +95,9 @@ class Output:
     """What the slot holds afterwards, where later steps depend on it."""
     inference: bool = False
     """A conclusion about the fitted cells (a test, a DE table), which is skipped on a query; a selection is kept."""
+    passes: bool = False
+    """A filter: whether each cell or, as a view, each gene is kept; the wrapper removes the others, and
+    ``dbx.rerun(filter_cells=True)`` removes them from new cells."""
 
 
 class Unit(NamedTuple):

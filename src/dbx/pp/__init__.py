@@ -6,8 +6,11 @@ from dbx._lazy import lazy
 from dbx.program.wrappers import adopts, makes, recognises
 
 if TYPE_CHECKING:
+    from dbx.pp.calculate_qc_metrics import calculate_qc_metrics
     from dbx.pp.combat import combat
     from dbx.pp.denoise import denoise
+    from dbx.pp.filter_cells import filter_cells
+    from dbx.pp.filter_genes import filter_genes
     from dbx.pp.gene_gate import gene_gate
     from dbx.pp.harmony_integrate import harmony_integrate
     from dbx.pp.highly_variable_genes import highly_variable_genes
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
     from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
+    "calculate_qc_metrics",
     "combat",
     "denoise",
+    "filter_cells",
+    "filter_genes",
     "gene_gate",
     "harmony_integrate",
     "highly_variable_genes",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.pipeline.pipeline import Pipeline as Pipeline
     from dbx.program.pipeline.sensitivity import sensitivity as sensitivity
     from dbx.program.record.adopt import adopt as adopt
+    from dbx.program.record.cut import check_removable as check_removable
     from dbx.program.record.on_disk import is_on_disk as is_on_disk
     from dbx.program.record.on_disk import run_on_disk as run_on_disk
     from dbx.program.record.representation import corrected_versions as corrected_versions
@@ -46,6 +47,7 @@ _NAMES = {
     "pipeline.pipeline": ["Pipeline"],
     "pipeline.sensitivity": ["sensitivity"],
     "record.adopt": ["adopt"],
+    "record.cut": ["check_removable"],
     "record.on_disk": ["is_on_disk", "run_on_disk"],
     "record.representation": ["corrected_versions", "representation_slot"],
     "record.run": ["compute_array", "compute_step", "run_step"],

@@ -82,13 +82,18 @@ def hint(text: str) -> None:
     say(Verbosity.hint, text)
 
 
-def warn(text: str) -> None:
+def warn_of_future(text: str) -> None:
+    """Warn of an argument that will go."""
+    warn(text, FutureWarning)
+
+
+def warn(text: str, category: type[Warning] = DbxWarning) -> None:
     """Warn, pointing at the user's line rather than at dbx's."""
     depth = 2
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(NOT_THE_USERS):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, DbxWarning, stacklevel=depth)
+    warnings.warn(text, category, stacklevel=depth)
 
 
 class NotebookLine:

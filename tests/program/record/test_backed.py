@@ -13,6 +13,8 @@ import dbx
 
 NEED_MORE = (
     dbx.optimize,
+    dbx.pp.filter_cells,
+    dbx.pp.filter_genes,
     dbx.pp.gene_gate,
     dbx.pp.remove_ambient,
     dbx.tl.annotate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dbx._version import __version__
@@ -11,21 +11,25 @@ from dbx.program.record.modalities import lowered, programs_of
 from dbx.program.record.registry import KEY, Registry
 from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot
-from dbx.program.slots.writing import assign, check_writable
+from dbx.program.slots.writing import assigned, check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
 
-def commit(data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any]) -> None:
-    """Write computed values and the registry, all or nothing."""
+def commit(
+    data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any], then: Callable[[], None] | None = None
+) -> None:
+    """Write computed values and the registry, all or nothing; if what is done ``then`` fails, nothing was written."""
     programs = stored_programs(data, registry)
     check_writable(data, [*values, *programs])
     if compat.is_view(data):
         log.warn("Received a view of an AnnData. Making a copy.")
         compat.to_actual(data)
-    assign(data, {**values, **programs})
+    with assigned(data, {**values, **programs}):
+        if then is not None:
+            then()
     if values:
         log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
 

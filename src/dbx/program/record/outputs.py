@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from dbx.ops.operator import Operator, Output
 from dbx.ops.values import Codes, Graph
 from dbx.program.record.inputs import Gathered
-from dbx.program.slots.slots import Slot, holder
+from dbx.program.slots.slots import Slot, holder, row_names
 from dbx.program.slots.stored import as_stored
 
 
@@ -43,4 +44,17 @@ def stored(data, output: Output, value: Any, slot: Slot, given: Gathered) -> Any
         full = np.zeros((len(mask), *value.shape[1:]), value.dtype)
         full[mask] = value
         value = full
+    if output.axis == "genes" and slot.axis == "genes" and isinstance(value, np.ndarray):
+        names = row_names(data, slot)
+        if given.genes is not None and len(value) == len(given.genes) != len(names):  # genes of raw
+            value = aligned(value, given.genes, names)
     return as_stored(value, slot, holder(data, slot), given.genes)
+
+
+def aligned(value: np.ndarray, genes: Any, names: pd.Index) -> np.ndarray:
+    """A view of genes in the order of the data's, with nothing (0, False, NaN) for genes it is not about."""
+    at = pd.Index(genes).get_indexer(names)
+    fill = np.nan if value.dtype.kind == "f" and value.ndim == 1 else 0
+    full = np.full((len(names), *value.shape[1:]), fill, value.dtype)
+    full[at >= 0] = value[at[at >= 0]]
+    return full

@@ -96,8 +96,12 @@ class Registry:
         return step
 
     def current(self, step: Step) -> bool:
-        """Whether something a step wrote is still what its slot holds, as far as the program knows."""
-        return not step.writes or any(self.writer(slot) is step for slot in step.results())
+        """Whether something a step wrote is still what its slot holds, as far as the program knows.
+
+        The cells or genes that a filter removed stay removed, whatever was written since.
+        """
+        lasting = not step.writes or step.filters("cells") or step.filters("genes")
+        return lasting or any(self.writer(slot) is step for slot in step.results())
 
     def _builds_on(self, step: Step, other: Step) -> bool:
         """Whether a step was made from another's output, changed outside dbx or not."""
@@ -162,7 +166,15 @@ def load_program(data: AnnData | MuData) -> Registry:
 
 
 def _twins(a: Step, b: Step) -> bool:
-    return a.operator == b.operator and set(a.writes.values()) == set(b.writes.values())
+    """Whether one run replaces the other; a filter only replaces the same filter of the same values."""
+    same = a.operator == b.operator and bool(b.writes) and set(a.writes.values()) == set(b.writes.values())
+    if same and (b.filters("cells") or b.filters("genes")):
+        return (
+            a.config == b.config
+            and a.sources() == b.sources()
+            and np.array_equal(np.asarray(a.genes), np.asarray(b.genes))
+        )
+    return same
 
 
 def _same_result(a: Step, b: Step) -> bool:

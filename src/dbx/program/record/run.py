@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
 from dbx.program import compat, log
 from dbx.program.record.commit import commit
+from dbx.program.record.cut import passing, remove
 from dbx.program.record.holes import warn_of_holes
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
@@ -55,13 +57,15 @@ def run_step(
     copy: bool = False,
     mod: str | None = None,
     resume: bool = False,
+    cut: bool = False,
 ) -> AnnData | MuData | None:
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
     ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``select`` the
     boolean gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
-    With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input.
+    With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input. With
+    ``cut`` the cells and genes that do not pass (outputs declared ``passes``) are removed.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
     data = compat.own_copy(data, copy=copy)
@@ -79,8 +83,9 @@ def run_step(
         mod=mod,
         resume=resume,
     )
+    then = partial(remove, data, mod, passing(result.operator, result.outputs), result.step.name) if cut else None
     registry.record(result.step)
-    commit(data, registry, result.values)
+    commit(data, registry, result.values, then)
     return data if copy else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -125,6 +125,15 @@ class Step:
     def build(self) -> Operator:
         """The fitted operator, without its per-cell references."""
         return rebuild(self.operator_class, self.config, self.arrays)
+
+    def only_columns(self) -> bool:
+        """Whether all that it writes are columns of cells and genes: metrics, a filter."""
+        return all(slot.container in ("obs", "var", "uns") for slot in self.writes.values())
+
+    def filters(self, axis: Literal["cells", "genes"]) -> bool:
+        """Whether it removes cells, or genes."""
+        outputs = self.operator_class.outputs if self.operator in CATALOGUE else {}
+        return any(output.passes and output.axis == axis for output in outputs.values())
 
     def results(self) -> list[Slot]:
         """Its main slots: of cells, and inferences; not statistics of genes that come with them."""

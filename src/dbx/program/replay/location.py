@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,8 @@ import pandas as pd
 from dbx.program.record.copies import under_another_name
 from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.registry import Registry
+from dbx.program.record.step import Step
+from dbx.program.replay.cut import kept_genes
 from dbx.program.replay.levels import former_names
 from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.kinds import Value
@@ -44,16 +46,39 @@ class Location:
         return self.found[version] is not None
 
     def has_the_genes(self, version: Version, place: Slot, data) -> bool:
-        """Whether genes were not cut since: a later version may need fewer."""
+        """Whether genes were not cut since: a later version may need fewer.
+
+        Metrics and filters of genes that are gone are left out by themselves (:meth:`genes_removed`).
+        """
         if not place.is_gene_matrix:
             return True
         names = gene_names(data, place)
         readers = [
             step
             for step in self.registry
-            if step.maps_cells() and any(version in read_versions(self.registry, step, r) for r in step.reads.values())
+            if step.maps_cells()
+            and not step.only_columns()
+            and any(version in read_versions(self.registry, step, r) for r in step.reads.values())
         ]
         return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
+
+    def genes_removed(self, step: Step, version: Version) -> str | None:
+        """Why metrics or a filter cannot be computed of a version: a gene filter that ran later removed genes of it."""
+        if not step.only_columns() or not self.available(version):
+            return None
+        place = cast(Slot, self.found[version])
+        if not place.is_gene_matrix or step.genes is None:
+            return None
+        wanted = pd.Index(step.genes)
+        missing = wanted[~wanted.isin(gene_names(self.data, place))]
+        if not len(missing):
+            return None
+        if self.own:
+            return f"{len(missing)} of the genes that it read in {version.slot} were removed since"
+        kept = kept_genes(self.registry, step.mod, after=step.at)
+        if kept is None or missing.isin(kept).any():
+            return None
+        return f"the new cells lack {len(missing)} genes that it reads, which the program removes only after it"
 
     def check_inputs(self) -> None:
         """Refuse a place that does not exist, or a name that no step starts from."""
@@ -72,6 +97,12 @@ class Location:
         self.available(version)
         slot = cast(Slot, self.found[version])  # what is not available is not asked for
         return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
+
+    def of(self, data: Any) -> Location:
+        """The same places in a selection of the cells."""
+        other = Location(data, self.registry, {}, own=self.own, start=self.start)
+        other.inputs, other.found = self.inputs, self.found
+        return other
 
     def _find(self, version: Version) -> Slot | None:
         slot = version.slot

@@ -84,7 +84,7 @@ def is_selection(step: Step) -> bool:
     if step.maps_cells():
         return False
     outputs = step.build().outputs
-    return any(not outputs[name].inference for name in step.writes)
+    return step.filters("genes") or any(not outputs[name].inference for name in step.writes)
 
 
 def _kept_views(operator: Operator) -> dict[str, Any]:

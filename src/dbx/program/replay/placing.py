@@ -11,6 +11,7 @@ import pandas as pd
 from dbx.ops.operator import Operator
 from dbx.ops.values import Graph
 from dbx.program import log
+from dbx.program.record.outputs import aligned
 from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot, gene_names, holder, row_names
 from dbx.program.slots.stored import as_stored
@@ -26,7 +27,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
         if isinstance(value, Graph) and not own:
             slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
         if operator.outputs[name].axis == "genes" and slot.axis == "genes":
-            value = _aligned(value, step.genes, row_names(data, slot))
+            value = aligned(value, step.genes, row_names(data, slot))
         if slot.is_gene_matrix:
             value = _with_all_genes(value, step, gene_names(data, slot), slot)
             if value is None:
@@ -34,15 +35,6 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
         values[slot] = as_stored(value, slot, holder(data, slot), step.genes)
         writes[name] = slot
     return values, writes
-
-
-def _aligned(value: np.ndarray, genes: Any, names: pd.Index) -> np.ndarray:
-    """A view of genes in the order of the data's, with nothing (0, False, NaN) for genes it is not about."""
-    at = pd.Index(genes).get_indexer(names)
-    fill = np.nan if value.dtype.kind == "f" and value.ndim == 1 else 0
-    full = np.full((len(names), *value.shape[1:]), fill, value.dtype)
-    full[at >= 0] = value[at[at >= 0]]
-    return full
 
 
 def _with_all_genes(value, step: Step, names: pd.Index, slot: Slot):

@@ -28,6 +28,8 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     roots: list[Version] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
+    of_more_genes: set[str] = field(default_factory=set)
+    """Names of the steps that read genes which were removed since."""
     missing: dict[Slot, str] = field(default_factory=dict)
     """Slot -> the step that starts from it, where it is not there."""
 
@@ -51,6 +53,7 @@ def make_plan(
     names: Iterable[str] | None = None,
     runs: Callable[[Step], bool] = Step.maps_cells,
     skipped: Mapping[int, str] | None = None,
+    genes_removed: Callable[[Step, Version], str | None] = lambda step, version: None,
 ) -> Plan:
     """Plan a rerun that starts at the earliest version of each input that is available.
 
@@ -58,7 +61,7 @@ def make_plan(
     ``skipped`` are ids of steps that must not run, and why.
     """
     skipped = skipped or {}
-    planner = _Planner(registry, available, runs, skipped)
+    planner = _Planner(registry, available, runs, skipped, genes_removed)
     if names is None:
         wanted = [step for step in registry if runs(step) and registry.current(step) and step.id not in skipped]
     else:
@@ -74,8 +77,9 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, registry: Registry, available, runs, skipped: Mapping[int, str]):
+    def __init__(self, registry: Registry, available, runs, skipped: Mapping[int, str], genes_removed):
         self.registry, self.available, self.runs, self.skipped = registry, available, runs, skipped
+        self.genes_removed = genes_removed
         self.plan = Plan()
         self._why: dict[int, str | None] = {}
 
@@ -108,7 +112,10 @@ class _Planner:
         if source is not None and self.why_not(source) is None:
             return None
         if self.available(version):
-            return None
+            removed = self.genes_removed(step, version)
+            if removed is not None:
+                self.plan.of_more_genes.add(step.name)
+            return removed
         if version.reader is not None:
             return (
                 f"{version.slot} was changed outside dbx after {read.gap!r} wrote it and before {step.name!r} read it"

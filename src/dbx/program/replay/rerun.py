@@ -15,6 +15,16 @@ from dbx.program.record.registry import Registry, load, same_outputs, same_state
 from dbx.program.record.run import Result
 from dbx.program.record.step import Step
 from dbx.program.replay.container import like_the_query
+from dbx.program.replay.cut import (
+    become,
+    check_filter_cells,
+    check_settings_of_filters,
+    cut,
+    filters_to_run,
+    marks,
+    say_what_does_not_pass,
+    without_metrics,
+)
 from dbx.program.replay.holes import check_whole, left_out, warn_of_own_values
 from dbx.program.replay.location import Location
 from dbx.program.replay.mapping import is_selection, kept, mapped, refitted
@@ -43,6 +53,7 @@ def rerun(
     functions: Mapping[str, Any] | None = None,
     start: str | None = None,
     partial: bool = False,
+    filter_cells: bool | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Run a recorded program again, on the cells it was fitted on or on new ones.
@@ -81,6 +92,11 @@ def rerun(
     partial
         Go as far as the cells can: steps that cannot run, because they read what was computed outside dbx or what the
         cells lack, are left out, and a warning says which and why. Otherwise such a step is an error for new cells.
+    filter_cells
+        What to do with new cells that do not pass the filters of the program (``pp.filter_cells``): True removes them,
+        and genes that ``pp.filter_genes`` removed; False marks cells in ``obs["dbx_passed"]``. None, the default,
+        removes them from a copy (``copy=True``) and marks them otherwise. Steps that look at all new cells, such as the
+        correction of a new batch, see only those that are left.
     copy
         Return a copy instead of writing into ``adata``.
 
@@ -97,7 +113,9 @@ def rerun(
         There is no program; a wanted step is stale, or an input was computed or changed outside dbx (see ``partial``);
         genes are missing or doubled;
         a category is unknown; the cells are not in the state the program starts from, or have no counts where a step
-        needs some; there is no such setting.
+        needs some; there is no such setting; no new cell passes the filters.
+    NotImplementedError
+        Cells of a MuData would be removed in place, or cells of data on disk.
     """
     if refit not in (True, False, "continue"):
         msg = f'refit must be True, False or "continue", not {refit!r}.'
@@ -109,6 +127,8 @@ def rerun(
         register(name, function)
     data = own_copy(adata, copy=copy)
     own = reference is None or reference is adata
+    check_filter_cells(filter_cells, own=own)
+    removes = not own and (copy if filter_cells is None else filter_cells)
     registry = load(data if own else reference)
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
@@ -116,6 +136,7 @@ def rerun(
         reference, registry = like_the_query(data, reference, registry)
     steps = [steps] if isinstance(steps, str) else steps
     changed = with_settings(registry, config or {}, own=own)
+    check_settings_of_filters(changed.values())
     after = {step.name for step in registry if any(registry.depends(step, registry[name].id) for name in changed)}
     if start is not None and own:
         msg = "start= is for new cells: the program's own cells start at the earliest version that is still there."
@@ -128,12 +149,42 @@ def rerun(
         return bool(refit) or step.name in changed or step.name in after
 
     def runs(step: Step) -> bool:
-        return fits(step) or step.maps_cells()
+        return (fits(step) or step.maps_cells()) and (own or not step.filters("genes"))
 
-    plan = make_plan(registry, location.available, names=steps, runs=runs, skipped=begin.skipped if begin else None)
+    def planned(names: Iterable[str] | None) -> Plan:
+        return make_plan(
+            registry,
+            location.available,
+            names=names,
+            runs=runs,
+            skipped=begin.skipped if begin else None,
+            genes_removed=location.genes_removed,
+        )
+
+    def run(plan: Plan, whole: AnnData | MuData, target: AnnData | MuData) -> list[Result]:
+        """The steps, computed for the cells of ``whole`` and placed in ``target``, which may have fewer genes."""
+        source = location.of(whole)
+        replay = Replay(registry, _n_cells(whole, plan), missing_genes, reference=whole if own else reference)
+        replay.env.update({version: source.value(version) for version in plan.roots})
+        results: list[Result] = []
+        for step in plan.steps:
+            if fits(step):
+                written = {slot: value for result in results for slot, value in result.values.items()}
+                new = changed.get(step.name)
+                # what it learnt was of other values
+                step, new = (new or step, None) if step.name in after else (step, new)
+                results.append(refitted(target, replay, step, written, new, keeps=refit == "continue"))
+            else:
+                results.append(mapped(target, target if own else reference, replay, step, own=own))
+        return results
+
+    filters = filters_to_run(registry, planned, must=bool(filter_cells)) if removes else []
+    plan = planned(steps if steps is None else [*steps, *filters])
     location.check_inputs()
     if begin is not None:
         without_held(plan, registry, location)
+    if steps is None:
+        without_metrics(registry, plan, own=own)
     without = left_out(registry, plan, location.available) if partial else None
     own_cells = own or (begin is not None and begin.own_cells is not None)
     if not partial:
@@ -151,35 +202,37 @@ def rerun(
         _warn_of_new_starts(plan)
     if refit is not True:  # which asks for nothing else
         _warn_of_lost_training([step for step in plan.steps if fits(step)], continues=bool(refit))
-    replay = Replay(registry, _n_cells(data, plan), missing_genes, reference=data if own else reference)
-    replay.env.update({version: location.value(version) for version in plan.roots})
-    results: list[Result] = []
-    for step in plan.steps:
-        if fits(step):
-            written = {slot: value for result in results for slot, value in result.values.items()}
-            new = changed.get(step.name)
-            step, new = (new or step, None) if step.name in after else (step, new)  # what it learnt was of other values
-            results.append(refitted(data, replay, step, written, new, keeps=refit == "continue"))
-        else:
-            results.append(mapped(data, data if own else reference, replay, step, own=own))
-    if not own and not refit:
+    whole, target, marked = data, data, {}
+    if removes:
+        marked = marks(run(planned(filters), data, data))
+        whole, target = cut(data, registry, marked, copy=copy)
+    results = run(plan, whole, target)
+    if not own:
+        marked = marked if removes else marks(results)
         known = {step.name for step in plan.steps}
-        results += [kept(data, step) for step in registry if step.name not in known and is_selection(step)]
+        others = [step for step in registry if step.name not in known and is_selection(step)]
+        results += [kept(target, step) for step in others if not refit or step.filters("genes")]
     fitted_again = {step.name for step in plan.steps if fits(step)}
     again = _rewired(registry, [result.step for result in results], fitted_again)
     if begin is not None:
         begin.say(plan)
-        again = steps_before(data, registry, plan, location, replay.n_cells) | again
+        again = steps_before(target, registry, plan, location.of(target), _n_cells(target, plan)) | again
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}
-    check_writable(data, values)
+    if not removes:
+        values |= marked
+    check_writable(target, values)
     if without is not None:
         log.warn(without)
     if not own:
         _warn_of_own_program(data, registry)
-    commit(data, Registry(steps_now), values)
-    return data if copy else None
+    commit(target, Registry(steps_now), values)
+    say_what_does_not_pass(marked, removed=removes)
+    if copy:
+        return target
+    become(data, target)
+    return None
 
 
 def _rewired(registry: Registry, steps: list[Step], fitted_again: set[str]) -> dict[str, Step]:

@@ -35,7 +35,8 @@ def replayed(registry: Registry, location: Location, n_cells: int, roots: Iterab
     lacking = [version for version in roots if not location.available(version)]
     if lacking:
         writers = [step for version in lacking if (step := registry.by_id(version.writer)) is not None]
-        plan = make_plan(registry, location.available, names=[step.name for step in writers])
+        names = [step.name for step in writers]
+        plan = make_plan(registry, location.available, names=names, genes_removed=location.genes_removed)
         if plan.excluded or len(writers) < len(lacking):
             reasons = "; ".join(f"{name!r}: {reason}" for name, reason in plan.excluded.items())
             slot = lacking[0].slot

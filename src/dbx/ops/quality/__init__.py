@@ -1,0 +1,1 @@
+"""Quality of cells and genes: metrics, filters, weights, and samples of cells or counts."""

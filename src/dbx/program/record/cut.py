@@ -1,0 +1,72 @@
+"""Removing the cells and genes that do not pass a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dbx.ops.operator import Operator
+from dbx.program.slots.slots import Slot, holder
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class Passing(NamedTuple):
+    """Which cells and which genes pass, boolean arrays; None where there is no filter of them."""
+
+    cells: np.ndarray | None
+    genes: np.ndarray | None
+
+
+def passing(operator: Operator, outputs: Mapping[str, Any]) -> Passing:
+    """What passes an operator, by its outputs that are declared ``passes``."""
+    found: dict[str, np.ndarray] = {}
+    for name, declared in operator.outputs.items():
+        if declared.passes and name in outputs:
+            found[declared.axis] = found.get(declared.axis, True) & np.asarray(outputs[name], bool)
+    return Passing(found.get("cells"), found.get("genes"))
+
+
+def check_removable(data: AnnData | MuData, mod: str | None) -> None:
+    """Refuse to remove cells or genes of data on disk."""
+    owner = holder(data, Slot("X", mod=mod))
+    if getattr(owner, "isbacked", False):
+        msg = (
+            f"Cells and genes of data on disk ({owner.filename}) cannot be removed. Load them first: adata = "
+            "adata.to_memory(); or pass inplace=False to get the mask."
+        )
+        raise NotImplementedError(msg)
+
+
+def remove(data: AnnData | MuData, mod: str | None, kept: Passing, step: str) -> None:
+    """Keep only the cells and genes that pass, in place.
+
+    Raises
+    ------
+    ValueError
+        None pass.
+    """
+    owner = holder(data, Slot("X", mod=mod))
+    for mask, what in ((kept.cells, "cell"), (kept.genes, "gene")):
+        if mask is not None and not mask.any():
+            msg = f"No {what} of {len(mask)} passes {step!r}: change its threshold. Nothing was removed."
+            raise ValueError(msg)
+    cells, genes = (None if mask is None or mask.all() else mask for mask in kept)
+    if cells is None and genes is None:
+        return
+    every = slice(None)
+    owner._init_as_actual(owner[every if cells is None else cells, every if genes is None else genes].copy())
+    if owner is not data:
+        _update(data)
+
+
+def _update(mdata: MuData) -> None:
+    """Bring the names of a MuData up to date with those of its modalities, and nothing else."""
+    import mudata
+
+    with mudata.set_options(pull_on_update=False):
+        mdata.update()

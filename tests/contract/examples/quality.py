@@ -1,0 +1,38 @@
+"""Examples."""
+
+from contract.example import Example
+
+EXAMPLES = [
+    Example(
+        operator="qc_metrics",
+        reads={"x": "layers/counts"},
+        config={"qc_vars": ("mt", "ribo"), "members": ((0, 7, 21), tuple(range(30, 45)))},
+    ),
+    # values without ties: the gradient of a sum of the largest is not defined where two are equal
+    Example(
+        operator="qc_metrics",
+        title="largest",
+        reads={"x": "layers/untied"},
+        config={"percent_top": (3, 10), "log1p": False},
+    ),
+    Example(
+        operator="filter_cells", reads={"x": "layers/counts"}, config={"min_genes": 38}, lacks=frozenset({"n_counts"})
+    ),
+    Example(
+        operator="filter_cells",
+        title="counts",
+        reads={"x": "layers/counts"},
+        config={"max_counts": 150},
+        lacks=frozenset({"n_genes"}),
+    ),
+    Example(
+        operator="filter_genes", reads={"x": "layers/counts"}, config={"min_cells": 60}, lacks=frozenset({"n_counts"})
+    ),
+    Example(
+        operator="filter_genes",
+        title="counts",
+        reads={"x": "layers/counts"},
+        config={"max_counts": 300},
+        lacks=frozenset({"n_cells"}),
+    ),
+]
