@@ -53,6 +53,12 @@ SCANPYS = {
         correction_method block_proportion rng
     """,
     "experimental.pp.normalize_pearson_residuals": "adata theta clip check_values layer obsm inplace copy",
+    "experimental.pp.normalize_pearson_residuals_pca": """
+        adata theta clip n_comps random_state kwargs_pca mask_var use_highly_variable check_values inplace
+    """,
+    "experimental.pp.recipe_pearson_residuals": """
+        adata theta clip n_top_genes batch_key chunksize n_comps random_state kwargs_pca check_values inplace
+    """,
     "experimental.pp.highly_variable_genes": """
         adata theta clip n_top_genes batch_key chunksize flavor check_values layer subset inplace
     """,

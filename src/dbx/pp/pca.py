@@ -123,11 +123,11 @@ def pca(
     if svd_solver is not None and svd_solver not in SOLVERS:
         msg = f"svd_solver must be one of {', '.join(map(repr, SOLVERS))} or None; got {svd_solver!r}."
         raise ValueError(msg)
-    operator = PCA(n_comps=n_comps, zero_center=zero_center, dtype=_float_name(dtype), projection=projection)
+    operator = PCA(n_comps=n_comps, zero_center=zero_center, dtype=float_name(dtype), projection=projection)
     seed = resolve_seed(random_state, rng)
     if not hasattr(data, "obs_names"):
         return _of_array(operator, data, mask_var, seed=seed, return_info=return_info)
-    mask = _mask(data, mask_var, use_highly_variable, obsm=obsm, mod=mod)
+    mask = gene_mask(data, mask_var, use_highly_variable, obsm=obsm, mod=mod)
     x_pca, loadings, key = (
         ("X_pca", "varm/PCs", "pca") if key_added is None else (key_added, f"varm/{key_added}", key_added)
     )
@@ -142,7 +142,7 @@ def pca(
         operator,
         reads={"x": matrix_slot(layer, obsm)},
         writes=writes,
-        constants={f"uns/{key}/params": _params(zero_center, mask, layer, obsm)},
+        constants={f"uns/{key}/params": pca_params(zero_center, mask, layer, obsm)},
         select=f"var/{mask}" if isinstance(mask, str) else mask,
         seed=seed,
         copy=copy,
@@ -150,7 +150,14 @@ def pca(
     )
 
 
-def _float_name(dtype) -> Literal["float32", "float64"]:
+def float_name(dtype) -> Literal["float32", "float64"]:
+    """The name of a floating-point dtype.
+
+    Raises
+    ------
+    ValueError
+        It is another one.
+    """
     name = np.dtype(dtype).name
     if name == "float32":
         return "float32"
@@ -173,7 +180,7 @@ def _of_array(operator: PCA, x, mask, *, seed: int, return_info: bool):
     return found["z"], found["loadings"].T, found["variance_ratio"], found["variance"]
 
 
-def _mask(data, mask_var, use_highly_variable: bool | None, *, obsm: str | None, mod: str | None):
+def gene_mask(data, mask_var, use_highly_variable: bool | None, *, obsm: str | None, mod: str | None):
     """The mask as scanpy records it: a column's name, an array, or None."""
     given = not isinstance(mask_var, GeneMask)
     if use_highly_variable is not None:
@@ -192,7 +199,7 @@ def _mask(data, mask_var, use_highly_variable: bool | None, *, obsm: str | None,
     return mask_var
 
 
-def _params(zero_center: bool, mask, layer: str | None, obsm: str | None) -> dict[str, Any]:
+def pca_params(zero_center: bool, mask, layer: str | None, obsm: str | None) -> dict[str, Any]:
     """The arguments that the installed scanpy stores."""
     params = {"zero_center": zero_center}
     if Version("1.13.0.dev0") > SCANPY:

@@ -105,6 +105,8 @@ def gather(
         content = _checked(data, registry, request, value, traces[0]) if kind.has_content else None
         if kind.has_content and slots[0].is_gene_matrix:
             value = _of_genes(data, value, slots[0], port, given, select)
+        elif kind.has_content and port.genes and select is not None:
+            _name_columns(data, value, slots[0], given, select)
         given.call[name], given.fit[name] = value, kind.for_fit(value)
         given.places[name] = slots[0]
         gap = next((found.gap for found in traces if found.gap is not None), None)
@@ -222,6 +224,13 @@ def _of_genes(data, blocks: RowBlocks, slot: Slot, port: Input, given: Gathered,
     given.mask = mask
     given.genes = gene_array(names if mask is None else names[mask])
     return blocks if mask is None else blocks.select(np.flatnonzero(mask))
+
+
+def _name_columns(data, blocks: RowBlocks, slot: Slot, given: Gathered, select) -> None:
+    """The genes of a matrix in ``obsm`` whose columns are the selected genes."""
+    mask = _mask(data, slot, select)
+    if mask is not None and mask.sum() == blocks.n_columns:
+        given.mask, given.genes = mask, gene_array(gene_names(data, slot)[mask])
 
 
 def _mask(data, slot: Slot, select) -> np.ndarray | None:
