@@ -47,7 +47,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     agreement = commands.add_parser("agreement", help="every number that R returned")
     agreement.add_argument("folder", type=Path, help="R's results: airway/ and synth/ below it")
-    fresh = commands.add_parser("fresh", help="simulated sets of many designs, given to R on the spot")
+    fresh = commands.add_parser("fresh", help="simulated sets of many designs, analysed by R in the same run")
     fresh.add_argument("--seed", type=int, default=0)
     speed = commands.add_parser("speed", help="time and memory beside pydeseq2 and R")
     speed.add_argument("--airway", type=Path, help="folder with the airway counts, coldata and meta.json")
@@ -55,9 +55,11 @@ def main() -> int:
     speed.add_argument("--rounds", type=int, default=1, help="fresh processes of each tool; medians are shown")
     for command in (fresh, speed):
         command.add_argument("--rscript", default="Rscript", help="an Rscript that has DESeq2 and jsonlite")
-        command.add_argument("--only", nargs="+", metavar="WORD", help="only what has one of these words in its name")
+        command.add_argument(
+            "--only", nargs="+", metavar="WORD", help="only jobs whose name contains one of these words"
+        )
     for command in (agreement, fresh, speed):
-        command.add_argument("--out", type=Path, help="put the section into this file too")
+        command.add_argument("--out", type=Path, help="write the section to this file as well")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     beyond = []
@@ -66,7 +68,7 @@ def main() -> int:
 
         text, beyond = report(options.folder)
         text += (
-            "\n\nOver the bar on airway, but for what R's optimisers leave early: "
+            "\n\nAbove the tolerance on airway, except where R's optimisers stop early: "
             + ("; ".join(beyond) if beyond else "nothing")
             + "."
         )

@@ -245,7 +245,7 @@ def simulated(reference: Reference) -> tuple[list[Apart], list[list], SimpleName
 
 
 def report(folder: Path) -> tuple[str, list[str]]:
-    """(Markdown, what is over the bar on airway)."""
+    """(Markdown, what is above the tolerance on airway)."""
     parts, beyond = [], []
     found, calls = airway(Reference(folder / "airway"))
     for title, rows in found:

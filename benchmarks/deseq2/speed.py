@@ -22,7 +22,7 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 LEVEL = 0.05
-FEW, MANY = 5_000, 100_000
+FEW_CELLS, MANY_CELLS = 5_000, 100_000
 CLOCKS = ("cpu", "wall")
 POSCOUNTS = {"size_factors": "poscounts"}
 
@@ -121,12 +121,13 @@ def report(airway: Path | None, pydeseq2: str, rscript: str, rounds: int, words:
     tools = commands(pydeseq2, rscript)
     jobs = [job for job in JOBS if job.tool in tools and (airway or job.data != "airway")]
     jobs = [job for job in jobs if not words or any(word in f"{job.data}: {job.name}" for word in words)]
+    sizes = {"cells": FEW_CELLS, "many": MANY_CELLS}
     found, changed = defaultdict(list), {}
     with tempfile.TemporaryDirectory() as scratch:
         sets = {job.data for job in jobs}
         if "airway" in sets:
             write_airway(Path(scratch) / "airway", Reference(airway))
-        for name, n_cells in (("cells", FEW), ("many", MANY)):
+        for name, n_cells in sizes.items():
             if name in sets:
                 changed[name] = write_cells(Path(scratch) / name, n_cells)
         for turn in range(rounds):
@@ -135,7 +136,7 @@ def report(airway: Path | None, pydeseq2: str, rscript: str, rounds: int, words:
                 last = found[job][-1]["calls"]
                 took = ", ".join(f"{call['cpu']:.2f} ({call['wall']:.2f})" for call in last)
                 print(f"{turn + 1}/{rounds} {job.data}: {job.name}: {took}", file=sys.stderr)
-    titles = {"airway": "airway", "cells": f"{FEW:,} cells x 2,000 genes", "many": f"{MANY:,} cells x 2,000 genes"}
+    titles = {"airway": "airway"} | {name: f"{n_cells:,} cells x 2,000 genes" for name, n_cells in sizes.items()}
     parts = []
     for name, title in titles.items():
         own = {job: runs for job, runs in found.items() if job.data == name}
@@ -144,7 +145,7 @@ def report(airway: Path | None, pydeseq2: str, rscript: str, rounds: int, words:
             parts += [power(own, changed[name])] if name in changed else []
     absent = [tool for tool in ("pydeseq2", "R") if tool not in tools]
     if absent:
-        parts.append(f"Not there, so not measured: {', '.join(absent)}.")
+        parts.append(f"Not installed, so not measured: {', '.join(absent)}.")
     parts.append(_versions(tools, found))
     return "\n\n".join(parts)
 
@@ -203,4 +204,4 @@ def _versions(tools: dict[str, list[str]], found: dict[Job, list[dict]]) -> str:
         texts.append(done.stdout.strip())
     r = next((runs[0]["import"]["version"] for job, runs in found.items() if job.tool == "R"), None)
     texts += [f"DESeq2 {r}"] if r else []
-    return "Peers: " + (", ".join(texts) or "none") + "."
+    return "Compared with: " + (", ".join(texts) or "none") + "."

@@ -1,4 +1,4 @@
-"""How far two columns are apart, and Markdown tables of it."""
+"""Relative differences of two columns, and Markdown tables of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-MEDIAN, MOST = 1e-7, 1e-5
-"""The bar: the median relative error, and that of 99.9% of the genes."""
+LARGEST_MEDIAN, LARGEST_999 = 1e-7, 1e-5
+"""Tolerances: of the median relative error, and of the error of 99.9% of the genes."""
 HEAD = ("quantity", "values", "median", "99.9%", "largest", "over 1e-5", "NA differ")
 
 
@@ -22,18 +22,18 @@ class Apart(NamedTuple):
     """Of 99.9% of the values."""
     largest: float
     n_over: int
-    """Values over the bar of 99.9%."""
+    """Values above the tolerance of 99.9%."""
     n_missing: int
     """Values that only one of the two has."""
 
     @property
     def is_beyond(self) -> bool:
-        """Over the bar."""
-        return self.median > MEDIAN or self.most > MOST or self.n_missing > 0
+        """Above a tolerance."""
+        return self.median > LARGEST_MEDIAN or self.most > LARGEST_999 or self.n_missing > 0
 
     def cells(self) -> list[str]:
-        """A row of the table; what is over the bar in bold."""
-        over = [self.median > MEDIAN, self.most > MOST, False, False, self.n_missing > 0]
+        """A row of the table; what is above a tolerance in bold."""
+        over = [self.median > LARGEST_MEDIAN, self.most > LARGEST_999, False, False, self.n_missing > 0]
         numbers = [*(f"{error:.1e}" for error in (self.median, self.most, self.largest)), self.n_over, self.n_missing]
         marked = [f"**{text}**" if bold else str(text) for text, bold in zip(numbers, over, strict=True)]
         return [self.quantity, str(self.n_values), *marked]
@@ -51,7 +51,7 @@ def apart(quantity: str, ours, theirs) -> Apart:
         return Apart(quantity, 0, 0.0, 0.0, 0.0, 0, n_missing)
     # the value itself, without interpolation between a small and a large one
     median, most = np.quantile(errors, [0.5, 0.999], method="inverted_cdf")
-    return Apart(quantity, len(errors), median, most, errors.max(), int((errors > MOST).sum()), n_missing)
+    return Apart(quantity, len(errors), median, most, errors.max(), int((errors > LARGEST_999).sum()), n_missing)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable]) -> str:

@@ -1,4 +1,4 @@
-"""One tool in a process of its own: told what to do on standard input, it answers with JSON on standard output.
+"""One tool in a process of its own: it reads jobs from standard input and writes JSON to standard output.
 
 Needs no more than the tool itself, so that it can run in an environment that has no other.
 """

@@ -64,9 +64,9 @@ def _compare(split: int, through: str, train, test) -> None:
     for name, loss in {"labels + mixing": labels + mixing, "mixing alone": mixing, "labels alone": labels}.items():
         trained = dbx.optimize(train, loss, train=step, copy=True)
         spread = trained.obsm[KEYS[through]].std() / train.obsm[KEYS[through]].std()
-        kept = "kept" if trained.uns["optimize"]["kept"].any() else "left"
+        kept = "kept" if trained.uns["optimize"]["kept"].any() else "reverted"
         lisi = _lisi(trained, test, KEYS[through])
-        print(f"{split} {through:8} {name:16} {lisi} {kept}, spread x {spread:.2f}", flush=True)
+        print(f"{split} {through:8} {name:16} {lisi} {kept}, spread {spread:.2f} of that before", flush=True)
 
 
 def _lisi(reference, test, key: str) -> str:

@@ -4,7 +4,7 @@
 
 ``FILE`` has raw counts in X; ``PYTHON`` is an interpreter with scvi-tools. Each split sets a quarter of the cells
 aside. Judged by macro-F1: of logistic regression on the coordinates (fitted on the other cells), and of the model's own
-labels. scvi-tools' scANVI sees the counts of the cells to be told, too, and trains 100 epochs after its VAE (10 by
+labels. scvi-tools' scANVI sees the counts of the cells to be predicted, too, and trains 100 epochs after its VAE (10 by
 default).
 """
 
@@ -64,10 +64,10 @@ def main() -> None:
         train, test = (adata[part].copy() for part in parts)
         truth = test.obs.pop("label").to_numpy().astype(str)
         for name, found in _ours(train, test, asked.n_latent):
-            _tell(asked, split, name, train.obs["label"].to_numpy().astype(str), truth, found)
+            _report(asked, split, name, train.obs["label"].to_numpy().astype(str), truth, found)
         if asked.peer:
             found = _peer(asked.peer, train, test, asked.n_latent, split)
-            _tell(asked, split, "scANVI (scvi-tools)", train.obs["label"].to_numpy().astype(str), truth, found)
+            _report(asked, split, "scANVI (scvi-tools)", train.obs["label"].to_numpy().astype(str), truth, found)
 
 
 def _ours(train, test, n_latent: int):
@@ -102,7 +102,7 @@ def _mapped(reference, test, key: str):
 
 
 def _peer(python: str, train, test, n_latent: int, seed: int):
-    """scvi-tools' scANVI, its VAE trained by its defaults; cells to be told take part without their labels."""
+    """scvi-tools' scANVI, its VAE trained by its defaults; cells to be predicted take part without their labels."""
     given = np.r_[train.obs["label"].to_numpy().astype(str), np.full(test.n_obs, "Unknown")]
     both = ad.AnnData(
         ad.concat([train, test], index_unique="-", keys=["a", "b"]).X, obs={"given": given.astype(object)}
@@ -111,13 +111,13 @@ def _peer(python: str, train, test, n_latent: int, seed: int):
         path = Path(folder) / "cells.h5ad"
         both.write_h5ad(path)
         command = [python, "-c", PEER, str(path), str(n_latent), str(seed)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
         found = np.load(f"{path}.npz")
     z, labels = found["z"], found["labels"]
-    return z[: train.n_obs], z[train.n_obs :], labels[train.n_obs :], json.loads(told)["seconds"]
+    return z[: train.n_obs], z[train.n_obs :], labels[train.n_obs :], json.loads(output)["seconds"]
 
 
-def _tell(asked, split: int, name: str, known, truth, found) -> None:
+def _report(asked, split: int, name: str, known, truth, found) -> None:
     here, there, labels, seconds = found
     centre, spread = here.mean(axis=0), here.std(axis=0) + 1e-8
     model = LogisticRegression(max_iter=5000).fit((here - centre) / spread, known)

@@ -26,7 +26,7 @@ OPEN_START, MAX_OPEN_OTHERS = 0.98, 0.3
 """Initial probability, with noise, that the L0 gate of a chosen gene is not zero, and its maximum for the others."""
 STEPS = {"top_k": 15.0, "l0": 4.0}
 """Step size of the scores: at a learning rate of .001, this many thousandths of their spread."""
-FAR = 10.0
+SPREADS = 10.0
 """Moving ``n_genes`` scores by this many spreads is a distance of 1, so that genes change before loadings do."""
 
 
@@ -111,8 +111,8 @@ class GeneGate(Operator):
     def units(self) -> dict[str, Unit]:
         """The unit is the spread of the scores, or the distance between a closed and an open gate."""
         spread = 1.0 if self.method == "top_k" else 2 * hard_concrete.edge(float(self.softness[...]))
-        far = FAR * self.n_genes**0.5
-        return {"scores": Unit(spread * far, STEPS[self.method] / far)}
+        distance = SPREADS * self.n_genes**0.5
+        return {"scores": Unit(spread * distance, STEPS[self.method] / distance)}
 
     def _gate(self):
         if self.method == "top_k":

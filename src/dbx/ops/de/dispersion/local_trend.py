@@ -9,9 +9,9 @@ FRACTION = 0.7
 LARGEST_CELL = 0.8
 """Cells wider than this share of the smaller bandwidth at their ends are halved."""
 DEEPEST = 12
-"""So many times a cell is halved at most; heaps of equal points have no bandwidth to speak of."""
-FAR = 50.0
-"""How far beyond the points the curve goes on, on the scale of ``x``."""
+"""A cell is halved at most this often: among many equal points the bandwidth is almost zero."""
+EXTENSION = 50.0
+"""The curve is extended this far beyond the points, on the scale of ``x``."""
 
 
 def local_quadratic(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def local_quadratic(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.nda
         cells += [(left, middle, depth + 1), (middle, right, depth + 1)]
     knots = np.array([[at, *fits[at][:2]] for at in sorted(fits)]).T
     curvature = _least_squares(_quadratic(x, (low + high) / 2), y, weights)[2]
-    ends = [_onwards(knots[:, end], step, curvature) for end, step in ((0, -FAR), (-1, FAR))]
+    ends = [_onwards(knots[:, end], step, curvature) for end, step in ((0, -EXTENSION), (-1, EXTENSION))]
     return np.column_stack([ends[0], knots, ends[1]])
 
 
