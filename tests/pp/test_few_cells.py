@@ -9,6 +9,8 @@ from scipy import sparse
 
 import dbx
 
+pytestmark = pytest.mark.filterwarnings("ignore:zero-centering", "ignore:These look like raw counts")
+
 QUICK = {"n_hidden": 8, "max_epochs": 1}
 CALLS = {
     "vae_normalize": lambda a: dbx.pp.vae_normalize(a, **QUICK),

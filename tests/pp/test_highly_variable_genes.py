@@ -219,6 +219,7 @@ def chosen(adata, **arguments):
     [{"one": 1}, {"one": 1, "two": 1}, {"1": 1}, {"equal": 4}, {"empty": 3}],
     ids=["one cell", "two of one cell", "a number", "equal cells", "zero counts"],
 )
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
 def test_a_batch_in_which_nothing_varies_ranks_nothing(flavor, groups):
     adata = batched(200, groups)
     small = ~adata.obs["batch"].isin(["b0", "b1"]).to_numpy()

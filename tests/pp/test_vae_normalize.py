@@ -85,7 +85,8 @@ def test_query_of_another_batch_is_mapped(fitted):
     known = query.copy()
     dbx.rerun(known, reference=fitted)
     query.obs["batch"] = "batch_9"
-    dbx.rerun(query, reference=fitted)
+    with pytest.warns(UserWarning, match=r"takes 'batch_9' of obs\['batch'\] as new"):
+        dbx.rerun(query, reference=fitted)
     # the encoder does not read the batch, the decoder does
     np.testing.assert_array_equal(query.obsm["X_vae"], known.obsm["X_vae"])
     assert np.abs(query.layers["vae_normalized"] - known.layers["vae_normalized"]).max() > 1

@@ -232,7 +232,7 @@ def test_scanvi_trains_on_variable_genes_and_new_cells_need_no_others(lines):
     np.testing.assert_array_equal(few.obsm["X_scanvi"], adata.obsm["X_scanvi"])
     with pytest.raises(ValueError, match="top_genes must be at least 1; got 0"):
         annotate(few, **settings, top_genes=0)
-    with pytest.raises(ValueError, match="scanvi needs raw counts"):
+    with pytest.warns(UserWarning, match="log-normalised"), pytest.raises(ValueError, match="scanvi needs raw counts"):
         annotate(sc.pp.log1p(lines[:, :400], copy=True), **settings, top_genes=150)
 
 

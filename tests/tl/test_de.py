@@ -502,6 +502,7 @@ def normal_by_levels(samples, factor, tested, before, fit):
         yield contrast @ mode / np.log(2), np.sqrt(contrast @ bread @ information @ bread @ contrast) / np.log(2)
 
 
+@pytest.mark.filterwarnings("ignore:The parametric trend of dispersions")
 def test_a_normal_prior_treats_all_levels_alike(samples):
     adata = samples.copy()
     adata.obs["arm"] = pd.Categorical(np.array(["A", "B", "C"])[np.arange(24) // 4 % 3])
@@ -699,6 +700,7 @@ def test_levels_by_value_are_those_by_name(samples, tested):
 
 
 @pytest.mark.parametrize("name", ["dense", "csr", "csc"])
+@pytest.mark.filterwarnings("ignore:These look like raw counts")
 def test_no_samples_and_no_genes_are_said_so(samples, name):
     x = {"dense": samples.X.toarray(), "csr": samples.X, "csc": samples.X.tocsc()}[name]
     adata = ad.AnnData(x, obs=samples.obs, var=samples.var)

@@ -97,6 +97,7 @@ def test_other_questions_need_no_other_fit(samples, tested, fits, asked):
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:The parametric trend of dispersions")
 def test_other_settings_and_inputs_are_fitted_anew(samples, tested, fits, other):
     adata, given = tested.copy(), {"design": DESIGN, "contrast": ("treatment", "B", "A"), **other}
     adata.layers["again"] = adata.X * 2
@@ -141,6 +142,7 @@ def test_changed_data_are_fitted_anew(samples, tested, fits, change):
     np.testing.assert_array_equal(adata.varm["de"], expected.varm["de"])
 
 
+@pytest.mark.filterwarnings("ignore:The parametric trend of dispersions")
 def test_changed_size_factors_are_fitted_anew(samples, fits):
     adata = fresh(samples, size_factors="depth")
     adata.obs["depth"] *= 2
@@ -149,6 +151,7 @@ def test_changed_size_factors_are_fitted_anew(samples, fits):
     np.testing.assert_array_equal(adata.obs["size_factors"], adata.obs["depth"])
 
 
+@pytest.mark.filterwarnings("ignore:The parametric trend of dispersions")
 def test_size_factors_in_a_column_of_that_name_stay(samples, fits):
     adata = samples.copy()
     adata.obs["size_factors"] = adata.obs["depth"]

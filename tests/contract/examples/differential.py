@@ -18,7 +18,7 @@ EXAMPLES = [
         operator="rank_genes_groups",
         title="logreg",
         reads=READS,
-        config={"method": "logreg"},
+        config={"method": "logreg", "options": '{"max_iter": 1000}'},  # as many until it converges
         lacks=frozenset(FRACTIONS | {"logfoldchanges", "pvals", "pvals_adj"}),
     ),
 ]

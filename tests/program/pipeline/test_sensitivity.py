@@ -79,6 +79,7 @@ def test_from_counts_it_is_the_chain_rule(analysed):
     )
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_scaling_divides_by_the_standard_deviation(counts):
     adata = counts.copy()
     dbx.pp.normalize_total(adata)

@@ -11,6 +11,8 @@ from scipy import sparse
 
 import dbx
 
+pytestmark = pytest.mark.filterwarnings("ignore:zero-centering", "ignore:These look like raw counts")
+
 NEED_MORE = (
     dbx.optimize,
     dbx.pp.filter_cells,
@@ -56,7 +58,7 @@ def backed(request, rng, tmp_path):
 @pytest.mark.parametrize("function", COPYING.values(), ids=COPYING)
 def test_a_copy_in_memory_is_refused_and_the_two_ways_are_named(backed, function):
     needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    needed = {p.name: "batch" for p in needed[1:] if p.kind is not p.VAR_KEYWORD}
+    needed = {p.name: ["0"] if "gene" in p.name else "batch" for p in needed[1:] if p.kind is not p.VAR_KEYWORD}
     with pytest.raises(NotImplementedError, match=r"copy=True is for data in memory.*to_memory\(\).*copy\(filename="):
         function(backed, **needed, copy=True)
 

@@ -99,6 +99,7 @@ def test_another_matrix_is_not_taken_for_a_copy(logged, other):
     assert reads(logged, "pca") == ("layers/log", None)
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_zeros_of_other_values_are_no_evidence(counts):
     """Counts and their logarithms are zero in the same places."""
     adata = counts.copy()
@@ -134,6 +135,7 @@ def test_a_notebook_cell_that_copies_and_scales_runs_twice(logged):
     assert set(dbx.steps(logged)["status"]) == {"ok"}
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_raw_keeps_what_x_was(logged, query):
     logged.raw = logged
     dbx.pp.highly_variable_genes(logged, n_top_genes=80)
@@ -144,6 +146,7 @@ def test_raw_keeps_what_x_was(logged, query):
     assert set(dbx.steps(logged)["status"]) == {"ok"}
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_raw_with_more_genes_than_x_feeds_new_cells(logged, query):
     logged.raw = logged
     cut = logged[:, ::2].copy()

@@ -7,7 +7,7 @@ import pytest
 import dbx
 from dbx.program import Slot, read
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:zero-centering")
 
 
 @pytest.fixture
@@ -117,6 +117,7 @@ def test_an_empty_cell_of_a_modality_is_warned_of(mdata, counts):
         dbx.rerun(query, mdata)
 
 
+@pytest.mark.filterwarnings("ignore:Step .* was changed outside dbx")
 def test_a_change_in_a_modality_keeps_the_steps_before_it(mdata):
     dbx.pp.normalize_total(mdata, mod="rna")
     dbx.pp.log1p(mdata, mod="rna")

@@ -8,6 +8,8 @@ from scipy import sparse
 
 import dbx
 
+pytestmark = pytest.mark.filterwarnings("ignore:Step .* was changed outside dbx")
+
 EDITS = {
     "the leading columns": lambda z: z[:, :3],
     "one column": lambda z: z[:, :1],

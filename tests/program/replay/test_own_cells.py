@@ -76,7 +76,7 @@ def scaled(counts):
     return adata
 
 
-@pytest.mark.filterwarnings("ignore:zero-centering")
+@pytest.mark.filterwarnings("ignore:zero-centering", "ignore:The mapped program replaces")
 @pytest.mark.parametrize(
     ("lost", "starts"),
     [

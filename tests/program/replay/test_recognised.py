@@ -78,6 +78,7 @@ def test_the_base_is_the_reference_s(counts, base):
 
 
 @pytest.mark.parametrize("max_value", [None, 2.0])
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_scaled_values_are_recognised_by_the_reference_s_means(counts, max_value):
     reference = recorded(counts.copy(), scale=True, max_value=max_value)
     logs = fresh(counts)
@@ -111,6 +112,7 @@ def test_logs_of_counts_are_recognised_by_whole_numbers(counts):
         dbx.rerun(query, reference)
 
 
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
 def test_totals_without_the_highly_expressed_genes(counts):
     reference = recorded(counts.copy(), target_sum=1e4, exclude_highly_expressed=True, max_fraction=0.2)
     kept = reference.uns["dbx"]["state"]["normalize_total"]["kept"]

@@ -96,7 +96,8 @@ def test_missing_genes_are_named_or_taken_as_zero(analysed, counts):
         dbx.rerun(query, analysed)
     assert (before != query.X).nnz == 0
     assert not query.obsm
-    dbx.rerun(query, analysed, missing_genes="zero")
+    with pytest.warns(UserWarning, match=r"takes 3 of its 200 genes \(2%\) as zero"):
+        dbx.rerun(query, analysed, missing_genes="zero")
     whole = counts[:40].copy()
     whole.X[:, :3] = 0
     whole.X.eliminate_zeros()
@@ -234,6 +235,7 @@ def test_mapped_cells_are_no_reference_for_transductive_steps(analysed, counts):
     np.testing.assert_allclose(other.obsm["X_pca"], analysed.obsm["X_pca"][40:60], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_a_mask_of_fitted_cells_is_not_asked_of_new_ones(counts):
     reference = counts.copy()
     mask = np.arange(counts.n_obs) % 2 == 0
@@ -293,7 +295,8 @@ def test_named_clusters_name_the_new_cells(analysed, counts):
 def test_x_left_as_it_is_carries_no_note_of_logarithms(analysed, counts):
     query = counts[:40].copy()
     query.var_names = [*query.var_names[:-1], "unknown"]
-    dbx.rerun(query, analysed, missing_genes="zero")
+    with pytest.warns(UserWarning, match="takes 1 of its 200 genes"):
+        dbx.rerun(query, analysed, missing_genes="zero")
     assert "log1p" not in query.uns
     dbx.pp.log1p(query)  # no warning
 

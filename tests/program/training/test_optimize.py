@@ -86,6 +86,7 @@ def test_what_the_steps_wrote_is_what_they_compute_now(after):
 @pytest.mark.parametrize(
     "given", [{"config": {"pca": {"n_comps": 2}}}, {"config": {"scale": {"max_value": 5.0}}}, {"refit": "continue"}]
 )
+@pytest.mark.filterwarnings("ignore:Step 'scale' cannot be rerun", "ignore:Steps that cannot go on")
 def test_a_new_fit_of_a_trained_step_is_warned_of(after, given):
     assert dbx.steps(after).loc["pca", "trained"]
     with pytest.warns(UserWarning, match="dbx.optimize trained are fitted again.*lost: 'pca'"):
