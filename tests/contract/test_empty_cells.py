@@ -60,6 +60,7 @@ def test_the_fit(example):
 
 
 @each(lambda example: maps_counts(example) and not needs_graph(example), first=True)
+@pytest.mark.filterwarnings("ignore:.* do not pass the filters")
 def test_a_rerun(example):
     query = with_empty_cell(new_cells())
     with treated(example):

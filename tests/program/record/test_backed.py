@@ -21,6 +21,7 @@ NEED_MORE = (
     dbx.pp.remove_ambient,
     dbx.tl.annotate,
     dbx.tl.de,
+    dbx.tl.paga,
     dbx.tl.transfer_labels,
     dbx.tl.umap,
 )
