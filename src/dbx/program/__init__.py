@@ -8,7 +8,6 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.compat import resolve_seed as resolve_seed
     from dbx.program.pipeline.pipeline import Pipeline as Pipeline
     from dbx.program.pipeline.sensitivity import sensitivity as sensitivity
-    from dbx.program.record.adopt import adopt as adopt
     from dbx.program.record.cut import check_removable as check_removable
     from dbx.program.record.on_disk import is_on_disk as is_on_disk
     from dbx.program.record.on_disk import run_on_disk as run_on_disk
@@ -19,6 +18,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.record.run import run_step as run_step
     from dbx.program.record.storage import RegistryError as RegistryError
     from dbx.program.record.table import steps as steps
+    from dbx.program.replay.adopt import adopt as adopt
     from dbx.program.replay.reference import ReferenceChangedError as ReferenceChangedError
     from dbx.program.replay.rerun import rerun as rerun
     from dbx.program.slots.addresses import check_key as check_key
@@ -46,13 +46,13 @@ _NAMES = {
     "compat": ["resolve_seed"],
     "pipeline.pipeline": ["Pipeline"],
     "pipeline.sensitivity": ["sensitivity"],
-    "record.adopt": ["adopt"],
     "record.cut": ["check_removable"],
     "record.on_disk": ["is_on_disk", "run_on_disk"],
     "record.representation": ["corrected_versions", "representation_slot"],
     "record.run": ["compute_array", "compute_step", "run_step"],
     "record.storage": ["RegistryError"],
     "record.table": ["steps"],
+    "replay.adopt": ["adopt"],
     "replay.reference": ["ReferenceChangedError"],
     "replay.rerun": ["rerun"],
     "slots.addresses": ["check_key", "graph_slot", "matrix_slot"],

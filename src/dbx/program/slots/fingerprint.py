@@ -72,6 +72,41 @@ def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = 
     return _close(entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)])
 
 
+def near(old: np.ndarray | None, new: np.ndarray | None, tolerance: float = 1e-4) -> bool:
+    """Whether two fingerprints of the same rows and columns are alike up to the rounding of another computation."""
+    if old is None or new is None or old.shape != new.shape:
+        return False
+    rows_a, columns_a, total_a, _, _, projection_a, entries_a = _parts(old)
+    rows_b, columns_b, total_b, _, _, projection_b, entries_b = _parts(new)
+    if rows_a != rows_b or columns_a != columns_b or not has_evidence(old, new):
+        return False
+    pairs = ((total_a, total_b), (projection_a, projection_b), (entries_a, entries_b))
+    return all(np.allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(a).max()) for a, b in pairs)
+
+
+def shared_entries_near(old: np.ndarray | None, new: np.ndarray | None, tolerance: float, share: float) -> bool:
+    """Whether enough of the entries that two fingerprints share, perhaps of other columns, are alike."""
+    if old is None or new is None:
+        return False
+    _, _, _, names_a, genes_a, _, entries_a = _parts(old)
+    _, _, _, names_b, genes_b, _, entries_b = _parts(new)
+    _, at_a, at_b = np.intersect1d(names_a, names_b, return_indices=True)
+    _, gene_a, gene_b = np.intersect1d(genes_a, genes_b, return_indices=True)
+    a, b = entries_a[np.ix_(at_a, gene_a)], entries_b[np.ix_(at_b, gene_b)]
+    if a.size < KEPT // 2 or np.count_nonzero(a) < EVIDENCE:
+        return False
+    return bool(np.isclose(b, a, rtol=tolerance, atol=tolerance * np.abs(a).max()).mean() >= share)
+
+
+def ratio(old: np.ndarray, new: np.ndarray) -> float | None:
+    """By how much the sampled rows of the second are larger, None if they cannot be compared."""
+    rows_a, columns_a, _, _, _, projection_a, _ = _parts(old)
+    rows_b, columns_b, _, _, _, projection_b, _ = _parts(new)
+    if rows_a != rows_b or columns_a != columns_b or not projection_a.all():
+        return None
+    return float(np.median(projection_b / projection_a))
+
+
 def has_evidence(old: np.ndarray | None, new: np.ndarray | None) -> bool:
     """Whether what two fingerprints share is more than zeros, in which sparse matrices of any kind agree."""
     if old is None or new is None:
