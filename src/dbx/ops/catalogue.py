@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OPERATORS: dict[str, str] = {
     "qc_metrics": "quality.qc_metrics:QCMetrics",
+    "qc_weights": "quality.qc_weights:QCWeights",
     "filter_cells": "quality.filter_cells:FilterCells",
     "filter_genes": "quality.filter_genes:FilterGenes",
     "normalize_total": "normalization.normalize_total:NormalizeTotal",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dbx.pp.normalize_pearson_residuals import normalize_pearson_residuals
     from dbx.pp.normalize_total import normalize_total
     from dbx.pp.pca import pca
+    from dbx.pp.qc_weights import qc_weights
     from dbx.pp.regress_out import regress_out
     from dbx.pp.remove_ambient import remove_ambient
     from dbx.pp.scale import scale
@@ -39,6 +40,7 @@ __all__ = [
     "normalize_pearson_residuals",
     "normalize_total",
     "pca",
+    "qc_weights",
     "regress_out",
     "remove_ambient",
     "scale",

@@ -35,4 +35,12 @@ EXAMPLES = [
         config={"max_counts": 300},
         lacks=frozenset({"n_cells"}),
     ),
+    Example(
+        operator="qc_weights",
+        reads={"metrics": ("obs/age", "obs/depth"), "batch": "obs/donor"},
+        config={"names": ("age", "depth"), "nmads": 1.5, "log1p": ("depth",), "directions": (("age", "high"),)},
+    ),
+    Example(
+        operator="qc_weights", title="of_all", reads={"metrics": ("obs/age",)}, config={"names": ("age",), "nmads": 1.0}
+    ),
 ]

@@ -91,8 +91,9 @@ def make_chain(
             msg = f"Step {step.name!r} has no parameters to train; those that have: {', '.join(able) or 'none'}."
             raise ValueError(msg)
     last = trained[-1] if allowed is None else max((registry[name] for name in allowed), key=lambda step: step.at)
-    usual = _cell_slot(last)
-    judged = dict.fromkeys(usual if slot is None else Slot.parse(slot, last.mod) for slot in slots)
+    named = [None if slot is None else Slot.parse(slot, last.mod) for slot in slots]
+    usual = _cell_slot(last) if None in named else cast(Slot, named[0])
+    judged = dict.fromkeys(usual if slot is None else slot for slot in named)
     ends = [_writer(registry, slot, trained) for slot in judged]
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
