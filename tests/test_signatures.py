@@ -35,6 +35,8 @@ SCANPYS = {
     "pp.combat": "adata key covariates inplace",
     "pp.regress_out": "adata keys layer n_jobs copy",
     "pp.scale": "data zero_center max_value copy layer obsm mask_obs",
+    "pp.recipe_zheng17": "adata n_top_genes log plot copy",
+    "pp.recipe_seurat": "adata log plot copy",
     "pp.pca": """
         data n_comps layer obsm zero_center svd_solver chunked chunk_size random_state rng return_info
         mask_var use_highly_variable dtype key_added copy

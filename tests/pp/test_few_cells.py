@@ -49,6 +49,9 @@ OF_CELLS = {  # they read no gene
     "leiden within": lambda a: dbx.tl.leiden(a, restrict_to=("label", ["a"])),
     "lisi": lambda a: dbx.tl.lisi(a, "batch", use_rep="X_pca"),
     "umap": dbx.tl.umap,
+    "paga": lambda a: dbx.tl.paga(a, "label"),
+    "embedding_density": lambda a: dbx.tl.embedding_density(a, "pca"),
+    "dendrogram": lambda a: dbx.tl.dendrogram(a, "label", use_rep="X_pca"),
     "parametric umap": lambda a: dbx.tl.umap(a, method="parametric"),
     "transfer_labels": lambda a: dbx.tl.transfer_labels(a, a, "label"),
     "harmony_integrate": lambda a: dbx.pp.harmony_integrate(a, "batch"),
@@ -58,6 +61,16 @@ OF_GENES = {
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},
     "neighbors in X": lambda a: dbx.pp.neighbors(a, use_rep="X"),
     "gene_gate": lambda a: dbx.pp.gene_gate(a, 5, by=None),
+    "calculate_qc_metrics": lambda a: dbx.pp.calculate_qc_metrics(a, percent_top=None, inplace=True),
+    "filter_cells": lambda a: dbx.pp.filter_cells(a, min_genes=1),
+    "filter_genes": lambda a: dbx.pp.filter_genes(a, min_cells=1),
+    "regress_out": lambda a: dbx.pp.regress_out(a, "batch"),
+    "combat": lambda a: dbx.pp.combat(a, "batch"),
+    "normalize_pearson_residuals": dbx.pp.normalize_pearson_residuals,
+    "score_genes": lambda a: dbx.tl.score_genes(a, ["0", "1"], ctrl_size=2),
+    "score_genes_cell_cycle": lambda a: dbx.tl.score_genes_cell_cycle(a, s_genes=["0"], g2m_genes=["1"]),
+    "recipe_zheng17": dbx.pp.recipe_zheng17,
+    "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
     "de": lambda a: dbx.tl.de(a, "~ label"),
     "cellassign": lambda a: dbx.tl.annotate(a, method="cellassign", markers={"a": ["0"], "b": ["1"]}),
@@ -98,7 +111,7 @@ def test_no_cell(call, cells):
 def test_no_gene(call, cells):
     empty = cells[:, :0].copy()
     before = written(empty)
-    with pytest.raises(ValueError, match="0 (columns|genes)|no gene"):
+    with pytest.raises(ValueError, match="0 (columns|genes)|no gene|None of the genes"):
         call(empty)
     assert written(empty) == before
 
@@ -119,7 +132,7 @@ def test_an_empty_modality_and_nothing_to_rerun_or_differentiate(cells):
     dbx.pp.log1p(cells)
     dbx.pp.pca(cells, n_comps=2)
     for empty in (cells[:0].copy(), cells[:, :0].copy()):
-        with pytest.raises(ValueError, match=r"X is empty: \d cells x \d+ columns"):
+        with pytest.raises(ValueError, match=r"adata is empty: \d cells x \d+ genes"):
             dbx.rerun(empty, cells)
     with pytest.raises(ValueError, match="no cells"):
         dbx.sensitivity(cells[:0].copy(), "obsm/X_pca")

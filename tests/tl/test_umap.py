@@ -105,7 +105,7 @@ def test_starts_and_dimensions(small):
         layout(small, init_pos="X_pca")
     small.obs["group"] = np.array(["a", "b", "c"])[np.arange(90) % 3]
     small.obs["group"] = small.obs["group"].astype("category")
-    with pytest.raises(ValueError, match="run scanpy.tl.paga and scanpy.pl.paga first"):
+    with pytest.raises(ValueError, match=r"call dbx.tl.paga\(adata\) and dbx.pl.paga\(adata, plot=False\) first"):
         layout(small, init_pos="paga")
     weights = sparse.csr_matrix(np.array([[0, 1.0, 0], [1, 0, 0], [0, 0, 0]]))
     small.uns["paga"] = {"pos": np.array([[0.0, 0], [1, 0], [50, 50]]), "groups": "group", "connectivities": weights}

@@ -11,6 +11,7 @@ from matplotlib.path import Path as MplPath
 
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
+from dbx.program.record.listing import COLOURS
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.record.table import status
@@ -22,14 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-FILL = {
-    "ok": "#dcebf7",
-    "mapped": "#e3f1df",
-    "stale": "#f6e3b5",
-    "gap": "#f5cfc6",
-    "outside": "#e6d7f0",
-    "slot": "#f4f4f4",
-}
+FILL = {**COLOURS, "slot": "#f4f4f4"}
 MEANING = {
     "mapped": "fitted on other cells",
     "stale": "an input ran again since",

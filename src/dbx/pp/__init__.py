@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbx.pp.normalize_total import normalize_total
     from dbx.pp.pca import pca
     from dbx.pp.qc_weights import qc_weights
+    from dbx.pp.recipes import recipe_seurat, recipe_zheng17
     from dbx.pp.regress_out import regress_out
     from dbx.pp.remove_ambient import remove_ambient
     from dbx.pp.scale import scale
@@ -41,6 +42,8 @@ __all__ = [
     "normalize_total",
     "pca",
     "qc_weights",
+    "recipe_seurat",
+    "recipe_zheng17",
     "regress_out",
     "remove_ambient",
     "scale",
@@ -48,7 +51,9 @@ __all__ = [
     "vae_normalize",
 ]
 
-lazy(__name__, {name: name for name in __all__}, scanpys="refused")
+RECIPES = {"recipe_seurat": "recipes", "recipe_zheng17": "recipes"}
+
+lazy(__name__, {name: name for name in __all__} | RECIPES, scanpys="refused")
 
 makes(
     {

@@ -81,6 +81,9 @@ def control_genes(means: pd.Series, genes: pd.Index, draws: Draws) -> pd.Index:
 
 def mean_expression(x: Any, columns: np.ndarray) -> np.ndarray:
     """Means of some columns, with the rounding of the installed scanpy, on which ranks of similar means depend."""
+    if not x.shape[0]:
+        msg = f"The matrix to score is empty: 0 cells x {x.shape[1]} columns."
+        raise ValueError(msg)
     if is_backed(x) or is_dask(x):
         return _sums((part for _, _, part in RowBlocks(x).parts()), x.shape[1])[columns] / x.shape[0]
     if sparse.issparse(x):

@@ -129,7 +129,7 @@ def rank_genes_groups(
     )
     uns = f"uns/{key_added or 'rank_genes_groups'}"
     params = {"groupby": groupby, "reference": reference, "method": method, "use_raw": use_raw, "layer": layer}
-    return run_step(
+    result = run_step(
         adata,
         operator,
         reads={"x": _source(adata, operator, layer, use_raw=use_raw, mod=mod), "labels": f"obs/{groupby}"},
@@ -139,6 +139,12 @@ def rank_genes_groups(
         copy=copy,
         mod=mod,
     )
+    if method != "logreg" and np.isnan(np.asarray(operator.fold_change[...])).any():
+        log.warn(
+            "Log fold changes are NaN where the mean of a group is below zero: these look like scaled values. Test "
+            "log-normalised values, kept in adata.raw or a layer: dbx.tl.rank_genes_groups(adata, ..., layer='log')."
+        )
+    return result
 
 
 def _base(owner: AnnData) -> float | None:

@@ -225,7 +225,8 @@ def _paga_positions(owner: AnnData, seed: int) -> np.ndarray:
     """Cells around the position of their group in PAGA's layout, towards the group it is connected to most."""
     paga: Any = owner.uns.get("paga", {})
     if "pos" not in paga:
-        msg = "init_pos='paga' needs the groups' positions: run scanpy.tl.paga and scanpy.pl.paga first."
+        calls = "dbx.tl.paga(adata) and dbx.pl.paga(adata, plot=False)"
+        msg = f"init_pos='paga' needs the groups' positions: call {calls} first."
         raise ValueError(msg)
     places = np.asarray(paga["pos"], np.float64)
     codes = owner.obs[paga["groups"]].cat.codes.to_numpy()

@@ -35,10 +35,22 @@ class Tags(HTMLParser):
 def test_text_fits_100_columns_and_names_every_step(analysed):
     text = repr(dbx.steps(analysed))
     assert max(map(len, text.splitlines())) <= 100
-    starts = [line.split("  ")[0] for line in text.splitlines()[1:] if not line.startswith(" ")]
+    rows = text.split("\n\n")[0].splitlines()[1:]
+    starts = [line.split("  ")[0] for line in rows if not line.startswith(" ")]
     assert starts == STEPS
     assert "n_top_genes=80" in text
     assert "zero_center" not in text  # a default
+
+
+def test_below_it_is_said_how_far_new_cells_can_go(analysed):
+    assert repr(dbx.steps(analysed)).endswith("New cells can go through all steps, up to 'umap'.")
+    analysed.obsm["X_other"] = analysed.obsm["X_pca"] ** 2
+    with pytest.warns(UserWarning, match="which no recorded step wrote"):
+        dbx.pp.neighbors(analysed, use_rep="X_other", key_added="other")
+    shown = repr(dbx.steps(analysed))
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "not through 'neighbors_2'" in shown
+    assert "not through" in " ".join(Tags(dbx.steps(analysed)._repr_html_()).texts)
 
 
 def test_html_is_well_formed_and_folds_the_rest(analysed):

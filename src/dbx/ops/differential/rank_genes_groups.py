@@ -180,7 +180,8 @@ class RankGenesGroups(Operator):
     def _fold_change(self, mean: np.ndarray, rest: np.ndarray) -> np.ndarray:
         if self.mean_in_log_space:
             mean, rest = self._expm1(mean), self._expm1(rest)
-        return np.log2((mean + TINY) / (rest + TINY))
+        with np.errstate(invalid="ignore", divide="ignore"):  # NaN for means below zero, as scanpy's
+            return np.log2((mean + TINY) / (rest + TINY))
 
     def _regression(self, x: RowBlocks, labels: Codes, codes: np.ndarray) -> np.ndarray:
         from sklearn.linear_model import LogisticRegression

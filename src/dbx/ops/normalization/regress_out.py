@@ -38,7 +38,6 @@ class RegressOut(Operator):
     outputs: ClassVar = {"x": Output(dtype=None, content="scaled")}
     rowwise = True
     host = True
-    in_pieces = True
 
     def __init__(self, *, dtype: str | None = None):
         self.dtype = dtype

@@ -11,7 +11,7 @@ import pandas as pd
 WIDTH = 100
 LINES = 4
 """Of a cell; what is longer ends in "..."."""
-COLOURS = {"ok": "#dcebf7", "mapped": "#e3f1df", "stale": "#f6e3b5", "gap": "#f5cfc6", "outside": "#f5cfc6"}
+COLOURS = {"ok": "#dcebf7", "mapped": "#e3f1df", "stale": "#f6e3b5", "gap": "#f5cfc6", "outside": "#e6d7f0"}
 FOLDED = ("operator", "learnt", "trained", "cells")
 """Columns that a notebook shows on request."""
 CSS = """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.program.record.holes import reach
 from dbx.program.record.listing import Steps
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
@@ -29,7 +30,8 @@ def steps(adata: AnnData | MuData) -> Steps:
 
     Returns
     -------
-    A DataFrame that shows itself within 100 columns, or as a table in a notebook; ``to_frame()`` shows all columns. It
+    A DataFrame that shows itself within 100 columns, or as a table in a notebook, with a sentence below on how far new
+    cells can go; ``to_frame()`` shows all columns. It
     has a row for each step, indexed by its name: its operator; the slots it reads, each with the step that wrote what
     was read; the slots it writes; settings that differ from the defaults; how many numbers it learnt; the loss by which
     :func:`dbx.optimize` trained it since; how many cells it saw; and its status: ``"ok"``, ``"stale"`` (an input was
@@ -43,7 +45,9 @@ def steps(adata: AnnData | MuData) -> Steps:
     """
     registry = load(adata)
     rows = [_row(registry, step) for step in registry]
-    return Steps(rows, columns=COLUMNS, index=pd.Index([step.name for step in registry], name="step"))
+    table = Steps(rows, columns=COLUMNS, index=pd.Index([step.name for step in registry], name="step"))
+    table.note = reach(registry)
+    return table
 
 
 def status(registry: Registry, step: Step) -> str:

@@ -132,6 +132,9 @@ def rerun(
     registry = load(data if own else reference)
     if not len(registry):
         raise ValueError(_no_program("adata" if own else "reference"))
+    if not data.n_obs or (not data.n_vars and any(step.genes is not None for step in registry)):
+        msg = f"adata is empty: {data.n_obs} cells x {data.n_vars} genes."
+        raise ValueError(msg)
     if not own:
         reference, registry = like_the_query(data, reference, registry)
     steps = [steps] if isinstance(steps, str) else steps
