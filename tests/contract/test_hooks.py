@@ -105,3 +105,38 @@ def check_settle(example: Example) -> None:
 @each(overrides("settle"))
 def test_settle_follows_the_parameters(example):
     check_settle(example)
+
+
+def check_undone(example: Example) -> None:
+    """The input of new cells again, in float32, wherever the output tells it; and mostly it does."""
+    made = fitted(example)
+    before = dense(made.call["x"])
+    undone = made.operator.undone(np.asarray(made.operator(x=before)["x"], np.float64))
+    known = ~np.isnan(undone)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(undone[known], before[known], rtol=1e-3, atol=1e-4 * np.abs(before).max())
+
+
+@each(overrides("undone"))
+def test_undone_is_the_input(example):
+    check_undone(example)
+
+
+def check_totals(example: Example) -> None:
+    """Every cell that has any count has the total that is said."""
+    made = fitted(example)
+    output = made.operator(x=dense(made.call["x"]))["x"]
+    totals, expected = made.operator.counted_totals(np.asarray(output, np.float64))
+    np.testing.assert_allclose(totals[totals != 0], expected, rtol=1e-4)
+    assert (totals != 0).any()
+
+
+@each(overrides("counted_totals"))
+def test_totals_are_those_of_the_cells(example):
+    check_totals(example)
+
+
+def dense(value):
+    """Rows of any kind as one dense array, float32."""
+    value = value.dense() if hasattr(value, "dense") else value
+    return np.asarray(value.toarray() if hasattr(value, "toarray") else value, np.float32)

@@ -289,3 +289,43 @@ class TestOneModalityOfTheReference:
         with pytest.warns(UserWarning, match="as modality 'rna'"):
             dbx.rerun(query, mdata, start="log1p")
         np.testing.assert_allclose(query.obsm["X_pca"], mdata["rna"].obsm["X_pca"][:30], rtol=1e-4, atol=1e-4)
+
+
+class TestModalitiesOfOtherCells:
+    """Modalities that do not have the same cells."""
+
+    @pytest.fixture
+    def apart(self, counts):
+        prot = counts[20:110, :10].copy()
+        prot.var_names = [f"protein{i}" for i in range(10)]
+        mdata = md.MuData({"rna": counts.copy(), "prot": prot})
+        for mod in ("rna", "prot"):
+            mdata[mod].layers["counts"] = mdata[mod].X.copy()
+            dbx.pp.normalize_total(mdata, mod=mod)
+            dbx.pp.log1p(mdata, mod=mod)
+            dbx.pp.pca(mdata, n_comps=3, mod=mod)
+        return mdata
+
+    def test_their_own_rerun(self, apart):
+        stored = {mod: part.obsm["X_pca"].copy() for mod, part in apart.mod.items()}
+        for part in apart.mod.values():
+            part.obsm["X_pca"] = np.zeros_like(part.obsm["X_pca"])
+        dbx.rerun(apart)
+        for mod, value in stored.items():
+            np.testing.assert_array_equal(apart[mod].obsm["X_pca"], value)
+
+    def test_new_cells(self, apart, counts):
+        prot = counts[25:40, :10].copy()
+        prot.var_names = apart["prot"].var_names
+        query = md.MuData({"rna": counts[:30].copy(), "prot": prot})
+        dbx.rerun(query, apart)
+        np.testing.assert_allclose(query["rna"].obsm["X_pca"], apart["rna"].obsm["X_pca"][:30], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(query["prot"].obsm["X_pca"], apart["prot"].obsm["X_pca"][5:20], rtol=1e-4, atol=1e-4)
+        assert [step.n_cells for step in load(query)] == [30, 30, 30, 15, 15, 15]
+
+    def test_a_modality_is_lacking(self, apart, counts):
+        query = md.MuData({"rna": counts[:30].copy()})
+        with pytest.raises(ValueError, match=r"lack what the program starts from: mdata\['prot'\].X, for 'norm"):
+            dbx.rerun(query, apart)
+        dbx.rerun(query, apart, steps=["pca"])
+        np.testing.assert_allclose(query["rna"].obsm["X_pca"], apart["rna"].obsm["X_pca"][:30], rtol=1e-4, atol=1e-4)

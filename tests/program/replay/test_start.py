@@ -250,3 +250,10 @@ def test_it_travels_through_a_file(counts, reference, mapped, tmp_path):
     again = dbx.rerun(query, reference, start="log1p", copy=True)
     assert_mapped(again, mapped)
     assert not query.obsm
+
+
+def test_no_values_at_all(counts, reference):
+    query = fresh(counts)
+    query.X = None
+    with pytest.raises(ValueError, match=r"lack what the program starts from: adata.X, for 'normalize_total'"):
+        dbx.rerun(query, reference)

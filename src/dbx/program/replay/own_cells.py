@@ -103,6 +103,8 @@ def counts_beside(data, slot: Slot) -> Slot | None:
     Counts of something else (spliced transcripts, another chemistry) are told by their zeros: where a count is zero,
     normalising, logarithms and scaling leave one value for all cells of a gene.
     """
+    if slot.mod is not None and slot.mod not in data.mod:
+        return None
     found = [
         place
         for place in slots_beside(data, slot)

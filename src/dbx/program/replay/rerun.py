@@ -171,6 +171,7 @@ def rerun(
         replay.env.update({version: source.value(version) for version in plan.roots})
         results: list[Result] = []
         for step in plan.steps:
+            replay.n_cells = holder(whole, Slot("obs", mod=step.mod)).n_obs  # modalities may have other cells
             if fits(step):
                 written = {slot: value for result in results for slot, value in result.values.items()}
                 new = changed.get(step.name)
@@ -185,7 +186,7 @@ def rerun(
     plan = planned(steps if steps is None else [*steps, *filters])
     location.check_inputs()
     if begin is not None:
-        without_held(plan, registry, location)
+        without_held(plan, registry, location, begin)
     if steps is None:
         without_metrics(registry, plan, own=own)
     without = left_out(registry, plan, location.available) if partial else None
@@ -197,8 +198,8 @@ def rerun(
             _check_nothing_is_missing(plan, data)
         if own_cells:
             _say_what_is_left_out(registry, plan, named=steps is not None)
-    if not own:
-        warn_of_own_values(registry, plan.roots, location.inputs)
+    if begin is not None:
+        warn_of_own_values(registry, begin.brought(plan.roots), location.inputs)
     if not own and steps is None:
         say_what_is_not_mapped(registry)
     if refit == "continue":
@@ -219,7 +220,7 @@ def rerun(
     again = _rewired(registry, [result.step for result in results], fitted_again)
     if begin is not None:
         begin.say(plan)
-        again = steps_before(target, registry, plan, location.of(target), _n_cells(target, plan)) | again
+        again = steps_before(target, registry, plan, location.of(target)) | again
     steps_now = [again.get(step.name, step) for step in registry if own or step.name in again]
     in_time = sorted(results, key=lambda result: result.step.at)
     values = {slot: value for result in in_time for slot, value in result.values.items()}

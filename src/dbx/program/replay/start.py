@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from dbx.program.replay.plan import Plan, Version, read_versions
 from dbx.program.replay.recognise import check_named, recognised
 from dbx.program.replay.undoing import chain_of
 from dbx.program.slots.checks import looks_like_counts
-from dbx.program.slots.slots import Slot, SlotError, exists, read
+from dbx.program.slots.slots import Slot, SlotError, exists, holder, read
 
 
 @dataclass
@@ -111,6 +111,11 @@ class Start:
         )
         return True
 
+    def brought(self, roots: Iterable[Version]) -> list[Version]:
+        """What the new cells start from, without what the reference has of these very cells."""
+        own = self.own_cells
+        return [version for version in roots if own is None or own.place(version) is None]
+
     def say(self, plan: Plan) -> None:
         """Say once where the new cells start, if that is neither a root nor what the user named."""
         for text in dict.fromkeys(self.said):
@@ -200,23 +205,28 @@ def starts_from_counts(registry: Registry, version: Version) -> bool:
     )
 
 
-def without_held(plan: Plan, registry: Registry, location) -> None:
-    """Take from a plan's excluded steps those whose results the new cells already hold."""
+def without_held(plan: Plan, registry: Registry, location, start: Start) -> None:
+    """Take from a plan's excluded steps those whose results the new cells already hold, and name what others lack."""
     for name in list(plan.excluded):
         step = registry[name]
         slots = cell_matrices(step)
         if slots and all(location.available(Version(slot, step.id)) for slot in slots):
             del plan.excluded[name]
-    plan.missing = {
-        version.slot: name
-        for name in plan.excluded
-        for entry in registry[name].reads.values()
-        for version in read_versions(registry, registry[name], entry)
-        if version.writer is None and version.reader is None and not location.available(version)
-    }
+    queue, seen = [registry[name] for name in plan.excluded], set(start.skipped)
+    plan.missing = {}
+    while queue:
+        step = queue.pop(0)
+        if step.id in seen:
+            continue
+        seen.add(step.id)
+        for entry in step.reads.values():
+            lacking = [v for v in read_versions(registry, step, entry) if not location.available(v)]
+            plan.missing |= {v.slot: step.name for v in lacking if v.writer is None and v.reader is None}
+            if start.own_cells is None:  # which go on from what they hold
+                queue += [source for v in lacking if (source := registry.by_id(v.writer)) is not None]
 
 
-def steps_before(data, registry: Registry, plan: Plan, location, n_cells: int) -> dict[str, Step]:
+def steps_before(data, registry: Registry, plan: Plan, location) -> dict[str, Step]:
     """Name -> step of those that made what the new cells start from, as they are recorded with these cells."""
     run = {step.id for step in plan.steps}
     starts = {version.writer for version in plan.roots if version.writer is not None}
@@ -230,6 +240,7 @@ def steps_before(data, registry: Registry, plan: Plan, location, n_cells: int) -
                 for version in versions
             }
             known = {slot: print_ for slot, print_ in prints.items() if print_ is not None}
+            n_cells = holder(data, Slot("obs", mod=step.mod)).n_obs
             kept[step.name] = replace(step, mapped=True, n_cells=n_cells, fingerprints=known)
     return kept
 
