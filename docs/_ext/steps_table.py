@@ -66,7 +66,7 @@ def sparse(operator: type[Operator]) -> str:
     """Whether zeros stay zeros, or by which setting they do."""
     if operator.sparse is True:
         return "yes"
-    defaults = operator.__init__.__kwdefaults__ or {}
+    defaults = getattr(operator.__init__, "__kwdefaults__", None) or {}
     flipped = [(name, not value) for name, value in defaults.items() if isinstance(value, bool)]
     settings = [f"`{name}={value}`" for name, value in flipped if operator(**{name: value}).sparse is True]
     return f"with {settings[0]}" if settings else "no"

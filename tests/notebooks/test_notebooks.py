@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scanpy as sc
 from sklearn.metrics import adjusted_rand_score
+
+import dbx
 
 HERE = Path(__file__).parent
 
@@ -36,3 +41,70 @@ def agreement(query, joint, column):
     cells = query.obs_names.intersection(joint.obs_names)
     assert len(cells) > 0.8 * query.n_obs
     return adjusted_rand_score(query.obs.loc[cells, column].astype(str), joint.obs.loc[cells, column].astype(str))
+
+
+def test_preprocessing_and_clustering_2017(run):
+    cells = dbx.datasets.mixology()
+    cells = cells[cells.obs["batch"] == "CEL-seq2"].copy()
+    reference, query = halves(cells)
+    analysed, joint = run("clustering_2017", cells=reference)["adata"], run("clustering_2017", cells=cells)["adata"]
+    assert set(dbx.steps(analysed)["status"]) == {"ok"}
+    dbx.rerun(query, analysed)
+    assert agreement(query, joint, "leiden") > 0.9
+    right = query.obs["dbx_passed"].to_numpy()
+    assert set(query.obs_names[right]) >= set(query.obs_names.intersection(joint.obs_names))
+
+
+def test_preprocessing_and_clustering_2024(run):
+    cells = dbx.datasets.mixology()
+    cells.obs["sample"] = cells.obs["batch"]
+    reference, query = halves(cells)
+    analysed, joint = run("clustering_2024", cells=reference)["adata"], run("clustering_2024", cells=cells)["adata"]
+    assert set(dbx.steps(analysed)["status"]) == {"ok"}
+    dbx.rerun(query, analysed)
+    for column in ("leiden_res_0.02", "leiden_res_0.50"):
+        own = agreement(analysed, joint, column)  # finer clusters are found otherwise in other cells
+        assert agreement(query, joint, column) > min(own, 0.95) - 0.1
+
+
+def pbmc() -> ad.AnnData:
+    """700 blood cells: counts, of which the logarithms that scanpy ships were made (each cell's least value is 1)."""
+    shipped = sc.datasets.pbmc68k_reduced()
+    normalised = shipped.raw.to_adata()
+    scaled = np.expm1(normalised.X.toarray())
+    least = np.where(scaled > 1e-6, scaled, np.inf).min(axis=1, keepdims=True)
+    counts = np.round(scaled / least).astype(np.float32)
+    obs = pd.DataFrame({"cell_type": shipped.obs["bulk_labels"]})
+    return ad.AnnData(counts, obs=obs, var=normalised.var[[]])
+
+
+def test_integrating_with_ingest(run):
+    reference, query = halves(pbmc())
+    truth = query.obs.pop("cell_type").astype(str)
+    made = run("ingest", reference=reference, cells=query)
+    mapped, analysed = made["adata"], made["adata_ref"]
+    theirs = query.copy()
+    by_scanpy = reference.copy()
+    for part in (by_scanpy, theirs):
+        sc.pp.normalize_total(part, target_sum=1e4)
+        sc.pp.log1p(part)
+    sc.pp.pca(by_scanpy)
+    sc.pp.neighbors(by_scanpy)
+    sc.tl.umap(by_scanpy)
+    sc.tl.ingest(theirs, by_scanpy, obs="cell_type")
+    ours, scanpys = (part.obs["cell_type"].astype(str) == truth for part in (mapped, theirs))
+    assert ours.mean() > scanpys.mean() - 0.02
+    assert (mapped.obs["cell_type"].astype(str) == theirs.obs["cell_type"].astype(str)).mean() > 0.9
+    raw = query.copy()
+    dbx.rerun(raw, analysed)
+    np.testing.assert_allclose(raw.obsm["X_pca"], mapped.obsm["X_pca"], atol=1e-3)
+
+
+def test_trajectories_with_paga(run):
+    cells = ad.read_h5ad(HERE / "paul15.h5ad")
+    reference, query = halves(cells)
+    analysed, joint = run("paga", cells=reference)["adata"], run("paga", cells=cells)["adata"]
+    dbx.rerun(query, analysed)
+    # clusters along a continuum have no firm borders, also for the reference's own cells
+    own = agreement(analysed, joint, "leiden")
+    assert agreement(query, joint, "leiden") > own - 0.15

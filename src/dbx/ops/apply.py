@@ -49,7 +49,8 @@ def _host_parts(operator, inputs, n_rows):
     if not operator.sparse:
         inputs = {name: _in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
     sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
-    if not operator.rowwise or (operator.sparse and all(map(sparse.issparse, sources))):
+    as_it_is = operator.in_pieces and all(isinstance(s, np.ndarray) and s.dtype.kind == "f" for s in sources)
+    if as_it_is or not operator.rowwise or (operator.sparse and all(map(sparse.issparse, sources))):
         size = n_rows
     elif all(sparse.issparse(source) or isinstance(source, np.ndarray) for source in sources):
         size = (1 << 20) // max((source.shape[1] for source in sources), default=64) + 1

@@ -39,6 +39,7 @@ class PearsonResiduals(Operator):
     outputs: ClassVar = {"x": Output(dtype=None, content="scaled")}
     rowwise = True
     host = True
+    in_pieces = True
 
     def __init__(
         self, *, theta: float | None = 100.0, clip: float | None = None, clipped: bool = True, dtype: str | None = None

@@ -38,6 +38,7 @@ class RegressOut(Operator):
     outputs: ClassVar = {"x": Output(dtype=None, content="scaled")}
     rowwise = True
     host = True
+    in_pieces = True
 
     def __init__(self, *, dtype: str | None = None):
         self.dtype = dtype
