@@ -185,15 +185,16 @@ def _statistics(adata, operator: Operator) -> dict[str, str]:
 
 def _chains(adata, change: Change, start: Any) -> Iterator[list[Link]]:
     """Chains of functions that make the values of a change from those before it, the shortest first."""
-    total = _totals(adata, change, start)
-    logs = [] if change.before.content.get(change.slot) == "log" else [Link(Log1p(base=_base(adata)))]
     signed = had_negative(change.print_)
     scales = _scales(change, centred=signed)
+    later = change.before.content.get(change.slot) in ("log", "scaled") or looks_negative(start)
+    total = [] if later else _totals(adata, change, start)
+    logs = [] if later else [Link(Log1p(base=_base(adata)))]
     plain = [[], *([link] for link in total), *([link] for link in logs), *([t, g] for t in total for g in logs)]
-    if looks_negative(start):
-        plain = [[]]
     ends = [[link] for link in scales]
-    yield from _tried(adata, change, start, [*plain[1:], *([*first, *end] for end in ends for first in plain)])
+    if not signed:
+        yield from _tried(adata, change, start, plain[1:])
+    yield from _tried(adata, change, start, [[*first, *end] for end in ends for first in plain])
     if signed:
         regressed = [[Link(RegressOut(), columns)] for columns in _columns(adata, change)]
         yield from _tried(adata, change, start, [[*first, *end] for first in plain for end in regressed])
