@@ -1,5 +1,6 @@
 """A value copied from one slot to another is what the step wrote; a value that only looks like it is not."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +8,7 @@ from scipy import sparse
 
 import dbx
 from dbx.program.record.registry import load
+from dbx.program.slots.hashes import name_hashes
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +302,17 @@ def test_training_goes_through_a_copy(reduced):
     assert reads(reduced, "harmony") == ("obsm/X_pca", "pca")
     dbx.optimize(reduced, dbx.losses.CrossEntropy("group", slot="obsm/X_two"), train="pca", max_epochs=2)
     assert "group_predicted" in reduced.obs
+
+
+def test_an_entry_changed_in_a_cell_that_no_fingerprint_samples(rng, monkeypatch):
+    """The original is still there, and every entry is compared."""
+    monkeypatch.setattr("dbx.program.slots.fingerprint.SAMPLED_VALUES", 200)
+    adata = ad.AnnData(rng.poisson(2.0, (400, 30)).astype(np.float32))
+    dbx.pp.log1p(adata)
+    row = np.argsort(name_hashes(adata.obs_names))[-1]
+    for change, origin in ((0.0, ("X", "log1p")), (0.01, ("layers/log", None))):
+        other = adata.copy()
+        other.layers["log"] = other.X.copy()
+        other.layers["log"][row, 3] += change
+        dbx.pp.pca(other, n_comps=2, layer="log")
+        assert reads(other, "pca") == origin
