@@ -72,7 +72,7 @@ def test_what_tutorials_call_is_there(name):
     assert has(dbx, name)
 
 
-@pytest.mark.parametrize("name", sorted(INSTEAD.keys() - {"tl.Ingest"}))
+@pytest.mark.parametrize("name", INSTEAD)
 def test_what_is_advised_instead_exists(name):
     assert callable(attrgetter(INSTEAD[name])(dbx))
     assert hasattr(sc, name.partition(".")[0])

@@ -81,6 +81,7 @@ SCANPYS = {
     "tl.dendrogram": """
         adata groupby n_pcs use_rep var_names use_raw cor_method linkage_method optimal_ordering key_added inplace
     """,
+    "tl.ingest": "adata adata_ref obs embedding_method labeling_method neighbors_key inplace kwargs",
     "tl.score_genes": """
         adata gene_list ctrl_as_ref ctrl_size gene_pool n_bins score_name random_state rng copy use_raw layer
     """,

@@ -37,7 +37,9 @@ ALIKE = 0.05
 def find_neighbors(adoption: Adoption) -> None:
     """``neighbors``: graphs whose settings are in ``uns``, found again for a sample of cells."""
     for key, about in adoption.adata.uns.items():
-        keys = [about.get(f"{name}_key") for name in ("distances", "connectivities")] if isinstance(about, dict) else []
+        if not isinstance(about, Mapping):
+            continue
+        keys = [about.get(f"{name}_key") for name in ("distances", "connectivities")]
         if not all(keys) or not isinstance(about.get("params"), Mapping):
             continue
         slots = [Slot("obsp", (str(name),)) for name in keys]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dbx.tl.dendrogram import dendrogram
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.harmony import harmony
+    from dbx.tl.ingest import ingest
     from dbx.tl.leiden import leiden
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
@@ -31,6 +32,7 @@ __all__ = [
     "dendrogram",
     "embedding_density",
     "harmony",
+    "ingest",
     "leiden",
     "lisi",
     "mmd",
