@@ -53,6 +53,7 @@ def check_survivors(example: Example) -> None:
 
 
 @each(filters)
+@pytest.mark.filterwarnings("ignore:.* do not pass the filters")
 def test_a_rerun_keeps_what_passes(example):
     check(example)
 

@@ -1,6 +1,7 @@
 """A recorded program gives the stored result on its own cells, and on new ones what the operator gives there."""
 
 import anndata as ad
+import pytest
 
 import dbx
 from contract.cells import N_NEW
@@ -67,6 +68,7 @@ def test_a_new_fit_on_its_own_cells_gives_the_stored_result(example):
 
 
 @each(maps_cells)
+@pytest.mark.filterwarnings("ignore:.* do not pass the filters")
 def test_rerun_on_new_cells_gives_what_the_operator_gives(example):
     check_new(example, new_cells(), new_call(example))
 

@@ -9,7 +9,9 @@ from scipy import sparse
 
 import dbx
 
-pytestmark = pytest.mark.filterwarnings("ignore:zero-centering", "ignore:These look like raw counts")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:zero-centering", "ignore:These look like raw counts", "ignore:There are 4 cells, fewer than n_neighbors"
+)
 
 QUICK = {"n_hidden": 8, "max_epochs": 1}
 CALLS = {

@@ -134,6 +134,7 @@ def test_every_filter_is_kept_and_a_repeated_one_is_not_recorded_twice():
     assert set(dbx.steps(data)["status"]) == {"ok"}
 
 
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts", "ignore:Step 'log1p' cannot be rerun")
 def test_nothing_before_becomes_stale_or_a_gap(tmp_path):
     data = counts()
     data.layers["counts"] = data.X.copy()

@@ -153,6 +153,7 @@ def test_a_modality(data):
         dbx.pp.highly_variable_genes(mdata)
 
 
+@pytest.mark.filterwarnings("ignore:highly_variable_genes needs raw counts")
 def test_warnings_are_scanpys_and_point_at_the_user(data):
     data = data.copy()
     cases = [

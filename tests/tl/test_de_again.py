@@ -235,7 +235,8 @@ def test_new_samples_get_size_factors_and_no_test(samples, tested):
 def test_new_samples_have_no_size_factors_by_likelihood(samples):
     reference = fresh(samples, size_factors="iterate")
     query = samples[:6].copy()
-    dbx.rerun(query, reference=reference)
+    with pytest.warns(UserWarning, match=r"Not computed for new cells.*'de' \(obs/size_factors\)"):
+        dbx.rerun(query, reference=reference)
     assert "size_factors" not in query.obs
 
 

@@ -10,7 +10,7 @@ import dbx
 from dbx.program.record.modalities import lifted, lowered
 from dbx.program.record.registry import load
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Some cells have zero counts")
 
 STEPS = [
     lambda data, **where: dbx.pp.normalize_total(data, **where),

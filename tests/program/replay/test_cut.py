@@ -11,6 +11,8 @@ import scanpy as sc
 import dbx
 from dbx.program.record.registry import load
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* do not pass the filters")
+
 N = 160
 
 
@@ -136,6 +138,7 @@ def test_a_program_of_a_query_filters_as_the_first(query, cells, reference):
     np.testing.assert_array_equal(one.obsm["X_pca"], two.obsm["X_pca"])
 
 
+@pytest.mark.filterwarnings("ignore:Step 'harmony' takes 'new'")
 def test_new_batches_are_corrected_on_the_cells_that_pass(cells):
     data = cells[:N].copy()
     analysed(dbx.pp, data)
