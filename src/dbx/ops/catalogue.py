@@ -18,6 +18,8 @@ OPERATORS: dict[str, str] = {
     "filter_cells": "quality.filter_cells:FilterCells",
     "filter_genes": "quality.filter_genes:FilterGenes",
     "normalize_total": "normalization.normalize_total:NormalizeTotal",
+    "sample": "quality.sample:Sample",
+    "sqrt": "normalization.sqrt:Sqrt",
     "log1p": "normalization.log1p:Log1p",
     "highly_variable_genes": "genes.highly_variable:HighlyVariable",
     "highly_variable_genes_v3": "genes.highly_variable_counts:HighlyVariableCounts",

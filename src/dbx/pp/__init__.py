@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from dbx.pp.recipes import recipe_seurat, recipe_zheng17
     from dbx.pp.regress_out import regress_out
     from dbx.pp.remove_ambient import remove_ambient
+    from dbx.pp.sample import sample
     from dbx.pp.scale import scale
     from dbx.pp.solo import solo
+    from dbx.pp.sqrt import sqrt
+    from dbx.pp.subsample import subsample
     from dbx.pp.vae_normalize import vae_normalize
 
 __all__ = [
@@ -46,8 +49,11 @@ __all__ = [
     "recipe_zheng17",
     "regress_out",
     "remove_ambient",
+    "sample",
     "scale",
     "solo",
+    "sqrt",
+    "subsample",
     "vae_normalize",
 ]
 

@@ -43,4 +43,7 @@ EXAMPLES = [
     Example(
         operator="qc_weights", title="of_all", reads={"metrics": ("obs/age",)}, config={"names": ("age",), "nmads": 1.0}
     ),
+    Example(operator="sample", reads={}, config={"fraction": 0.5}),
+    # the derivative of a square root at zero is infinite
+    Example(operator="sqrt", reads={"x": "layers/above_zero"}),
 ]

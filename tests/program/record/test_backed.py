@@ -19,6 +19,8 @@ NEED_MORE = (
     dbx.pp.filter_genes,
     dbx.pp.gene_gate,
     dbx.pp.remove_ambient,
+    dbx.pp.sample,
+    dbx.pp.subsample,
     dbx.tl.annotate,
     dbx.tl.de,
     dbx.tl.paga,

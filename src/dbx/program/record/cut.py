@@ -22,6 +22,13 @@ class Passing(NamedTuple):
     genes: np.ndarray | None
 
 
+class Drawn(NamedTuple):
+    """Numbers of the cells and of the genes that are kept, in their new order; None for all."""
+
+    cells: np.ndarray | None
+    genes: np.ndarray | None
+
+
 def passing(operator: Operator, outputs: Mapping[str, Any]) -> Passing:
     """What passes an operator, by its outputs that are declared ``passes``."""
     found: dict[str, np.ndarray] = {}
@@ -50,16 +57,21 @@ def remove(data: AnnData | MuData, mod: str | None, kept: Passing, step: str) ->
     ValueError
         None pass.
     """
-    owner = holder(data, Slot("X", mod=mod))
     for mask, what in ((kept.cells, "cell"), (kept.genes, "gene")):
         if mask is not None and not mask.any():
             msg = f"No {what} of {len(mask)} passes {step!r}: change its threshold. Nothing was removed."
             raise ValueError(msg)
     cells, genes = (None if mask is None or mask.all() else mask for mask in kept)
-    if cells is None and genes is None:
+    keep(data, mod, Drawn(cells, genes))
+
+
+def keep(data: AnnData | MuData, mod: str | None, kept: Passing | Drawn) -> None:
+    """Keep only some cells and genes, in place; masks or numbers."""
+    owner = holder(data, Slot("X", mod=mod))
+    if kept.cells is None and kept.genes is None:
         return
-    every = slice(None)
-    owner._init_as_actual(owner[every if cells is None else cells, every if genes is None else genes].copy())
+    cells, genes = (slice(None) if index is None else index for index in kept)
+    owner._init_as_actual(owner[cells, genes].copy())
     if owner is not data:
         _update(data)
 

@@ -16,7 +16,7 @@ from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
 from dbx.program import compat, log
 from dbx.program.record.commit import commit
-from dbx.program.record.cut import passing, remove
+from dbx.program.record.cut import Drawn, keep, passing, remove
 from dbx.program.record.holes import warn_of_holes
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
@@ -25,7 +25,7 @@ from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.slots.checks import check_not_empty
-from dbx.program.slots.slots import Slot
+from dbx.program.slots.slots import Slot, holder
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run_step(
     copy: bool = False,
     mod: str | None = None,
     resume: bool = False,
-    cut: bool = False,
+    cut: bool | Drawn = False,
 ) -> AnnData | MuData | None:
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
@@ -65,7 +65,7 @@ def run_step(
     ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``select`` the
     boolean gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input. With
-    ``cut`` the cells and genes that do not pass (outputs declared ``passes``) are removed.
+    ``cut`` the cells and genes that do not pass (outputs declared ``passes``), or were not drawn, are removed.
     Everything is computed before anything is assigned, and assigned whole or not at all.
     """
     data = compat.own_copy(data, copy=copy)
@@ -83,7 +83,11 @@ def run_step(
         mod=mod,
         resume=resume,
     )
-    then = partial(remove, data, mod, passing(result.operator, result.outputs), result.step.name) if cut else None
+    then = None
+    if isinstance(cut, Drawn):
+        then = partial(keep, data, mod, cut)
+    elif cut:
+        then = partial(remove, data, mod, passing(result.operator, result.outputs), result.step.name)
     registry.record(result.step)
     commit(data, registry, result.values, then)
     return data if copy else None
@@ -132,6 +136,8 @@ def compute(
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
     if writes:
         warn_of_holes(title, given.reads)
+    if not given.reads:
+        given.n_cells = holder(data, Slot("obs", mod=mod)).n_obs
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:
