@@ -103,7 +103,7 @@ def _refuse(sample: Sample, place: Slot, chain: Sequence[Use], verdicts: Sequenc
     if looks is None:
         told = (verdict for verdict in verdicts if verdict.total is not None or verdict.over_all)
         looks = next((f"cells that {_totals(verdict)}" for verdict in told), None)
-    start = next((use.step for use in chain if content in use.step.content.values()), None)
+    start = next((use.step for use in reversed(chain) if content in use.step.content.values()), None)
     if looks is not None:
         looks = f"It looks like {looks}. {CURE}"
     elif start is not None and verdicts[[use.step for use in chain].index(start)].fits is None:

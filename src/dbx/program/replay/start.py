@@ -167,7 +167,7 @@ def _named(data, reference, registry: Registry, name: str, inputs: Mapping[Slot,
             _check_width(data, reference, step, version.slot, place)
             found.places[version] = place
     if not found.places:
-        slots = " or ".join(version.slot.written() for version in versions)
+        slots = " or ".join(inputs.get(version.slot, version.slot).written() for version in versions)
         msg = f"start={name!r}: the new cells lack {slots}, which that step wrote on the reference."
         raise SlotError(msg)
     for version, place in found.places.items():
