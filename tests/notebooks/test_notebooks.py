@@ -78,6 +78,7 @@ def pbmc() -> ad.AnnData:
     return ad.AnnData(counts, obs=obs, var=normalised.var[[]])
 
 
+@pytest.mark.filterwarnings("ignore:adata.X does not hold raw counts but what step 'log1p' writes")
 def test_integrating_with_ingest(run):
     reference, query = halves(pbmc())
     truth = query.obs.pop("cell_type").astype(str)

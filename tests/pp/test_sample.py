@@ -41,6 +41,7 @@ def test_subsample_as_scanpy():
         np.testing.assert_array_equal(one[1], two[1])
 
 
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
 def test_a_step_that_reads_and_writes_nothing_is_in_the_program(tmp_path):
     data = counts()
     dbx.pp.subsample(data, n_obs=60)
