@@ -15,7 +15,6 @@ INSTEAD = {
     "tl.Ingest": "tl.ingest",
     "external.pp.bbknn": "tl.harmony",
     "external.pp.dca": "pp.denoise",
-    "external.pp.hashsolo": "pp.solo",
     "external.pp.mnn_correct": "tl.harmony",
     "external.pp.scanorama_integrate": "tl.harmony",
     "external.pp.scrublet": "pp.solo",

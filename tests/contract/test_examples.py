@@ -33,6 +33,10 @@ DECLARED = {"name", "inputs", "outputs", "rowwise", "sparse", "host", "precision
 TESTED = {
     "loss": "test_hooks",
     "units": "test_hooks",
+    "undone": "test_hooks",
+    "counted_totals": "test_hooks",
+    "alternatives": "tests/program/replay/test_recognised",
+    "in_pieces": "tests/pp/test_regress_out",
     "jitter": "test_hooks",
     "settle": "test_hooks",
     "resumes": "test_refit",
@@ -46,6 +50,7 @@ TESTED = {
     "declared": "tests/test_own_steps",
     "lacks": "tests/test_own_steps",
     "unlisted": "tests/test_own_steps",
+    "listed": "tests/program/record/test_listing",
 }
 """Optional part of an operator -> where its promise is tested."""
 

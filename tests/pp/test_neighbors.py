@@ -242,6 +242,8 @@ def test_a_corrected_version_is_pointed_out(adata, recwarn):
     recwarn.clear()
     dbx.pp.neighbors(adata, use_rep="X_pca")
     dbx.pp.neighbors(adata, use_rep="X_pca_harmony")
+    adata.obsm["X_pca"] = adata.obsm["X_pca_harmony"].copy()  # as notebooks do
+    dbx.pp.neighbors(adata)
     assert not of_it()
 
 

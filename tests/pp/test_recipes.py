@@ -70,6 +70,10 @@ def test_wrong_input_is_a_sentence_and_changes_nothing(cells):
         dbx.pp.recipe_zheng17(logged)
     with pytest.raises(ValueError, match=r"pass the modality itself, mdata\['rna'\]"):
         dbx.pp.recipe_seurat(logged, mod="rna")
+    with pytest.raises(
+        ValueError, match=r"n_top_genes must be at most \d+, the number of genes with counts; got 100000"
+    ):
+        dbx.pp.recipe_zheng17(cells[0], n_top_genes=100_000)
     with pytest.raises(ValueError, match="cell"):
         dbx.pp.recipe_seurat(ad.AnnData(np.zeros((4, 5), np.float32)))
     assert logged.shape == before.shape

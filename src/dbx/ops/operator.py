@@ -153,6 +153,11 @@ class Operator(nnx.Module):
         return cls
 
     @classmethod
+    def listed(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a configuration as tables of steps list them."""
+        return {name: value for name, value in config.items() if name not in cls.unlisted}
+
+    @classmethod
     def lacks(cls, config: Mapping[str, Any]) -> str | None:
         """What an operator of this configuration needs that is not in this session, as the end of a sentence."""
         return None

@@ -65,6 +65,7 @@ makes(
     {
         "obsm/X_pca": "dbx.pp.pca(adata)",
         "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
+        "obsm/X_scVI": "dbx.pp.vae_normalize(adata, layer='counts', key_added='X_scVI')",
         "obsp/connectivities": "dbx.pp.neighbors(adata)",
         "obsp/distances": "dbx.pp.neighbors(adata)",
         "uns/neighbors": "dbx.pp.neighbors(adata)",

@@ -45,8 +45,20 @@ class Change:
     slot: Slot
     print_: np.ndarray
     before: Step
+    """The last step that wrote the slot before, or read it where no step wrote it."""
     values: Any | None
     """The values, where they are still there."""
+
+    @property
+    def source(self) -> int | None:
+        """Id of the step that wrote what was changed, None where the program started from it."""
+        return self.before.id if self.slot in self.before.writes.values() else None
+
+    @property
+    def content(self) -> str | None:
+        """What the slot held before."""
+        read_there = (entry.content for entry in self.before.reads.values() if self.slot in entry.slots)
+        return self.before.content.get(self.slot) if self.source is not None else next(read_there, None)
 
 
 @dataclass
@@ -105,12 +117,13 @@ def _equal(a: Change, b: Change) -> bool:
 
 def _adopt(adoption: Adoption, change: Change) -> None:
     adata, slot = adoption.adata, change.slot
-    what = f"what changed {slot.written()} after {change.before.name!r} wrote it"
-    start = rewritten(adoption, slot, change.before)
+    did = "read" if change.source is None else "wrote"
+    what = f"what changed {slot.written()} after {change.before.name!r} {did} it"
+    start = rewritten(adoption, slot, change.source)
     chain = _undone(adata, change) if start is None else next(_chains(adata, change, start), None)
     if start is None and chain is None:
         adoption.notes.append(
-            f"{what} ({slot.written()} as {change.before.name!r} wrote it is gone, and cannot be computed again: keep "
+            f"{what} ({slot.written()} as {change.before.name!r} {did} it is gone, and cannot be computed again: keep "
             "raw counts in a layer)."
         )
         return
@@ -120,7 +133,7 @@ def _adopt(adoption: Adoption, change: Change) -> None:
             "a combination of these; record a function of your own by dbx.step)."
         )
         return
-    entry = Read(slots=(slot,), source=change.before.id, content=change.before.content.get(slot))
+    entry = Read(slots=(slot,), source=change.source, content=change.content)
     for i, link in enumerate(chain):
         last = i + 1 == len(chain)
         reads = {"x": entry}

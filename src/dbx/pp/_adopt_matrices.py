@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,6 @@ from dbx.program.record.step import Read
 from dbx.program.replay.adopt import Adoption
 from dbx.program.replay.plan import Version
 from dbx.program.slots.slots import Slot, exists, gene_names, read
-
-if TYPE_CHECKING:
-    from dbx.program.record.step import Step
 
 
 class Matrix(NamedTuple):
@@ -43,16 +40,16 @@ def matrices(adoption: Adoption) -> Iterator[Matrix]:
     for step in list(adoption.registry):
         for slot in step.writes.values():
             if slot.is_gene_matrix and (slot, step.id) not in seen and slot.mod is None:
-                values = rewritten(adoption, slot, step)
+                values = rewritten(adoption, slot, step.id)
                 if values is not None:
                     content = step.content.get(slot)
                     yield Matrix(values, Read(slots=(slot,), source=step.id, content=content), {}, None)
 
 
-def rewritten(adoption: Adoption, slot: Slot, step: Step) -> Any | None:
-    """What a step wrote, in the genes of the data; None if it is gone."""
+def rewritten(adoption: Adoption, slot: Slot, writer: int | None) -> Any | None:
+    """What a step wrote, or the program started from, in the genes of the data; None if it is gone."""
     try:
-        values, genes = adoption.values_of(Version(slot, step.id))
+        values, genes = adoption.values_of(Version(slot, writer))
     except (ValueError, LookupError):
         return None
     names = gene_names(adoption.adata, slot)

@@ -61,7 +61,7 @@ def recipe_zheng17(
     Raises
     ------
     ValueError
-        There are no counts, or ``mod`` was given; the data are as they were.
+        There are no counts or fewer genes than ``n_top_genes``, or ``mod`` was given; the data are as they were.
 
     Notes
     -----
@@ -71,6 +71,9 @@ def recipe_zheng17(
     made = adata.copy()
     filter_genes(made, min_counts=1)
     normalize_total(made, key_added="n_counts_all")
+    if n_top_genes > made.n_vars:
+        msg = f"n_top_genes must be at most {made.n_vars}, the number of genes with counts; got {n_top_genes}."
+        raise ValueError(msg)
     _keep_variable(made, plot=plot, log_of_means=True, flavor="cell_ranger", n_top_genes=n_top_genes, log=False)
     normalize_total(made)
     if log:

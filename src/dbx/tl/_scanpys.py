@@ -34,7 +34,6 @@ class Scanpy(Operator):
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[Mapping[str, Output]] = {}
     precision = "float64"
-    unlisted = frozenset({"function", "reads", "writes", "uns"})
 
     def __init__(
         self,
@@ -63,6 +62,10 @@ class Scanpy(Operator):
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[Operator]:
         return _declared(tuple(config.get("reads", ())), tuple(config.get("writes", ())))
+
+    @classmethod
+    def listed(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in json.loads(config.get("settings", "{}")).items() if value is not None}
 
     @property
     def references(self) -> dict[str, str]:

@@ -87,7 +87,7 @@ def test_new_cells_stop_at_the_change(logged, counts):
     before = query.X.copy()
     with pytest.raises(
         ValueError,
-        match=r"reference\.X, which was changed outside dbx after 'log1p' wrote it and before 'scale' read it",
+        match=r"reference\.X, which was changed outside dbx after 'log1p' and before 'scale' read it",
     ):
         dbx.rerun(query, logged, steps=["scale"])
     assert (before != query.X).nnz == 0

@@ -100,7 +100,7 @@ def test_x_changed_by_something_else_is_warned_of(logged):
     sc.pp.scale(logged)
     with pytest.warns(
         UserWarning,
-        match=r"changed outside dbx after 'log1p' wrote it and before 'pca' read it \(scanpy\.pp\.scale\?\)",
+        match=r"changed outside dbx after 'log1p' and before 'pca' read it \(scanpy\.pp\.scale\?\)",
     ):
         dbx.pp.pca(logged, n_comps=5)
     assert dbx.steps(logged).loc["pca", "status"] == "gap"
@@ -257,3 +257,61 @@ def test_the_figure_explains_the_colour(logged):
         of_neighbours(logged, use_rep="X_mine")
     ax = dbx.pl.program(logged, show=False)
     assert "input computed outside dbx" in [text.get_text() for text in ax.texts]
+
+
+def _changed_before_the_first_writer(counts, *, keep):
+    """Metrics and filters of counts, which scanpy normalises before a step of dbx writes X."""
+    adata = counts.copy()
+    if keep:
+        adata.layers["counts"] = adata.X.copy()
+    dbx.pp.calculate_qc_metrics(adata, percent_top=None, inplace=True)
+    dbx.pp.filter_genes(adata, min_cells=3)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    with pytest.warns(dbx.DbxWarning, match=r"adata\.X, which was changed outside dbx after 'filter_genes' and before"):
+        dbx.pp.log1p(adata)
+    return adata
+
+
+def test_what_changed_counts_that_only_filters_read_is_a_gap(counts):
+    adata = _changed_before_the_first_writer(counts, keep=False)
+    table = dbx.steps(adata).to_frame()
+    assert table["status"].to_dict() == {"calculate_qc_metrics": "ok", "filter_genes": "ok", "log1p": "gap"}
+    assert "not through 'log1p'" in dbx.steps(adata).note
+    query = counts[:20].copy()
+    with pytest.raises(ValueError, match=r"Step 'log1p' reads reference\.X, which was changed .* dbx\.adopt"):
+        dbx.rerun(query, adata)
+    assert not query.uns.get("dbx")
+    with pytest.warns(dbx.DbxWarning, match="Run: calculate_qc_metrics"):
+        dbx.rerun(query, adata, partial=True)
+    np.testing.assert_allclose(query.obs["total_counts"], np.asarray(counts[:20].X.sum(axis=1)).ravel(), rtol=1e-6)
+
+
+def test_what_changed_counts_that_only_filters_read_is_adopted(counts):
+    adata = _changed_before_the_first_writer(counts, keep=True)
+    dbx.adopt(adata)
+    assert list(dbx.steps(adata).index) == ["calculate_qc_metrics", "filter_genes", "normalize_total", "log1p"]
+    assert set(dbx.steps(adata)["status"]) == {"ok"}
+    query = counts[:20, adata.var_names].copy()
+    with pytest.warns(dbx.DbxWarning, match="The other steps run without them"):
+        dbx.rerun(query, adata)
+    np.testing.assert_allclose(query.X.toarray(), adata[:20].X.toarray(), rtol=1e-5)
+
+
+def test_corrected_counts_and_subsets_are_no_gap(counts):
+    adata = counts.copy()
+    dbx.pp.calculate_qc_metrics(adata, percent_top=None, inplace=True)
+    adata = adata[5:, 3:].copy()
+    adata.X = adata.X * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", dbx.DbxWarning)
+        dbx.pp.normalize_total(adata)
+    assert set(dbx.steps(adata)["status"]) == {"ok"}
+
+
+def test_coordinates_of_scvi_tools_have_a_cure(logged):
+    logged.obsm["X_scVI"] = np.random.default_rng(0).normal(size=(logged.n_obs, 4)).astype(np.float32)
+    match = (
+        r"\(by its traces scvi-tools did\).* Call dbx\.pp\.vae_normalize\(adata, layer='counts', key_added='X_scVI'\)"
+    )
+    with pytest.warns(dbx.DbxWarning, match=match):
+        dbx.pp.neighbors(logged, use_rep="X_scVI")

@@ -93,3 +93,21 @@ def test_any_table_fits(seed):
     rows = [[words(int(rng.integers(0, 9))) for _ in columns] for _ in range(4)]
     text = as_text(pd.DataFrame(rows, columns=columns, index=[f"step{i}" * 9 for i in range(4)]), "a note " * 40)
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_settings_are_those_that_a_user_gave(analysed):
+    dbx.tl.paga(analysed, groups="leiden")
+    dbx.tl.score_genes(analysed, list(analysed.var_names[:3]), ctrl_size=5, n_bins=2)
+    shown = dbx.steps(analysed).to_frame()["settings"]
+    assert "groups='leiden'" in shown["paga"]
+    assert "{" not in shown["paga"]
+    assert shown["score_genes"] == ""  # not the numbers of columns
+
+
+def test_long_words_break_after_their_parts():
+    row = {"reads": "obs/total_counts (calculate_qc_metrics), obs/pct_counts_mt (calculate_qc_metrics)"}
+    columns = {"writes": "obsm/leiden_res_0.02_probabilities", "settings": "x" * 40, "trained": "", "status": "ok"}
+    table = pd.DataFrame([row | columns], index=pd.Index(["highly_variable_genes"], name="step"))
+    lines = as_text(table, "").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert not any(line.startswith((" " * 23 + "),", " " * 23 + "es")) for line in lines)

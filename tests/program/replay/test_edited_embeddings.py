@@ -66,7 +66,7 @@ def test_new_cells_stop_before_the_edit_with_words_that_name_it(analysed, counts
         dbx.pp.neighbors(analysed, use_rep="X_pca", n_neighbors=10)
     query = counts[:20].copy()
     query.obs_names = [f"new {name}" for name in query.obs_names]
-    words = r"reference\.obsm\['X_pca'\], which was changed outside dbx after 'pca' wrote it"
+    words = r"reference\.obsm\['X_pca'\], which was changed outside dbx after 'pca'"
     with pytest.raises(ValueError, match=words):
         dbx.rerun(query, analysed)
     assert not query.obsm

@@ -31,6 +31,7 @@ class CellCycle(Operator):
     }
     rowwise = True
     precision = "float64"
+    unlisted = frozenset({"s_genes", "s_controls", "g2m_genes", "g2m_controls"})
 
     def __init__(
         self,

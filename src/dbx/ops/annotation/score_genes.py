@@ -22,6 +22,7 @@ class ScoreGenes(Operator):
     outputs: ClassVar = {"score": Output(dtype="float64")}
     rowwise = True
     precision = "float64"
+    unlisted = frozenset({"members", "controls"})
 
     def __init__(self, *, members: tuple[int, ...], controls: tuple[int, ...]):
         self.members, self.controls = members, controls

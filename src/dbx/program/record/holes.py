@@ -33,7 +33,7 @@ class Hole:
     step: str
     slot: Slot
     gap: str | None
-    """Name of the step whose output was changed before it was read; None where no step ever wrote the slot."""
+    """Name of the step that wrote, or read as counts, what was changed before it was read here; None otherwise."""
     maker: str
     """What made the value, as far as can be told; empty if nothing is known."""
 
@@ -44,7 +44,7 @@ class Hole:
             return f"{self.slot.written(name)}, which no recorded step wrote{made}"
         made = self.maker or "scanpy.pp.regress_out, an assignment, ..."
         return (
-            f"{self.slot.written(name)}, which was changed outside dbx after {self.gap!r} wrote it and before "
+            f"{self.slot.written(name)}, which was changed outside dbx after {self.gap!r} and before "
             f"{self.step!r} read it ({made}?)"
         )
 

@@ -110,6 +110,8 @@ def gather(
         given.call[name], given.fit[name] = value, kind.for_fit(value)
         given.places[name] = slots[0]
         gap = next((found.gap for found in traces if found.gap is not None), None)
+        if gap is None and kind.has_content and slots[0].is_gene_matrix:
+            gap = _changed_start(registry, traces[0], content)
         outside = any(_is_outside(data, registry, *entry) for entry in zip(slots, stored, traces, strict=True))
         given.reads[name] = Read(
             slots=tuple(found.slot for found in traces),
@@ -152,6 +154,22 @@ def trace(data, registry: Registry, slot: Slot, value: Any) -> Trace:
     if origin is not None:
         return Trace(origin.source, None, print_, origin.slot)
     return Trace(None, None if latest is None else latest.name, print_, slot)
+
+
+def _changed_start(registry: Registry, found: Trace, content: str | None) -> str | None:
+    """Name of the last step that read counts where something else has been put since, which no step made."""
+    if found.source is not None or found.print_ is None or content in (None, "counts"):
+        return None
+    counted = None
+    for step in sorted(registry, key=lambda step: -step.at):
+        for entry in step.reads.values():
+            if found.slot not in entry.slots or entry.source is not None:
+                continue
+            key = original(found.slot) if found.slot in step.writes.values() else found.slot
+            if same_value(found.slot, step.fingerprints.get(key), found.print_):
+                return entry.gap
+            counted = counted or (step.name if entry.content == "counts" else None)
+    return counted
 
 
 def _is_outside(data, registry: Registry, slot: Slot, value: Any, found: Trace) -> bool:

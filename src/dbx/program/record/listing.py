@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from html import escape
 
 import pandas as pd
@@ -102,10 +103,19 @@ def _wrapped(text: str, width: int) -> list[str]:
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append("")
-        parts = [word[i : i + width] for i in range(0, len(word), width)] or [""]
+        parts = list(_pieces(word, width))
         lines[-1] = f"{lines[-1]} {parts[0]}".strip()
         lines += parts[1:]
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: width - 4] + " ..."]
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    """A word in pieces that fit a line, broken after a slash or an underscore where there is one."""
+    while len(word) > width:
+        at = max(word.rfind(mark, width // 3, width) for mark in "/_") + 1 or width
+        yield word[:at]
+        word = word[at:]
+    yield word
 
 
 def as_html(table: pd.DataFrame, note: str) -> str:

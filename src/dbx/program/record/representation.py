@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dbx.ops.checks import listed
 from dbx.program.record.registry import load
@@ -68,7 +70,12 @@ def corrected_versions(data: AnnData | MuData, slot: str, *, mod: str | None = N
     for step in load(data):
         if any(slot in read.slots for read in step.reads.values()):
             keys += [written.key for written in step.writes.values() if written.container == "obsm"]
-    shape = owner.obsm[slot.key].shape
-    return [
-        key for key in dict.fromkeys(keys) if key != slot.key and key in owner.obsm and owner.obsm[key].shape == shape
-    ]
+    value = owner.obsm[slot.key]
+    found = [key for key in dict.fromkeys(keys) if key != slot.key and key in owner.obsm]
+    if any(_equal(owner.obsm[key], value) for key in found):
+        return []  # it was put in this slot
+    return [key for key in found if owner.obsm[key].shape == value.shape]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)

@@ -90,7 +90,7 @@ def _changed(step: Step) -> dict[str, object]:
         return dict(step.config)
     given = inspect.signature(step.operator_class.__init__).parameters.values()
     parameters = {parameter.name: parameter.default for parameter in given}
-    shown = {k: v for k, v in step.config.items() if k not in step.operator_class.unlisted}
+    shown = step.operator_class.listed(step.config)
     return {k: v for k, v in shown.items() if k not in parameters or _plain(parameters[k]) != v}
 
 

@@ -117,9 +117,7 @@ class _Planner:
                 self.plan.of_more_genes.add(step.name)
             return removed
         if version.reader is not None:
-            return (
-                f"{version.slot} was changed outside dbx after {read.gap!r} wrote it and before {step.name!r} read it"
-            )
+            return f"{version.slot} was changed outside dbx after {read.gap!r} and before {step.name!r} read it"
         if source is not None:
             return f"it needs {version.slot} of {source.name!r}, which cannot run ({self.why_not(source)})"
         self.plan.missing.setdefault(version.slot, step.name)
