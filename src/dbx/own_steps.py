@@ -90,8 +90,7 @@ def step(
     """
     data = own_copy(adata, copy=copy)
     name = name or _name_of(function)
-    sources = {"x": reads} if isinstance(reads, str) else dict(reads)
-    targets = {"result": writes} if isinstance(writes, str) else dict(writes)
+    sources, targets = _slots_by_name(reads, "reads", "x"), _slots_by_name(writes, "writes", "result")
     kinds = {argument: _kind(data, argument, slots, mod) for argument, slots in sources.items()}
     axes = {output: _axis(slot, mod) for output, slot in targets.items()}
     if "cells" not in axes.values():
@@ -147,11 +146,25 @@ def register_step(name: str, function: Functions) -> None:
 
 
 def _name_of(function: Any) -> str:
+    if not callable(function) and not isinstance(function, tuple | list):
+        msg = f"`function` must be a function of arrays, or a pair of functions (fit, apply); got {function!r}."
+        raise TypeError(msg)
     given = getattr(function, "__name__", "<lambda>")
     if given == "<lambda>":
         msg = 'A lambda or a pair of functions has no name: pass name="...".'
         raise ValueError(msg)
     return given
+
+
+def _slots_by_name(slots: Any, argument: str, default: str) -> dict[str, Any]:
+    """The slots of ``reads`` or ``writes`` by the names that the function knows."""
+    if isinstance(slots, str):
+        return {default: slots}
+    kinds = (str, list, tuple) if argument == "reads" else (str,)
+    if not isinstance(slots, Mapping) or not all(isinstance(slot, kinds) for slot in slots.values()):
+        msg = f"`{argument}` must be a slot, such as 'X' or 'obsm/X_pca', or a dict from names to slots; got {slots!r}."
+        raise TypeError(msg)
+    return dict(slots)
 
 
 def _kind(data, argument: str, slots: str | Sequence[str], mod: str | None) -> str:

@@ -37,8 +37,24 @@ def check_finite_columns(columns: Mapping[str, Codes | np.ndarray], operator: st
         raise ValueError(msg)
 
 
+def check_number(value: Any, name: str) -> None:
+    """Raise TypeError unless the value is one number."""
+    if value is None or isinstance(value, str | bytes | Mapping) or np.ndim(value):
+        msg = f"{name} must be a number; got {value!r}."
+        raise TypeError(msg)
+
+
+def check_whole(value: float, least: int, name: str) -> None:
+    """Raise an error unless the value is a whole number of at least ``least``."""
+    check_at_least(value, least, name)
+    if value != int(value):
+        msg = f"{name} must be a whole number; got {value}."
+        raise ValueError(msg)
+
+
 def check_at_least(value: float, least: float, name: str) -> None:
     """Raise ValueError unless the value is at least ``least``; also for NaN."""
+    check_number(value, name)
     if not value >= least:
         msg = f"{name} must be at least {least}; got {value}."
         raise ValueError(msg)
@@ -53,6 +69,7 @@ def check_minimums(operator: object, **least: int) -> None:
 
 def check_fraction(value: float, name: str) -> None:
     """Raise ValueError unless the value is above 0 and below 1."""
+    check_number(value, name)
     if not 0 < value < 1:
         msg = f"{name} must be a fraction above 0 and below 1; got {value}."
         raise ValueError(msg)
@@ -60,6 +77,7 @@ def check_fraction(value: float, name: str) -> None:
 
 def check_held_out(value: float, name: str) -> None:
     """Raise ValueError unless the value can be a fraction of held-out cells."""
+    check_number(value, name)
     if not 0 <= value < 1:
         msg = f"{name}, the fraction of held-out cells, must be at least 0 and below 1; got {value}."
         raise ValueError(msg)
@@ -67,6 +85,7 @@ def check_held_out(value: float, name: str) -> None:
 
 def check_above_zero(value: float, name: str) -> None:
     """Raise ValueError for zero, negative numbers and NaN."""
+    check_number(value, name)
     if not value > 0:
         msg = f"{name} must be above 0; got {value}."
         raise ValueError(msg)
@@ -81,6 +100,7 @@ def check_known(value: str | None, known: tuple[str | None, ...], name: str) -> 
 
 def check_share(value: float, name: str) -> None:
     """Raise ValueError unless the value is between 0 and 1."""
+    check_number(value, name)
     if not 0 <= value <= 1:
         msg = f"{name} must be between 0 and 1; got {value}."
         raise ValueError(msg)
@@ -88,6 +108,22 @@ def check_share(value: float, name: str) -> None:
 
 MAX_LISTED = 12
 """Names listed in a message; the others are counted."""
+
+
+def as_names(names: Any, argument: str) -> list:
+    """A name or several as a list.
+
+    Raises
+    ------
+    TypeError
+        It is neither a text nor a collection of names.
+    """
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+        msg = f"{argument} must be a name or a list of names; got {names!r}."
+        raise TypeError(msg)
+    return list(names)
 
 
 def listed(names: Iterable) -> str:

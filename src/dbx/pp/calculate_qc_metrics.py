@@ -154,7 +154,11 @@ def checked_positions(percent_top: Collection[int] | None, n_genes: int) -> tupl
     IndexError
         One is out of range.
     """
-    positions = tuple(sorted({int(n) for n in percent_top or ()}))
+    wanted = () if percent_top is None else percent_top
+    if isinstance(wanted, str) or np.ndim(wanted) != 1 or any(n != int(n) for n in wanted):
+        msg = f"percent_top must be a list of whole numbers, such as [50, 100]; got {percent_top!r}."
+        raise TypeError(msg)
+    positions = tuple(sorted({int(n) for n in wanted}))
     if positions and not (positions[0] > 0 and positions[-1] <= n_genes):
         msg = (
             f"Positions outside range of features: percent_top must be from 1 to the number of genes, {n_genes}; got "

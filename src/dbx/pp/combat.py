@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbx.ops.batch.combat import Combat
-from dbx.ops.checks import listed
-from dbx.program import compute_step, run_step
+from dbx.ops.checks import as_names, listed
+from dbx.program import check_key, compute_step, run_step
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -58,7 +58,8 @@ def combat(
         A batch has a single cell, there is one batch only, a column has missing values, or the covariates are
         confounded with the batches.
     """
-    names = [covariates] if isinstance(covariates, str) else list(covariates or ())
+    check_key(key, "key")
+    names = as_names(() if covariates is None else covariates, "covariates")
     if key in names:
         msg = f"The batches, obs[{key!r}], cannot be a covariate as well."
         raise ValueError(msg)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import check_known, did_you_mean
+from dbx.ops.checks import as_names, check_known, did_you_mean
 from dbx.ops.quality.qc_metrics import QCMetrics
 from dbx.ops.quality.qc_weights import QCWeights
 from dbx.program import Slot, check_key, holder, looks_like_counts, read, run_step
@@ -94,23 +94,21 @@ def qc_weights(
         ``softness`` is not above 0; X does not hold counts where metrics are computed.
     """
     check_key(key_added)
+    check_key(batch_key, "batch_key")
     data = own_copy(adata, copy=copy)
     with computed_metrics(data, mod, wanted=metrics is None) as found:
-        names = (
-            tuple(found)
-            if metrics is None
-            else tuple(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
-        )
+        names = tuple(found if metrics is None else dict.fromkeys(as_names(metrics, "metrics")))
         if not names:
             msg = "metrics must name at least one column of adata.obs; got none."
             raise ValueError(msg)
+        logs = logarithmised(log1p, names)
         for name in names:
-            check_numeric(read(data, Slot("obs", (name,), mod)), name)
+            check_numeric(read(data, Slot("obs", (name,), mod)), name, log1p=name in logs)
         operator = QCWeights(
             names=names,
             nmads=nmads,
             softness=softness,
-            log1p=logarithmised(log1p, names),
+            log1p=logs,
             directions=checked_directions(directions, names),
         )
         reads: dict[str, str | list[str]] = {"metrics": [f"obs/{name}" for name in names]}
@@ -161,10 +159,16 @@ def computed_metrics(data: AnnData | MuData, mod: str | None, *, wanted: bool) -
         raise
 
 
-def check_numeric(column: pd.Series, name: str) -> None:
-    """Refuse a metric that is not a number."""
+def check_numeric(column: pd.Series, name: str, *, log1p: bool) -> None:
+    """Refuse a metric that is not a number, or has no log1p."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         msg = f"A metric must be a number; adata.obs[{name!r}] is {column.dtype}."
+        raise ValueError(msg)
+    if log1p and (column.dropna() <= -1).any():
+        msg = (
+            f"adata.obs[{name!r}] has values of -1 or less (smallest {column.min():g}), which have no log1p: pass "
+            "log1p=False, or the names of the metrics to take it of."
+        )
         raise ValueError(msg)
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
+from anndata import AnnData
 
+from dbx.ops.checks import check_whole
 from dbx.pp.filter_cells import filter_cells
 from dbx.pp.filter_genes import filter_genes
 from dbx.pp.log1p import log1p
 from dbx.pp.normalize_total import normalize_total
 from dbx.pp.scale import scale
 from dbx.program import looks_like_counts
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from dbx.program.compat import own_copy
 
 
 def recipe_zheng17(
@@ -68,7 +67,8 @@ def recipe_zheng17(
     Zheng et al., Nature Communications, 2017.
     """
     _check(adata, mod, log)
-    made = adata.copy()
+    check_whole(n_top_genes, 1, "n_top_genes")
+    made = own_copy(adata, copy=True)
     filter_genes(made, min_counts=1)
     normalize_total(made, key_added="n_counts_all")
     if n_top_genes > made.n_vars:
@@ -122,7 +122,7 @@ def recipe_seurat(
     Satija et al., Nature Biotechnology, 2015.
     """
     _check(adata, mod, log)
-    made = adata.copy()
+    made = own_copy(adata, copy=True)
     filter_cells(made, min_genes=200)
     filter_genes(made, min_cells=3)
     normalize_total(made, target_sum=1e4)
@@ -134,6 +134,10 @@ def recipe_seurat(
 
 
 def _check(adata: AnnData, mod: str | None, log: bool) -> None:
+    if not isinstance(adata, AnnData):
+        cure = "pass one modality, such as mdata['rna']" if hasattr(adata, "mod") else "pass anndata.AnnData(x)"
+        msg = f"A recipe takes an AnnData; got {type(adata).__name__}: {cure}."
+        raise TypeError(msg)
     if mod is not None:
         msg = f"A recipe cuts genes of one AnnData: pass the modality itself, mdata[{mod!r}], and leave `mod` out."
         raise ValueError(msg)
@@ -146,13 +150,22 @@ def _keep_variable(made: AnnData, *, plot: bool, log_of_means: bool, **settings)
     """Keep the genes that scanpy's dispersions of normalised counts choose; steps find their genes by name."""
     import scanpy as sc
 
+    if settings.get("n_top_genes", 0) > made.n_vars:
+        msg = (
+            f"n_top_genes={settings['n_top_genes']}, but there are {made.n_vars} genes with counts: pass at most that."
+        )
+        raise ValueError(msg)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the recipes are what still needs it
         with np.errstate(divide="ignore", invalid="ignore"):
             found = sc.pp.filter_genes_dispersion(made.X, **settings)
         if plot:
             sc.pl.filter_genes_dispersion(found, log=log_of_means)
-    made._inplace_subset_var(np.asarray(found["gene_subset"], bool))
+    chosen = np.asarray(found["gene_subset"], bool)
+    if not chosen.any():
+        msg = f"The recipe keeps none of {made.n_vars} genes: none has the mean and dispersion it asks for."
+        raise ValueError(msg)
+    made._inplace_subset_var(chosen)
 
 
 def _scale(made: AnnData, max_value: float | None) -> None:

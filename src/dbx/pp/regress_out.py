@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.ops.checks import as_names
 from dbx.ops.normalization.regress_out import RegressOut
 from dbx.program import Slot, matrix_slot, read, run_step
 
@@ -61,7 +62,7 @@ def regress_out(
     ValueError
         A column has missing or infinite values, or there is a categorical column beside others.
     """
-    columns = [keys] if isinstance(keys, str) else list(keys)
+    columns = as_names(keys, "keys")
     if not columns:
         msg = 'keys must name columns of adata.obs, e.g. ["total_counts", "pct_counts_mt"]; got none.'
         raise ValueError(msg)

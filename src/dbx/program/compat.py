@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from importlib.metadata import version
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def resolve_seed(random_state: Any = 0, rng: Any = None) -> int:
     Raises
     ------
     TypeError
-        Both were given.
+        Both were given, or ``random_state`` is no whole number.
     """
     if rng is not None:
         if not (random_state is None or (isinstance(random_state, int) and random_state == 0)):
@@ -32,6 +33,9 @@ def resolve_seed(random_state: Any = 0, rng: Any = None) -> int:
         return 0
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
+    if not isinstance(random_state, Integral):
+        msg = f"random_state must be a whole number or a numpy.random.RandomState; got {random_state!r}."
+        raise TypeError(msg)
     return int(random_state)
 
 

@@ -11,6 +11,7 @@ from packaging.version import Version
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_backed, is_dask
+from dbx.ops.checks import as_names
 from dbx.program import log
 from dbx.program.compat import SCANPY
 
@@ -36,7 +37,7 @@ def present_genes(genes: str | Sequence[str] | pd.Index, var_names: pd.Index, ar
     ValueError
         There are none.
     """
-    wanted = pd.Index([genes] if isinstance(genes, str) else genes)
+    wanted = pd.Index(as_names(genes, argument))
     missing = wanted.difference(var_names, sort=False)
     found = wanted.intersection(var_names)
     if not len(found):

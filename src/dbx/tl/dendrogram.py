@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dbx.ops.checks import as_names, check_known
 from dbx.program import Slot, SlotError, check_key, matrix_slot, representation_slot
+from dbx.tl._groups import check_groups
 from dbx.tl._scanpys import conclude
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+
+LINKAGES = ("single", "complete", "average", "weighted", "centroid", "median", "ward")
+"""Methods of SciPy's."""
 
 
 def dendrogram(
@@ -68,9 +73,14 @@ def dendrogram(
     ------
     SlotError
         There are no components, or no such column or key.
+    ValueError
+        There is one group only, or an unknown method.
     """
     check_key(key_added)
-    columns = [groupby] if isinstance(groupby, str) else list(groupby)
+    check_known(cor_method, ("pearson", "kendall", "spearman"), "cor_method")
+    check_known(linkage_method, LINKAGES, "linkage_method")
+    columns = as_names(groupby, "groupby")
+    check_groups(adata, columns, "dendrogram", mod, groups=2)
     key = key_added or f"dendrogram_{'_'.join(columns)}"
     settings: dict[str, Any] = {
         "groupby": columns,

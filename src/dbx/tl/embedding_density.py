@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbx.program import check_key
+from dbx.program import Slot, check_key, read
+from dbx.tl._groups import check_groups
 from dbx.tl._scanpys import conclude
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+
+N_DIMS = 2
+"""Dimensions of a density."""
 
 
 def embedding_density(
@@ -54,9 +58,14 @@ def embedding_density(
     ------
     KeyError
         There is no such embedding or column.
+    ValueError
+        A group has fewer than three cells, or there are no such components.
     """
     check_key(key_added)
     basis = "draw_graph_fa" if basis.lower() == "fa" else basis.lower()
+    check_components(components, read(adata, Slot("obsm", (f"X_{basis}",), mod)).shape[1], basis)
+    if groupby is not None:
+        check_groups(adata, [groupby], "embedding_density", mod, cells=N_DIMS + 1)
     usual = f"{basis}_density" + (f"_{groupby}" if groupby else "")
     settings = {"basis": basis, "groupby": groupby, "key_added": key_added, "components": components}
     conclude(
@@ -67,3 +76,16 @@ def embedding_density(
         writes=[f"obs/{key_added or usual}", f"uns/{key_added or usual}_params"],
         mod=mod,
     )
+
+
+def check_components(components: str | Sequence[str] | None, n_columns: int, basis: str) -> None:
+    """Refuse anything but two of the columns of an embedding, counted from 1."""
+    if components is None:
+        return
+    numbers = components.split(",") if isinstance(components, str) else [str(number) for number in components]
+    known = [str(number) for number in range(1, n_columns + 1)]
+    if basis == "diffmap":  # whose first component scanpy leaves out
+        known = known[:-1]
+    if len(numbers) != N_DIMS or any(number.strip() not in known for number in numbers):
+        msg = f"components must be two numbers from 1 to {len(known)}, such as '1,2'; got {components!r}."
+        raise ValueError(msg)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.checks import check_known
 from dbx.program import Slot, graph_slot, holder, read
+from dbx.tl._groups import check_groups
 from dbx.tl._scanpys import conclude
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def paga(
     if groups is None:
         msg = "There are no groups: run dbx.tl.leiden(adata) first, or name a column of obs, groups=..."
         raise ValueError(msg)
+    check_groups(adata, [groups], "paga", mod, groups=2)
     graph_slot(adata, neighbors_key, mod=mod)
     key = neighbors_key or "neighbors"
     neighbors = read(adata, Slot.parse(f"uns/{key}", mod))

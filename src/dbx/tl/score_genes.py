@@ -10,7 +10,7 @@ import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.annotation.score_genes import ScoreGenes
-from dbx.ops.checks import check_at_least
+from dbx.ops.checks import check_whole
 from dbx.ops.operator import Input
 from dbx.program import (
     Slot,
@@ -137,12 +137,12 @@ class Source(NamedTuple):
         self, genes: Sequence[str] | pd.Index, argument: str, draws: Draws
     ) -> tuple[pd.Index, pd.Index]:
         """Names of the genes of a set that are there, and of their control genes."""
-        check_at_least(draws.n_bins, 2, "n_bins")
-        check_at_least(draws.ctrl_size, 1, "ctrl_size")
+        check_whole(draws.n_bins, 2, "n_bins")
         members = present_genes(genes, self.names, argument)
+        check_whole(draws.ctrl_size, 1, "ctrl_size")
         pool = self.names.astype("string")
         if draws.gene_pool is not None:
-            pool = present_genes(pd.Index(draws.gene_pool, dtype="string"), self.names, "gene_pool")
+            pool = present_genes(draws.gene_pool, self.names, "gene_pool").astype("string")
         means = pd.Series(mean_expression(self.values, self.names.get_indexer(pool)), index=pool)
         if not np.isfinite(means).all():
             check_matrix(RowBlocks(self.values), Input(genes=True), self.slot, None, "score_genes")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dbx.ops.annotation.cell_cycle import CellCycle
+from dbx.ops.checks import as_names
 from dbx.program import resolve_seed, run_step
 from dbx.tl._control_genes import Draws
 from dbx.tl.score_genes import Source, among
@@ -68,7 +69,8 @@ def score_genes_cell_cycle(
         raise TypeError(msg)
     source = Source.of(adata, kwargs.pop("use_raw", None), kwargs.pop("layer", None), mod)
     seed = resolve_seed(kwargs.pop("random_state", 0), kwargs.pop("rng", None))
-    draws = Draws(**kwargs, seed=seed, ctrl_size=min(len(s_genes), len(g2m_genes)))
+    sizes = (len(as_names(s_genes, "s_genes")), len(as_names(g2m_genes, "g2m_genes")))
+    draws = Draws(**kwargs, seed=seed, ctrl_size=min(sizes))
     s, s_controls = source.genes_and_controls(s_genes, "s_genes", draws)
     g2m, g2m_controls = source.genes_and_controls(g2m_genes, "g2m_genes", draws)
     mask, columns = among(source.names, s, s_controls, g2m, g2m_controls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from dbx.ops.checks import check_number
 from dbx.ops.values import Array
 
 
@@ -16,9 +17,7 @@ def check_one_threshold(**thresholds: float | None) -> None:
         msg = f"Only provide one of the optional parameters {names} per call; {what}."
         raise ValueError(msg)
     name, value = next(iter(given.items()))
-    if isinstance(value, str) or not hasattr(value, "__float__"):
-        msg = f"{name} must be a number; got {value!r}."
-        raise TypeError(msg)
+    check_number(value, name)
     if value != value:
         msg = f"{name} must be a number; got NaN."
         raise ValueError(msg)

@@ -140,6 +140,7 @@ class Function(Operator):
 
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         registered = self._registered()
+        self._check_pair(registered)
         state = () if registered.fit is None else (self._state(),)
         result = self._call(registered.apply, state, self._taken(inputs))
         names = [name for name, axis in self.writes if axis == "cells"]
@@ -166,6 +167,15 @@ class Function(Operator):
             raise LookupError(msg)
         return registered
 
+    def _check_pair(self, registered: Registered) -> None:
+        """Refuse one function where a pair was recorded, and the other way round."""
+        pair = self.is_fitted or bool(nnx.to_flat_state(nnx.state(self.state)))
+        if pair == (registered.fit is not None):
+            return
+        recorded, given = ("a pair (fit, apply)", "one function") if pair else ("one function", "a pair")
+        msg = f"The step {self.function!r} was recorded with {recorded}, but {given} of this name was passed."
+        raise ValueError(msg)
+
     def _state(self) -> Any:
         state = {path[0]: self._on_host(variable[...]) for path, variable in nnx.to_flat_state(nnx.state(self.state))}
         return state["state"] if set(state) == {"state"} else state
@@ -187,7 +197,7 @@ class Function(Operator):
             value = inputs[name]
             if self.sparse and isinstance(value, np.ndarray) and value.ndim == 2:
                 value = sparse.csr_matrix(value)
-            taken[name] = next(iter(value.values())) if kind == "column" else value
+            taken[name] = _own(next(iter(value.values())) if kind == "column" else value)
         return taken
 
     def _output(self, name: str, value: Any, n_rows: int) -> Any:
@@ -211,6 +221,13 @@ def whole(inputs: Mapping[str, Any], rows: slice = slice(None), *, sparse: bool)
     return {
         name: read(_own_dtype(x), rows) if isinstance(x, RowBlocks) else take(x, rows) for name, x in inputs.items()
     }
+
+
+def _own(value: Any) -> Any:
+    """An array that the function may change in place without changing the data."""
+    if isinstance(value, dict):
+        return {name: _own(part) for name, part in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) or sparse.issparse(value) else value
 
 
 def _own_dtype(x: RowBlocks) -> RowBlocks:

@@ -49,8 +49,16 @@ def register(name: str, function: Any) -> Registered:
     Raises
     ------
     TypeError
-        It is neither a function nor a pair of them.
+        It is neither a function nor a pair of them, or the name is not a text.
+    ValueError
+        The name has a slash.
     """
+    if not isinstance(name, str):
+        msg = f"The name of a step must be a string; got {name!r}."
+        raise TypeError(msg)
+    if not name or "/" in name:
+        msg = f"The name of a step must be one without '/', which separates groups in files; got {name!r}."
+        raise ValueError(msg)
     pair = tuple(function) if isinstance(function, tuple | list) else (None, function)
     if len(pair) != 2 or not callable(pair[1]) or not (pair[0] is None or callable(pair[0])):
         msg = f"The step {name!r} must be a function or a pair of functions (fit, apply); got {function!r}."

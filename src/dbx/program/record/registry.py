@@ -11,6 +11,7 @@ from dbx.ops.checks import listed
 from dbx.program.record.modalities import lifted, programs_of
 from dbx.program.record.step import Step
 from dbx.program.record.storage import RegistryError, from_tree, to_tree
+from dbx.program.slots.slots import no_annotated_data
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -143,8 +144,7 @@ def load(data: AnnData | MuData) -> Registry:
         ``data`` is neither an AnnData nor a MuData.
     """
     if not hasattr(data, "uns"):
-        msg = f"The data must be an AnnData or a MuData; got {type(data).__name__}."
-        raise TypeError(msg)
+        raise TypeError(no_annotated_data(data))
     if hasattr(data, "mod"):
         return Registry(lifted({mod: from_tree(tree) for mod, tree in programs_of(data, KEY).items()}))
     return Registry.from_uns(data.uns[KEY]) if KEY in data.uns else Registry()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbx.ops.user.functions import register
+from dbx.ops.checks import as_names
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.run import Result
+from dbx.program.replay.arguments import check_mappings, take_functions
 from dbx.program.replay.container import like_the_query
 from dbx.program.replay.cut import (
     become,
@@ -26,7 +27,7 @@ from dbx.program.replay.running import Run
 from dbx.program.replay.settings import with_settings
 from dbx.program.replay.settling import settle, warn_of_own_program
 from dbx.program.replay.start import Start, start_of
-from dbx.program.slots.slots import Slot
+from dbx.program.slots.slots import Slot, holder
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -116,13 +117,14 @@ def rerun(
     if missing_genes not in ("raise", "zero"):
         msg = f'missing_genes must be "raise" or "zero", not {missing_genes!r}.'
         raise ValueError(msg)
-    for name, function in (functions or {}).items():
-        register(name, function)
+    check_mappings(inputs=inputs, config=config, functions=functions)
+    holder(adata, Slot("obs"))
     data = own_copy(adata, copy=copy)
     own = reference is None or reference is adata
     check_filter_cells(filter_cells, own=own)
     removes = not own and bool(copy if filter_cells is None else filter_cells)
     registry = _program(data, reference, own=own)
+    take_functions(registry, functions or {})
     if not own:
         reference, registry = like_the_query(data, reference, registry)
     changed = with_settings(registry, config or {}, own=own)
@@ -130,7 +132,7 @@ def rerun(
     begin = _begin(data, reference, registry, start, inputs or {}, own=own, missing_genes=missing_genes)
     location = Location(data, registry, dict(inputs or {}), own=own, start=begin)
     run = Run(registry, None if own else reference, location, begin, changed, refit, missing_genes)
-    steps = [steps] if isinstance(steps, str) else steps
+    steps = None if steps is None else as_names(steps, "steps")
     filters = filters_to_run(registry, run.planned, must=bool(filter_cells)) if removes else []
     plan = run.planned(steps if steps is None else [*steps, *filters])
     location.check_inputs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -96,8 +97,16 @@ class Slot(str):
         return f"{owner}.{self.container}" + "".join(f"[{key!r}]" for key in self.keys)
 
 
+def no_annotated_data(data: Any) -> str:
+    """What is wrong with data that are neither an AnnData nor a MuData."""
+    hint = ": read it first, dbx.read_h5ad(...)" if isinstance(data, str | PathLike) else ""
+    return f"The data must be an AnnData or a MuData; got {type(data).__name__}{hint}."
+
+
 def holder(data: AnnData | MuData, slot: Slot) -> AnnData:
     """The AnnData that has a slot: the object itself or one modality of it."""
+    if not hasattr(data, "uns"):
+        raise TypeError(no_annotated_data(data))
     modalities = getattr(data, "mod", None)
     if slot.mod is None:
         if modalities is not None and slot.container in ("X", "raw", "layers"):

@@ -35,6 +35,21 @@ def check_writable(data: AnnData | MuData, slots: Iterable[Slot]) -> None:
             raise NotImplementedError(msg)
 
 
+def check_shapes(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
+    """Refuse values that cannot be in their slots: text or another shape in a matrix, several columns in one."""
+    for slot, value in values.items():
+        owner = holder(data, slot)
+        shape = getattr(value, "shape", None)
+        text = isinstance(value, pd.Categorical)
+        if slot.is_gene_matrix and (text or (shape is not None and tuple(shape) != owner.shape)):
+            found = "text" if text else f"an array of shape {shape}"
+            msg = f"{slot.written()} must be written with numbers, {owner.n_obs} x {owner.n_vars}; got {found}."
+            raise ValueError(msg)
+        if slot.container == "obs" and shape is not None and len(shape) > 1 and shape[1] != 1:
+            msg = f"{slot.written()} is one column, but got an array of shape {shape}: write it to obsm instead."
+            raise ValueError(msg)
+
+
 def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
     """Write all slots or none: if anything fails, the slots are as they were."""
     with assigned(data, values):
@@ -46,6 +61,7 @@ def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
     """Write slots for what follows; if that fails, the slots are as they were."""
     values = _whole_frames(data, values)
     check_writable(data, values)
+    check_shapes(data, values)
     undo: list[tuple[Slot, Any, bool]] = []
     try:
         for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before its entries
