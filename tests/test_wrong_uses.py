@@ -27,6 +27,7 @@ def counts() -> ad.AnnData:
             "one": pd.Categorical(["x"] * N_CELLS),
             "rare": pd.Categorical(["x", *["y"] * (N_CELLS - 1)]),
             "number": np.arange(float(N_CELLS)),
+            "date": pd.date_range("2020-01-01", periods=N_CELLS),
             "below": np.arange(N_CELLS) - 40.0,
         },
         index=[f"c{i}" for i in range(N_CELLS)],
@@ -105,6 +106,7 @@ ON_COUNTS = {
     "batch list": (lambda a: PP.qc_weights(a, batch_key=["batch"]), "batch_key must be a string"),
     "keys number": (lambda a: PP.regress_out(a, 5), "keys must be a name or a list of names; got 5"),
     "keys None": (lambda a: PP.regress_out(a, None), "keys must be a name or a list of names; got None"),
+    "dates": (lambda a: PP.regress_out(a, "date"), r"obs\['date'\] holds dates or times, which regress_out cannot"),
     "key list": (lambda a: PP.combat(a, ["batch"]), "key must be a string"),
     "theta text": (lambda a: PP.normalize_pearson_residuals(a, theta="1"), "theta must be a number; got '1'"),
     "top 0": (lambda a: PP.recipe_zheng17(a, n_top_genes=0), "n_top_genes must be at least 1; got 0"),
@@ -234,3 +236,12 @@ def test_a_wrong_rerun_is_a_sentence_and_changes_nothing(case):
     fitted, query = reference(), counts()
     query.X = query.X.toarray()
     assert_a_sentence(lambda: call(query, fitted), message, fitted, query)
+
+
+@pytest.mark.parametrize("name", ["B-1", "b1 "])
+def test_a_batch_spelt_almost_like_a_known_one_is_asked_about_before_it_is_judged_by_all_cells(name):
+    fitted, query = counts(), counts()
+    fitted.obs["batch"] = fitted.obs["batch"].cat.rename_categories({"b": "b1"})
+    dbx.pp.qc_weights(fitted, metrics="number", batch_key="batch")
+    query.obs["batch"] = query.obs["batch"].cat.rename_categories({"b": name})
+    assert_a_sentence(lambda: dbx.rerun(query, fitted), "did you mean 'b1'", fitted, query)

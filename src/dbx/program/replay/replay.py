@@ -137,7 +137,7 @@ class Replay:
         if self.reference is None or version.writer is not None or not set(slot.keys) & set(read.levels):
             return found
         if (step.id, version) not in self.as_fitted:
-            names = known_names(self.reference, step, slot, found.value, asks=port.unseen == "extend")
+            names = known_names(self.reference, step, slot, found.value, asks=port.unseen != "raise")
             self.as_fitted[step.id, version] = Value(renamed(found.value, names)) if names else found
         return self.as_fitted[step.id, version]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_datetime64_any_dtype, is_timedelta64_dtype
 
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes
@@ -20,7 +21,7 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
     Raises
     ------
     ValueError
-        It has missing values.
+        It has missing values, or dates.
     """
     series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
     empty = series.isna()
@@ -29,6 +30,10 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
             f"{slot.written()} has {int(empty.sum())} missing values, which {step} cannot use: "
             "fill them or drop these cells first."
         )
+        raise ValueError(msg)
+    if port.kind == "columns" and (is_datetime64_any_dtype(series) or is_timedelta64_dtype(series)):
+        where = slot.written()
+        msg = f"{where} holds dates or times, which {step} cannot use: make them numbers or text, {where}.astype(str)."
         raise ValueError(msg)
     discrete = port.discrete or port.kind == "codes" or pd.api.types.is_bool_dtype(series)
     if pd.api.types.is_numeric_dtype(series) and not discrete:
