@@ -158,6 +158,11 @@ class Operator(nnx.Module):
         return {name: value for name, value in config.items() if name not in cls.unlisted}
 
     @classmethod
+    def functions(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the functions of the session with which a configuration computes."""
+        return ()
+
+    @classmethod
     def lacks(cls, config: Mapping[str, Any]) -> str | None:
         """What an operator of this configuration needs that is not in this session, as the end of a sentence."""
         return None

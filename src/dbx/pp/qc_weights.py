@@ -95,6 +95,8 @@ def qc_weights(
     """
     check_key(key_added)
     check_key(batch_key, "batch_key")
+    if batch_key is not None:
+        read(adata, Slot("obs", (batch_key,), mod))  # before columns are added, which its message would list
     data = own_copy(adata, copy=copy)
     with computed_metrics(data, mod, wanted=metrics is None) as found:
         names = tuple(found if metrics is None else dict.fromkeys(as_names(metrics, "metrics")))

@@ -99,6 +99,10 @@ class Function(Operator):
         )
 
     @classmethod
+    def functions(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        return (config["function"],)
+
+    @classmethod
     def lacks(cls, config: Mapping[str, Any]) -> str | None:
         name = config["function"]
         if find(name) is not None:

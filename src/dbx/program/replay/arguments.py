@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.checks import did_you_mean, listed
 from dbx.ops.user.functions import register
 from dbx.program.record.registry import Registry
@@ -32,7 +33,8 @@ def take_functions(registry: Registry, functions: Mapping[str, Any]) -> None:
     ValueError
         No step was recorded with a function of this name.
     """
-    known = [step.config["function"] for step in registry if "digest" in step.config]
+    classes = ((CATALOGUE.get(step.operator), step) for step in registry)
+    known = [name for cls, step in classes if cls is not None for name in cls.functions(step.config)]
     for name in functions:
         if name not in known:
             there = f"it has {listed(known)}" if known else "it has none"

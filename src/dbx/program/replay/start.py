@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Input
 from dbx.program import log
 from dbx.program.record.copies import other_names, root_prints, under_another_name
 from dbx.program.record.prints import print_of
@@ -17,7 +19,7 @@ from dbx.program.replay.own_cells import OwnCells, counts_beside
 from dbx.program.replay.plan import Plan, Version, read_versions
 from dbx.program.replay.recognise import check_named, recognised
 from dbx.program.replay.undoing import chain_of
-from dbx.program.slots.checks import looks_like_counts
+from dbx.program.slots.checks import check_matrix, looks_like_counts
 from dbx.program.slots.slots import Slot, SlotError, exists, holder, read
 
 
@@ -164,6 +166,7 @@ def _named(data, reference, registry: Registry, name: str, inputs: Mapping[Slot,
     for version in versions:
         place = inputs.get(version.slot, version.slot)
         if exists(data, place):
+            check_matrix(RowBlocks(read(data, place)), Input(), place, None, f"start={name!r}")
             _check_width(data, reference, step, version.slot, place)
             found.places[version] = place
     if not found.places:
