@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,7 +155,7 @@ def checked_positions(percent_top: Collection[int] | None, n_genes: int) -> tupl
         One is out of range.
     """
     wanted = () if percent_top is None else percent_top
-    if isinstance(wanted, str) or np.ndim(wanted) != 1 or any(n != int(n) for n in wanted):
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable) or any(n != int(n) for n in wanted):
         msg = f"percent_top must be a list of whole numbers, such as [50, 100]; got {percent_top!r}."
         raise TypeError(msg)
     positions = tuple(sorted({int(n) for n in wanted}))
