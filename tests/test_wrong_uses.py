@@ -114,7 +114,10 @@ ON_COUNTS = {
     "theta text": (lambda a: PP.normalize_pearson_residuals(a, theta="1"), "theta must be a number; got '1'"),
     "top 0": (lambda a: PP.recipe_zheng17(a, n_top_genes=0), "n_top_genes must be at least 1; got 0"),
     "top letters": (lambda a: PP.recipe_zheng17(a, n_top_genes="a"), "n_top_genes must be a number; got 'a'"),
-    "top many": (lambda a: PP.recipe_zheng17(a), "n_top_genes=1000, but there are 60 genes"),
+    "top many": (
+        lambda a: PP.recipe_zheng17(a),
+        "n_top_genes must be at most 60, the number of genes with counts; got 1000",
+    ),
     "recipe of an array": (lambda a: PP.recipe_zheng17(a.X), "A recipe takes an AnnData; got csr_matrix"),
     "genes None": (lambda a: TL.score_genes(a, None), "gene_list must be a name or a list of names; got None"),
     "pool number": (lambda a: TL.score_genes(a, genes(3), gene_pool=5), "gene_pool must be a name or a list"),

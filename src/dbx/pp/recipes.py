@@ -150,11 +150,6 @@ def _keep_variable(made: AnnData, *, plot: bool, log_of_means: bool, **settings)
     """Keep the genes that scanpy's dispersions of normalised counts choose; steps find their genes by name."""
     import scanpy as sc
 
-    if settings.get("n_top_genes", 0) > made.n_vars:
-        msg = (
-            f"n_top_genes={settings['n_top_genes']}, but there are {made.n_vars} genes with counts: pass at most that."
-        )
-        raise ValueError(msg)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the recipes are what still needs it
         with np.errstate(divide="ignore", invalid="ignore"):
