@@ -11,6 +11,8 @@ SCANPYS_KEYS = {
     ("record/inputs.py", "log1p"),
     ("record/representation.py", "pca"),
     ("slots/addresses.py", "neighbors"),
+    ("slots/checks.py", "log1p"),  # calls that a message advises
+    ("slots/checks.py", "normalize_total"),
 }
 # dbx.optimize puts a layer for labels after what it trains, and records it.
 MADE_BY_THE_PROGRAM = {("training/labels.py", "dbx.ops.annotation.label_head")}

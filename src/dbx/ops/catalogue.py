@@ -49,10 +49,10 @@ OPERATORS: dict[str, str] = {
     "denoise": "counts.denoise:Denoise",
     "score_genes": "annotation.score_genes:ScoreGenes",
     "score_genes_cell_cycle": "annotation.cell_cycle:CellCycle",
-    "scanpy": "dbx.tl._scanpys:Scanpy",
+    "scanpy_function": "dbx.tl._scanpys:Scanpy",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
-    "function": "user.function:Function",
+    "user_function": "user.function:Function",
 }
 """Name -> module below ``dbx.ops`` and class of each operator of dbx; a full name where it calls another library."""
 PACKAGE = "dbx-bio"

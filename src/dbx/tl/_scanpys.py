@@ -30,7 +30,7 @@ class Scanpy(Operator):
     Its results are conclusions about these cells: they are repeated with ``refit=True``, and not computed for others.
     """
 
-    name = "scanpy"
+    name = "scanpy_function"
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[Mapping[str, Output]] = {}
     precision = "float64"

@@ -5,7 +5,7 @@ from contract.example import Example
 
 EXAMPLES = [
     Example(
-        operator="scanpy",
+        operator="scanpy_function",
         title="paga",
         reads={"obsp.distances": GRAPH, "obs.donor": "obs/donor"},
         config={
@@ -17,7 +17,7 @@ EXAMPLES = [
         },
     ),
     Example(
-        operator="scanpy",
+        operator="scanpy_function",
         title="density",
         reads={"obsm.X_pca": "obsm/embedding", "obs.batch": "obs/batch"},
         config={
@@ -28,7 +28,7 @@ EXAMPLES = [
         },
     ),
     Example(
-        operator="scanpy",
+        operator="scanpy_function",
         title="dendrogram",
         reads={"X": "layers/log", "obs.donor": "obs/donor"},
         config={

@@ -24,7 +24,7 @@ register("squared", squared)
 
 EXAMPLES = [
     Example(
-        operator="function",
+        operator="user_function",
         title="fitted",
         reads={"x": "layers/log"},
         config={
@@ -37,7 +37,7 @@ EXAMPLES = [
         },
     ),
     Example(
-        operator="function",
+        operator="user_function",
         title="numpy",
         reads={"x": "layers/log"},
         config={

@@ -284,3 +284,16 @@ class TestCountsBeside:
         per_million(query, 1.0)
         dbx.rerun(query, reference, inputs={"X": "layers/counts"})
         assert not [warning for warning in recwarn if "raw counts" in str(warning.message)]
+
+
+def test_logs_are_recognised_by_an_adopted_program(counts):
+    reference, raw = counts[:100].copy(), counts[100:].copy()
+    for part in (reference, logged := raw.copy()):
+        sc.pp.normalize_total(part, target_sum=1e4)
+        sc.pp.log1p(part)
+    sc.pp.pca(reference, n_comps=4)
+    dbx.adopt(reference)
+    with pytest.warns(UserWarning, match="but what step 'log1p' writes"):
+        dbx.rerun(logged, reference)
+    dbx.rerun(raw, reference)
+    np.testing.assert_allclose(logged.obsm["X_pca"], raw.obsm["X_pca"], atol=1e-4)

@@ -34,7 +34,7 @@ class Function(Operator):
     again: ``dbx.rerun(..., functions={"name": f})`` or ``dbx.register_step``.
     """
 
-    name = "function"
+    name = "user_function"
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[Mapping[str, Output]] = {}
     unlisted = frozenset({"reads", "writes", "positional", "traced", "compiled", "sparse", "by_cell", "digest"})

@@ -20,7 +20,7 @@ from dbx.program.record.registry import Registry, load_program
 from dbx.program.record.step import Step
 from dbx.program.replay.plan import Plan, Version, excluded_text, make_plan, read_versions
 from dbx.program.replay.reference import fitted
-from dbx.program.slots.kinds import KINDS, Request, Value
+from dbx.program.slots.kinds import KINDS, Request, Value, leading
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -266,7 +266,7 @@ class Pipeline:
 
     def _input(self, env: Mapping[Version, Value], step: Step, name: str) -> Any:
         port, entry = self.operators[step.name].inputs[name], step.reads[name]
-        values = tuple(env[version] for version in read_versions(self.registry, step, entry))
+        values = tuple(leading(env[version], entry.first) for version in read_versions(self.registry, step, entry))
         return KINDS[port.kind].connect(
             Request(step=step.name, port=port, slots=entry.slots, values=values, genes=step.genes)
         )

@@ -58,6 +58,8 @@ class Trace(NamedTuple):
     print_: np.ndarray | None
     slot: Slot
     """The slot it was written to, of which the one that is read may hold a copy."""
+    first: int | None = None
+    """Number of its first columns that are left; None for all."""
 
 
 def gather(
@@ -121,6 +123,7 @@ def gather(
             levels=kind.levels(value, request),
             outside=outside,
             maker=maker_of(data, registry, slots[0]) if outside or gap is not None else "",
+            first=traces[0].first,
         )
         if port.genes and isinstance(select, str):
             chooser = Slot.parse(select, slots[0].mod)
@@ -186,6 +189,8 @@ def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: St
             grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
             if not grown and (verdict or (verdict is None and step is latest)):
                 return Trace(step.id, None, print_, slot)
+            if slot.container == "obsm" and not grown and same(step.fingerprints.get(slot), print_):
+                return Trace(step.id, None, print_, slot, first=value.shape[1])
     for step in registry:
         for earlier in step.reads.values():
             if slot in earlier.slots and earlier.source is None:

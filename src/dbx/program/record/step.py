@@ -31,6 +31,8 @@ class Read:
     """It was computed, but by no step: neither counts, nor measured, nor a copy of what a step wrote."""
     maker: str = ""
     """What computed or changed it outside dbx, as far as its traces say."""
+    first: int | None = None
+    """How many of its columns were kept by hand, the first ones; None for all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", tuple(map(Slot.parse, self.slots)))

@@ -161,6 +161,7 @@ def _step(fact: dict[str, Any], tree: Mapping[str, Any]) -> Step:
             content=read["content"],
             levels={column: tuple(levels) for column, levels in read["levels"].items()},
             outside=read.get("outside", False),
+            first=read.get("first"),
             maker=read.get("maker", ""),
         )
         for key, read in fact["reads"].items()

@@ -80,6 +80,7 @@ def _reads(registry: Registry, step: Step) -> list[str]:
         source = registry.by_id(read.source)
         origin = source.name if source else read.gap and f"changed after {read.gap}"
         origin = "from outside" if read.outside else origin
+        origin = f"{origin}, first {read.first} columns" if read.first else origin
         texts += [f"{slot} ({origin})" if origin else slot for slot in read.slots]
     return texts + ([step.select] if step.select else [])
 

@@ -24,7 +24,7 @@ from dbx.program.replay.plan import Version, read_versions
 from dbx.program.slots.checks import LOOKS_LIKE, check_cells, check_matrix, has_negative
 from dbx.program.slots.fingerprint import had_negative
 from dbx.program.slots.genes import some_of
-from dbx.program.slots.kinds import KINDS, Request, Value
+from dbx.program.slots.kinds import KINDS, Request, Value, leading
 from dbx.program.slots.slots import Slot
 
 
@@ -122,7 +122,7 @@ class Replay:
             port=port,
             slots=read.slots,
             values=tuple(
-                self._as_fitted(step, port, read, version) if known_levels else self.env[version]
+                leading(self._value(step, port, read, version, known_levels=known_levels), read.first)
                 for version in self._versions(step, read)
             ),
             dtype=np.float64 if operator.precision == "float64" else np.float32,
@@ -130,6 +130,9 @@ class Replay:
             missing_genes=self.missing_genes,
             levels=read.levels if known_levels else {},
         )
+
+    def _value(self, step: Step, port: Input, read: Read, version: Version, *, known_levels: bool) -> Value:
+        return self._as_fitted(step, port, read, version) if known_levels else self.env[version]
 
     def _as_fitted(self, step: Step, port: Input, read: Read, version: Version) -> Value:
         """A version; a column of levels with the names that these had when the step was fitted."""

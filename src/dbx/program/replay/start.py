@@ -200,9 +200,10 @@ def cell_matrices(step: Step) -> list[Slot]:
 
 
 def starts_from_counts(registry: Registry, version: Version) -> bool:
-    """Whether steps read a root as raw counts."""
+    """Whether steps read a root as raw counts; one that normalises what is not known, as an adopted one, does."""
     return any(
-        entry.content == "counts" and version in read_versions(registry, step, entry)
+        (entry.content == "counts" or (entry.content is None and "normalized" in step.content.values()))
+        and version in read_versions(registry, step, entry)
         for step in registry
         for entry in step.reads.values()
     )

@@ -32,6 +32,11 @@ class Value:
     """For a graph: each cell's own row in the reference."""
 
 
+def leading(value: Value, first: int | None) -> Value:
+    """A value with its first columns only, or as it is for None."""
+    return value if first is None else Value(value.value[:, :first], value.genes, value.rows)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a step asks of the slots that feed one of its inputs."""
