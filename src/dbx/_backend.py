@@ -11,15 +11,31 @@ name = "dbx"
 aliases: tuple[str, ...] = ()
 
 FUNCTIONS = {
+    "calculate_qc_metrics": "pp",
+    "combat": "pp",
+    "filter_cells": "pp",
+    "filter_genes": "pp",
     "harmony_integrate": "pp",
     "highly_variable_genes": "pp",
     "log1p": "pp",
     "neighbors": "pp",
     "normalize_total": "pp",
     "pca": "pp",
+    "recipe_seurat": "pp",
+    "recipe_zheng17": "pp",
+    "regress_out": "pp",
+    "sample": "pp",
     "scale": "pp",
+    "sqrt": "pp",
+    "subsample": "pp",
+    "dendrogram": "tl",
+    "embedding_density": "tl",
+    "ingest": "tl",
     "leiden": "tl",
+    "paga": "tl",
     "rank_genes_groups": "tl",
+    "score_genes": "tl",
+    "score_genes_cell_cycle": "tl",
     "umap": "tl",
 }
 __all__ = sorted(FUNCTIONS)
