@@ -17,6 +17,7 @@ from dbx.ops.operator import Reference
 from dbx.ops.values import Edges
 from dbx.program import Slot, SlotError, adopt, graph_slot, log, looks_like_counts, representation_slot, rerun
 from dbx.program.record.registry import load
+from dbx.program.replay.shared import shared_writer
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,6 +108,9 @@ class Source(NamedTuple):
 
     def _start(self, cells: AnnData) -> str | None:
         """The step whose X new cells hold: as for scanpy, they are in the state of the reference unless raw counts."""
+        shared = shared_writer(cells, load(self.reference))
+        if shared is not None and not looks_like_counts(cells.X):
+            return shared.name
         return self.writer("X") if self.is_adopted and not looks_like_counts(cells.X) else None
 
     def _values(self, cells: AnnData) -> np.ndarray:
@@ -171,7 +175,10 @@ def own_container(new: AnnData, reference: AnnData) -> AnnData:
     var = new.var.copy()
     if len(var) == reference.n_vars and (var.index.str.upper() == reference.var_names.str.upper()).all():
         var.index = reference.var_names
-    return anndata.AnnData(new.X, obs=new.obs.copy(), var=var, layers=dict(new.layers), obsm=dict(new.obsm))
+    program = {"dbx": new.uns["dbx"]} if "dbx" in new.uns else {}  # its record tells what X is
+    return anndata.AnnData(
+        new.X, obs=new.obs.copy(), var=var, uns=program, layers=dict(new.layers), obsm=dict(new.obsm)
+    )
 
 
 def nearest_only(distances: sparse.csr_matrix, k: int | None) -> sparse.csr_matrix:

@@ -18,6 +18,7 @@ from dbx.program.record.step import Step
 from dbx.program.replay.own_cells import OwnCells, counts_beside
 from dbx.program.replay.plan import Plan, Version, read_versions
 from dbx.program.replay.recognise import check_named, recognised
+from dbx.program.replay.shared import X, shared_writer
 from dbx.program.replay.undoing import chain_of
 from dbx.program.slots.checks import check_matrix, looks_like_counts
 from dbx.program.slots.slots import Slot, SlotError, exists, holder, read
@@ -63,7 +64,7 @@ class Start:
         beside = None if slot in self.inputs else self._counts_beside(version, place)
         if beside is not None:
             return beside
-        if self._recognise(version, place):
+        if self._is_shared(place) or self._recognise(version, place):
             return None
         return place  # the step that reads it says what is wrong
 
@@ -110,6 +111,17 @@ class Start:
         self.said.append(
             f"{place.written()} does not hold raw counts but what step {step.name!r} writes ({evidence}): the new "
             f"cells start after it (start={step.name!r})."
+        )
+        return True
+
+    def _is_shared(self, place: Slot) -> bool:
+        step = None if self.inputs or place != X else shared_writer(self.data, self.registry)
+        if step is None:
+            return False
+        self.places[Version(X, step.id)] = X
+        self.said.append(
+            f"{place.written()} does not hold raw counts but what step {step.name!r} writes (it was fitted on these "
+            f"cells, too): the new cells start after it (start={step.name!r})."
         )
         return True
 
