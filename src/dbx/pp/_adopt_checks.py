@@ -40,13 +40,16 @@ def clip_of(values: np.ndarray) -> float | None:
 def is_standardised(x: Any, mean: np.ndarray, std: np.ndarray) -> bool:
     """Whether ``scale`` made a matrix with these means and standard deviations.
 
-    Centred zeros have become -mean / std, whatever was clipped; without centring the standard deviations are 1.
+    Centred zeros have become -mean / std, whatever was clipped; where there are few zeros, the means are 0. Without
+    centring the standard deviations are 1.
     """
     values = sample(x)
-    if values.min() < 0:
-        return bool(np.isclose(values, -mean / std, rtol=1e-3, atol=1e-4).mean() > 0.1)
-    spread = np.sqrt(moments(RowBlocks(x)).variance[0])
-    return bool((np.abs(spread[spread > 0] - 1) < 0.02).mean() > 0.9)
+    if values.min() < 0 and np.isclose(values, -mean / std, rtol=1e-3, atol=1e-4).mean() > 0.1:
+        return True
+    found = moments(RowBlocks(x))
+    spread = np.sqrt(found.variance[0])
+    centred = values.min() >= 0 or (np.abs(found.mean[0]) < 0.02).mean() > 0.9
+    return bool(centred and (np.abs(spread[spread > 0] - 1) < 0.02).mean() > 0.9)
 
 
 def depth_of(logged: np.ndarray, counts: np.ndarray, base: float | None) -> float | None:

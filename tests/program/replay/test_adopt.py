@@ -1,5 +1,6 @@
 """Start mid-way: what scanpy computed becomes a program that maps new cells as scanpy would have."""
 
+import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
@@ -104,3 +105,15 @@ def test_nothing_to_adopt_is_said_and_nothing_written(cells):
     with pytest.raises(ValueError, match="nothing to adopt"):
         dbx.adopt(adata)
     assert "dbx" not in adata.uns
+
+
+def test_scaled_values_without_zeros_are_recognised():
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(rng.poisson(30.0, (80, 40)).astype(np.float32))
+    adata.layers["counts"] = adata.X.copy()
+    sc.pp.normalize_total(adata, target_sum=1e3)
+    sc.pp.log1p(adata)
+    sc.pp.scale(adata)
+    sc.pp.pca(adata, n_comps=3)
+    dbx.adopt(adata)
+    assert list(dbx.steps(adata).index) == ["normalize_total", "log1p", "scale", "pca"]
