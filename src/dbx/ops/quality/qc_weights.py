@@ -25,11 +25,11 @@ FAR = -1e4
 
 
 class QCWeights(Operator):
-    """weight = product over metrics of sigmoid((nmads - |z|) / softness).
+    """weight = product over metrics of sigmoid((nmads - abs(z)) / softness).
 
     z is the distance from the median in units of 1.4826 median absolute deviations, within a batch, of the metric or
-    its log1p; one-sided metrics only count on one side. A cell passes where every |z| is at most nmads. Trainable are
-    the thresholds. A cell without a value has weight 0 and does not pass.
+    its log1p; one-sided metrics only count on one side. A cell passes where every abs(z) is at most nmads. The
+    thresholds are trainable. A cell without a value has weight 0 and does not pass.
 
     New cells: the thresholds of their batch on the reference; cells of a new batch, or of none, have those of all
     reference cells together.
