@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.graph.neighbors import Neighbors
@@ -95,7 +97,9 @@ class Source(NamedTuple):
         slots = [self.representation, self.slot("distances"), *(f"obsm/X_{name}" for name in wanted)]
         names = list(dict.fromkeys(name for name in map(self.writer, slots) if name is not None))
         if names:
-            cells = rerun(cells, self.reference, steps=names, start=self._start(cells), copy=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The mapped program replaces", DbxWarning)  # in a copy
+                cells = rerun(cells, self.reference, steps=names, start=self._start(cells), copy=True)
         rep = self._values(cells)
         graph = self._graph(cells, rep)
         embeddings = {"rep": rep}
