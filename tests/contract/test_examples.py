@@ -49,6 +49,7 @@ TESTED = {
     "check_differentiable": "test_gradients",
     "declared": "tests/test_own_steps",
     "lacks": "tests/test_own_steps",
+    "functions": "tests/test_wrong_uses",
     "unlisted": "tests/test_own_steps",
     "listed": "tests/program/record/test_listing",
 }
