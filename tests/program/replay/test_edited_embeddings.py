@@ -11,8 +11,6 @@ import dbx
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* was changed outside dbx")
 
 EDITS = {
-    "the leading columns": lambda z: z[:, :3],
-    "one column": lambda z: z[:, :1],
     "the first column dropped": lambda z: z[:, 1:],
     "every other column": lambda z: z[:, ::2],
     "a list of columns": lambda z: z[:, [4, 0]],
@@ -46,7 +44,7 @@ def test_the_next_step_notes_the_gap(adata, edit):
     assert dbx.steps(adata).loc["scale", "status"] == "gap"
 
 
-@pytest.mark.parametrize("edit", [EDITS["the leading columns"], EDITS["zeros added"]])
+@pytest.mark.parametrize("edit", [EDITS["the first column dropped"], EDITS["zeros added"]])
 def test_a_step_after_subsetting_cells_and_columns_notes_it_too(adata, edit):
     adata = adata[::2].copy()
     put(adata, edit)
@@ -61,7 +59,7 @@ def test_subsetting_cells_alone_is_no_gap(adata):
 
 
 def test_new_cells_stop_before_the_edit_with_words_that_name_it(analysed, counts):
-    analysed.obsm["X_pca"] = analysed.obsm["X_pca"][:, :3].copy()
+    analysed.obsm["X_pca"] = analysed.obsm["X_pca"][:, 1:].copy()
     with pytest.warns(UserWarning, match="changed outside dbx after 'pca'"):
         dbx.pp.neighbors(analysed, use_rep="X_pca", n_neighbors=10)
     query = counts[:20].copy()

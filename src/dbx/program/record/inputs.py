@@ -16,7 +16,7 @@ from dbx.program.record.holes import is_outside, maker_of
 from dbx.program.record.prints import original, print_of, same_value
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
-from dbx.program.slots.fingerprint import same
+from dbx.program.slots.fingerprint import n_sampled_columns, same
 from dbx.program.slots.genes import gene_array
 from dbx.program.slots.kinds import KINDS, Request, Value
 from dbx.program.slots.slots import Slot, gene_names, holder, n_rows, owner_written, read
@@ -189,7 +189,7 @@ def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: St
             grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
             if not grown and (verdict or (verdict is None and step is latest)):
                 return Trace(step.id, None, print_, slot)
-            if slot.container == "obsm" and not grown and same(step.fingerprints.get(slot), print_):
+            if not grown and _is_cut(slot, value, step.fingerprints.get(slot), print_):
                 return Trace(step.id, None, print_, slot, first=value.shape[1])
     for step in registry:
         for earlier in step.reads.values():
@@ -198,6 +198,13 @@ def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: St
                 if same_value(slot, known, print_):
                     return Trace(None, earlier.gap, print_, slot)
     return None
+
+
+def _is_cut(slot: Slot, value: Any, old: np.ndarray | None, new: np.ndarray | None) -> bool:
+    """Whether an embedding has lost its last columns; more columns than a fingerprint samples cannot be compared."""
+    if slot.container != "obsm" or old is None or not isinstance(value, np.ndarray) or value.ndim != 2:
+        return False
+    return value.shape[1] < n_sampled_columns(old) and bool(same(old, new))
 
 
 def _known_content(registry: Registry, slot: Slot, found: Trace) -> str | None:

@@ -130,6 +130,11 @@ def sampled_entries(print_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return names, entries[:, 0] if entries.size else np.empty(0)
 
 
+def n_sampled_columns(print_: np.ndarray) -> int:
+    """Number of columns of which a fingerprint has entries: all, up to a limit."""
+    return int(print_[4])
+
+
 def slot_fingerprint(value: Any, names: pd.Index, column_names: pd.Index | None) -> np.ndarray | None:
     """Fingerprint of a value whose rows (and columns, for a gene matrix) have these names."""
     return fingerprint(value, name_hashes(names), None if column_names is None else name_hashes(column_names))
