@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,5 +81,6 @@ def _update(mdata: MuData) -> None:
     """Bring the names of a MuData up to date with those of its modalities, and nothing else."""
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    older = hasattr(mudata, "set_options")  # newer versions never pull columns in an update
+    with mudata.set_options(pull_on_update=False) if older else contextlib.nullcontext():
         mdata.update()
