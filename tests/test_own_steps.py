@@ -1,5 +1,6 @@
 """Functions of the user's own as steps: recorded by name, rerun elsewhere, differentiated, never loaded from a file."""
 
+import doctest
 import subprocess
 import sys
 import textwrap
@@ -120,6 +121,26 @@ def test_jax_is_differentiated_in_the_program(adata):
     gradient, direction = jax.grad(score)(x), np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     numeric = (score(x + 1e-2 * direction) - score(x - 1e-2 * direction)) / 2e-2
     np.testing.assert_allclose(float((gradient * direction).sum()), float(numeric), rtol=2e-2)  # float32 differences
+
+
+def test_what_was_fitted_is_a_parameter_of_jax_and_a_constant_of_numpy(adata):
+    fits = {"bounded": lambda state, x: jnp.tanh(x - state["mean"]), "centred": centre}
+    for name, apply in fits.items():
+        dbx.step(adata, (means, apply), reads={"x": "X"}, writes=f"layers/{name}", name=name)
+    dbx.pp.pca(adata, layer="bounded", n_comps=3)
+    dbx.pp.pca(adata, layer="centred", n_comps=3, key_added="of_centred")
+    for _ in range(2):  # as recorded, and fitted again
+        parameters = dbx.Pipeline.from_adata(adata).parameters
+        np.testing.assert_allclose(parameters["bounded"]["state.mean"], adata.X.toarray().mean(axis=0), rtol=1e-5)
+        assert "centred" not in parameters
+        dbx.rerun(adata, refit=True)
+
+
+def test_the_examples_of_the_docstrings_run():
+    for function in (dbx.step, dbx.register_step):
+        (found,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
+        assert doctest.DocTestRunner().run(found).failed == 0
+        assert len(found.examples) > 1
 
 
 def test_numpy_has_no_gradient_and_says_so(adata):

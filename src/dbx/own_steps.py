@@ -83,7 +83,7 @@ def step(
     --------
     >>> import numpy as np
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(n_cells=60, n_genes=40)
+    >>> adata = dbx.datasets.simulate(n_cells=60, n_genes=40, n_groups=2, n_batches=2)
     >>> dbx.step(adata, np.sqrt, reads="X", writes="layers/sqrt", name="sqrt")
     >>> "sqrt" in adata.layers
     True
@@ -97,7 +97,7 @@ def step(
         msg = "`writes` must name at least one slot of cells: X, layers/..., obsm/... or obs/..."
         raise ValueError(msg)
     before = find(name)
-    register(name, function)
+    registered = register(name, function)
     try:
         config = {
             "function": name,
@@ -105,7 +105,7 @@ def step(
             "writes": tuple(axes.items()),
             "settings": _as_json(name, settings),
             "positional": isinstance(reads, str),
-            "digest": register(name, function).digest,
+            "digest": registered.digest,
         }
         given = gather(data, load(data), made(config), sources, mod=mod, title=name)
         operator = tried(config, given.fit, given.call, given.n_cells)

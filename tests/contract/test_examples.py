@@ -48,8 +48,7 @@ TESTED = {
     "role": "test_declared",
     "check_differentiable": "test_gradients",
     "declared": "tests/test_own_steps",
-    "lacks": "tests/test_own_steps",
-    "functions": "tests/test_wrong_uses",
+    "functions": "tests/test_own_steps",
     "unlisted": "tests/test_own_steps",
     "listed": "tests/program/record/test_listing",
 }

@@ -47,7 +47,7 @@ def _may_stay_lazy(operator: Operator) -> bool:
 def _host_parts(operator, inputs, n_rows):
     """Outputs of NumPy or CSR blocks in their own dtype; nothing is compiled."""
     if not operator.sparse:
-        inputs = {name: _in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
+        inputs = {name: in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
     sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
     as_it_is = operator.in_pieces and all(isinstance(s, np.ndarray) and s.dtype.kind == "f" for s in sources)
     if as_it_is or not operator.rowwise or (operator.sparse and all(map(sparse.issparse, sources))):
@@ -65,7 +65,8 @@ def _host_parts(operator, inputs, n_rows):
         yield start, stop, operator(**part)
 
 
-def _in_own_dtype(x: RowBlocks) -> RowBlocks:
+def in_own_dtype(x: RowBlocks) -> RowBlocks:
+    """A matrix to be read in its own dtype, whole numbers as float32."""
     return RowBlocks(x, dtype=x.source.dtype if x.source.dtype.kind == "f" else np.float32)
 
 

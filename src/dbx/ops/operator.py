@@ -162,11 +162,6 @@ class Operator(nnx.Module):
         """Names of the functions of the session with which a configuration computes."""
         return ()
 
-    @classmethod
-    def lacks(cls, config: Mapping[str, Any]) -> str | None:
-        """What an operator of this configuration needs that is not in this session, as the end of a sentence."""
-        return None
-
     # *args, which no operator takes, with **inputs lets type checkers accept any parameters in a subclass
     def fit(self, *args: Any, **inputs: Any) -> None:
         """Find the state with the best available solver."""

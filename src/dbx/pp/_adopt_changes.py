@@ -20,7 +20,7 @@ from dbx.ops.operator import Constant, Operator
 from dbx.pp._adopt_checks import clip_of, depth_of, is_standardised, rounded, row_sums, sample
 from dbx.pp._adopt_matrices import looks_negative, rewritten
 from dbx.program.record.copies import surely_same
-from dbx.program.record.prints import original, print_of
+from dbx.program.record.prints import print_of, print_read
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.adopt import Adoption
 from dbx.program.slots.fingerprint import had_negative, near, ratio, shared_entries_near
@@ -87,7 +87,7 @@ def changes(adoption: Adoption) -> Iterator[Change]:
     for step in registry:
         for entry in step.reads.values():
             slot = entry.slots[0]
-            known = step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
+            known = print_read(step, slot)
             before = _before(adoption, entry)
             if before is not None and slot.is_gene_matrix and slot.mod is None and known is not None:
                 yield Change(slot, known, before, _still_there(adata, slot, known))

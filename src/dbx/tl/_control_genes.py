@@ -11,7 +11,7 @@ from packaging.version import Version
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_backed, is_dask
-from dbx.ops.checks import as_names
+from dbx.ops.checks import as_names, listed
 from dbx.program import log
 from dbx.program.compat import SCANPY
 
@@ -41,11 +41,11 @@ def present_genes(genes: str | Sequence[str] | pd.Index, var_names: pd.Index, ar
     missing = wanted.difference(var_names, sort=False)
     found = wanted.intersection(var_names)
     if not len(found):
-        some = some_of(wanted) if len(wanted) else "an empty list"
-        msg = f"None of the genes of {argument} is in var_names ({some_of(var_names)}); got {some}."
+        some = listed(wanted) if len(wanted) else "an empty list"
+        msg = f"None of the genes of {argument} is in var_names ({listed(var_names)}); got {some}."
         raise ValueError(msg)
     if len(missing):
-        some = some_of(missing)
+        some = listed(missing)
         log.warn(f"{len(missing)} of {len(wanted)} genes of {argument} are not in var_names and are ignored: {some}.")
     return found
 
@@ -60,7 +60,7 @@ def control_genes(means: pd.Series, genes: pd.Index, draws: Draws) -> pd.Index:
     """
     outside = genes.difference(means.index, sort=False)
     if len(outside):
-        msg = f"gene_pool must contain the scored genes; it lacks {some_of(outside)} ({len(outside)})."
+        msg = f"gene_pool must contain the scored genes; it lacks {listed(outside)} ({len(outside)})."
         raise ValueError(msg)
     random = np.random.RandomState(draws.seed)
     bins = means.rank(method="min") // int(np.round(len(means) / (draws.n_bins - 1)))
@@ -113,8 +113,3 @@ def _sums(parts: Iterable, n_columns: int) -> np.ndarray:
         for at in range(0, part.nnz, CHUNK):
             np.add.at(total, columns[at : at + CHUNK], part.data[at : at + CHUNK])
     return total
-
-
-def some_of(names: pd.Index, count: int = 10) -> str:
-    """The first few names, for messages."""
-    return ", ".join(map(repr, names[:count])) + (" ..." if len(names) > count else "")

@@ -15,9 +15,9 @@ from scipy import sparse
 
 from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
-from dbx.ops.apply import take
+from dbx.ops.apply import in_own_dtype, take
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.user.functions import Registered, find
+from dbx.ops.user.functions import Registered, find, why_missing
 from dbx.ops.values import Codes
 
 Pairs = tuple[tuple[str, str], ...]
@@ -102,16 +102,6 @@ class Function(Operator):
     def functions(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         return (config["function"],)
 
-    @classmethod
-    def lacks(cls, config: Mapping[str, Any]) -> str | None:
-        name = config["function"]
-        if find(name) is not None:
-            return None
-        return (
-            f"needs the function {name!r}, which is not in this session: pass functions={{{name!r}: ...}} to "
-            f"dbx.rerun, or register it with dbx.register_step({name!r}, ...)"
-        )
-
     def check_differentiable(self) -> None:
         if not self.traced:
             msg = f"The function {self.function!r} is not written in JAX (jax.numpy), so it has no gradient."
@@ -131,9 +121,13 @@ class Function(Operator):
                     f"{type(value).__name__} for {name!r}."
                 )
                 raise TypeError(msg)
-            trained = self.traced and array.dtype.kind == "f"
-            setattr(self.state, str(name), nnx.Param(jax.numpy.asarray(array)) if trained else Constant(array))
+            self._keep(str(name), array)
         self.is_fitted = True
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        """Keep an array of the state: a parameter of what JAX computes, a constant of NumPy."""
+        trained = self.compiled and array.dtype.kind == "f"
+        setattr(self.state, name, nnx.Param(jax.numpy.asarray(array)) if trained else Constant(array))
 
     def __getattr__(self, name: str) -> Any:
         """What ``fit`` returned, by the names of outputs that are not of cells."""
@@ -157,7 +151,9 @@ class Function(Operator):
 
     def take_state(self, other: Function) -> None:
         """Take over what another operator of the same function fitted."""
-        self.state, self.is_fitted = other.state, other.is_fitted
+        for path, variable in nnx.to_flat_state(nnx.state(other.state)):
+            self._keep(str(path[0]), np.asarray(variable[...]))
+        self.is_fitted = other.is_fitted
 
     def on_dense(self, **inputs: Any) -> dict[str, Any]:
         """Outputs for dense inputs, whichever storage was recorded."""
@@ -167,7 +163,7 @@ class Function(Operator):
 
     def _registered(self) -> Registered:
         if (registered := find(self.function)) is None:
-            msg = f"The step {self.lacks(self.config)}."
+            msg = f"The step {why_missing([self.function])}."
             raise LookupError(msg)
         return registered
 
@@ -223,7 +219,7 @@ def whole(inputs: Mapping[str, Any], rows: slice = slice(None), *, sparse: bool)
     """Host inputs as arrays of all cells, or of some."""
     read = RowBlocks.rows if sparse else RowBlocks.dense
     return {
-        name: read(_own_dtype(x), rows) if isinstance(x, RowBlocks) else take(x, rows) for name, x in inputs.items()
+        name: read(in_own_dtype(x), rows) if isinstance(x, RowBlocks) else take(x, rows) for name, x in inputs.items()
     }
 
 
@@ -232,10 +228,6 @@ def _own(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _own(part) for name, part in value.items()}
     return value.copy() if isinstance(value, np.ndarray) or sparse.issparse(value) else value
-
-
-def _own_dtype(x: RowBlocks) -> RowBlocks:
-    return RowBlocks(x, dtype=x.source.dtype if x.source.dtype.kind == "f" else np.float32)
 
 
 def _described(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -67,6 +67,17 @@ def register(name: str, function: Any) -> Registered:
     if known is None or (known.fit, known.apply) != pair:
         _FUNCTIONS[name] = Registered(pair[1], pair[0], next(_numbers))
     return _FUNCTIONS[name]
+
+
+def why_missing(names: Iterable[str]) -> str | None:
+    """How to pass the first function that is not in this session, as the end of a sentence; None if all are."""
+    name = next((name for name in names if name not in _FUNCTIONS), None)
+    if name is None:
+        return None
+    return (
+        f"needs the function {name!r}, which is not in this session: pass functions={{{name!r}: ...}} to "
+        f"dbx.rerun, or register it with dbx.register_step({name!r}, ...)"
+    )
 
 
 def find(name: str) -> Registered | None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_backed, is_dask
-from dbx.program.record.prints import axis_names, original, print_of, same_value
+from dbx.program.record.prints import axis_names, print_of, print_read, same_value
 from dbx.program.record.step import Step
 from dbx.program.slots.fingerprint import has_evidence
 from dbx.program.slots.slots import Slot, exists, n_rows, read
@@ -31,7 +31,7 @@ class Origin(NamedTuple):
 
 def origin_of(data, registry: Registry, slot: Slot, value: Any, print_: np.ndarray | None) -> Origin | None:
     """The slot and the step that a value in another slot was copied from, None if it is no copy."""
-    for step in sorted(registry, key=lambda step: -step.at):
+    for step in registry.latest_first():
         for written in step.writes.values():
             known = step.fingerprints.get(written)
             if written == slot or not alike(written, slot) or not surely_same(slot, known, print_):
@@ -47,7 +47,7 @@ def root_prints(registry: Registry) -> Iterator[tuple[Slot, Step, np.ndarray]]:
     for step in registry:
         for entry in step.reads.values():
             for slot in entry.slots:
-                known = step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
+                known = print_read(step, slot)
                 if entry.source is None and entry.gap is None and known is not None:
                     yield slot, step, known
 

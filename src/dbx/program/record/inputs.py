@@ -13,7 +13,7 @@ from dbx.ops.operator import Input, Operator
 from dbx.program import log
 from dbx.program.record.copies import origin_of
 from dbx.program.record.holes import is_outside, maker_of
-from dbx.program.record.prints import original, print_of, same_value
+from dbx.program.record.prints import print_of, print_read, same_value
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
 from dbx.program.slots.fingerprint import n_sampled_columns, same
@@ -164,12 +164,11 @@ def _changed_start(registry: Registry, found: Trace, content: str | None) -> str
     if found.source is not None or found.print_ is None or content in (None, "counts"):
         return None
     counted = None
-    for step in sorted(registry, key=lambda step: -step.at):
+    for step in registry.latest_first():
         for entry in step.reads.values():
             if found.slot not in entry.slots or entry.source is not None:
                 continue
-            key = original(found.slot) if found.slot in step.writes.values() else found.slot
-            if same_value(found.slot, step.fingerprints.get(key), found.print_):
+            if same_value(found.slot, print_read(step, found.slot), found.print_):
                 return entry.gap
             counted = counted or (step.name if entry.content == "counts" else None)
     return counted
@@ -183,7 +182,7 @@ def _is_outside(data, registry: Registry, slot: Slot, value: Any, found: Trace) 
 
 def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: Step) -> Trace | None:
     """The version among those that a slot held when steps wrote or read it."""
-    for step in sorted(registry, key=lambda step: -step.at):
+    for step in registry.latest_first():
         if slot in step.writes.values():
             verdict = same_value(slot, step.fingerprints.get(slot), print_)
             grown = slot.axis == "cells" and n_rows(value) > step.n_cells  # cells were added that the step never saw
@@ -193,10 +192,9 @@ def _written_here(registry: Registry, slot: Slot, value: Any, print_, latest: St
                 return Trace(step.id, None, print_, slot, first=value.shape[1])
     for step in registry:
         for earlier in step.reads.values():
-            if slot in earlier.slots and earlier.source is None:
-                known = step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
-                if same_value(slot, known, print_):
-                    return Trace(None, earlier.gap, print_, slot)
+            read_here = slot in earlier.slots and earlier.source is None
+            if read_here and same_value(slot, print_read(step, slot), print_):
+                return Trace(None, earlier.gap, print_, slot)
     return None
 
 
@@ -214,7 +212,7 @@ def _known_content(registry: Registry, slot: Slot, found: Trace) -> str | None:
         return step.content.get(found.slot)
     if not slot.is_gene_matrix:
         return None
-    for step in sorted(registry, key=lambda step: -step.at):
+    for step in registry.latest_first():
         for address, content in step.content.items():
             if same(step.fingerprints.get(address), found.print_):
                 return content

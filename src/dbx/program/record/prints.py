@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from dbx.program.slots.fingerprint import same, slot_fingerprint
 from dbx.program.slots.hashes import name_hashes, row_digests
 from dbx.program.slots.slots import Slot, gene_names, holder, read, row_names
 
+if TYPE_CHECKING:
+    from dbx.program.record.step import Step
+
 MOST_CATEGORIES, MOST_NUMBER = 1_000, 10_000
 """A column with more categories is not taken for a renamed one; the largest number that a category may have had."""
 
@@ -22,6 +25,11 @@ MOST_CATEGORIES, MOST_NUMBER = 1_000, 10_000
 def original(slot: Slot) -> str:
     """The key of a step's record of a slot as it was before the step overwrote it."""
     return f"{slot} before"
+
+
+def print_read(step: Step, slot: Slot) -> np.ndarray | None:
+    """Fingerprint of what a step read in a slot, which it may have overwritten; None where there is none."""
+    return step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
 
 
 def axis_names(data, slot: Slot) -> tuple[pd.Index, pd.Index | None]:

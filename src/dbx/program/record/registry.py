@@ -56,6 +56,10 @@ class Registry:
         writers = [step for step in self.steps if slot in step.writes.values()]
         return max(writers, key=lambda step: step.at, default=None)
 
+    def latest_first(self) -> list[Step]:
+        """The steps, the one that ran last first."""
+        return sorted(self.steps, key=lambda step: -step.at)
+
     def depends(self, step: Step, number: int) -> bool:
         """Whether a step reads, directly or through others, what the step with this id wrote."""
         sources = step.sources()

@@ -169,7 +169,7 @@ def compute(
 
 def resumed(registry: Registry, operator: Operator, given: Gathered, seed: int) -> Operator:
     """The operator with the state of the last step that was fitted alike on the same input, if there is one."""
-    for step in sorted(registry, key=lambda step: -step.at):
+    for step in registry.latest_first():
         if step.operator != operator.name or step.mapped or step.seed != seed or dict(step.reads) != given.reads:
             continue
         recorded = step.build()

@@ -12,6 +12,7 @@ from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.installed import where_it_is
 from dbx.ops.operator import Operator
 from dbx.ops.state import rebuild
+from dbx.ops.user.functions import why_missing
 from dbx.program.slots.slots import Slot
 
 
@@ -115,7 +116,9 @@ class Step:
 
     def why_missing(self) -> str | None:
         """What it needs that is not here and how to get it, as the end of a sentence; None if nothing."""
-        return self.why_unknown() if self.operator not in CATALOGUE else self.operator_class.lacks(self.config)
+        if self.operator not in CATALOGUE:
+            return self.why_unknown()
+        return why_missing(self.operator_class.functions(self.config))
 
     def why_unknown(self) -> str:
         """What to do about an operator that is not here."""

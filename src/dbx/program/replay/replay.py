@@ -16,7 +16,7 @@ from dbx.ops.values import Graph
 from dbx.program import log
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import as_dtype, views
-from dbx.program.record.prints import original
+from dbx.program.record.prints import print_read
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.levels import known_names, renamed
@@ -106,7 +106,7 @@ class Replay:
         kind = KINDS[port.kind]
         value = kind.read(request)
         if kind.has_content and self._versions(step, read)[0].writer is None:
-            self._check_state(request, value, read.content, _print_at_fit(step, read))
+            self._check_state(request, value, read.content, print_read(step, read.slots[0]))
         matched = kind.match(value, request)
         if port.empty_cells != "allow":
             check_cells(matched, port)
@@ -184,11 +184,6 @@ class Replay:
                 _warn_of_new_levels(step, levels, known)
                 cast(Any, operator).extend(**call, seed=step.seed)
         return call
-
-
-def _print_at_fit(step: Step, read: Read) -> np.ndarray | None:
-    slot = read.slots[0]
-    return step.fingerprints.get(original(slot) if slot in step.writes.values() else slot)
 
 
 def _warn_of_new_levels(step: Step, levels: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[str]]) -> None:
