@@ -13,6 +13,13 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.moments import whole_parts
 from dbx.ops.values import Codes
 
+class UnknownNameError(KeyError):
+    """A name that is not known; the message is shown as it is, not in quotes as that of a KeyError."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 ZERO_COUNTS = "Some cells have zero counts"
 """scanpy's warning where such cells are let pass."""
 

@@ -6,6 +6,8 @@ import re
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, cast
 
+from dbx.ops.checks import UnknownNameError
+
 if TYPE_CHECKING:
     from dbx.ops.operator import Operator
 
@@ -37,7 +39,7 @@ def load(name: str) -> type[Operator]:
     entries = installed().get(name, ())
     if not entries:
         msg = f"Neither dbx nor an installed package has an operator {name!r}."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     if len(entries) > 1:
         msg = f"The operator {name!r} is in several installed packages: {', '.join(map(requirement, entries))}."
         raise ValueError(msg)

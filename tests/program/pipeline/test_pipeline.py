@@ -70,7 +70,7 @@ def test_the_wiring_reads_as_words(pipeline):
 
 def test_wrong_names_are_refused(pipeline, analysed):
     slots = slots_of(pipeline, analysed, slice(0, 5))
-    with pytest.raises(KeyError, match="'pca' has no parameter nonsense"):
+    with pytest.raises(KeyError, match=r"^Step 'pca' has no parameter nonsense\.$"):
         pipeline({"pca": {"nonsense": 1}}, slots)
     with pytest.raises(ValueError, match="needs genes that X lacks"):
         pipeline({}, {**slots, "X": slots["X"][:, :5]}, genes={"X": pipeline.inputs["X"][:5]})

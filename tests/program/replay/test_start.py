@@ -176,7 +176,7 @@ def test_another_depth_and_differing_totals_are_warned_of(counts, reference):
             "no matrix of cells.*Steps that do: 'normalize_total', 'log1p', 'pca'",
         ),
         ("neighbors", ValueError, "writes no matrix of cells"),
-        ("logp", KeyError, "no step 'logp'; recorded are: 'normalize_total'"),
+        ("logp", KeyError, r"^There is no step 'logp'; recorded are: 'normalize_total'.* Did you mean 'log1p'\?$"),
         ("pca", KeyError, r"the new cells lack adata.obsm\['X_pca'\], which that step wrote"),
         (2, TypeError, "must be the name of a step"),
     ],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.ops.checks import UnknownNameError
 from dbx.ops.operator import Operator
 from dbx.ops.state import state_arrays
 from dbx.program.pipeline.values import Composed, root_values, rows_of
@@ -76,7 +77,7 @@ def _with(pipeline: Composed, name: str, named: Mapping[str, Any]) -> Operator |
     """A step's operator with these parameters, None where they are what they were."""
     if name not in pipeline.operators:
         msg = f"The pipeline has no step {name!r}; it has {', '.join(pipeline.operators)}."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     operator = pipeline.operators[name]
     arrays = state_arrays(operator)
     known = {key for key, (kind, _) in arrays.items() if kind == "parameter"}
@@ -85,7 +86,7 @@ def _with(pipeline: Composed, name: str, named: Mapping[str, Any]) -> Operator |
         if key not in known or value.shape != arrays[key][1].shape:
             shapes = ", ".join(f"{k} {arrays[k][1].shape}" for k in sorted(known)) or "none"
             msg = f"Step {name!r} has no parameter {key} of shape {value.shape}; it has {shapes}."
-            raise KeyError(msg)
+            raise UnknownNameError(msg)
         if not np.isfinite(value).all():
             msg = f"The parameter {key} of step {name!r} is not finite."
             raise ValueError(msg)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dbx.ops.checks import UnknownNameError
 from dbx.ops.operator import Operator
 from dbx.ops.values import Codes, Graph
 from dbx.program.pipeline.blocks import first_rows, renew
@@ -278,7 +279,7 @@ class Pipeline:
             unknown = set(parameters) - {".".join(map(str, path)) for path in flat}
             if unknown:
                 msg = f"Step {name!r} has no parameter {', '.join(sorted(unknown))}."
-                raise KeyError(msg)
+                raise UnknownNameError(msg)
             for path, variable in flat.items():
                 key = ".".join(map(str, path))
                 flat[path] = variable.replace(parameters[key]) if key in parameters else variable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.ops.checks import listed
+from dbx.ops.checks import UnknownNameError, did_you_mean, listed
 from dbx.program.record.modalities import lifted, programs_of
 from dbx.program.record.step import Step
 from dbx.program.record.storage import RegistryError, from_tree, to_tree
@@ -38,9 +38,9 @@ class Registry:
         for step in self.steps:
             if step.name == name:
                 return step
-        there = listed(step.name for step in self.steps) or "none"
-        msg = f"There is no step {name!r}; recorded are: {there}."
-        raise KeyError(msg)
+        known = [step.name for step in self.steps]
+        msg = f"There is no step {name!r}; recorded are: {listed(known) or 'none'}.{did_you_mean(name, known)}"
+        raise UnknownNameError(msg)
 
     def by_id(self, number: int | None) -> Step | None:
         """The step with this id, None if it was superseded."""

@@ -121,7 +121,7 @@ class _Planner:
         if source is not None:
             return f"it needs {version.slot} of {source.name!r}, which cannot run ({self.why_not(source)})"
         self.plan.missing.setdefault(version.slot, step.name)
-        return f"{version.slot}, which it starts from, is not there any more"
+        return f"{version.slot}, which it starts from, is not there"
 
     def needed(self, steps: list[Step]) -> set[int]:
         """Ids of the steps to run for these: themselves and what can be computed of what they read."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy import sparse
 
-from dbx.ops.checks import listed
+from dbx.ops.checks import UnknownNameError, listed
 from dbx.program.wrappers import call_that_makes
 
 if TYPE_CHECKING:
@@ -24,11 +24,8 @@ def owner_written(mod: str | None, name: str | None = None) -> str:
     return f"{name or 'mdata'}[{mod!r}]" if mod else name or "adata"
 
 
-class SlotError(KeyError):
+class SlotError(UnknownNameError):
     """A slot that is not there; says which ones are, and which call makes it."""
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class Slot(str):
