@@ -210,3 +210,16 @@ def test_without_neighbours_it_says_what_makes_them(small):
     del small.uns["neighbors"]
     with pytest.raises(KeyError, match=r"Make it with dbx.pp.neighbors\(adata\)"):
         dbx.tl.umap(small)
+
+
+def test_the_settings_listed_are_those_that_were_passed(small):
+    layout(small)
+    assert dbx.steps(small).loc["umap", "settings"] == "n_epochs=15"
+    layout(small, min_dist=0.1)
+    assert dbx.steps(small).loc["umap", "settings"] == "min_dist=0.1, n_epochs=15"
+    layout(small, a=1.2, b=0.9)
+    assert dbx.steps(small).loc["umap", "settings"] == "a=1.2, b=0.9, n_epochs=15"
+    wanted = layout(small, min_dist=0.1)
+    layout(small)
+    dbx.rerun(small, config={"umap": {"min_dist": 0.1}})
+    np.testing.assert_array_equal(small.obsm["X_umap"], wanted)

@@ -13,6 +13,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.data.moments import whole_parts
 from dbx.ops.values import Codes
 
+
 class UnknownNameError(KeyError):
     """A name that is not known; the message is shown as it is, not in quotes as that of a KeyError."""
 

@@ -156,7 +156,7 @@ class Source(NamedTuple):
         """Positions in a layout of scanpy's, which stays as it is."""
         params = self.reference.uns.get("umap", {}).get("params", {})
         positions = np.asarray(self.reference.obsm["X_umap"], np.float32)
-        usual = UMAP()
+        usual = UMAP().curve
         a, b = (float(params.get(name, getattr(usual, name))) for name in ("a", "b"))
         operator = UMAP(n_components=positions.shape[1], a=a, b=b)
         operator.embedding = Reference(positions)

@@ -10,7 +10,6 @@ from scipy.sparse.csgraph import connected_components
 from dbx.ops.checks import listed
 from dbx.ops.layout.parametric_umap import ParametricUMAP
 from dbx.ops.layout.umap import UMAP
-from dbx.ops.layout.umap_layout import curve_parameters
 from dbx.program import (
     Slot,
     check_key,
@@ -129,15 +128,12 @@ def umap(
     seed = resolve_seed(random_state, rng)
     neighbors_key = neighbors_key or "neighbors"
     graph = graph_slot(adata, neighbors_key, mod=mod)
-    if a is None or b is None:
-        a, b = curve_parameters(min_dist, spread)
     extra, start, starter = _start(adata, init_pos, neighbors_key, seed, mod)
     if start == "spectral":
         extra = _places_of_parts(adata, graph, neighbors_key, n_components, mod)
     settings: dict[str, Any] = {
         "n_components": n_components,
-        "a": a,
-        "b": b,
+        **({"min_dist": min_dist, "spread": spread} if a is None or b is None else {"a": a, "b": b}),
         "gamma": gamma,
         "alpha": alpha,
         "negative_sample_rate": negative_sample_rate,
@@ -151,7 +147,8 @@ def umap(
         writes["history"] = f"uns/{uns}/history"
     operator = UMAP(**settings) if method == "umap" else ParametricUMAP(**settings, **network)
     operator.starter = starter
-    params = {"a": a, "b": b, **({"random_state": seed} if seed != 0 else {})}
+    curve = operator.curve
+    params = {"a": curve.a, "b": curve.b, **({"random_state": seed} if seed != 0 else {})}
     return run_step(
         adata,
         operator,

@@ -140,6 +140,8 @@ def few_steps(monkeypatch):
 def test_every_setting_does_something(small):
     quick = places(fitted(small, **QUICK), small)
     for config in (
+        {"min_dist": 0.1},
+        {"spread": 2.0},
         {"a": 1.0},
         {"b": 1.0},
         {"gamma": 3.0},

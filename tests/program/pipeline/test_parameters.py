@@ -93,7 +93,11 @@ def test_the_same_parameters_change_nothing(pipeline, analysed):
     ("wrong", "error", "message"),
     [
         ({"umap": {"residual": np.zeros(2)}}, KeyError, "^The pipeline has no step 'umap'"),
-        ({"pca": {"components": np.zeros((80, 5))}}, KeyError, r"^Step 'pca' has no parameter components .*it has residual \(80, 5\)"),
+        (
+            {"pca": {"components": np.zeros((80, 5))}},
+            KeyError,
+            r"^Step 'pca' has no parameter components .*it has residual \(80, 5\)",
+        ),
         ({"pca": {"residual": np.zeros((80, 4))}}, KeyError, r"of shape \(80, 4\)"),
         ({"pca": {"residual": np.full((80, 5), np.nan)}}, ValueError, "is not finite"),
     ],

@@ -17,10 +17,11 @@ from dbx.data.minibatches import Minibatches
 from dbx.ops.arrays import as_float
 from dbx.ops.checks import check_at_least
 from dbx.ops.layout.umap import UMAP
+from dbx.ops.layout.umap_layout import Curve
 from dbx.ops.nn.epochs import WEIGHT_UNIT
 from dbx.ops.nn.mlp import Linear
 from dbx.ops.nn.training import Training, train
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Unit, config_names, silent
 from dbx.ops.state import state_arrays
 from dbx.ops.values import Graph
 
@@ -125,8 +126,10 @@ class ParametricUMAP(Operator):
         *,
         n_components: int = 2,
         n_dims: int | None = None,
-        a: float = 0.5830300203414425,
-        b: float = 1.3341669924314914,
+        min_dist: float = 0.5,
+        spread: float = 1.0,
+        a: float | None = None,
+        b: float | None = None,
         gamma: float = 1.0,
         alpha: float = 1.0,
         negative_sample_rate: float = 5,
@@ -139,12 +142,17 @@ class ParametricUMAP(Operator):
         for name, value, least in (("n_hidden", n_hidden, 1), ("n_layers", n_layers, 1), ("max_epochs", max_epochs, 0)):
             check_at_least(least if value is None else value, least, name)
         self.n_components, self.n_dims = n_components, n_dims
-        self.a, self.b, self.gamma, self.alpha = a, b, gamma, alpha
+        self.min_dist, self.spread, self.a, self.b, self.gamma, self.alpha = min_dist, spread, a, b, gamma, alpha
         self.negative_sample_rate, self.n_epochs, self.start = negative_sample_rate, n_epochs, start
         self.n_hidden, self.n_layers, self.max_epochs = n_hidden, n_layers, max_epochs
         self.network = Network(n_layers)
         self.starter: Callable[[], np.ndarray] | None = None
         """Set before ``fit``, as in :class:`dbx.ops.UMAP`."""
+
+    @property
+    def curve(self) -> Curve:
+        """As in :class:`dbx.ops.UMAP`."""
+        return Curve.of(self.min_dist, self.spread, self.a, self.b, self.gamma)
 
     def fit(
         self,
@@ -164,8 +172,8 @@ class ParametricUMAP(Operator):
         self.trace = Constant(as_float(history["loss"]))
 
     def _layout(self, graph, init, x: RowBlocks, seed: int, progress: Progress) -> np.ndarray:
-        names = ("n_components", "a", "b", "gamma", "alpha", "negative_sample_rate", "n_epochs", "start")
-        ordinary = UMAP(**{name: getattr(self, name) for name in names})
+        known = config_names(UMAP)
+        ordinary = UMAP(**{name: value for name, value in self.config.items() if name in known})
         ordinary.starter, self.starter = self.starter, None
         ordinary.fit(graph=graph, init=init, x=x, seed=seed, progress=progress)
         return np.asarray(ordinary.embedding[...])
@@ -183,7 +191,7 @@ class ParametricUMAP(Operator):
             "tail": np.where(turned, edges.col, edges.row).astype(np.int32),
             "weight": (edges.data / edges.data.mean()).astype(np.float32),
         }
-        objective = CrossEntropyOfEdges(self.a, self.b, self.gamma, max(round(self.negative_sample_rate), 1))
+        objective = CrossEntropyOfEdges(*self.curve, max(round(self.negative_sample_rate), 1))
         size = min(EDGES, len(edges.row))
         epochs = -(-STEPS // -(-len(edges.row) // size)) if self.max_epochs is None else self.max_epochs
         if epochs == 0:

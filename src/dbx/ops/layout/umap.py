@@ -50,8 +50,10 @@ class UMAP(Operator):
         self,
         *,
         n_components: int = 2,
-        a: float = 0.5830300203414425,
-        b: float = 1.3341669924314914,
+        min_dist: float = 0.5,
+        spread: float = 1.0,
+        a: float | None = None,
+        b: float | None = None,
         gamma: float = 1.0,
         alpha: float = 1.0,
         negative_sample_rate: float = 5,
@@ -59,6 +61,8 @@ class UMAP(Operator):
         start: Literal["spectral", "random", "given"] = "spectral",
     ):
         self.n_components = n_components
+        self.min_dist = min_dist
+        self.spread = spread
         self.a = a
         self.b = b
         self.gamma = gamma
@@ -72,7 +76,7 @@ class UMAP(Operator):
     @property
     def curve(self) -> Curve:
         """Probability of an edge as a function of distance."""
-        return Curve(self.a, self.b, self.gamma)
+        return Curve.of(self.min_dist, self.spread, self.a, self.b, self.gamma)
 
     def fit(
         self,
@@ -161,9 +165,10 @@ class UMAP(Operator):
         graph, z, embedding = inputs["graph"], outputs["z"], jnp.asarray(self.embedding[...])
         squared = ((z[:, None] - embedding[graph.indices]) ** 2).sum(axis=-1)
         to_sample = ((z[:, None] - embedding[_sample(len(embedding), 0)]) ** 2).sum(axis=-1)
-        near = (graph.weights * jnp.log1p(self.a * _power(squared, self.b))).sum(axis=1)
-        far = jnp.log1p(1 / (0.001 + self.a * _power(to_sample, self.b))).mean(axis=1)
-        return near + self.gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
+        a, b, gamma = self.curve
+        near = (graph.weights * jnp.log1p(a * _power(squared, b))).sum(axis=1)
+        far = jnp.log1p(1 / (0.001 + a * _power(to_sample, b))).mean(axis=1)
+        return near + gamma * self.negative_sample_rate * graph.weights.sum(axis=1) * far
 
 
 def _power(squared, b):

@@ -8,7 +8,7 @@ often as by its edges in umap-learn, and repelled from random cells with the tot
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,7 @@ CALLS = 20
 """Number of calls that a layout is divided into, to report progress."""
 
 
+@cache
 def curve_parameters(min_dist: float, spread: float) -> tuple[float, float]:
     """The a and b at which ``1 / (1 + a d^(2b))`` best fits 1 up to ``min_dist`` and exponential decay beyond."""
     from scipy.optimize import curve_fit
@@ -47,6 +48,14 @@ class Curve(NamedTuple):
     a: float
     b: float
     gamma: float = 1.0
+
+    @classmethod
+    def of(cls, min_dist: float, spread: float, a: float | None, b: float | None, gamma: float) -> Curve:
+        """With a and b, where they are None those that fit ``min_dist`` and ``spread``."""
+        if a is None or b is None:
+            fitted = curve_parameters(min_dist, spread)
+            a, b = fitted[0] if a is None else a, fitted[1] if b is None else b
+        return cls(a, b, gamma)
 
     def pull(self, squared: Array) -> Array:
         """Coefficient of the attraction of two neighbours at squared distance ``squared``, the negative gradient."""
