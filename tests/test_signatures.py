@@ -28,6 +28,7 @@ SCANPYS = {
     "pp.sqrt": "data copy chunked chunk_size",
     "pp.sample": "data fraction n rng copy replace axis p",
     "pp.subsample": "data fraction n_obs random_state copy",
+    "pp.downsample_counts": "adata counts_per_cell total_counts random_state replace copy",
     "pp.filter_cells": "data min_counts min_genes max_counts max_genes inplace copy",
     "pp.filter_genes": "data min_counts min_cells max_counts max_cells inplace copy",
     "pp.log1p": "data base copy chunked chunk_size layer obsm",

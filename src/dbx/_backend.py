@@ -13,6 +13,7 @@ aliases: tuple[str, ...] = ()
 FUNCTIONS = {
     "calculate_qc_metrics": "pp",
     "combat": "pp",
+    "downsample_counts": "pp",
     "filter_cells": "pp",
     "filter_genes": "pp",
     "harmony_integrate": "pp",

@@ -36,6 +36,8 @@ class Example:
     """What is special about it, where an operator has several."""
     random: bool = False
     """Another seed gives another state."""
+    differentiable: bool = True
+    """False where ``check_differentiable`` refuses, as there is no gradient."""
     surrogates: frozenset[str] = frozenset()
     """Parameters whose gradient is a declared surrogate of the derivative, which the operator's own tests compare."""
     idle: Mapping[str, str] = field(default_factory=dict)

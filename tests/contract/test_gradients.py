@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from contract.differentiated import differentiated
 from contract.example import Example, fitted
@@ -43,6 +44,12 @@ def movable(example: Example, point) -> np.ndarray:
     return np.asarray(jax.flatten_util.ravel_pytree((ones, jax.tree.map(np.ones_like, floats)))[0])
 
 
-@each(lambda example: example.maps_cells)
+@each(lambda example: example.maps_cells and example.differentiable)
 def test_gradients_agree_with_finite_differences(example):
     check(example)
+
+
+@each(lambda example: not example.differentiable)
+def test_what_has_no_gradient_says_so(example):
+    with pytest.raises(ValueError, match="no gradient"):
+        fitted(example).operator.check_differentiable()

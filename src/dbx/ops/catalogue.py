@@ -17,6 +17,7 @@ OPERATORS: dict[str, str] = {
     "qc_weights": "quality.qc_weights:QCWeights",
     "filter_cells": "quality.filter_cells:FilterCells",
     "filter_genes": "quality.filter_genes:FilterGenes",
+    "downsample_counts": "dbx.pp._downsampling:DownsampleCounts",
     "normalize_total": "normalization.normalize_total:NormalizeTotal",
     "sample": "quality.sample:Sample",
     "sqrt": "normalization.sqrt:Sqrt",

@@ -55,7 +55,7 @@ def check_number(value: Any, name: str) -> None:
 def check_whole(value: float, least: int, name: str) -> None:
     """Raise an error unless the value is a whole number of at least ``least``."""
     check_at_least(value, least, name)
-    if value != int(value):
+    if not np.isfinite(value) or value != int(value):
         msg = f"{name} must be a whole number; got {value}."
         raise ValueError(msg)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dbx.pp.calculate_qc_metrics import calculate_qc_metrics
     from dbx.pp.combat import combat
     from dbx.pp.denoise import denoise
+    from dbx.pp.downsample_counts import downsample_counts
     from dbx.pp.filter_cells import filter_cells
     from dbx.pp.filter_genes import filter_genes
     from dbx.pp.gene_gate import gene_gate
@@ -34,6 +35,7 @@ __all__ = [
     "calculate_qc_metrics",
     "combat",
     "denoise",
+    "downsample_counts",
     "filter_cells",
     "filter_genes",
     "gene_gate",

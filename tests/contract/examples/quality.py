@@ -44,6 +44,21 @@ EXAMPLES = [
         operator="qc_weights", title="of_all", reads={"metrics": ("obs/age",)}, config={"names": ("age",), "nmads": 1.0}
     ),
     Example(operator="sample", reads={}, config={"fraction": 0.5}),
+    Example(
+        operator="downsample_counts",
+        reads={"x": "layers/counts"},
+        config={"counts_per_cell": 60},
+        random=True,
+        differentiable=False,
+    ),
+    Example(
+        operator="downsample_counts",
+        title="with_replacement",
+        reads={"x": "layers/counts"},
+        config={"counts_per_cell": 60, "replace": True},
+        random=True,
+        differentiable=False,
+    ),
     # the derivative of a square root at zero is infinite
     Example(operator="sqrt", reads={"x": "layers/above_zero"}),
 ]
