@@ -12,18 +12,18 @@ _MAKERS: list[Maker] = []
 
 
 def makes(calls: Mapping[str, str]) -> None:
-    """Say which call makes a slot, for the error where it is missing.
+    """Say which call makes a slot, for the error where it is missing, or does what a function of another tool does.
 
     Parameters
     ----------
     calls
-        Slot -> call, such as ``{"obsm/X_pca": "dbx.pp.pca(adata)"}``.
+        Slot or function -> call, such as ``{"obsm/X_pca": "dbx.pp.pca(adata)"}``.
     """
     _CALLS.update(calls)
 
 
 def call_that_makes(slot: str, mod: str | None = None) -> str | None:
-    """The call that makes a slot, in a modality if one is named; None if none is known."""
+    """The call that makes a slot or does what a function does, in a modality if one is named; None if unknown."""
     call = _CALLS.get(slot)
     return None if call is None else call_written(call, mod)
 

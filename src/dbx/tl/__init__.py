@@ -55,6 +55,7 @@ makes(
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_umap": "dbx.tl.umap(adata)",
         "uns/paga": "dbx.tl.paga(adata)",
+        "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
         "obs/leiden": "dbx.tl.leiden(adata)",
     }
 )

@@ -1,6 +1,7 @@
 """What came from outside the program: its status, one warning with the cure, and how far new cells can go."""
 
 import warnings
+from operator import attrgetter
 
 import anndata as ad
 import mudata
@@ -11,8 +12,10 @@ import scanpy as sc
 from scipy import sparse
 
 import dbx
+from dbx.pp._makers import NAMES, TRACES
 from dbx.program.record.holes import reach
 from dbx.program.record.registry import load
+from dbx.program.wrappers import call_that_makes
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ HOLES = {
     "a layer": (layer, lambda a: dbx.pp.pca(a, n_comps=5, layer="mine"), r"adata\.layers\['mine'\], which no recorded"),
     "raw": (
         raw,
-        lambda a: dbx.tl.rank_genes_groups(a, "group", use_raw=True),
+        lambda a: dbx.tl.score_genes(a, list(a.var_names[:5]), use_raw=True),
         r"adata\.raw\.X, which no recorded step wrote",
     ),
 }
@@ -94,6 +97,71 @@ def test_a_value_from_outside_has_a_status_and_one_warning(logged, make, use, wo
     assert table["status"].iloc[-1] == "outside"
     assert "from outside" in table["reads"].iloc[-1]
     assert set(table["status"].iloc[:2]) == {"ok"}
+
+
+def diffmap(adata):
+    neighbours(adata)
+    sc.tl.diffmap(adata, n_comps=5)
+
+
+def test_what_dbx_lacks_has_the_call_that_records_it(logged, counts):
+    diffmap(logged)
+    cure = (
+        r"dbx has no tl\.diffmap: .*dbx\.step\(adata, \(fit, apply\), reads=\{\.\.\.\}, writes='obsm/X_diffmap', "
+        r"name='diffmap'\); without it they stop before 'neighbors'\.$"
+    )
+    with pytest.warns(UserWarning, match=cure):
+        of_neighbours(logged, use_rep="X_diffmap")
+    assert "dbx has no tl.diffmap" in dbx.steps(logged).note
+    with pytest.raises(ValueError, match=r"dbx has no tl\.diffmap: .*dbx\.step\(reference, "):
+        dbx.rerun(counts[:20].copy(), logged)
+
+
+def test_every_maker_that_is_named_has_a_call_or_is_lacking():
+    for name in {*(maker for found in TRACES.values() for maker in found.values()), *NAMES.values()}:
+        namespace, _, function = name.removeprefix("scanpy.").rpartition(".")
+        if name.startswith("scanpy."):
+            slots = [slot for slot, found in TRACES.items() if name in found.values()]
+            slots += [slot for slot, maker in NAMES.items() if maker == name]
+            call = call_that_makes(name) or all(map(call_that_makes, slots))
+            assert call or not has(dbx, f"{namespace}.{function}"), name
+
+
+def has(module, path):
+    try:
+        attrgetter(path)(module)
+    except AttributeError:
+        return False
+    return True
+
+
+def of_scanpys_neighbours(adata):
+    neighbours(adata)
+    dbx.tl.leiden(adata, flavor="igraph", n_iterations=2)
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2].copy()
+
+
+CONCLUSIONS = {
+    "rank_genes_groups": (raw, lambda a: dbx.tl.rank_genes_groups(a, "group", use_raw=True)),
+    "paga": (of_scanpys_neighbours, lambda a: dbx.tl.paga(a, "leiden")),
+    "embedding_density": (of_scanpys_neighbours, dbx.tl.embedding_density),
+    "dendrogram": (mine, lambda a: dbx.tl.dendrogram(a, "group", use_rep="X_mine")),
+    "highly_variable_genes": (layer, lambda a: dbx.pp.highly_variable_genes(a, layer="mine", n_top_genes=20)),
+}
+
+
+@pytest.mark.parametrize("name", CONCLUSIONS)
+def test_a_conclusion_is_not_said_to_be_missing_for_new_cells(logged, name, capsys):
+    make, use = CONCLUSIONS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make(logged)
+    with warnings.catch_warnings(), dbx.settings.override(verbosity="info"):
+        warnings.simplefilter("error", UserWarning)
+        use(logged)
+    assert "It is not repeated for new cells, which do without these values." in capsys.readouterr().err
+    assert dbx.steps(logged).loc[name, "status"] == "outside"
+    assert name not in dbx.steps(logged).note
 
 
 def test_x_changed_by_something_else_is_warned_of(logged):

@@ -50,11 +50,19 @@ class Hole:
 
     def cure(self, name: str | None = None) -> str:
         """What to do about it."""
-        call = call_that_makes(Slot(self.slot.container, self.slot.keys), self.slot.mod)
+        slot = Slot(self.slot.container, self.slot.keys)
+        call = call_that_makes(slot, self.slot.mod) or call_that_makes(self.maker, self.slot.mod)
         if call is not None and name is not None:
             call = call.replace("(adata", f"({name}").replace("(mdata", f"({name}")
+        owner, function = owner_written(self.slot.mod, name), self.maker.removeprefix("scanpy.")
+        if call is None and function != self.maker:
+            named = function.rpartition(".")[2]
+            return (
+                f"dbx has no {function}: new cells need a function that computes such values for them from what other "
+                f"steps write, dbx.step({owner}, (fit, apply), reads={{...}}, writes={str(slot)!r}, name={named!r}); "
+                f"without it they stop before {self.step!r}."
+            )
         first = f"Call {call} instead" if call else "Call dbx's function instead, if it has one"
-        owner = owner_written(self.slot.mod, name)
         return (
             f"{first}; or record what is there: dbx.adopt({owner}) takes over results of scanpy, "
             f"dbx.step({owner}, ...) a function of your own."
@@ -70,16 +78,19 @@ def holes_of(step: Step) -> list[Hole]:
     ]
 
 
-def warn_of_holes(name: str, reads: dict[str, Read]) -> None:
-    """Say once, at the call that reads them, which values new cells will lack."""
+def warn_of_holes(name: str, reads: dict[str, Read], *, maps_cells: bool) -> None:
+    """Say once, at the call that reads them, which values new cells will lack; a conclusion is not repeated for them.
+
+    ``maps_cells`` is whether the step computes something for cells.
+    """
     found = [
         Hole(name, entry.slots[0], entry.gap, entry.maker) for entry in reads.values() if entry.outside or entry.gap
     ]
-    if found:
-        log.warn(
-            f"Step {name!r} reads {' and '.join(hole.reason() for hole in found)}: dbx.rerun cannot compute it for new "
-            f"cells. {found[0].cure()}"
-        )
+    read = f"Step {name!r} reads {' and '.join(hole.reason() for hole in found)}"
+    if found and maps_cells:
+        log.warn(f"{read}: dbx.rerun cannot compute it for new cells. {found[0].cure()}")
+    elif found:
+        log.info(f"{read}. It is not repeated for new cells, which do without these values.")
 
 
 def is_outside(data, registry: Registry, slot: Slot, value: Any, print_: np.ndarray | None) -> bool:

@@ -135,7 +135,8 @@ def compute(
     CATALOGUE.provider(type(operator))  # another operator's name is refused before a long fit
     given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
     if writes:
-        warn_of_holes(title, given.reads)
+        maps_cells = any(not operator.outputs[output].view for output in writes)
+        warn_of_holes(title, given.reads, maps_cells=maps_cells)
     if not given.reads:
         given.n_cells = holder(data, Slot("obs", mod=mod)).n_obs
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
