@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ from matplotlib.path import Path as MplPath
 
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
+from dbx.pl._layers import depths, layered
+from dbx.program.record.copies import other_names
 from dbx.program.record.listing import COLOURS
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.record.table import status
 from dbx.program.replay.plan import Version, read_versions
+from dbx.program.slots.slots import Slot
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,7 +34,7 @@ MEANING = {
     "gap": "input changed outside dbx",
     "outside": "input computed outside dbx",
 }
-WIDTH, HEIGHT = 0.92, 0.56
+WIDTH, HEIGHT, MARGIN = 0.92, 0.56, 0.1
 
 
 @doc_params(figure=FIGURE)
@@ -67,16 +71,23 @@ def program(
         msg = "No program is recorded in uns['dbx']; run dbx.pp and dbx.tl functions first."
         raise ValueError(msg)
     nodes, edges = _graph(registry)
-    places, routes = _layout(list(nodes), edges)
-    across = [x for x, _ in places.values()] + [x for route in routes for x, _ in route]
-    down = [y for _, y in places.values()]
-    ax = axes(ax, (max(1.0 + 2.1 * (max(across) - min(across) + 1), 4.0), 0.6 + 0.85 * (max(down) + 1)))
+    roots = [node for node, step in nodes.items() if step is None]
+    places, routes = layered(list(nodes), edges, depths(list(nodes), edges, roots))
+    edges_of_boxes = [x + side * WIDTH / 2 for x, _ in places.values() for side in (-1, 1)]
+    across = edges_of_boxes + [x for route in routes for x, _ in route]
+    left, right = min(across) - MARGIN, max(across) + MARGIN
+    bottom = max(y for _, y in places.values())
+    ax = axes(ax, (max(2.1 * (right - left), 4.0), 0.6 + 0.85 * (bottom + 1)))
     for (_, _, label), route in zip(edges, routes, strict=True):
         _draw_edge(ax, route, label)
     for node, place in places.items():
-        _draw_node(ax, place, node, nodes[node], registry)
-    ax.set_xlim(min(across) - 0.62, max(across) + 0.62)
-    ax.set_ylim(max(down) + 0.5, min(down) - 0.5)
+        step = nodes[node]
+        if step is None:
+            _draw_root(ax, place, [node.slot, *other_names(registry, node.slot)])
+        else:
+            _draw_step(ax, place, step, status(registry, step))
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom + HEIGHT / 2 + MARGIN, -HEIGHT / 2 - MARGIN)
     ax.set_axis_off()
     if title:
         ax.set_title(title, fontsize=10)
@@ -88,85 +99,67 @@ def program(
 
 
 def _graph(registry: Registry) -> tuple[dict[str | Version, Step | None], list[tuple]]:
-    """Nodes (steps, and slots that no step wrote) and edges (from, to, slot)."""
+    """Nodes (steps, and slots that no step wrote, those of the same values as one) and edges (from, to, slots)."""
     nodes: dict[str | Version, Step | None] = {}
-    edges = []
+    edges: dict[tuple, list[str]] = {}
     for step in registry:
         nodes[step.name] = step
         for read in step.reads.values():
             for version in read_versions(registry, step, read):
                 source = registry.by_id(version.writer)
-                start = version if source is None else source.name
+                start = _root(registry, nodes, version) if source is None else source.name
                 nodes.setdefault(start, None)
-                edges.append((start, step.name, "" if source is None else version.slot))
+                edges.setdefault((start, step.name), []).append("" if source is None else version.slot)
         if (chooser := registry.by_id(step.select_source)) is not None:
-            edges.append((chooser.name, step.name, step.select))
-    return nodes, edges
+            edges.setdefault((chooser.name, step.name), []).append(str(step.select))
+    return nodes, [(*ends, _label(slots)) for ends, slots in edges.items()]
 
 
-def _layout(order: list, edges: list[tuple]) -> tuple[dict, list[list[tuple[float, float]]]]:
-    """Position of each node and route of each edge: layered from top to bottom, few crossings (Sugiyama, by igraph).
-
-    An edge across several layers has a way point in each, so that it passes around the boxes there.
-    """
-    import igraph
-
-    depth = _depths(order, edges)
-    layers, chains = [depth[node] for node in order], []
-    short: list[tuple[int, int]] = []
-    for start, end, _ in edges:
-        chain = [order.index(start)]
-        for layer in range(depth[start] + 1, depth[end]):
-            chain.append(len(layers))
-            layers.append(layer)
-        chain.append(order.index(end))
-        short += pairwise(chain)
-        chains.append(chain)
-    graph = igraph.Graph(n=len(layers), edges=short, directed=True)
-    at = [(x, y) for x, y in graph.layout_sugiyama(layers=layers, hgap=1, vgap=1, maxiter=500)]
-    places = {node: at[i] for i, node in enumerate(order)}
-    return places, [[at[i] for i in chain] for chain in chains]
+def _root(registry: Registry, nodes: Mapping[str | Version, Any], version: Version) -> Version:
+    """The node of a value from outside: one for all slots that held the same."""
+    names = [] if version.reader is not None else other_names(registry, version.slot)
+    return next((known for name in names if (known := Version(name, None)) in nodes), version)
 
 
-def _depths(order: list, edges: list[tuple]) -> dict:
-    """Layer of each node: below all that it reads; a slot that no step wrote is right above its first reader."""
-    depth = dict.fromkeys(order, 0)
-    for _ in order:
-        for start, end, _ in edges:
-            depth[end] = max(depth[end], depth[start] + 1)
-    for node in order:
-        if not isinstance(node, str):
-            depth[node] = min(depth[end] for start, end, _ in edges if start == node) - 1
-    return depth
+def _label(slots: list[str]) -> str:
+    """What an edge carries, the first of several slots."""
+    several = list(dict.fromkeys(slots))
+    return several[0] + (", ..." if len(several) > 1 else "")
 
 
-def _draw_node(ax: Axes, place, node, step: Step | None, registry: Registry) -> None:
+def _draw_root(ax: Axes, place: tuple[float, float], slots: list[Slot]) -> None:
+    ax.add_patch(_box(place, "slot", edgecolor="#bbbbbb", linestyle=":"))
+    text = " = ".join(slots)
+    ax.text(*place, text, ha="center", va="center", fontsize=8, color="#555555", zorder=4)
+
+
+def _draw_step(ax: Axes, place: tuple[float, float], step: Step, kind: str) -> None:
     x, y = place
-    kind = "slot" if step is None else status(registry, step)
-    box = FancyBboxPatch(
-        (x - WIDTH / 2, y - HEIGHT / 2),
-        WIDTH,
-        HEIGHT,
-        boxstyle="round,pad=0,rounding_size=0.06",
-        facecolor=FILL[kind],
-        edgecolor="#888888" if step else "#bbbbbb",
-        linewidth=0.8,
-        linestyle="-" if step else ":",
-        zorder=3,
-    )
-    ax.add_patch(box)
-    if step is None:
-        ax.text(x, y, node.slot, ha="center", va="center", fontsize=8, color="#555555", zorder=4)
-        return
+    ax.add_patch(_box(place, kind, edgecolor="#888888"))
     written = _written(step)
     up = 0.1 + 0.05 * written.count("\n")
     ax.text(x, y - up, step.name, ha="center", va="center", fontsize=8.5, weight="bold", zorder=4)
     ax.text(x, y + 0.12, written, ha="center", va="center", fontsize=6.5, color="#444444", linespacing=1.1, zorder=4)
 
 
+def _box(place: tuple[float, float], kind: str, **line: Any) -> FancyBboxPatch:
+    x, y = place
+    return FancyBboxPatch(
+        (x - WIDTH / 2, y - HEIGHT / 2),
+        WIDTH,
+        HEIGHT,
+        boxstyle="round,pad=0,rounding_size=0.06",
+        facecolor=FILL[kind],
+        linewidth=0.8,
+        zorder=3,
+        **line,
+    )
+
+
 def _draw_edge(ax: Axes, route: list[tuple[float, float]], label: str) -> None:
-    """A curve through the way points, vertical at both ends; labelled where it spans one layer."""
-    points = [(route[0][0], route[0][1] + HEIGHT / 2), *route[1:-1], (route[-1][0], route[-1][1] - HEIGHT / 2 - 0.03)]
+    """A curve between the layers, straight through those it passes; labelled where it spans one layer."""
+    points = [(x, y + side * HEIGHT / 2) for x, y in route for side in (-1, 1)][1:-1]
+    points[-1] = (points[-1][0], points[-1][1] - 0.03)
     vertices, codes = [points[0]], [MplPath.MOVETO]
     for (x0, y0), (x1, y1) in pairwise(points):
         vertices += [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1)]
