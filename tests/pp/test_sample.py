@@ -61,6 +61,41 @@ def test_a_step_that_reads_and_writes_nothing_is_in_the_program(tmp_path):
     np.testing.assert_allclose(query.X.toarray(), expected.X.toarray(), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
+@pytest.mark.parametrize("axis", ["var", 1])
+def test_drawn_genes_are_those_of_new_cells(axis, tmp_path):
+    data = counts()
+    dbx.pp.sample(data, n=30, rng=0, axis=axis)
+    drawn = list(data.var_names)
+    dbx.pp.normalize_total(data, target_sum=10)
+    data.write_h5ad(tmp_path / "x.h5ad")
+    data = ad.read_h5ad(tmp_path / "x.h5ad")
+    query = counts()[:, ::-1].copy()
+    kept = dbx.rerun(query, data, copy=True)
+    assert set(kept.var_names) == set(drawn)
+    np.testing.assert_allclose(kept[:, drawn].X.toarray(), data.X.toarray(), rtol=1e-6)
+    dbx.rerun(query, data)
+    assert query.n_vars == 50
+    again = dbx.rerun(counts(), kept, copy=True)
+    assert set(again.var_names) == set(drawn)
+    refitted = dbx.rerun(counts(), data, refit=True, copy=True)
+    assert set(refitted.var_names) == set(drawn)
+    before = dbx.steps(data).to_frame()
+    with pytest.raises(ValueError, match="another setting of it cannot be tried"):
+        dbx.rerun(data, config={"sample": {"n": 3}})
+    assert before.equals(dbx.steps(data).to_frame())
+
+
+def test_a_refit_of_its_own_cells_draws_no_genes_again():
+    data = counts()
+    dbx.pp.sample(data, n=30, rng=0, axis="var")
+    data.layers["counts"] = data.X.copy()
+    dbx.pp.sqrt(data)
+    dbx.rerun(data, refit=True)
+    assert data.n_vars == 30
+    assert set(dbx.rerun(counts(), data, copy=True).var_names) == set(data.var_names)
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [

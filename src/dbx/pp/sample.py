@@ -32,8 +32,8 @@ def sample(
 ) -> AnnData | MuData | tuple[Any, np.ndarray] | None:
     """Draw cells or genes at random.
 
-    scanpy's function draws; the step is recorded with its settings, and does nothing to new cells. As
-    :func:`scanpy.pp.sample`.
+    scanpy's function draws; the step is recorded with its settings. No new cells are drawn; of drawn genes the names
+    are recorded, and ``dbx.rerun(query, reference, filter_cells=True)`` keeps the same. As :func:`scanpy.pp.sample`.
 
     Parameters
     ----------
@@ -80,9 +80,11 @@ def sample(
     weights = np.asarray(read(data, Slot(where, (p,), mod))) if isinstance(p, str) else p
     _, drawn = sc.pp.sample(np.arange(size)[:, None], fraction, n=n, rng=rng, replace=replace, axis=0, p=weights)
     named = p if isinstance(p, str) else None if p is None else "array"
-    return recorded(
-        data, Sample(fraction=fraction, n=n, replace=replace, axis=where, p=named), drawn, copy, mod, "sample"
-    )
+    settings = {"fraction": fraction, "n": n, "replace": replace, "axis": where, "p": named}
+    operator: Any = Sample.declared(settings)(**settings)
+    if where == "var":
+        operator.keep(np.isin(np.arange(size), drawn))
+    return recorded(data, operator, drawn, copy, mod, "sample")
 
 
 def recorded(data: Any, operator: Sample, drawn: np.ndarray, copy: bool, mod: str | None, name: str) -> Any:

@@ -25,6 +25,7 @@ from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.slots.checks import check_not_empty
+from dbx.program.slots.genes import gene_array
 from dbx.program.slots.slots import Slot, holder
 from dbx.program.slots.writing import check_writable
 
@@ -138,7 +139,10 @@ def compute(
         maps_cells = any(not operator.outputs[output].view for output in writes)
         warn_of_holes(title, given.reads, maps_cells=maps_cells)
     if not given.reads:
-        given.n_cells = holder(data, Slot("obs", mod=mod)).n_obs
+        owner = holder(data, Slot("obs", mod=mod))
+        given.n_cells = owner.n_obs
+        if any(output.passes and output.axis == "genes" for output in operator.outputs.values()):
+            given.genes = gene_array(owner.var_names)
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
     check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:

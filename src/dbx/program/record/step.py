@@ -137,7 +137,9 @@ class Step:
 
     def filters(self, axis: Literal["cells", "genes"]) -> bool:
         """Whether it removes cells, or genes."""
-        outputs = self.operator_class.outputs if self.operator in CATALOGUE else {}
+        if self.operator not in CATALOGUE or (axis == "genes" and self.genes is None):
+            return False
+        outputs = self.operator_class.outputs
         return any(output.passes and output.axis == axis for output in outputs.values())
 
     def results(self) -> list[Slot]:

@@ -54,7 +54,8 @@ class Run:
 
     def runs(self, step: Step) -> bool:
         """Whether a step has something to compute."""
-        return (self.fits(step) or step.maps_cells()) and (self.own or not step.filters("genes"))
+        done = step.filters("genes") and not (self.own and step.reads)  # genes were drawn once
+        return not done and (self.fits(step) or step.maps_cells())
 
     def planned(self, names: Iterable[str] | None) -> Plan:
         """Which steps run, and what they start from."""
