@@ -262,3 +262,17 @@ def test_no_values_at_all(counts, reference):
 def test_another_slot_that_is_lacking_is_named(counts, reference):
     with pytest.raises(KeyError, match=r"the new cells lack adata.layers\['log'\]"):
         dbx.rerun(logged(fresh(counts)), reference, start="log1p", inputs={"X": "layers/log"})
+
+
+def test_a_refit_on_the_selected_genes_keeps_the_selection(counts, reference):
+    chosen = reference.var["highly_variable"].to_numpy()
+    query = logged(fresh(counts))[:, chosen].copy()
+    with pytest.warns(UserWarning, match=r"lack \d+ genes that it reads, none of which it selected; .* are kept"):
+        dbx.rerun(query, reference, start="log1p", refit=True)
+    assert query.var["highly_variable"].all()
+    table = dbx.steps(query).to_frame()
+    assert table.loc["pca", "status"] == "ok"
+    expected = sc.pp.pca(query.X.toarray(), n_comps=5)
+    np.testing.assert_allclose(abs(query.obsm["X_pca"]), abs(expected), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="'highly_variable_genes' needs .* lack"):  # a gene that was selected
+        dbx.rerun(query[:, 1:].copy(), reference, start="log1p", refit=True)

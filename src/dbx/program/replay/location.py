@@ -63,7 +63,7 @@ class Location:
         return all(step.genes is None or pd.Index(step.genes).isin(names).all() for step in readers)
 
     def genes_removed(self, step: Step, version: Version) -> str | None:
-        """Why metrics or a filter cannot be computed of a version: a gene filter that ran later removed genes of it."""
+        """Why metrics, a filter or a selection cannot be computed of a version: genes of it were removed after it."""
         if not step.only_columns() or not self.available(version):
             return None
         place = cast(Slot, self.found[version])
@@ -76,9 +76,15 @@ class Location:
         if self.own:
             return f"{len(missing)} of the genes that it read in {version.slot} were removed since"
         kept = kept_genes(self.registry, step.mod, after=step.at)
-        if kept is None or missing.isin(kept).any():
-            return None
-        return f"the new cells lack {len(missing)} genes that it reads, which the program removes only after it"
+        if kept is not None and not missing.isin(kept).any():
+            return f"the new cells lack {len(missing)} genes that it reads, which the program removes only after it"
+        chosen = {name for other in self.registry if other.select_source == step.id for name in other.genes}
+        if chosen and not missing.isin(list(chosen)).any():
+            return (
+                f"the new cells lack {len(missing)} genes that it reads, none of which it selected; the genes that it "
+                "selected on the reference are kept"
+            )
+        return None
 
     def check_inputs(self) -> None:
         """Refuse a place that does not exist, or a name that no step starts from."""

@@ -92,10 +92,14 @@ class Run:
         return refitted(target, replay, step, written, new, keeps=self.refit == "continue")
 
     def selections(self, plan: Plan, target: AnnData | MuData) -> list[Result]:
-        """Selections of genes made on the reference, which did not run."""
+        """Selections of genes made on the reference, which did not run; fitted again, only those that could not."""
         known = {step.name for step in plan.steps}
         others = [step for step in self.registry if step.name not in known and is_selection(step)]
-        return [kept(target, step) for step in others if not self.refit or step.filters("genes")]
+        return [
+            kept(target, step)
+            for step in others
+            if not self.refit or step.filters("genes") or step.name in plan.of_more_genes
+        ]
 
     def recorded(self, plan: Plan, results: list[Result], target: AnnData | MuData) -> list[Step]:
         """The program as these cells have it afterwards."""
