@@ -13,6 +13,7 @@ from dbx.ops.de.dispersion.line_search import search_dispersions
 from dbx.ops.de.dispersion.moments import base_moments, first_guess
 from dbx.ops.de.dispersion.optimal_dispersion import _zero, optimal_dispersions
 from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, Posterior, Prior, largest
+from dbx.ops.de.glm import genes as gene_blocks
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.regression import regression
 
@@ -76,8 +77,11 @@ def line_search(start, bound, *given, has_prior):
     return np.clip(found, 1e-8, bound), lost
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("has_prior", [False, True])
-def test_the_search_takes_deseq2_s_steps(genes, has_prior):
+def test_the_search_takes_deseq2_s_steps(genes, has_prior, compiled, monkeypatch):
+    if compiled:
+        monkeypatch.setattr(gene_blocks, "HOST_VALUES", 0)
     y, mu, start = genes
     prior = Prior(np.log(start) + 0.5, 0.7) if has_prior else None
     model, counts = regression(DESIGN, np.ones(N)), GeneCounts.of(y)
@@ -121,9 +125,7 @@ def test_a_gene_that_starts_at_the_floor_stays_there(genes):
 def test_a_lost_search_is_decided_by_a_grid(genes, monkeypatch):
     y, mu, start = genes
     monkeypatch.setattr(search, "MAX_ITER", 1)
-    search._advance.clear_cache()
     ours = search_dispersions(GeneCounts.of(y), lambda at: mu[at], regression(DESIGN, np.ones(N)), start)
-    search._advance.clear_cache()
     grid = np.linspace(np.log(1e-8), np.log(12), 20)
     for g in range(10, 40):
         heights = [height(x, y[g], mu[g]) for x in grid]

@@ -5,6 +5,7 @@ import pytest
 from deseq2_reference import deseq2
 from scipy import optimize, special
 
+from dbx.ops.de.glm import genes
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.regression import regression
 from dbx.ops.de.results.apeglm import apeglm, prior_scale, reparametrise, s_values
@@ -45,7 +46,9 @@ def covariates(every=25):
     return reference.counts[genes], reference.design, reference.size_factors, dispersion
 
 
-def test_changes_and_errors_are_those_of_r():
+@pytest.mark.parametrize("host_values", [0, genes.HOST_VALUES])
+def test_changes_and_errors_are_those_of_r(host_values, monkeypatch):
+    monkeypatch.setattr(genes, "HOST_VALUES", host_values)
     counts, design, factors, dispersion = airway()
     found = apeglm(GeneCounts.of(counts), regression(design, factors), dispersion, 4, SCALE)
     # R's own search ends 1e-4 short of the peak, log2

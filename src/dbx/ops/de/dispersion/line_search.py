@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from dbx.ops.de.dispersion.posterior import MIN_DISPERSION, Means, Posterior, Prior, largest, posterior
-from dbx.ops.de.glm.genes import GeneCounts, iterate
+from dbx.ops.de.glm.genes import GeneCounts, iterate_on_host
 from dbx.ops.de.glm.linear import gram
 from dbx.ops.de.glm.regression import Regression
 from dbx.ops.de.glm.rounding import exp
@@ -87,9 +87,8 @@ def search_dispersions(
 def _search(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tuple[Search, Search]:
     """(begin, end) of the searches of some genes."""
     begin = _begin(x, *profile.at(x, genes))
-    with jax.enable_x64(True):
-        end = iterate(_advance, Search(*map(np.copy, begin)), lambda at: profile.data(genes[at]), profile.block_size)
-    return begin, end
+    state = Search(*map(np.copy, begin))
+    return begin, profile.counts.iterate(_step_on_host, _advance, state, lambda at: profile.data(genes[at]))
 
 
 def _begin(x: np.ndarray, height: np.ndarray, slope: np.ndarray) -> Search:
@@ -118,6 +117,12 @@ def _advance(*arguments) -> Search:
     return jax.lax.fori_loop(0, STEPS, lambda _, state: _step(state, lambda x: posterior(x, *given), jnp), state)
 
 
+def _step_on_host(*arguments) -> Search:
+    """One step of the line searches of some genes, in NumPy."""
+    *given, state = arguments
+    return _step(state, lambda x: posterior(x, *given), np)
+
+
 def _search_rounded(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tuple[Search, Search]:
     """The same in the floating-point numbers that R sees.
 
@@ -125,13 +130,11 @@ def _search_rounded(profile: Posterior, x: np.ndarray, genes: np.ndarray) -> tup
     tell one from another, and their rounding decides whether a step gains enough.
     """
     begin = _begin(x, *_rounded(x, profile, genes))
-    state = Search(*map(np.copy, begin))
-    while state.active.any():
-        at = np.flatnonzero(state.active)
-        moved = _step(Search(*(values[at] for values in state)), lambda x, at=at: _rounded(x, profile, genes[at]), np)
-        for values, new in zip(state, moved, strict=True):
-            values[at] = new
-    return begin, state
+
+    def step(at, state):
+        return _step(state, lambda x: _rounded(x, profile, at), np)
+
+    return begin, iterate_on_host(step, Search(*map(np.copy, begin)), lambda at: (genes[at],), max(len(x), 1))
 
 
 def _step(state: Search, evaluate: Callable, xp) -> Search:

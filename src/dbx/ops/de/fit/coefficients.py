@@ -11,11 +11,12 @@ from scipy import special
 
 from dbx.ops.de.dispersion.moments import base_moments
 from dbx.ops.de.fit.optimiser import optimise
-from dbx.ops.de.glm.genes import GeneCounts, iterate
+from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.likelihood import log_rising
 from dbx.ops.de.glm.linear import gram, inverse, projection
 from dbx.ops.de.glm.pseudo_cells import CollapsedCounts, start_of_kinds
 from dbx.ops.de.glm.regression import Regression
+from dbx.ops.values import Array
 
 MAX_ITER = 100
 TOLERANCE = 1e-8
@@ -78,8 +79,7 @@ def fit_coefficients(counts: GeneCounts, model: Regression, dispersion: np.ndarr
     def data(at):
         return model, counts.take_bounded(at), dispersion[at]
 
-    with jax.enable_x64(True):
-        state = iterate(_advance, state, data, counts.block_size)
+    state = counts.iterate(_step_on_host, _advance, state, data)
     converged = state.n_iter < MAX_ITER
     beta = state.beta.copy()
     for gene in np.flatnonzero(~converged):
@@ -101,29 +101,41 @@ def _start(counts: GeneCounts, model: Regression) -> np.ndarray:
 @jax.jit
 def _advance(model: Regression, y, dispersion, state: State[jax.Array]) -> State[jax.Array]:
     """A few iterations of a block of genes."""
-    log_factors, dispersion = jnp.log(model.size_factors), dispersion[:, None]
-
-    def log_mean(beta):
-        return jnp.maximum(beta @ model.design.T + log_factors, model.lowest)
 
     def step(_, carry):
         state, log_mu = carry
-        mu = jnp.exp(log_mu)
-        weight = model.repeats * mu / (1 + dispersion * mu)
-        target = weight * (log_mu - log_factors) + (y - model.repeats * mu) / (1 + dispersion * mu)
-        bread = inverse(gram(weight, model.design) + jnp.diag(model.ridge))
-        beta = jnp.einsum("gpq,gq->gp", bread, target @ model.design)
-        new_log_mu = log_mean(beta)
-        deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion, model.repeats)
-        change = jnp.abs(deviance - state.deviance) / (jnp.abs(deviance) + 0.1)
-        away = (jnp.abs(beta) > MAX_COEFFICIENT).any(axis=1) | jnp.isnan(change)
-        settled = (state.n_iter > 0) & (change < TOLERANCE)
-        n_iter = jnp.where(away, MAX_ITER, state.n_iter + 1)
-        moved = State(state.constant, beta, deviance, n_iter, ~away & ~settled & (n_iter < MAX_ITER))
-        kept = [jnp.where(_like(state.active, new), new, old) for new, old in zip(moved, state, strict=True)]
-        return State(*kept), jnp.where(state.active[:, None], new_log_mu, log_mu)
+        moved, new_log_mu = _step(model, y, dispersion, state, log_mu, jnp)
+        return moved, jnp.where(state.active[:, None], new_log_mu, log_mu)
 
-    return jax.lax.fori_loop(0, STEPS, step, (state, log_mean(state.beta)))[0]
+    return jax.lax.fori_loop(0, STEPS, step, (state, _log_means(model, state.beta, jnp)))[0]
+
+
+def _step_on_host(model: Regression, y, dispersion, state: State[np.ndarray]) -> State[np.ndarray]:
+    """One iteration of some genes, in NumPy."""
+    return _step(model, y, dispersion, state, _log_means(model, state.beta, np), np)[0]
+
+
+def _step(model: Regression, y, dispersion, state: State, log_mu, xp) -> tuple[State, Array]:
+    """One iteration, and the logarithms of the means that it leads to."""
+    log_factors, dispersion = xp.log(model.size_factors), dispersion[:, None]
+    mu = xp.exp(log_mu)
+    weight = model.repeats * mu / (1 + dispersion * mu)
+    target = weight * (log_mu - log_factors) + (y - model.repeats * mu) / (1 + dispersion * mu)
+    bread = inverse(gram(weight, model.design) + xp.diag(model.ridge))
+    beta = xp.einsum("gpq,gq->gp", bread, target @ model.design)
+    new_log_mu = _log_means(model, beta, xp)
+    deviance = state.constant + deviance_of_means(y, new_log_mu, dispersion, model.repeats)
+    change = xp.abs(deviance - state.deviance) / (xp.abs(deviance) + 0.1)
+    away = (xp.abs(beta) > MAX_COEFFICIENT).any(axis=1) | xp.isnan(change)
+    settled = (state.n_iter > 0) & (change < TOLERANCE)
+    n_iter = xp.where(away, MAX_ITER, state.n_iter + 1)
+    moved = State(state.constant, beta, deviance, n_iter, ~away & ~settled & (n_iter < MAX_ITER))
+    kept = [xp.where(_like(state.active, new), new, old) for new, old in zip(moved, state, strict=True)]
+    return State(*kept), new_log_mu
+
+
+def _log_means(model: Regression, beta, xp):
+    return xp.maximum(beta @ model.design.T + xp.log(model.size_factors), model.lowest)
 
 
 def _like(flags, values):

@@ -17,10 +17,27 @@ from dbx.ops.values import Array
 BLOCK_VALUES = 1 << 17
 """Counts in a block: what fits a core's cache."""
 BLOCK_GENES = 2048
+HOST_VALUES = 1 << 19
+"""Up to this many counts, iterations in NumPy take less time than to compile them."""
+HOST_BLOCK_VALUES = 1 << 14
+"""Counts in a block of NumPy, which holds many intermediate results."""
 FEW_SAMPLES = 64
 BINS = 1 << 26
 DENSE_BYTES = 1 << 27
 """Counts are kept dense up to here, as CSC beyond."""
+
+
+class Iterations(Protocol):
+    """A NamedTuple of arrays with a row for each gene."""
+
+    @property
+    def active(self) -> np.ndarray:
+        """Genes that are not done, an array of shape (n_genes,), bool."""
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+State = TypeVar("State", bound=Iterations)
 
 
 class GeneCounts:
@@ -105,6 +122,20 @@ class GeneCounts:
         fit = int(np.clip(BLOCK_VALUES // self._rows.shape[1], 16, BLOCK_GENES))
         return min(fit, 1 << max(len(self) - 1, 7).bit_length())
 
+    def iterate(
+        self,
+        step: Callable[..., Iterable[np.ndarray]],
+        advance: Callable[..., Iterable[Array]],
+        state: State,
+        data: Callable[[np.ndarray], tuple[Any, ...]],
+    ) -> State:
+        """Iterations in float64: ``step`` in NumPy where counts are few, else the compiled ``advance``."""
+        n_samples = self._rows.shape[1]
+        if len(self) * n_samples <= HOST_VALUES:
+            return iterate_on_host(step, state, data, max(HOST_BLOCK_VALUES // n_samples, 1))
+        with jax.enable_x64(True):
+            return iterate(advance, state, data, self.block_size)
+
     def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(positions, counts) of all genes, by blocks that need not be equally long."""
         for start in range(0, len(self), self.block_size):
@@ -173,19 +204,6 @@ def blocks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield np.resize(positions[start : start + size], size)
 
 
-class Iterations(Protocol):
-    """A NamedTuple of arrays with a row for each gene."""
-
-    @property
-    def active(self) -> np.ndarray:
-        """Genes that are not done, an array of shape (n_genes,), bool."""
-
-    def __iter__(self) -> Iterator[np.ndarray]: ...
-
-
-State = TypeVar("State", bound=Iterations)
-
-
 def iterate(
     advance: Callable[..., Iterable[Array]], state: State, data: Callable[[np.ndarray], tuple[Any, ...]], size: int
 ) -> State:
@@ -201,4 +219,18 @@ def iterate(
             for values, new in zip(state, moved, strict=True):
                 values[at] = np.asarray(new)
         pending = pending[state.active[pending]]
+    return state
+
+
+def iterate_on_host(
+    step: Callable[..., Iterable[np.ndarray]], state: State, data: Callable[[np.ndarray], tuple[Any, ...]], size: int
+) -> State:
+    """The same in NumPy: ``step(*data(at), state[at])`` makes one iteration for a block of at most ``size`` genes."""
+    while len(pending := np.flatnonzero(state.active)):
+        for start in range(0, len(pending), size):
+            at = pending[start : start + size]
+            with np.errstate(all="ignore"):  # as compiled
+                moved = step(*data(at), jax.tree.map(lambda values, at=at: values[at], state))
+            for values, new in zip(state, moved, strict=True):
+                values[at] = new
     return state

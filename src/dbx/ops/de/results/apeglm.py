@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from dbx.ops.de.glm.genes import GeneCounts, iterate
+from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.linear import gram, inverse
 from dbx.ops.de.glm.regression import Regression
 
@@ -143,8 +143,7 @@ def apeglm(
     def data(at):
         return shared, counts.take(at), dispersion[at]
 
-    with jax.enable_x64(True):
-        state = iterate(_advance, state, data, counts.block_size)
+    state = counts.iterate(_step_on_host, _advance, state, data)
     change, error = state.beta[:, coefficient], np.sqrt(state.variance)
     return Shrunken(change, error, special.ndtr(-np.abs(change) / error))
 
@@ -163,58 +162,64 @@ def s_values(false_sign_rate: np.ndarray) -> np.ndarray:
 @jax.jit
 def _advance(shared: Posterior, y, dispersion, state: State[jax.Array]) -> State[jax.Array]:
     """A few steps of a block of genes."""
-    dispersion, log_factors = dispersion[:, None], jnp.log(shared.size_factors)
-
-    def step(_, state):
-        newton, length, variance = _newton(shared, y, dispersion, log_factors, state.beta)
-        reach = jnp.minimum(state.reach, FARTHEST / jnp.abs(newton @ shared.design.T).max(axis=1))
-        beta = state.beta + reach[:, None] * newton
-        height = _height(shared, y, dispersion, log_factors, beta)
-        better = height >= state.height - ROUNDING * jnp.abs(height)
-        n_iter = state.n_iter + 1
-        moved = State(
-            jnp.where(better[:, None], beta, state.beta),
-            jnp.where(better, height, state.height),
-            variance,
-            jnp.where(better, jnp.minimum(4 * reach, 1), reach / 4),
-            n_iter,
-            (length > TOLERANCE) & (n_iter < MAX_ITER),
-        )
-        active = state.active
-        return State(
-            jnp.where(active[:, None], moved.beta, state.beta),
-            *(jnp.where(active, new, old) for new, old in zip(moved[1:], state[1:], strict=True)),
-        )
-
-    return jax.lax.fori_loop(0, STEPS, step, state)
+    return jax.lax.fori_loop(0, STEPS, lambda _, state: _step(shared, y, dispersion, state, jnp), state)
 
 
-def _height(shared: Posterior, y, dispersion, log_factors, beta):
+def _step_on_host(shared: Posterior, y, dispersion, state: State[np.ndarray]) -> State[np.ndarray]:
+    """One step of some genes, in NumPy."""
+    return _step(shared, y, dispersion, state, np)
+
+
+def _step(shared: Posterior, y, dispersion, state: State, xp) -> State:
+    """Newton's step, or the share of it that was not tried in vain."""
+    dispersion, log_factors = dispersion[:, None], xp.log(shared.size_factors)
+    newton, length, variance = _newton(shared, y, dispersion, log_factors, state.beta, xp)
+    reach = xp.minimum(state.reach, FARTHEST / xp.abs(newton @ shared.design.T).max(axis=1))
+    beta = state.beta + reach[:, None] * newton
+    height = _height(shared, y, dispersion, log_factors, beta, xp)
+    better = height >= state.height - ROUNDING * xp.abs(height)
+    n_iter = state.n_iter + 1
+    moved = State(
+        xp.where(better[:, None], beta, state.beta),
+        xp.where(better, height, state.height),
+        variance,
+        xp.where(better, xp.minimum(4 * reach, 1), reach / 4),
+        n_iter,
+        (length > TOLERANCE) & (n_iter < MAX_ITER),
+    )
+    active = state.active
+    return State(
+        xp.where(active[:, None], moved.beta, state.beta),
+        *(xp.where(active, new, old) for new, old in zip(moved[1:], state[1:], strict=True)),
+    )
+
+
+def _height(shared: Posterior, y, dispersion, log_factors, beta, xp):
     """Log posterior density of each gene, without what does not depend on the coefficients."""
     log_mu = beta @ shared.design.T + log_factors
-    fit = y * log_mu - (y + shared.repeats / dispersion) * jnp.log1p(dispersion * jnp.exp(log_mu))
-    cauchy, normal = jnp.log1p((beta / shared.scale) ** 2), beta**2 / (2 * OTHERS_VARIANCE)
-    return fit.sum(axis=1) - jnp.where(shared.shrunken, cauchy, normal).sum(axis=1)
+    fit = y * log_mu - (y + shared.repeats / dispersion) * xp.log1p(dispersion * xp.exp(log_mu))
+    cauchy, normal = xp.log1p((beta / shared.scale) ** 2), beta**2 / (2 * OTHERS_VARIANCE)
+    return fit.sum(axis=1) - xp.where(shared.shrunken, cauchy, normal).sum(axis=1)
 
 
-def _newton(shared: Posterior, y, dispersion, log_factors, beta):
+def _newton(shared: Posterior, y, dispersion, log_factors, beta, xp):
     """Newton's step, its squared length in standard errors, and the variance of the shrunken coefficient.
 
     Far from zero the Cauchy prior is convex. Where that outweighs the data Newton's step leads down; there the prior
     is replaced by the parabola below it that touches it in the present point and its mirror image.
     """
-    mu = jnp.exp(beta @ shared.design.T + log_factors)
+    mu = xp.exp(beta @ shared.design.T + log_factors)
     share = 1 / (1 + dispersion * mu)
     square = shared.scale**2 + beta**2
-    parabola = jnp.where(shared.shrunken, 2 / square, 1 / OTHERS_VARIANCE)
+    parabola = xp.where(shared.shrunken, 2 / square, 1 / OTHERS_VARIANCE)
     slope = ((y - shared.repeats * mu) * share) @ shared.design - beta * parabola
     information = gram(mu * share**2 * (shared.repeats + dispersion * y), shared.design)
-    bread = inverse(information + parabola[:, :, None] * jnp.eye(beta.shape[1]))
+    bread = inverse(information + parabola[:, :, None] * xp.eye(beta.shape[1]))
     column = bread @ shared.shrunken.astype(beta.dtype)
     own = (column * shared.shrunken).sum(axis=1)
     convexity = (4 * (beta / square) ** 2 * shared.shrunken).sum(axis=1)
     left = 1 - own * convexity
-    newton = jnp.einsum("gpq,gq->gp", bread, slope)
-    more = jnp.where(left > FLATTEST, convexity / left, 0) * (newton * shared.shrunken).sum(axis=1)
+    newton = xp.einsum("gpq,gq->gp", bread, slope)
+    more = xp.where(left > FLATTEST, convexity / left, 0) * (newton * shared.shrunken).sum(axis=1)
     newton = newton + column * more[:, None]
-    return newton, (newton * slope).sum(axis=1), own / jnp.where(left > 0, left, jnp.nan)
+    return newton, (newton * slope).sum(axis=1), own / xp.where(left > 0, left, xp.nan)
