@@ -1,8 +1,11 @@
 """Pipeline.read and Pipeline.write: values from the data into a pipeline, and trained parameters back."""
 
+import re
+
 import anndata as ad
 import numpy as np
 import pytest
+import scanpy as sc
 
 import dbx
 from dbx.program.record.registry import load
@@ -43,6 +46,26 @@ def test_new_cells_are_read_by_the_names_of_their_genes(pipeline, analysed, coun
     query.X = np.log1p(query.X.toarray())
     with pytest.raises(ValueError, match="Step 'normalize_total'"):
         pipeline.read(query)
+
+
+def test_log_values_are_recognised_in_the_words_of_rerun(pipeline, analysed, counts):
+    query = new_cells(counts)
+    sc.pp.normalize_total(query, target_sum=np.expm1(analysed.X[0].toarray()).sum())
+    sc.pp.log1p(query)
+    before = query.copy()
+    with pytest.warns(UserWarning, match="what step 'log1p' writes") as caught:
+        dbx.rerun(query.copy(), analysed, steps=["harmony"])
+    words = next(str(warning.message) for warning in caught if "writes" in str(warning.message))
+    with pytest.raises(ValueError, match=re.escape(words) + r" A pipeline cannot: .* raw counts, or .*dbx\.rerun"):
+        pipeline.read(query)
+    query.layers["counts"] = new_cells(counts).X.copy()
+    with pytest.warns(UserWarning, match=r"adata\.layers\['counts'\] does: the new cells start there"):
+        slots = pipeline.read(query)
+    np.testing.assert_array_equal(slots["X"], pipeline.read(new_cells(counts))["X"])
+    assert abs(query.X - before.X).max() == 0
+    sc.pp.normalize_total(before, target_sum=17)
+    with pytest.raises(ValueError, match="Step 'normalize_total' needs raw counts, but .* It looks like "):
+        pipeline.read(before)
 
 
 def test_counts_that_are_gone_are_said(pipeline, analysed):

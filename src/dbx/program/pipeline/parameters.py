@@ -10,6 +10,7 @@ import numpy as np
 from dbx.ops.checks import UnknownNameError
 from dbx.ops.operator import Operator
 from dbx.ops.state import state_arrays
+from dbx.program import log
 from dbx.program.pipeline.values import Composed, root_values, rows_of
 from dbx.program.record.commit import commit
 from dbx.program.record.registry import Registry, load
@@ -18,6 +19,7 @@ from dbx.program.replay.location import Location
 from dbx.program.replay.plan import Version
 from dbx.program.replay.recompute import run_again, with_parameters
 from dbx.program.replay.sources import fed, replayed, roots_of
+from dbx.program.replay.start import Start
 from dbx.program.slots.slots import Slot, holder
 
 if TYPE_CHECKING:
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 def read_values(pipeline: Composed, data: AnnData | MuData, cells: np.ndarray | None = None) -> dict[str, Any]:
     """What the pipeline starts from, for some cells of the data it was made of or of others."""
     own = _is_own(pipeline, load(data))
-    location = Location(data, pipeline.registry, {}, own=own)
+    begin = None if own else Start(data, pipeline.registry, {})
+    location = Location(data, pipeline.registry, {}, own=own, start=begin)
+    if begin is not None:
+        _check_start(pipeline, location, begin)
     n_cells = _n_cells(data, pipeline)
     replay = replayed(pipeline.registry, location, n_cells, pipeline.plan.roots)
     if not own:
@@ -36,6 +41,21 @@ def read_values(pipeline: Composed, data: AnnData | MuData, cells: np.ndarray | 
             replay.check(step, pipeline.operators[step.name])
     rows = np.arange(n_cells) if cells is None else np.arange(n_cells)[cells]
     return rows_of(root_values(pipeline, replay), rows)
+
+
+def _check_start(pipeline: Composed, location: Location, begin: Start) -> None:
+    """Say where new cells have what the pipeline starts from; refuse those that hold what one of its steps writes."""
+    for version in pipeline.plan.roots:
+        location.available(version)
+    said = " ".join(dict.fromkeys(begin.said))
+    if begin.places:
+        msg = (
+            f"{said} A pipeline cannot: it starts from the slots as they were before the program. Pass raw counts, or "
+            "map these cells by dbx.rerun(query, reference)."
+        )
+        raise ValueError(msg)
+    if said:
+        log.warn(said)
 
 
 def write_parameters(pipeline: Composed, data: AnnData | MuData, parameters: Mapping[str, Mapping[str, Any]]) -> None:

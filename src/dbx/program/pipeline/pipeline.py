@@ -200,13 +200,20 @@ class Pipeline:
         Parameters
         ----------
         adata
-            The data the pipeline was made of (counts are found in a layer, too), or new cells in the same state.
+            The data the pipeline was made of, or new cells in the state it started from (counts are found in a layer,
+            too).
         cells
             Row numbers, a slice or a mask of the cells wanted; all by default.
 
         Returns
         -------
         Slot -> dense array of shape (n_cells, n_genes) with the genes named in :attr:`inputs`, or Codes.
+
+        Raises
+        ------
+        ValueError
+            New cells are not in the state that the pipeline starts from: they hold what one of its steps writes, which
+            is recognised, or values on another scale.
         """
         return read_values(self, adata, cells)
 
