@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import _sparsetools
 
 from dbx.data.kinds import canonical, is_backed, is_dask, is_sparse_on_disk, rows_read_at_once
 
@@ -81,6 +82,12 @@ def write(part, rows: np.ndarray) -> None:
         part.astype(rows.dtype, copy=False).toarray(out=rows)
     else:
         rows[:] = part
+
+
+def add_rows(x: sparse.csr_matrix, rows: slice, to: np.ndarray) -> None:
+    """Add consecutive rows of a CSR matrix to a dense array of its dtype, in place."""
+    # toarray fills with zeros first, which for a matrix of few values takes longer than all the rest
+    _sparsetools.csr_todense(*to.shape, x.indptr[rows.start : rows.stop + 1], x.indices, x.data, to)
 
 
 def take_columns(part, columns: np.ndarray):

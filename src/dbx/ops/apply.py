@@ -49,8 +49,8 @@ def _host_parts(operator, inputs, n_rows):
     if not operator.sparse:
         inputs = {name: in_own_dtype(x) if isinstance(x, RowBlocks) else x for name, x in inputs.items()}
     sources = [x.source for x in inputs.values() if isinstance(x, RowBlocks)]
-    as_it_is = operator.in_pieces and all(isinstance(s, np.ndarray) and s.dtype.kind == "f" for s in sources)
-    if as_it_is or not operator.rowwise or (operator.sparse and all(map(sparse.issparse, sources))):
+    whole = operator.in_pieces and all(isinstance(s, np.ndarray) or sparse.issparse(s) for s in sources)
+    if whole or not operator.rowwise or (operator.sparse and all(map(sparse.issparse, sources))):
         size = n_rows
     elif all(sparse.issparse(source) or isinstance(source, np.ndarray) for source in sources):
         size = (1 << 20) // max((source.shape[1] for source in sources), default=64) + 1
@@ -60,7 +60,7 @@ def _host_parts(operator, inputs, n_rows):
         stop = min(start + size, n_rows)
         # a whole matrix is not copied
         index = slice(start, stop) if size < n_rows else slice(None)
-        read = RowBlocks.rows if operator.sparse else RowBlocks.dense
+        read = RowBlocks.rows if operator.sparse or whole else RowBlocks.dense
         part = {name: read(x, index) if isinstance(x, RowBlocks) else take(x, index) for name, x in inputs.items()}
         yield start, stop, operator(**part)
 

@@ -12,6 +12,11 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import CHUNK, whole_parts
+from dbx.data.reading import read_only
+from dbx.data.threads import in_threads, row_slices, rows_at_once
+
+ENOUGH = 32
+"""Rows of one product beside which adding its sums to the total takes little time."""
 
 
 def row_sums(x, kept=None):
@@ -41,10 +46,31 @@ def weighted_sums(weights: np.ndarray, x: RowBlocks) -> np.ndarray:
     An array of shape (n_weights, n_columns) for weights of shape (n_rows, n_weights).
     """
     total = np.zeros((weights.shape[1], x.n_columns))
-    for start, stop, part in x.parts(max(CHUNK // x.n_columns, 1)):
-        some = weights[start:stop]
-        total += (part.T @ some).T if sparse.issparse(part) else some.T @ part
+    for start, stop, part in whole_parts(x):
+        total += _weighted_sums(weights[start:stop], part)
     return total
+
+
+def _weighted_sums(weights: np.ndarray, x) -> np.ndarray:
+    size, at_least = _sizes(x, weights.shape[1])
+
+    def summed(part: slice) -> np.ndarray:
+        total = np.zeros((weights.shape[1], x.shape[1]))
+        for rows in row_slices(part, size):
+            some = read_only(x, rows)
+            total += (some.T @ weights[rows]).T if sparse.issparse(some) else weights[rows].T @ some
+        return total
+
+    return np.add.reduce(in_threads(summed, len(weights), at_least))
+
+
+def _sizes(x, n_weights: int) -> tuple[int, int]:
+    """Rows of one product with weights, and of one thread: all where BLAS has threads of its own."""
+    if sparse.issparse(x):
+        size = CHUNK * x.shape[0] // (x.nnz + 1)
+        return size, size
+    size = rows_at_once(x.shape[1], n_weights)
+    return (size, size) if size >= ENOUGH else (CHUNK // x.shape[1], x.shape[0])
 
 
 def divide_rows(x, divisor):

@@ -128,7 +128,8 @@ class Operator(nnx.Module):
     host: ClassVar[bool] = False
     """``__call__`` also takes NumPy blocks: arithmetic at memory speed, which compiling would only slow down."""
     in_pieces: ClassVar[bool] = False
-    """``__call__`` goes through the rows of a NumPy matrix a few at a time, so that it takes all of them at once."""
+    """``__call__`` goes through the rows of a NumPy or CSR matrix a few at a time, so that it takes all of them at
+    once, in any dtype."""
     resumes: ClassVar[bool] = False
     """``fit`` can continue from the stored parameters."""
     blockwise: ClassVar[bool] = False

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.moments import CHUNK, moments
+from dbx.data.moments import moments
+from dbx.data.reading import add_rows
+from dbx.data.threads import in_threads, row_slices, rows_at_once
 from dbx.ops.arrays import floating, weighted_sums
 from dbx.ops.checks import check_finite_columns, listed
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -66,15 +70,11 @@ class RegressOut(Operator):
         self.coefficients = nnx.Param(coefficients)
 
     def __call__(self, x: Any, keys: Columns) -> dict[str, Array]:
-        x = floating(x)
-        if not isinstance(x, np.ndarray):
+        if isinstance(x, jax.Array):
+            x = floating(x)
             return {"x": x - fitted(self._design(keys, jnp), jnp.asarray(self.coefficients[...]).astype(x.dtype))}
-        x = x.astype(self.dtype or x.dtype, copy=False)
-        design, coefficients = self._design(keys, np), np.asarray(self.coefficients[...], x.dtype)
-        residuals = np.empty_like(x)
-        for rows in pieces(*x.shape):
-            np.subtract(x[rows], fitted(design[rows], coefficients), out=residuals[rows])
-        return {"x": residuals}
+        dtype = np.dtype(self.dtype or (x.dtype if x.dtype.kind == "f" else np.float32))
+        return {"x": residuals(x, self._design(keys, np), np.asarray(self.coefficients[...], dtype))}
 
     def _design(self, keys: Columns, xp) -> Array:
         """A one and the standardised columns of each cell, or its level, in NumPy or in JAX."""
@@ -85,15 +85,28 @@ class RegressOut(Operator):
         return xp.pad(standardised, ((0, 0), (1, 0)), constant_values=1)
 
 
+def residuals(x: np.ndarray | sparse.csr_matrix, design: Array, coefficients: np.ndarray) -> np.ndarray:
+    """What the regression leaves of each value, in the dtype of the coefficients; a few rows at a time."""
+    left = np.empty(x.shape, coefficients.dtype)
+    x = x.astype(left.dtype, copy=False) if sparse.issparse(x) else x
+    size = rows_at_once(x.shape[1], 1 if design.ndim == 1 else len(coefficients))
+
+    def subtract(part: slice) -> None:
+        for rows in row_slices(part, size):
+            values, out = fitted(design[rows], coefficients), left[rows]
+            if sparse.issparse(x):
+                np.negative(values, out=out)
+                add_rows(x, rows, out)
+            else:
+                np.subtract(x[rows].astype(out.dtype, copy=False), values, out=out)
+
+    in_threads(subtract, len(left), size)
+    return left
+
+
 def fitted(design: Array, coefficients: Array) -> Array:
     """Values of the regression, an array of shape (n_cells, n_genes), in the dtype of the coefficients."""
     return coefficients[design] if design.ndim == 1 else design.astype(coefficients.dtype) @ coefficients
-
-
-def pieces(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Rows so few at a time that they stay in the processor's cache."""
-    size = max(CHUNK // n_columns, 1)
-    return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
 def only_category(keys: Columns) -> Codes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from dbx.program import log
 from dbx.program.slots.slots import Slot, owner_written
 from dbx.program.wrappers import call_written
 
+AT_ONCE = 1 << 16
+"""Values that are looked at together: few, as fractions are found among the first, and in the processor's cache."""
 LOOKS_LIKE = {
     "counts": "raw counts",
     "normalized": "normalised counts",
@@ -149,6 +152,11 @@ def looks_like_counts(x) -> bool:
 def _are_counts(values: Any) -> bool:
     if values.dtype.kind in "bu":
         return True
+    size = max(AT_ONCE // max(prod(values.shape[1:]), 1), 1)
+    return all(_are_whole(values[at : at + size]) for at in range(0, len(values), size))
+
+
+def _are_whole(values: np.ndarray) -> bool:
     if values.size and values.min() < 0:
         return False
     return values.dtype.kind == "i" or bool(np.array_equal(values, np.rint(values)))

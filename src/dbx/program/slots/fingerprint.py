@@ -7,6 +7,7 @@ some rows over all columns, the entries of these rows in some columns, and which
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -20,6 +21,7 @@ from dbx.program.slots.hashes import combined, name_hashes, scrambled
 
 SAMPLED_VALUES = 2_000_000
 KEPT = 32
+AT_ONCE = 1 << 16
 EVIDENCE = 4
 """Entries other than zero that must agree where only some columns are shared."""
 TOLERANCE = 1e-6
@@ -41,7 +43,7 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
     rows = rows if len(rows) >= KEPT else np.argsort(names, kind="stable")[: 8 * KEPT]
     kept_rows = rows[np.argsort(names[rows], kind="stable")[:KEPT]]
     kept_columns = np.argsort(column_names, kind="stable")[:KEPT]
-    total = _sum_of_squares(value if len(rows) == value.shape[0] else value[rows])
+    total = _sum_of_squares(value, rows)
     sample = value[kept_rows]
     sample = (sample.toarray() if sparse.issparse(sample) else np.asarray(sample)).astype(np.float64)
     weights = 0.5 + column_names.astype(np.float64) / 2**53
@@ -174,11 +176,20 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return np.append(name_hashes(uniques).astype(np.float64), -1.0)[codes]
 
 
-def _sum_of_squares(value) -> float:
-    flat = value.data if sparse.issparse(value) else np.ascontiguousarray(value).reshape(-1)
-    size = 1 << 20
-    parts = (flat[i : i + size].astype(np.float64) for i in range(0, len(flat), size))
+def _sum_of_squares(value, rows: np.ndarray) -> float:
+    parts = (part.astype(np.float64) for part in _small_parts(value, rows))
     return float(sum(np.square(part, out=part).sum() for part in parts))  # not dot: its threads cost more than the sum
+
+
+def _small_parts(value, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Values of some rows, so few at a time that they stay in the processor's cache."""
+    everything = len(rows) == value.shape[0]
+    if sparse.issparse(value):
+        value = value.data if everything else value[rows].data
+        everything, rows = True, np.empty(len(value))
+    size = max(AT_ONCE // max(prod(value.shape[1:]), 1), 1)
+    for at in range(0, len(rows), size):
+        yield value[at : at + size] if everything else value[rows[at : at + size]]
 
 
 def _parts(packed: np.ndarray):

@@ -1,0 +1,38 @@
+"""Parts of the rows in threads: NumPy and SciPy release the interpreter while they compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PARTS = 8
+"""The same on every machine, so that sums over parts are, too."""
+
+
+def in_threads(work: Callable[[slice], T], n_rows: int, at_least: int = 1) -> list[T]:
+    """The results of ``work`` for parts of the rows, in their order; each part has ``at_least`` so many rows."""
+    parts = list(row_slices(slice(0, n_rows), max(-(-n_rows // PARTS), at_least)))
+    if len(parts) < 2:
+        return list(map(work, parts))
+    with ThreadPoolExecutor(min(len(parts), n_processors())) as pool:
+        return list(pool.map(work, parts))
+
+
+def n_processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def row_slices(rows: slice, size: int) -> Iterator[slice]:
+    """Consecutive rows among ``rows``, at most ``size`` at a time."""
+    size = max(size, 1)
+    return (slice(at, min(at + size, rows.stop)) for at in range(rows.start, rows.stop, size))
+
+
+def rows_at_once(n_columns: int, n_factors: int) -> int:
+    """Rows of a thin product, with ``n_factors`` on the other side, that BLAS computes without threads of its own."""
+    return max((1 << 18) // max(n_columns * n_factors, 1), 1)
