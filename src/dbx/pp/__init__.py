@@ -70,6 +70,7 @@ makes(
         "obsm/X_scVI": "dbx.pp.vae_normalize(adata, layer='counts', key_added='X_scVI')",
         "obsp/connectivities": "dbx.pp.neighbors(adata)",
         "obsp/distances": "dbx.pp.neighbors(adata)",
+        "scanpy.experimental.pp.normalize_pearson_residuals": "dbx.pp.normalize_pearson_residuals(adata)",
         "scanpy.pp.log1p": "dbx.pp.log1p(adata)",
         "scanpy.pp.neighbors": "dbx.pp.neighbors(adata)",
         "scanpy.pp.scale": "dbx.pp.scale(adata)",

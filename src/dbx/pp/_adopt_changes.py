@@ -11,20 +11,23 @@ import numpy as np
 import pandas as pd
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.apply import apply
+from dbx.ops.batch.combat import Combat
 from dbx.ops.normalization.log1p import Log1p
 from dbx.ops.normalization.normalize_total import NormalizeTotal
+from dbx.ops.normalization.pearson_residuals import PearsonResiduals
 from dbx.ops.normalization.regress_out import RegressOut
 from dbx.ops.normalization.scale import Scale
+from dbx.ops.normalization.sqrt import Sqrt
 from dbx.ops.operator import Constant, Operator
 from dbx.pp._adopt_checks import clip_of, depth_of, is_standardised, rounded, row_sums, sample
+from dbx.pp._adopt_links import Link, applied, columns_read
 from dbx.pp._adopt_matrices import looks_negative, rewritten
+from dbx.pp.normalize_pearson_residuals import finite
 from dbx.program.record.copies import surely_same
 from dbx.program.record.prints import print_of, print_read
 from dbx.program.record.step import Read, Step
 from dbx.program.replay.adopt import Adoption
 from dbx.program.slots.fingerprint import had_negative, near, ratio, shared_entries_near
-from dbx.program.slots.kinds import KINDS, Request, Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
 MOST_COLUMNS = 12
@@ -59,15 +62,6 @@ class Change:
         """What the slot held before."""
         read_there = (entry.content for entry in self.before.reads.values() if self.slot in entry.slots)
         return self.before.content.get(self.slot) if self.source is not None else next(read_there, None)
-
-
-@dataclass
-class Link:
-    """One function of the chain that made the change."""
-
-    operator: Operator
-    columns: tuple[str, ...] = ()
-    """Columns of obs that it reads."""
 
 
 def find_changes(adoption: Adoption) -> None:
@@ -129,8 +123,9 @@ def _adopt(adoption: Adoption, change: Change) -> None:
         return
     if chain is None:
         adoption.notes.append(
-            f"{what} (it is neither normalize_total, log1p or scale, nor regress_out on one or two columns of obs, nor "
-            "a combination of these; record a function of your own by dbx.step)."
+            f"{what} (it is neither normalize_total, log1p, sqrt, scale or normalize_pearson_residuals, nor "
+            "regress_out on one or two columns of obs, nor combat of one without covariates, nor a combination of "
+            "these; record a function of your own by dbx.step)."
         )
         return
     entry = Read(slots=(slot,), source=change.source, content=change.content)
@@ -142,7 +137,7 @@ def _adopt(adoption: Adoption, change: Change) -> None:
             about, print_ = adoption.read_of(Slot("obs", (column,)))
             outside |= {} if print_ is None else {about.slots[0]: print_}
         if link.columns:
-            reads["keys"] = _columns_read(adoption, link)
+            reads[link.port] = columns_read(adoption, link)
         writes = {"x": str(slot)} | _statistics(adata, link.operator)
         names = gene_names(adata, slot)
         known = {slot: change.print_ if last else None}
@@ -167,27 +162,6 @@ def _undone(adata, change: Change) -> list[Link] | None:
     return [Link(operator)]
 
 
-def _columns_read(adoption: Adoption, link: Link) -> Read:
-    slots = tuple(Slot("obs", (column,)) for column in link.columns)
-    sources = [adoption.read_of(slot)[0].source for slot in slots]
-    request = _request(adoption.adata, link.operator, link.columns)
-    kind = KINDS["columns"]
-    return Read(
-        slots=slots,
-        source=max((source for source in sources if source is not None), default=None),
-        levels=kind.levels(kind.read(request), request),
-    )
-
-
-def _request(adata, operator: Operator, columns: tuple[str, ...]) -> Request:
-    return Request(
-        step=operator.name,
-        port=operator.inputs["keys"],
-        slots=tuple(Slot("obs", (column,)) for column in columns),
-        values=tuple(Value(adata.obs[column]) for column in columns),
-    )
-
-
 def _statistics(adata, operator: Operator) -> dict[str, str]:
     """The means and standard deviations that ``scale`` left in var, if they are of this fit."""
     if not isinstance(operator, Scale) or not {"mean", "std"} <= set(adata.var) or len(operator.std) != adata.n_vars:
@@ -203,15 +177,22 @@ def _chains(adata, change: Change, start: Any) -> Iterator[list[Link]]:
     later = change.before.content.get(change.slot) in ("log", "scaled") or looks_negative(start)
     total = [] if later else _totals(adata, change, start)
     logs = [] if later else [Link(Log1p(base=_base(adata)))]
-    plain = [[], *([link] for link in total), *([link] for link in logs), *([t, g] for t in total for g in logs)]
+    roots = [] if looks_negative(start) else [Link(Sqrt())]
+    shorter = [[link] for link in (*total, *logs, *roots)]
+    plain = [[], *shorter, *([t, then] for t in total for then in (*logs, *roots))]
     ends = [[link] for link in scales]
     if not signed:
         yield from _tried(adata, change, start, plain[1:])
     yield from _tried(adata, change, start, [[*first, *end] for end in ends for first in plain])
+    adjusted = [[Link(Combat(), (column,))] for column in _batches(adata)]
     if signed:
+        residuals = [] if later else [[_residuals(adata, start)]]
+        yield from _tried(adata, change, start, residuals)
         regressed = [[Link(RegressOut(), columns)] for columns in _columns(adata, change)]
         yield from _tried(adata, change, start, [[*first, *end] for first in plain for end in regressed])
         yield from _tried(adata, change, start, [[*r, *end] for r in regressed for end in ends])
+    yield from _tried(adata, change, start, [[*first, *end] for first in plain for end in adjusted])
+    yield from _tried(adata, change, start, [[*a, *end] for a in adjusted for end in ends])
 
 
 def _tried(adata, change: Change, start: Any, chains: list[list[Link]]) -> Iterator[list[Link]]:
@@ -221,24 +202,12 @@ def _tried(adata, change: Change, start: Any, chains: list[list[Link]]) -> Itera
         for i, link in enumerate(chain, start=1):
             key = tuple(map(id, chain[:i]))
             if key not in made:
-                made[key] = _applied(adata, link, values)
+                made[key] = applied(adata, link, values)
             values = made[key]
             if values is None:
                 break
         if values is not None and _matches(adata, change, values):
             yield chain
-
-
-def _applied(adata, link: Link, values: Any) -> Any | None:
-    blocks = RowBlocks(values, dtype=np.float32)
-    inputs: dict[str, Any] = {"x": blocks}
-    try:
-        if link.columns:
-            inputs["keys"] = KINDS["columns"].read(_request(adata, link.operator, link.columns))
-        link.operator.fit(**inputs)
-        return apply(link.operator, inputs, blocks.n_rows)["x"]
-    except ValueError:
-        return None
 
 
 def _matches(adata, change: Change, values: Any) -> bool:
@@ -262,10 +231,10 @@ def _totals(adata, change: Change, start: Any) -> list[Link]:
     targets: list[float | None] = [None, 1e4, 1e6]
     if change.values is not None and not looks_negative(change.values):
         here, before = sample(change.values), sample(start)
-        sums = row_sums(here)
-        found = [float(np.median(sums)), depth_of(here, before, None)]
+        sums = [float(np.median(row_sums(values))) for values in (here, here**2)]  # of a root, squares have the total
+        found = [*sums, depth_of(here, before, None)]
         targets = [*(target for target in found if target), *targets]
-    elif (unit := _applied(adata, Link(NormalizeTotal(target_sum=1.0)), start)) is not None:
+    elif (unit := applied(adata, Link(NormalizeTotal(target_sum=1.0)), start)) is not None:
         one = print_of(adata, change.slot, unit)
         target = None if one is None else ratio(one, change.print_)
         targets = [*([rounded(target)] if target and target > 0 else []), *targets]
@@ -277,6 +246,23 @@ def _scales(change: Change, *, centred: bool) -> list[Link]:
     if change.values is not None and (clip := clip_of(sample(change.values))) is not None:
         clips = [clip]
     return [Link(Scale(zero_center=centred, max_value=clip)) for clip in clips]
+
+
+def _residuals(adata, start: Any) -> Link:
+    """Pearson residuals with the settings that scanpy noted, or its defaults."""
+    about = adata.uns.get("pearson_residuals_normalization", {})
+    theta, clip = (about.get(name, usual) for name, usual in (("theta", 100.0), ("clip", None)))
+    whole = np.dtype(start.dtype).kind in "biu"
+    return Link(PearsonResiduals(**finite(theta, clip), dtype="float64" if whole else None))
+
+
+def _batches(adata) -> list[str]:
+    """Columns of obs that may have been the batches of ``combat``."""
+    return [
+        str(name)
+        for name, column in adata.obs.items()
+        if not pd.api.types.is_numeric_dtype(column) and 1 < column.nunique() <= MOST_LEVELS and not column.isna().any()
+    ][:MOST_COLUMNS]
 
 
 def _columns(adata, change: Change) -> Iterator[tuple[str, ...]]:

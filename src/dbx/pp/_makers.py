@@ -8,7 +8,11 @@ from typing import Any
 from dbx.program import Slot, exists, holder
 
 TRACES = {
-    "X": {"uns/log1p": "scanpy.pp.log1p", "var/std": "scanpy.pp.scale"},
+    "X": {
+        "uns/log1p": "scanpy.pp.log1p",
+        "var/std": "scanpy.pp.scale",
+        "uns/pearson_residuals_normalization": "scanpy.experimental.pp.normalize_pearson_residuals",
+    },
     "obsm/X_pca": {"varm/PCs": "scanpy.pp.pca"},
     "obsm/X_umap": {"uns/umap": "scanpy.tl.umap"},
     "obsm/X_tsne": {"uns/tsne": "scanpy.tl.tsne"},

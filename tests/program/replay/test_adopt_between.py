@@ -199,7 +199,42 @@ def subset_and_clipped(adata, by):
     dbx.pp.pca(adata, n_comps=5)
 
 
+def square_roots(adata, by):
+    dbx.pp.normalize_total(adata)
+    by.pp.sqrt(adata)
+    dbx.pp.pca(adata, n_comps=5)
+
+
+def totals_and_square_roots(adata, by):
+    dbx.pp.filter_genes(adata, min_cells=1)
+    by.pp.normalize_total(adata, target_sum=1e3)
+    by.pp.sqrt(adata)
+    dbx.pp.pca(adata, n_comps=5)
+
+
+def adjusted_for_batches(adata, by):
+    dbx.pp.normalize_total(adata)
+    dbx.pp.log1p(adata)
+    by.pp.combat(adata, "batch")
+    dbx.pp.pca(adata, n_comps=5)
+
+
+def adjusted_and_scaled(adata, by):
+    dbx.pp.normalize_total(adata)
+    by.pp.log1p(adata)
+    by.pp.combat(adata, "batch")
+    dbx.pp.scale(adata)
+    dbx.pp.pca(adata, n_comps=5)
+
+
+def residuals(adata, by):
+    dbx.pp.filter_genes(adata, min_cells=1)
+    by.experimental.pp.normalize_pearson_residuals(adata, theta=50, clip=4)
+    dbx.pp.pca(adata, n_comps=5)
+
+
 MADE = [
+    *(square_roots, totals_and_square_roots, adjusted_for_batches, adjusted_and_scaled, residuals),
     *(logarithms, logarithms_then_overwritten, totals, totals_and_logarithms, scaled, clipped, divided),
     *(logarithms_and_scaled, regressed, regressed_on_two_and_scaled, regressed_on_batches),
     *(components, components_before_scaling, components_under_another_name, variable_genes, genes_and_components),
@@ -337,9 +372,11 @@ def test_a_change_that_scanpy_does_not_make_is_not_adopted(counts, change):
     change(adata)
     dbx.pp.pca(adata, n_comps=5)
     digest = adata.uns["dbx"]["digest"]
-    with pytest.raises(
-        ValueError, match=r"what changed adata\.X after 'log1p' wrote it \(it is neither normalize_total"
-    ):
+    words = (
+        r"what changed adata\.X after 'log1p' wrote it \(it is neither normalize_total, log1p, sqrt, scale or "
+        "normalize_pearson_residuals, .* combat of one without covariates"
+    )
+    with pytest.raises(ValueError, match=words):
         dbx.adopt(adata)
     assert adata.uns["dbx"]["digest"] == digest
 

@@ -37,8 +37,9 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     Looked for, each checked against the data before it is believed:
 
     - normalisation to one total per cell and ``log1p``, where X is what they give;
-    - what changed X between two steps of dbx: ``normalize_total``, ``log1p``, ``scale``, ``regress_out`` and
-      combinations of them, where they give the values that the next step read;
+    - what changed X between two steps of dbx: ``normalize_total``, ``log1p``, ``sqrt``, ``scale``, ``regress_out``,
+      ``combat`` without covariates and combinations of them, or ``normalize_pearson_residuals``, where they give the
+      values that the next step read;
     - ``highly_variable_genes`` (``var["highly_variable"]``), ``scale`` (``var["mean"]``, ``var["std"]``);
     - ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep, are found again);
     - ``neighbors``, where the distances of a sample of cells are those in the embedding it names and no cell is nearer;
