@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.csr import CHUNK, row_chunks, row_ends
 
 Transform = Callable[[np.ndarray], np.ndarray]
-
-CHUNK = 1 << 18
-"""Number of values converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +95,10 @@ def grouped_rows(x: RowBlocks, codes: np.ndarray | None) -> Iterator[tuple[int, 
 
 def _add_sparse(rows: sparse.csr_matrix, transform: Transform | None, total: np.ndarray, squares: np.ndarray) -> None:
     """Add a CSR matrix's column sums; as CSC of its transpose, a product with ones computes them at memory speed."""
-    n_rows, n_columns = rows.shape
-    steps = np.searchsorted(rows.indptr, np.arange(0, rows.nnz, CHUNK), side="right") - 1
-    edges = np.unique(np.append(steps, n_rows))
-    for start, stop in pairwise(edges):
-        first, last = rows.indptr[start], rows.indptr[stop]
-        values = rows.data[first:last]
+    n_columns = rows.shape[1]
+    for start, stop, values, indices in row_chunks(rows):
         values = np.array(values if transform is None else transform(values), dtype=np.float64)
-        part = sparse.csc_matrix(
-            (values, rows.indices[first:last], rows.indptr[start : stop + 1] - first), shape=(n_columns, stop - start)
-        )
+        part = sparse.csc_matrix((values, indices, row_ends(rows, start, stop)), shape=(n_columns, stop - start))
         ones = np.ones(stop - start)
         total += part @ ones
         np.square(part.data, out=part.data)

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.moments import CHUNK, whole_parts
+from dbx.data.csr import CHUNK, row_chunks, row_ends
+from dbx.data.moments import whole_parts
 from dbx.data.reading import read_only
 from dbx.data.threads import in_threads, row_slices, rows_at_once
 
@@ -24,14 +25,22 @@ def row_sums(x, kept=None):
     if not sparse.issparse(x):
         x = floating(x)
         return (x if kept is None else x * _like(kept, x)).sum(axis=1)
-    values = floating(x.data)
-    if kept is not None:
-        values = values * np.asarray(kept)[x.indices]
-    filled = np.flatnonzero(np.diff(x.indptr))
-    sums = np.zeros(x.shape[0], values.dtype)
+    if kept is None:
+        return _sums_between(floating(x.data), x.indptr)
+    kept = np.asarray(kept)
+    sums = np.zeros(x.shape[0], floating(x.data[:0]).dtype)
+    for start, stop, values, columns in row_chunks(x):
+        sums[start:stop] = _sums_between(floating(values) * kept.take(columns, mode="clip"), row_ends(x, start, stop))
+    return sums
+
+
+def _sums_between(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Sum of the values of each row."""
+    filled = np.flatnonzero(np.diff(ends))
+    sums = np.zeros(len(ends) - 1, values.dtype)
     if len(filled):
         # reduceat sums pairwise, so that float32 is enough
-        sums[filled] = np.add.reduceat(values[: x.indptr[-1]], x.indptr[filled])
+        sums[filled] = np.add.reduceat(values[: ends[-1]], ends[filled])
     return sums
 
 

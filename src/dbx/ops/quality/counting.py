@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.csr import column_totals, row_chunks
 from dbx.data.moments import whole_parts
 from dbx.ops.arrays import row_sums
 
-
-class GeneCounts(NamedTuple):
-    """Statistics of each column over all rows, arrays of shape (n_columns,)."""
-
-    total: np.ndarray
-    """Sum in float64."""
-    nonzero: np.ndarray
-    """Number of values other than zero."""
-    positive: np.ndarray
-    """Number of values above zero."""
+Condition = Callable[[Any], Any]
 
 
-def gene_counts(x: RowBlocks) -> GeneCounts:
-    """Sums and numbers of values of each column, over blocks of rows."""
+def gene_totals(x: RowBlocks) -> np.ndarray:
+    """Sum of each column in float64, an array of shape (n_columns,)."""
     total = np.zeros(x.n_columns)
-    nonzero, positive = np.zeros(x.n_columns, np.int64), np.zeros(x.n_columns, np.int64)
     for _, _, part in whole_parts(x):
         if isinstance(part, np.ndarray):
             total += part.sum(axis=0, dtype=np.float64)
-            above = np.count_nonzero(part > 0, axis=0)
-            positive += above
-            nonzero += above if part.dtype.kind in "bu" else above + np.count_nonzero(part < 0, axis=0)
+        else:
+            total += column_totals(part)
+    return total
+
+
+def gene_numbers(x: RowBlocks, condition: Condition) -> np.ndarray:
+    """Number of values of each column that meet a condition, which zero does not, an array of shape (n_columns,)."""
+    number = np.zeros(x.n_columns, np.int64)
+    for _, _, part in whole_parts(x):
+        if isinstance(part, np.ndarray):
+            number += np.count_nonzero(condition(part), axis=0)
             continue
-        total += np.bincount(part.indices, part.data, x.n_columns)
-        for flags, counts in ((part.data != 0, nonzero), (part.data > 0, positive)):
-            counts += np.bincount(part.indices if flags.all() else part.indices[flags], minlength=x.n_columns)
-    return GeneCounts(total, nonzero, positive)
+        for _, _, values, columns in row_chunks(part):
+            flags = condition(values)
+            number += np.bincount(columns if flags.all() else columns[flags], minlength=x.n_columns)
+    return number
+
+
+def above_zero(values):
+    """Whether each value is above zero."""
+    return values > 0
+
+
+def other_than_zero(values):
+    """Whether each value is other than zero."""
+    return values != 0
 
 
 def sum_dtype(dtype: np.dtype) -> np.dtype:
@@ -59,15 +69,15 @@ def totals(x, columns: np.ndarray | None = None):
 
 def n_positive(x):
     """Number of values above zero in each row, an array of shape (n_rows,)."""
-    return _n_true(x, lambda values: values > 0)
+    return _n_true(x, above_zero)
 
 
 def n_nonzero(x):
     """Number of values other than zero in each row, an array of shape (n_rows,)."""
-    return _n_true(x, lambda values: values != 0)
+    return _n_true(x, other_than_zero)
 
 
-def _n_true(x, condition):
+def _n_true(x, condition: Condition):
     if not sparse.issparse(x):
         return condition(x).sum(axis=1, dtype=np.int32 if isinstance(x, jax.Array) else np.int64)
     flags = condition(x.data)

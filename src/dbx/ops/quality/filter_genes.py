@@ -6,7 +6,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.quality.counting import gene_counts, sum_dtype
+from dbx.ops.quality.counting import above_zero, gene_numbers, gene_totals, sum_dtype
 from dbx.ops.quality.thresholds import passes
 
 
@@ -44,12 +44,11 @@ class FilterGenes(Operator):
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
         """Count, and compare with the threshold."""
-        counts = gene_counts(x)
         if self.by_counts:
-            number = counts.total.astype(sum_dtype(x.source.dtype))
+            number = gene_totals(x).astype(sum_dtype(x.source.dtype))
             self.n_counts, limits = Constant(number), (self.min_counts, self.max_counts)
         else:
-            number = counts.positive
+            number = gene_numbers(x, above_zero)
             self.n_cells, limits = Constant(number), (self.min_cells, self.max_cells)
         self.passed = Constant(np.asarray(passes(number, *limits)))
 

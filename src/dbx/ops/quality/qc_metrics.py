@@ -12,7 +12,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
-from dbx.ops.quality.counting import gene_counts, n_nonzero, sum_dtype, totals
+from dbx.ops.quality.counting import gene_numbers, gene_totals, n_nonzero, other_than_zero, sum_dtype, totals
 from dbx.ops.quality.top_genes import top_sums
 
 OF_GENES = {
@@ -71,11 +71,11 @@ class QCMetrics(Operator):
 
     def fit(self, *, x: RowBlocks, seed: int = 0, progress: Progress = silent) -> None:
         """Statistics of genes."""
-        counts = gene_counts(x)
+        total = gene_totals(x)
         self.n_rows = Constant(np.asarray(x.n_rows))
-        self.n_cells = Constant(counts.nonzero)
-        self.gene_total = Constant(counts.total.astype(sum_dtype(x.source.dtype)))
-        self.mean = Constant(counts.total / x.n_rows)
+        self.n_cells = Constant(gene_numbers(x, other_than_zero))
+        self.gene_total = Constant(total.astype(sum_dtype(x.source.dtype)))
+        self.mean = Constant(total / x.n_rows)
 
     @property
     def pct_dropout(self) -> np.ndarray:

@@ -7,6 +7,10 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import BLOCK_BYTES
+from dbx.data.csr import row_chunks, row_ends
+
+LARGE = 127
+"""Counts up to this one are counted rather than sorted."""
 
 
 def top_sums(x, positions: tuple[int, ...]) -> list:
@@ -32,6 +36,43 @@ def _of_dense(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _of_sparse(x: sparse.csr_matrix, positions: np.ndarray) -> np.ndarray:
+    sums = _of_counts(x, positions)
+    return _by_sorting(x, positions) if sums is None else sums
+
+
+def _of_counts(x: sparse.csr_matrix, positions: np.ndarray) -> np.ndarray | None:
+    """The sums where all values are counts, None where some are not.
+
+    The n largest values of a row sum to the number of its values of at least 1, up to n, plus that of at least 2, and
+    so on. What goes beyond ``LARGE`` is sorted.
+    """
+    sums = np.empty((x.shape[0], len(positions)))
+    excess = []
+    for start, stop, values, _ in row_chunks(x):
+        with np.errstate(invalid="ignore"):
+            counts = values.astype(np.int64)
+        if not np.array_equal(counts, values) or counts.min(initial=0) < 0:
+            return None
+        ends = row_ends(x, start, stop)
+        excess.append(_excess(counts, ends))
+        np.minimum(counts, LARGE, out=counts)
+        counts += np.repeat(np.arange(stop - start) * (LARGE + 1), np.diff(ends))
+        table = np.bincount(counts, minlength=(stop - start) * (LARGE + 1)).reshape(-1, LARGE + 1)
+        at_least = np.cumsum(table[:, :0:-1], axis=1, dtype=np.int32)
+        for i, n in enumerate(positions):
+            sums[start:stop, i] = np.minimum(at_least, n).sum(axis=1)
+    beyond = sparse.vstack(excess, format="csr") if excess else sparse.csr_matrix((0, 1))
+    return sums + _by_sorting(beyond, positions) if beyond.nnz else sums
+
+
+def _excess(counts: np.ndarray, ends: np.ndarray) -> sparse.csr_matrix:
+    """By how much counts are above ``LARGE``, in rows that end at ``ends``."""
+    large = np.flatnonzero(counts > LARGE)
+    indptr = np.searchsorted(large, ends)
+    return sparse.csr_matrix((counts[large] - LARGE, np.zeros(len(large), np.int32), indptr), (len(ends) - 1, 1))
+
+
+def _by_sorting(x: sparse.csr_matrix, positions: np.ndarray) -> np.ndarray:
     length = np.diff(x.indptr)
     rows = np.repeat(np.arange(x.shape[0]), length)
     running = np.append(0.0, np.cumsum(_largest_first(x.data, rows), dtype=np.float64))

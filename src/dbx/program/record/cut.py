@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
+from dbx.data.csr import with_columns
 from dbx.ops.operator import Operator
 from dbx.program.slots.slots import Slot, holder
 
@@ -72,9 +74,36 @@ def keep(data: AnnData | MuData, mod: str | None, kept: Passing | Drawn) -> None
     if kept.cells is None and kept.genes is None:
         return
     cells, genes = (slice(None) if index is None else index for index in kept)
-    owner._init_as_actual(owner[cells, genes].copy())
+    owner._init_as_actual(_part(owner, cells, genes))
     if owner is not data:
         _update(data)
+
+
+def _part(owner: AnnData, cells: Any, genes: Any) -> AnnData:
+    """Some cells and genes as an AnnData of its own, with the same ``uns``.
+
+    The copy of a view would copy the matrix twice and ``uns`` once.
+    """
+    x, uns = owner.X, owner.uns
+    if owner.is_view or not (type(x) is np.ndarray or (sparse.issparse(x) and x.format == "csr")):
+        return owner[cells, genes].copy()
+    try:
+        owner.X, owner.uns = None, {}
+        part = owner[cells, genes].copy()
+    finally:
+        owner.X, owner.uns = x, uns
+    part.X, part.uns = _taken(x, cells, genes), uns
+    return part
+
+
+def _taken(x: Any, cells: Any, genes: Any) -> Any:
+    """Rows and columns of a matrix in memory, a copy."""
+    rows = x if isinstance(cells, slice) else x[cells]
+    if isinstance(genes, slice):
+        return rows
+    if sparse.issparse(x) and genes.dtype == bool:
+        return with_columns(rows, genes)
+    return rows[:, genes]
 
 
 def _update(mdata: MuData) -> None:

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from dbx.data.blocks import is_backed, is_dask
 from dbx.ops.values import Codes, Graph
-from dbx.program.slots.hashes import combined, name_hashes, scrambled
+from dbx.program.slots.hashes import combined, name_hashes, scrambled, smallest
 
 SAMPLED_VALUES = 2_000_000
 KEPT = 32
@@ -40,9 +40,9 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
         column_names = scrambled(np.arange(value.shape[1], dtype=np.uint64))
     stride = max(value.shape[0] * value.shape[1] // SAMPLED_VALUES, 1)
     rows = np.flatnonzero(names % np.uint64(stride) == 0)
-    rows = rows if len(rows) >= KEPT else np.argsort(names, kind="stable")[: 8 * KEPT]
-    kept_rows = rows[np.argsort(names[rows], kind="stable")[:KEPT]]
-    kept_columns = np.argsort(column_names, kind="stable")[:KEPT]
+    rows = rows if len(rows) >= KEPT else smallest(names, 8 * KEPT)
+    kept_rows = rows[smallest(names[rows], KEPT)]
+    kept_columns = smallest(column_names, KEPT)
     total = _sum_of_squares(value, rows)
     sample = value[kept_rows]
     sample = (sample.toarray() if sparse.issparse(sample) else np.asarray(sample)).astype(np.float64)

@@ -41,6 +41,14 @@ def scrambled(values: np.ndarray) -> np.ndarray:
     return (z ^ (z >> np.uint64(31))) >> np.uint64(11)
 
 
+def smallest(hashes: np.ndarray, n: int) -> np.ndarray:
+    """Positions of the n smallest hashes in rising order, equal ones in the order in which they stand."""
+    if len(hashes) <= n:
+        return np.argsort(hashes, kind="stable")
+    low = np.flatnonzero(hashes <= np.partition(hashes, n - 1)[n - 1])
+    return low[np.argsort(hashes[low], kind="stable")[:n]]
+
+
 def combined(hashes: np.ndarray) -> float:
     """One number for a set of names, independent of their order."""
     return float(int(np.add.reduce(hashes, dtype=np.uint64)) % 2**53)
