@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import CHUNK
@@ -65,13 +66,14 @@ class PearsonResiduals(Operator):
 
     def __call__(self, x: Any) -> dict[str, Array]:
         x = floating(x)
-        if not isinstance(x, np.ndarray):
+        if not (isinstance(x, np.ndarray) or sparse.issparse(x)):
             return {"x": self._residuals(x, jnp)}
-        x = x.astype(self.dtype or x.dtype, copy=False)
-        residuals = np.empty_like(x)
+        residuals = np.empty(x.shape, self.dtype or x.dtype)
         size = max(CHUNK // x.shape[1], 1)
-        for start in range(0, len(x), size):
-            residuals[start : start + size] = self._residuals(x[start : start + size], np)
+        for start in range(0, x.shape[0], size):
+            part = x[start : start + size]
+            part = part.toarray() if sparse.issparse(part) else part
+            residuals[start : start + size] = self._residuals(part.astype(residuals.dtype, copy=False), np)
         return {"x": residuals}
 
     def _residuals(self, x: Array, xp: Any) -> Array:
