@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from dbx.data.reading import add_rows
-from dbx.data.threads import PARTS, in_threads, row_slices, rows_at_once
+from dbx.data.threads import PARTS, in_threads, map_in_threads, row_slices, rows_at_once
 
 
 @pytest.mark.parametrize(("n_rows", "at_least"), [(1, 1), (7, 1), (8, 1), (1000, 1), (1000, 400), (1000, 5000)])
@@ -45,3 +45,17 @@ def test_sparse_rows_are_added(rng, dtype, indices):
     expected[4:17] += x.toarray()[4:17]
     add_rows(x, slice(4, 17), dense[4:17])
     np.testing.assert_array_equal(dense, expected)
+
+
+def test_items_are_mapped_in_order_and_drawn_as_needed():
+    drawn = []
+
+    def items():
+        for item in range(50):
+            drawn.append(item)
+            yield item
+
+    results = map_in_threads(lambda item: item**2, items(), 3)
+    assert [next(results), next(results)] == [0, 1]
+    assert len(drawn) <= 6
+    assert list(results) == [item**2 for item in range(2, 50)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 PARTS = 8
 """The same on every machine, so that sums over parts are, too."""
@@ -20,6 +22,18 @@ def in_threads(work: Callable[[slice], T], n_rows: int, at_least: int = 1) -> li
         return list(map(work, parts))
     with ThreadPoolExecutor(min(len(parts), n_processors())) as pool:
         return list(pool.map(work, parts))
+
+
+def map_in_threads(work: Callable[[Item], T], items: Iterable[Item], n_threads: int = 4) -> Iterator[T]:
+    """The results of ``work`` for each item, in order; few items are drawn ahead, in the calling thread."""
+    with ThreadPoolExecutor(min(n_threads, n_processors())) as pool:
+        pending: deque[Future[T]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def n_processors() -> int:

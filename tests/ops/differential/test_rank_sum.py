@@ -57,9 +57,10 @@ def test_sums_and_ties_are_scipys(data, kind, entries, monkeypatch):
     np.testing.assert_array_equal(ties[0], expected_ties)
 
 
-def test_pairs_are_ranked_by_themselves(data):
+@pytest.mark.parametrize("kind", ["csr", "dense", "float64", "dask"])
+def test_pairs_are_ranked_by_themselves(data, kind):
     x, codes = data
-    sums, ties = rank_sums(RowBlocks(sparse.csr_matrix(x)), codes, N_GROUPS, reference=1)
+    sums, ties = rank_sums(RowBlocks(WRAPS[kind](x)), codes, N_GROUPS, reference=1)
     for group in (0, 2):
         expected, expected_ties = by_scipy(x, codes, np.isin(codes, (group, 1)))
         np.testing.assert_array_equal(sums[group], expected[group])

@@ -9,9 +9,16 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.threads import map_in_threads
 
 SPARSE_ROWS = 1 << 14
-"""Rows per part of a sparse matrix: large, since only its non-zero values are in memory."""
+"""Maximum number of rows per part of a sparse matrix; its non-zero values are in memory."""
+
+CACHED_ROWS = 1 << 11
+"""Rows of a sparse matrix in memory whose values stay in the processor's cache."""
+
+ROWS_PER_GROUP = 1 << 7
+"""With fewer rows for each group, merging the moments would take longer than computing them."""
 
 
 class Moments(NamedTuple):
@@ -57,14 +64,25 @@ def group_moments(
     transform
         Applied to the values first; it must keep zero at zero.
     """
-    total = empty_moments(n_groups, x.n_columns)
-    for start, stop, part in x.parts(SPARSE_ROWS if x.is_sparse else None):
+
+    def of_part(part) -> Moments:
+        start, stop, rows = part
         group, used = codes[start:stop], codes[start:stop] >= 0
         if not used.all():
-            part, group = part[used], group[used]
-        of_part = _of_sparse if sparse.issparse(part) else _of_dense
-        total = merged(total, of_part(part, group, n_groups, transform))
+            rows, group = rows[used], group[used]
+        return (_of_sparse if sparse.issparse(rows) else _of_dense)(rows, group, n_groups, transform)
+
+    total = empty_moments(n_groups, x.n_columns)
+    for moments in map_in_threads(of_part, x.parts(_rows(x, n_groups))):
+        total = merged(total, moments)
     return total
+
+
+def _rows(x: RowBlocks, n_groups: int) -> int | None:
+    """Rows of a part, None for those of a block."""
+    if not sparse.issparse(x.source):
+        return SPARSE_ROWS if x.is_sparse else None
+    return min(max(CACHED_ROWS, ROWS_PER_GROUP * n_groups), SPARSE_ROWS)
 
 
 def empty_moments(n_groups: int, n_genes: int) -> Moments:

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import MAX_LISTED, check_known, listed
+from dbx.ops.differential.false_discovery import false_discovery_rates
 from dbx.ops.differential.group_moments import Moments, group_moments, others
 from dbx.ops.differential.rank_sum import rank_sums
 from dbx.ops.differential.two_samples import welch, wilcoxon
@@ -85,7 +86,7 @@ class RankGenesGroups(Operator):
         group = Moments(*(part[tested] for part in moments))
         rest = Moments(*(part[tested] for part in rest)) if against is None else rest
         if self.method == "wilcoxon":
-            sums, ties = rank_sums(x, codes, n_groups, reference=against)
+            sums, ties = rank_sums(x, codes, n_groups, reference=against, stored=moments.nonzero.sum(axis=0))
             score, pvalue = wilcoxon(
                 sums[tested], ties[tested] if against is not None else ties, group, rest, tie_correct=self.tie_correct
             )
@@ -168,11 +169,9 @@ class RankGenesGroups(Operator):
         return GroupTable(self.tested, np.take_along_axis(values, self.order, axis=1).astype(dtype))
 
     def _adjusted(self, pvalue: np.ndarray) -> np.ndarray:
-        from scipy.stats import false_discovery_control  # importing it takes about 0.4 s, and only logreg needs it
-
         if self.corr_method == "bonferroni":
             return np.minimum(pvalue * pvalue.shape[1], 1)
-        return false_discovery_control(pvalue, axis=1)
+        return false_discovery_rates(pvalue)
 
     def _expm1(self, values: np.ndarray) -> np.ndarray:
         return np.expm1(values if self.base is None else values * np.log(self.base))

@@ -1,39 +1,27 @@
-"""Exact rank sums with ties, by blocks of genes: only non-zero values are sorted, as the zeros are one tie."""
+"""Exact rank sums with ties: only non-zero values are sorted, once for all groups, as the zeros are one tie."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
-from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.threads import map_in_threads
+from dbx.ops.differential.gene_columns import Columns, gene_columns, gene_spans, joined, spans
+from dbx.ops.differential.ordered_keys import ordered_keys
 
-ENTRIES = 1 << 22
-"""Maximum number of non-zero values ranked together; a gene with more is ranked alone."""
+__all__ = ["gene_spans", "rank_sums"]
 
-VALUE_BITS = 32
-
-
-class Entries(NamedTuple):
-    """The non-zero values of some genes, sorted by gene and then by value."""
-
-    gene: np.ndarray
-    value: np.ndarray
-    """Integers with the order and ties of the values."""
-    group: np.ndarray
-    zero: int
-    """Position of zero in ``value``."""
-
-    def of(self, first: int, second: int) -> Entries:
-        """Only the cells of two groups."""
-        kept = (self.group == first) | (self.group == second)
-        return Entries(self.gene[kept], self.value[kept], self.group[kept], self.zero)
+CACHED = 1 << 18
+"""Number of values ranked together: what is computed of them stays in the processor's cache."""
 
 
 def rank_sums(
-    x: RowBlocks, codes: np.ndarray, n_groups: int, *, reference: int | None = None
+    x: RowBlocks,
+    codes: np.ndarray,
+    n_groups: int,
+    *,
+    reference: int | None = None,
+    stored: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum of ranks of each group's cells, gene by gene, and the size of the ties.
 
@@ -46,125 +34,82 @@ def rank_sums(
     n_groups
         Number of groups.
     reference
-        Rank each group together with this group alone instead of with all groups.
+        Rank each group together with this group alone instead of with all groups; the reference's own values then
+        have no meaning.
+    stored
+        Number of non-zero values of each gene, if known: it spares reading them once more.
 
     Returns
     -------
     Rank sums, an array of shape (n_groups, n_genes), and the sum of t^3 - t over ties of t cells, an array of the
     same shape with a reference, else of shape (1, n_genes).
     """
-    sums = np.zeros((n_groups, x.n_columns))
-    ties = np.zeros((1 if reference is None else n_groups, x.n_columns))
     sizes = np.bincount(codes[codes >= 0], minlength=n_groups)
-    for start, stop in gene_spans(x):
-        entries = sorted_entries(x, codes, n_groups, start, stop)
-        here = slice(start, stop)
-        if reference is None:
-            sums[:, here], ties[0, here] = _sums(entries, sizes, stop - start)
-            continue
-        for group in range(n_groups):
-            if group != reference:
-                pair = np.where(np.isin(np.arange(n_groups), (group, reference)), sizes, 0)
-                both, ties[group, here] = _sums(entries.of(group, reference), pair, stop - start)
-                sums[group, here] = both[group]
-    return sums, ties
+    sums = np.zeros((x.n_columns, n_groups))
+    ties = np.zeros((x.n_columns, 1 if reference is None else n_groups))
+    for start, stop in gene_spans(x, stored=stored):
+        _fill(sums[start:stop], ties[start:stop], gene_columns(x, codes, start, stop), sizes, reference)
+    return sums.T, ties.T
 
 
-def gene_spans(x: RowBlocks, entries: int = ENTRIES) -> Iterator[tuple[int, int]]:
-    """Consecutive genes that hold at most ``entries`` non-zero values together."""
-    before = np.concatenate([[0], np.cumsum(_stored_values(x))])
-    start = 0
-    while start < x.n_columns:
-        stop = int(np.searchsorted(before, before[start] + entries, side="right")) - 1
-        stop = min(max(stop, start + 1), x.n_columns)
-        yield start, stop
-        start = stop
+def _fill(sums, ties, pieces: list[Columns], sizes: np.ndarray, reference: int | None) -> None:
+    """Rank sums and ties of some genes, by blocks of them in threads."""
+
+    def rank(block: tuple[int, int]) -> None:
+        here = slice(*block)
+        sums[here], ties[here] = _ranked(joined(pieces, *block), sizes, reference)
+
+    stored = np.sum([np.diff(piece.start) for piece in pieces], axis=0)
+    for _ in map_in_threads(rank, spans(stored, CACHED)):
+        pass
 
 
-def _stored_values(x: RowBlocks) -> np.ndarray:
-    counts = np.zeros(x.n_columns, np.int64)
-    for _, _, part in _parts(x):
-        if sparse.issparse(part):
-            counts += np.bincount(part.indices, minlength=x.n_columns)
-        else:
-            counts += np.count_nonzero(part, axis=0)
-    return counts
+def _ranked(genes: Columns, sizes: np.ndarray, reference: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rank sums and ties, arrays of shape (n_genes, ...)."""
+    start, n_genes, n_groups = genes.start, len(genes.start) - 1, len(sizes)
+    keys = ordered_keys(genes.value, genes.group, n_groups)
+    for gene in range(n_genes):
+        keys.packed[start[gene] : start[gene + 1]].sort()
+    group, place = keys.group, keys.place
+    at = group + np.repeat(np.arange(n_genes) * n_groups, np.diff(start))
+
+    def count(at, weights=None):
+        return np.bincount(at, weights, minlength=n_genes * n_groups).reshape(n_genes, n_groups)
+
+    def compared(counts):
+        return counts.sum(axis=1, keepdims=True) if reference is None else counts[:, [reference]]
+
+    stored = count(at)
+    positive = stored if keys.zero == 0 else count(at[place > keys.zero])
+    zeros = sizes - stored
+
+    first = _changes(place, start)
+    edges = np.append(first, len(at))
+    seen = None if reference is None else np.append(0, np.cumsum(group == reference))
+    before = edges if seen is None else seen[edges]
+    tied, of_gene = np.diff(before), start[:-1] if seen is None else seen[start[:-1]]
+    # of each value the compared cells below it, and half of those with the same value
+    below = count(at, np.repeat(before[:-1] + tied / 2, np.diff(edges))) - stored * of_gene[:, None]
+    below = below + positive * compared(zeros) + zeros * (compared(stored - positive) + compared(zeros) / 2)
+    if reference is None:
+        several = tied > 1
+        ties = np.bincount(at[first[several]] // n_groups, _tie_term(tied[several]), minlength=n_genes)
+        return below + sizes / 2, ties[:, None] + _tie_term(compared(zeros))
+    each = _changes(keys.packed, start)
+    own, theirs = np.diff(each, append=len(at)), tied[np.searchsorted(first, each, side="right") - 1]
+    ties = count(at[each], _tie_term(own + theirs) - _tie_term(theirs)) + _tie_term(zeros + compared(zeros))
+    ties += np.bincount(at[first] // n_groups, _tie_term(tied), minlength=n_genes)[:, None]
+    return below + sizes * (sizes + 1) / 2, ties
 
 
-def _parts(x: RowBlocks, start: int = 0, stop: int | None = None):
-    """Some columns: in one part for a CSR matrix in memory, otherwise by row blocks."""
-    size = max(x.n_rows, 1) if sparse.issparse(x.source) else None
-    if x.columns is None:
-        for at, end, part in x.parts(size):
-            yield at, end, part[:, start:stop]
-    else:
-        yield from x.select(np.arange(start, x.n_columns if stop is None else stop)).parts(size)
-
-
-def sorted_entries(x: RowBlocks, codes: np.ndarray, n_groups: int, start: int, stop: int) -> Entries:
-    """Non-zero values of genes ``start`` to ``stop`` of the cells that have a group.
-
-    Gene, value and group are packed into one integer, so that a single sort orders all genes.
-    """
-    parts = [_nonzero(part, codes[at:end]) for at, end, part in _parts(x, start, stop)]
-    gene, data, group = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-    value, zero = _ordered(data)
-    group_bits = np.uint64(max(n_groups, 1).bit_length())
-    packed = (gene.astype(np.uint64) << np.uint64(VALUE_BITS) | value) << group_bits | group.astype(np.uint64)
-    packed.sort()
-    group = (packed & ((np.uint64(1) << group_bits) - np.uint64(1))).astype(np.intp)
-    packed >>= group_bits
-    value = packed & np.uint64(2**VALUE_BITS - 1)
-    packed >>= np.uint64(VALUE_BITS)
-    return Entries(packed.astype(np.intp), value, group, zero)
-
-
-def _nonzero(part, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if sparse.issparse(part):
-        gene, data, group = part.indices, part.data, np.repeat(codes, np.diff(part.indptr))
-    else:
-        cell, gene = np.nonzero(part)
-        data, group = part[cell, gene], codes[cell]
-    kept = (data != 0) & (group >= 0)
-    return (gene, data, group) if kept.all() else (gene[kept], data[kept], group[kept])
-
-
-def _ordered(data: np.ndarray) -> tuple[np.ndarray, int]:
-    """Unsigned integers below 2^32 in the order of the values, and the position of zero among them."""
-    if data.dtype == np.float32:
-        bits = data.view(np.int32)
-        signed = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-        return signed.view(np.uint32).astype(np.uint64) ^ np.uint64(2**31), 2**31
-    levels, value = np.unique(data, return_inverse=True)
-    return value.astype(np.uint64), int(np.searchsorted(levels, 0))
-
-
-def _sums(entries: Entries, sizes: np.ndarray, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank sums, an array of shape (n_groups, n_genes), and tie sums, of shape (n_genes,)."""
-    gene, value, group, zero = entries
-    n_groups = len(sizes)
-    per_gene = np.bincount(gene, minlength=n_genes)
-    zeros = sizes.sum() - per_gene
-    first_of_gene = np.cumsum(per_gene) - per_gene
-
-    changes = np.ones(len(gene), bool)
-    changes[1:] = (gene[1:] != gene[:-1]) | (value[1:] != value[:-1])
-    first = np.flatnonzero(changes)
-    length = np.diff(first, append=len(gene))
-    of = gene[first]
-    negative = value[first] < zero
-    middle = first - first_of_gene[of] + (length + 1) / 2 + np.where(negative, 0, zeros[of])
-    below_zero = np.bincount(of[negative], length[negative], minlength=n_genes)
-
-    at = group * n_genes + gene
-    sums = np.bincount(at, np.repeat(middle, length), minlength=n_groups * n_genes).reshape(n_groups, n_genes)
-    stored = np.bincount(at, minlength=n_groups * n_genes).reshape(n_groups, n_genes)
-    sums = sums + (sizes[:, None] - stored) * (below_zero + (zeros + 1) / 2)
-    tied = length > 1
-    ties = np.bincount(of[tied], _tie_term(length[tied]), minlength=n_genes) + _tie_term(zeros)
-    return sums, ties
+def _changes(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Positions at which a gene or a new value begins."""
+    new = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    new[start[:-1][np.diff(start) > 0]] = True
+    return np.flatnonzero(new)
 
 
 def _tie_term(length: np.ndarray) -> np.ndarray:
     length = length.astype(float)
-    return length**3 - length
+    return length * (length * length - 1)

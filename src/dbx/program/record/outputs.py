@@ -14,11 +14,13 @@ from dbx.program.record.inputs import Gathered
 from dbx.program.slots.slots import Slot, holder, row_names
 from dbx.program.slots.stored import as_stored
 
+MISSING = object()
+
 
 def views(operator: Operator) -> dict[str, Any]:
     """The outputs of a fitted operator that are views of its state; an adopted one may lack some."""
-    names = [name for name, output in operator.outputs.items() if output.view and hasattr(operator, name)]
-    return {name: host(getattr(operator, name)) for name in names}
+    found = {name: getattr(operator, name, MISSING) for name, output in operator.outputs.items() if output.view}
+    return {name: host(value) for name, value in found.items() if value is not MISSING}
 
 
 def host(value: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbx.ops.differential.false_discovery import false_discovery_rates
+
 N_CUTS = 50
 MOST_FILTERED = 0.95
 SPAN = 1 / 5
@@ -61,10 +63,8 @@ def adjust(pvalue: np.ndarray, base_mean: np.ndarray, alpha: float, independent_
 
 def _false_discovery_rates(pvalue: np.ndarray) -> np.ndarray:
     """Benjamini and Hochberg's adjusted p-values; NaN stays NaN and does not count as a test."""
-    from scipy.stats import false_discovery_control  # about 0.4 s that other calls need not wait for
-
     adjusted, tested = np.full(len(pvalue), np.nan), ~np.isnan(pvalue)
-    adjusted[tested] = false_discovery_control(pvalue[tested])
+    adjusted[tested] = false_discovery_rates(pvalue[tested])
     return adjusted
 
 
