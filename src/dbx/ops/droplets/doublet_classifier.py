@@ -41,6 +41,10 @@ class TwoHeads(nnx.Module):
         """Log-odds of simulated against observed by each model, array of shape (n_rows, 2)."""
         return jnp.concatenate([self.linear(features), self.out(self.hidden(features, key=key))], axis=1)
 
+    def mean(self, features):
+        """Mean log-odds of both models, array of shape (n_rows,)."""
+        return self(features).mean(axis=1)
+
 
 def cross_entropy(model: TwoHeads, batch: dict[str, jax.Array], key):
     """Binary cross-entropy of each row, summed over both heads, with equal class weights."""
@@ -68,12 +72,12 @@ class DrawClassifier(nnx.Module):
         rng: np.random.Generator,
         seed: int,
         progress: Progress = silent,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Train on coordinates, arrays of shape (n_rows, n_places).
 
         Returns
         -------
-        Loss by epoch, array of shape (n_epochs,).
+        Loss by epoch, array of shape (n_epochs,), and log-odds of the observed cells, array of shape (n_observed,).
         """
         places = np.concatenate([observed, simulated])
         label = np.repeat(np.arange(2, dtype=np.float32), [len(observed), len(simulated)])
@@ -87,7 +91,8 @@ class DrawClassifier(nnx.Module):
         weight = np.where(label == 1, 0.5 / label.mean(), 0.5 / (1 - label.mean())).astype(np.float32)
         self.heads.reset(rng, features.shape[1], n_hidden)
         data = Minibatches({"features": RowBlocks(scaled), "simulated": label, "weight": weight})
-        return train(self.heads, cross_entropy, data, how, seed=seed, progress=progress)["loss"]
+        loss = train(self.heads, cross_entropy, data, how, seed=seed, progress=progress)["loss"]
+        return loss, in_parts(self.heads, "mean", scaled[: len(observed)])
 
     def features(self, places):
         """Coordinates, and the fraction of simulated doublets around them in either space."""
@@ -99,13 +104,14 @@ class DrawClassifier(nnx.Module):
     def __call__(self, places):
         """Log-odds, array of shape (n_rows,)."""
         scaled = (self.features(places) - self.centre[...]) / self.spread[...]
-        return self.heads(scaled).mean(axis=1)
+        return self.heads.mean(scaled)
 
 
 def stack(draws: Sequence[DrawClassifier]) -> DrawClassifier:
     """All classifiers as one, with their arrays stacked along a first axis."""
     graphdef = nnx.graphdef(draws[0])
-    return nnx.merge(graphdef, jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(nnx.state, draws)))
+    states = jax.device_get([nnx.state(draw) for draw in draws])
+    return nnx.merge(graphdef, jax.tree.map(lambda *arrays: jax.device_put(np.stack(arrays)), *states))
 
 
 def mean_logit(stacked: DrawClassifier, places):
@@ -115,10 +121,18 @@ def mean_logit(stacked: DrawClassifier, places):
 
 
 def in_parts(module: nnx.Module, method: str, rows: np.ndarray) -> np.ndarray:
-    """Apply a compiled method of a module to rows on the host, a bounded number at a time."""
+    """Apply a compiled method of a module to rows on the host, a bounded number at a time.
+
+    Parts are padded to a power of two, so that one program serves many numbers of rows.
+    """
     graphdef, state = nnx.split(module)
-    parts = [rows[at : at + ROWS] for at in range(0, len(rows), ROWS)]
-    return np.concatenate([np.asarray(_run(graphdef, state, method, part)) for part in parts])
+    size = min(1 << max(len(rows) - 1, 0).bit_length(), ROWS)
+    results = []
+    for at in range(0, len(rows), size):
+        part = rows[at : at + size]
+        padded = np.pad(part, ((0, size - len(part)), (0, 0)))
+        results.append(np.asarray(_run(graphdef, state, method, padded))[: len(part)])
+    return np.concatenate(results)
 
 
 @partial(jax.jit, static_argnums=(0, 2))

@@ -89,9 +89,8 @@ class Solo(Operator):
         self.directions, self.offset = Constant(as_float(directions)), Constant(as_float(offset))
         self.depth = Constant(as_float(depth))
         observed = np.concatenate([in_parts(self, "places", block.rows[block.mask]) for block in x])
-        history = self._train_classifiers(observed, x, codes, rng, seed, progress)
+        history, logit = self._train_classifiers(observed, x, codes, rng, seed, progress)
         self.trace, self.classifier_trace = Constant(as_float(losses)), Constant(as_float(history))
-        logit = in_parts(self, "logit", observed).astype(np.float64)
         self.shift = Constant(as_float(prior_shift(logit, self.expected_doublet_rate)))
         n_called = max(round(self.expected_doublet_rate * x.n_rows), 1)
         # halfway to the next, so that rounding does not change the calls
@@ -138,7 +137,8 @@ class Solo(Operator):
         self.encoder = vae.encoder
         return history["loss"] + start.log_factorial.mean()
 
-    def _train_classifiers(self, observed, x, codes, rng, seed, progress) -> np.ndarray:
+    def _train_classifiers(self, observed, x, codes, rng, seed, progress) -> tuple[np.ndarray, np.ndarray]:
+        """Loss by epoch and log-odds of the observed cells, means over the sets of doublets."""
         sizes = draw_sizes(self.n_draws, self.sim_doublet_ratio * x.n_rows)
         n_epochs = self.classifier_epochs or enough_epochs(len(observed) + sizes[0], self.batch_size)
         how = Training(
@@ -148,16 +148,18 @@ class Solo(Operator):
             weight_decay=1e-2,
             schedules={"learning_rate": lambda epochs: 1 - epochs / n_epochs},
         )
-        history, draws = [], []
+        history, logits, draws = [], [], []
         for number, size in enumerate(sizes, 1):
             doublets = simulate_doublets(x, codes, size, rng)
             simulated = np.concatenate([in_parts(self, "places", with_losses(part, rng)) for part in doublets])
             draw = DrawClassifier(self.n_latent)
             given = {"n_hidden": self.n_hidden // 2, "rng": rng, "seed": seed + number, "progress": progress}
-            history.append(draw.fit(observed, simulated, how, **given))
+            loss, logit = draw.fit(observed, simulated, how, **given)
+            history.append(loss)
+            logits.append(logit)
             draws.append(draw)
         self.draws = stack(draws)
-        return np.mean(history, axis=0)
+        return np.mean(history, axis=0), np.stack(logits).mean(axis=0, dtype=np.float64)
 
     def places(self, x):
         """Latent coordinates, components and the logarithm of the total, an array of shape (n_cells, n_places)."""

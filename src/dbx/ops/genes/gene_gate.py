@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -130,6 +131,7 @@ class GeneGate(Operator):
         return np.asarray(self.scores[...])
 
 
+@partial(jax.jit, static_argnums=1)
 def top_k_gate(scores, k: int, temperature: float | jax.Array):
     """1 for the ``k`` highest scores, else 0, with the gradient of :func:`soft_gate` (straight-through)."""
     soft = soft_gate(scores, k, temperature)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dbx.ops.batch.harmony.cluster import assigned_sums, cluster, correct
@@ -27,7 +26,7 @@ class Fitted(NamedTuple):
     """Arrays of shape (n_levels, n_clusters, n_columns)."""
     first: np.ndarray
     """Array of shape (n_keys + 1,): the number of each key's first level, and the number of levels."""
-    sizes: jax.Array
+    sizes: np.ndarray
     """Array of shape (n_clusters,)."""
     sums: jax.Array
     """Array of shape (n_clusters, n_columns)."""
@@ -55,9 +54,9 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
         raise ValueError(msg)
     cells_of = np.bincount(levels.ravel(), minlength=first[-1]).astype(x.dtype)
     tiles = tile(levels, cells_of, int(np.ceil(1 / settings.block_size)), seed=seed)
-    placed, rows = jax.tree.map(jnp.asarray, tiles), jnp.asarray(tiles.place(x))
+    placed, rows = jax.device_put((tiles, tiles.place(x)))
     theta = discounted(settings, cells_of, n_clusters, first)
-    numbers = [jnp.asarray(number, x.dtype) for number in (theta, settings.sigma, settings.tol_cluster)]
+    numbers = [np.asarray(number, x.dtype) for number in (theta, settings.sigma, settings.tol_cluster)]
     all_centroids, log_penalties, effects = [], [], []
     z, centroids, before = rows, scaled(kmeans(scaled(x), n_clusters, seed=seed)), None
     for i in range(settings.max_iter):
@@ -70,13 +69,13 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
         log_penalties.append(clusters.log_penalty)
         effects.append(effect)
         centroids = np.where(np.isnan(intercept), clusters.centroids, scaled(intercept))
-        start, after = map(float, clusters.objectives)
+        start, after = map(float, np.asarray(clusters.objectives))
         before = start if before is None else before
         progress(i + 1, settings.max_iter, f"objective {after / len(x):.4f} per cell")
         if 0 <= before - after < settings.tol * abs(before):
             break
         before = after
-    sizes = clusters.sizes.sum(axis=0)
+    sizes = np.asarray(clusters.sizes).sum(axis=0)
     return Fitted(all_centroids, log_penalties, effects, first, sizes, assigned_sums(z, clusters))
 
 

@@ -109,11 +109,11 @@ class Harmony(Operator):
             fitted = harmonize(
                 self._settings, x.dense().astype(self.dtype, copy=False), *numbered(batch), seed, progress
             )
-            self.centroids = Constant(jnp.stack(fitted.centroids))
-            self.log_penalty = Constant(jnp.stack(fitted.log_penalty))
-            self.coefficients = nnx.Param(jnp.asarray(np.stack(fitted.coefficients)))
-            self.first = Constant(jnp.asarray(fitted.first, jnp.int32))
-            self.reference_sizes = Constant(fitted.sizes)
+            self.centroids = Constant(_stacked(fitted.centroids))
+            self.log_penalty = Constant(_stacked(fitted.log_penalty))
+            self.coefficients = nnx.Param(_stacked(fitted.coefficients))
+            self.first = Constant(jax.device_put(np.asarray(fitted.first, np.int32)))
+            self.reference_sizes = Constant(jax.device_put(fitted.sizes))
             self.reference_sums = Constant(fitted.sums)
 
     def __call__(self, x, batch: dict[str, Codes]) -> dict[str, jax.Array]:
@@ -165,6 +165,10 @@ class Harmony(Operator):
             if not all(allowed(v) for v in values):
                 msg = f"{name}={value!r} must be {words}."
                 raise ValueError(msg)
+
+
+def _stacked(arrays) -> jax.Array:
+    return jax.device_put(np.stack(jax.device_get(arrays)))
 
 
 SETTINGS = {
