@@ -1,13 +1,16 @@
-"""What a user may set for a whole session: how much dbx says, and whether it shows progress."""
+"""What a user may set for a whole session: messages, progress bars, and whether compiled code is kept."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from importlib import import_module
 from typing import Any
+
+from dbx._compilation_cache import folder_of, keep_compiled
 
 
 class Verbosity(IntEnum):
@@ -28,6 +31,17 @@ class Settings:
     """0 errors, 1 warnings, 2 what is being computed, 3 also what was written where, 4 everything; None as scanpy's."""
     progress: bool | None = None
     """Progress bars: True, False, or None for yes at verbosity >= 2."""
+    compilation_cache: bool | str | os.PathLike[str] | None = None
+    """Keep compiled code for later sessions: True, the path of a folder, or None to compile anew in each session.
+
+    True is ``dbx/jax`` in the user's folder for caches (``XDG_CACHE_HOME`` or ``~/.cache``; ``~/Library/Caches`` on
+    macOS, ``AppData/Local`` on Windows). Reading it gives the folder.
+
+    It is JAX's persistent compilation cache, which all of a session's JAX programs then use, not only those of dbx:
+    JAX has one for a process. Code is found by the program itself, its shapes, the versions of JAX and its compiler,
+    and the processor, so that other versions and machines compile their own. The folder may be deleted at any time; it
+    must not be one that other users can write to.
+    """
 
     def __getattr__(self, name: str) -> Any:
         """A setting or method of scanpy's, such as ``set_figure_params``."""
@@ -39,6 +53,10 @@ class Settings:
             return
         if name == "verbosity" and value is not None:
             value = _level(value)
+        if name == "compilation_cache":
+            value = folder_of(value)
+            if value != vars(self).get(name):
+                keep_compiled(value)
         super().__setattr__(name, value)
 
     def _scanpys(self, name: str) -> Any:
