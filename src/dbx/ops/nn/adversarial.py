@@ -13,7 +13,7 @@ from flax import nnx
 
 from dbx.data.minibatches import Minibatches
 from dbx.ops.nn.loop import Training, at_home, run_epochs, shardings
-from dbx.ops.nn.steps import Loss, adam, moved, take_rows, weighted_mean
+from dbx.ops.nn.steps import Loss, adam, moments_of, moved, take_rows, weighted_mean
 from dbx.ops.operator import Progress, silent
 
 CRITIC_OPTIMISER = optax.scale_by_adam(b1=0.5, b2=0.9)
@@ -69,9 +69,11 @@ def train_against(
     judge, player, rest = states
     on = Compiled(graphdef, loss, critic_loss, adam(how.epsilon, how.weight_decay, how.clip_norm), critic_steps)
     everywhere, _ = shardings()
+    copies = jax.tree.map(np.array, (player, judge, rest))  # the steps overwrite them
+    moments = moments_of(on.optimiser, player), moments_of(CRITIC_OPTIMISER, judge)
     carry, history = run_epochs(
         partial(_run_steps, on),
-        jax.device_put(_start(on, player, judge, rest), everywhere),
+        jax.device_put((*copies, *moments), everywhere),
         data,
         how,
         rows=np.arange(data.n_rows),
@@ -82,13 +84,6 @@ def train_against(
     )
     nnx.update(model, *(carry[:3] if everywhere is None else at_home(carry[:3])))
     return history
-
-
-@partial(jax.jit, static_argnums=0)
-def _start(on: Compiled, player, judge, rest):
-    """Copies, since the steps overwrite them, and the moments of both optimisers."""
-    copies = jax.tree.map(jnp.copy, (player, judge, rest))
-    return *copies, on.optimiser.init(player), CRITIC_OPTIMISER.init(judge)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

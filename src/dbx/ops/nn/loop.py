@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -157,7 +156,7 @@ def shardings() -> tuple[NamedSharding | None, NamedSharding | None]:
 
 def at_home(values):
     """Copies on the first device, which outlast the steps and can be modified in place."""
-    return jax.tree.map(jnp.asarray, jax.device_get(values))
+    return jax.device_put(jax.tree.map(np.array, jax.device_get(values)))
 
 
 def schedule_values(how: Training, epochs_done: np.ndarray) -> dict[str, np.ndarray]:

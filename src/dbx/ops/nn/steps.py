@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -42,6 +43,11 @@ def adam(epsilon: float, weight_decay: float, clip_norm: float | None) -> optax.
     parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
     parts += [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     return optax.chain(*parts, optax.scale_by_adam(eps=epsilon))
+
+
+def moments_of(optimiser: optax.GradientTransformation, parameters):
+    """Adam's moments before the first step, zeros on the host: compiling them would take longer."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(optimiser.init, parameters))
 
 
 def moved(optimiser: optax.GradientTransformation, rate, gradient, moments, parameters):

@@ -15,7 +15,7 @@ from flax import nnx
 
 from dbx.data.minibatches import Minibatches, split_rows
 from dbx.ops.nn.loop import HeldOut, Training, at_home, run_epochs, schedule_values, shardings
-from dbx.ops.nn.steps import Loss, adam, moved, take_rows, weighted_mean
+from dbx.ops.nn.steps import Loss, adam, moments_of, moved, take_rows, weighted_mean
 from dbx.ops.operator import Progress, silent
 
 
@@ -80,7 +80,8 @@ def train(
     parameters, rest = states
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
     everywhere, _ = shardings()
-    carry, tree = jax.tree.flatten(jax.device_put(_start(on, parameters, rest), everywhere))
+    start = *jax.tree.map(np.array, (parameters, rest)), moments_of(on.optimiser, parameters)  # the steps overwrite it
+    carry, tree = jax.tree.flatten(jax.device_put(start, everywhere))
     on = replace(on, tree=tree)
 
     def variables(carry):
@@ -121,12 +122,6 @@ class Compiled:
 
     def __hash__(self) -> int:
         return self._hash
-
-
-@partial(jax.jit, static_argnums=0)
-def _start(on: Compiled, parameters, rest):
-    """Parameters, other variables, and the optimiser's moments; copies, since the steps overwrite them."""
-    return *jax.tree.map(jnp.copy, (parameters, rest)), on.optimiser.init(parameters)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
