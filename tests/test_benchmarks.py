@@ -40,6 +40,40 @@ def test_table_of_known_times():
     assert "| **8.00** | **2.00** | **0.25** | **4.00** | **1.00** | **0.25** | 700 (process) |" in total
 
 
+def test_every_first_call_is_there():
+    """Every step of the table is a function of dbx, and in scanpy where it is compared with it."""
+    import re
+
+    import scanpy
+    from benchmarks.first_calls.steps import STEPS
+
+    import dbx
+
+    names = {"dbx": dbx, "sc": scanpy}
+    for _, ours, *theirs in STEPS.values():
+        calls = [call.replace("tool.", prefix) for call in (ours, *theirs) for prefix in ("dbx.", "sc.")]
+        for call in calls:
+            function = re.match(r"[\w.]+", call)[0]
+            if function.startswith(("dbx.", "sc.")):
+                assert callable(eval(function, names)), function
+
+
+def test_table_of_first_calls():
+    from benchmarks.first_calls.__main__ import table
+
+    def answers(*calls, programs=()):
+        return [{"import": 0.1, "calls": list(pair), "programs": list(programs)} for pair in calls]
+
+    compiled = [("tracing", "f", 0.25), ("XLA compilation of", "jit(f)", 0.5)]
+    found = {
+        "pp.log1p": {"dbx": answers((1.0, 0.1)), "scanpy": answers((2.0, 0.5))},
+        "tl.de": {"dbx": answers((3.0, 1.0), (4.0, 1.0), (9.0, 1.0), programs=compiled), "kept": answers((1.5, 1.0))},
+    }
+    *_, log1p, de = table(found).splitlines()
+    assert log1p == "| pp.log1p | 1.00 | 0.10 | 0.90 | 0 | 0.00 |  | 2.00 | 0.50 | 1.50 |"
+    assert de == "| tl.de | 4.00 | 1.00 | **3.00** | 1 | 0.75 | 1.50 |  |  |  |"
+
+
 def test_a_budget_of_genes_is_spent_on_the_best():
     import anndata as ad
     import numpy as np
