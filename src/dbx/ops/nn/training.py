@@ -80,8 +80,8 @@ def train(
     parameters, rest = states
     on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
     everywhere, _ = shardings()
-    start = *jax.tree.map(np.array, (parameters, rest)), moments_of(on.optimiser, parameters)  # the steps overwrite it
-    carry, tree = jax.tree.flatten(jax.device_put(start, everywhere))
+    copies = jax.tree.map(np.array, (parameters, rest))  # the steps overwrite them
+    carry, tree = jax.tree.flatten(jax.device_put((*copies, moments_of(on.optimiser, parameters)), everywhere))
     on = replace(on, tree=tree)
 
     def variables(carry):
