@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # packages that are imported under another name than they are installed
 AROUND = {"IPython"}  # imported only where it runs already
-DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "skmisc": "scikit-misc"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "skmisc": "scikit-misc"}
 
 
 def names(requirements):

@@ -286,3 +286,45 @@ def test_nan_is_refused(adata):
     with pytest.raises(ValueError, match=r"contains 1 NaN or infinite values, the first in row 3, column 2"):
         dbx.pp.neighbors(adata)
     assert not adata.obsp
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Cells enough for an approximate search, which would take more otherwise."""
+    monkeypatch.setattr("dbx.pp._search.MIN_APPROXIMATE", 4000)
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(np.zeros((6000, 1), np.float32))
+    adata.obsm["X_pca"] = (rng.normal(size=(6000, 10)) + 3 * rng.normal(size=(6, 10))[rng.integers(0, 6, 6000)]).astype(
+        np.float32
+    )
+    return adata
+
+
+def test_the_recall_of_an_approximate_search_is_kept(many, tmp_path):
+    exact = many.copy()
+    dbx.pp.neighbors(exact, use_rep="X_pca", transformer="sklearn")
+    assert "recall" not in exact.uns["neighbors"]["params"]
+    dbx.pp.neighbors(many, use_rep="X_pca")
+    shared = many.obsp["distances"].astype(bool).multiply(exact.obsp["distances"].astype(bool)).sum()
+    recall = many.uns["neighbors"]["params"]["recall"]
+    assert 0.98 <= recall <= 1
+    assert shared / exact.obsp["distances"].nnz == pytest.approx(recall, abs=0.01)
+    many.write(tmp_path / "many.h5ad")
+    again = ad.read_h5ad(tmp_path / "many.h5ad")
+    before = again.obsp["connectivities"].copy()
+    dbx.rerun(again)
+    assert (again.obsp["connectivities"] != before).nnz == 0
+
+
+def test_many_new_cells_are_placed_by_the_lists_too(many, monkeypatch):
+    reference, query = many[:5000].copy(), many[5000:].copy()
+    dbx.pp.neighbors(reference, use_rep="X_pca")
+    exact = dbx.rerun(query, reference, copy=True)
+    monkeypatch.setattr("dbx.ops.graph.neighbors.MAX_PAIRS", 1)
+    placed = dbx.rerun(query, reference, copy=True)
+    there, here = (x.obsm["reference_distances"].astype(bool) for x in (exact, placed))
+    assert there.nnz == here.nnz == 15 * query.n_obs
+    assert 0.97 < there.multiply(here).sum() / there.nnz < 1
+    same = np.asarray(there.multiply(here).sum(axis=1)).ravel() == 15
+    weights = [x.obsm["reference_connectivities"][same].toarray() for x in (exact, placed)]
+    np.testing.assert_allclose(*weights, rtol=1e-5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse import _sparsetools
 
 from dbx.data.kinds import canonical, is_backed, is_dask, is_sparse_on_disk, rows_read_at_once
 
@@ -85,9 +84,11 @@ def write(part, rows: np.ndarray) -> None:
 
 
 def add_rows(x: sparse.csr_matrix, rows: slice, to: np.ndarray) -> None:
-    """Add consecutive rows of a CSR matrix to a dense array of its dtype, in place."""
-    # toarray fills with zeros first, which for a matrix of few values takes longer than all the rest
-    _sparsetools.csr_todense(*to.shape, x.indptr[rows.start : rows.stop + 1], x.indices, x.data, to)
+    """Add consecutive rows of a CSR matrix without duplicates to a contiguous array of its dtype, in place."""
+    starts = x.indptr[rows.start : rows.stop + 1]
+    filled = slice(starts[0], starts[-1])
+    places = np.repeat(np.arange(0, to.size, to.shape[1]), np.diff(starts)) + x.indices[filled]
+    to.reshape(-1)[places] += x.data[filled]
 
 
 def take_columns(part, columns: np.ndarray):

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, block_rows, is_dask
 from dbx.ops.operator import Operator
-from dbx.ops.values import Codes, Edges, Graph, HostValue
+from dbx.ops.values import Codes, Edges, Graph, HostValue, Whole
 
 
 @partial(jax.jit, static_argnums=0)
@@ -36,7 +36,7 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
         return _apply_lazily(operator, next(iter(inputs)), lazy)
     if operator.host or (operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values())):
         return _collect(_host_parts(operator, inputs, n_rows), n_rows)
-    return _collect(_dense_parts(operator, inputs, n_rows), n_rows)
+    return _collect(_dense_parts(operator, operator.prepared(inputs), n_rows), n_rows)
 
 
 def _may_stay_lazy(operator: Operator) -> bool:
@@ -86,7 +86,7 @@ def _dense_parts(operator, inputs, n_rows):
 def _padded(x, index: slice, size: int):
     part = device_rows(x, index)
     missing = size - (index.stop - index.start)
-    if missing == 0:
+    if missing == 0 or isinstance(x, Whole):
         return part
     return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (np.ndim(leaf) - 1)), part)
 

@@ -181,3 +181,11 @@ def unit_log(part) -> sparse.csr_matrix:
 
 def _at_least_tiny(column) -> np.ndarray:
     return np.maximum(np.asarray(column, np.float64).ravel(), 1e-12)
+
+
+def group_means(x: np.ndarray, labels: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the rows of each group, zero where there are none, and their number."""
+    sizes = np.bincount(labels, minlength=n_groups)
+    cells = (np.ones(len(x), x.dtype), np.argsort(labels, kind="stable"), np.append(0, np.cumsum(sizes)))
+    members = sparse.csr_matrix(cells, (n_groups, len(x)))
+    return members @ x / np.maximum(sizes, 1)[:, None].astype(x.dtype), sizes

@@ -217,6 +217,10 @@ class Operator(nnx.Module):
         """Parameter -> noise that is added to it in each minibatch of a training, for stochastic gates."""
         return {}
 
+    def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inputs of ``__call__`` for all cells, with what is better found for all of them than block by block."""
+        return inputs
+
     def refresh(self) -> None:
         """Update what is stored of the fitted cells after their values in a ``Reference`` changed."""
 

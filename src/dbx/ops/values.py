@@ -23,6 +23,17 @@ class HostValue(Protocol):
         """The value of the selected cells, a pytree of arrays."""
 
 
+@dataclass(frozen=True)
+class Whole:
+    """An input of which every block of cells gets all."""
+
+    value: Any
+
+    def block(self, index: slice | np.ndarray) -> Any:
+        """All of it."""
+        return self.value
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=("codes",), meta_fields=("levels",))
 @dataclass(frozen=True)
 class Codes:

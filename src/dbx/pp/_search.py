@@ -14,8 +14,8 @@ from dbx.ops.graph.neighbors import Neighbors
 from dbx.ops.operator import frozen
 from dbx.program import log
 
-MAX_EXACT = 100_000
-"""Cells above which faiss, if installed, finds approximate neighbours; exact ones take half an hour at a million."""
+MIN_APPROXIMATE = 20_000
+"""Cells from which on the search is approximate: with fewer, comparing all pairs is as fast."""
 
 
 class Search(NamedTuple):
@@ -24,7 +24,7 @@ class Search(NamedTuple):
     n_neighbors: int
     metric: str
     metric_kwds: tuple[tuple[str, Any], ...] = ()
-    how: Literal["exact", "faiss"] = "exact"
+    how: Literal["exact", "approximate"] = "exact"
     searcher: Callable[[np.ndarray], Any] | None = None
 
     def operator(self, **config: Any) -> Neighbors:
@@ -59,11 +59,8 @@ def find_search(transformer, metric, metric_kwds: Mapping, n_neighbors: int, n_c
     known = find_metric(metric, metric_kwds)
     if known is None:
         _check_metric(metric)
-    if known is not None and known.embed is not None and transformer is None and n_cells > MAX_EXACT:
-        if importlib.util.find_spec("faiss") is not None:
-            log.info(f"    approximate neighbours by faiss, for {n_cells} cells; transformer='sklearn' for exact ones")
-            return Search(n_neighbors, metric, options, "faiss")
-        log.info(f"    exact neighbours of {n_cells} cells; faster ones, approximate, with: pip install dbx-bio[faiss]")
+    if known is not None and known.embed is not None and transformer is None and n_cells >= MIN_APPROXIMATE:
+        return Search(n_neighbors, metric, options, "approximate")
     return Search(n_neighbors, metric, options)
 
 

@@ -1,6 +1,6 @@
 """Weights of edges to neighbours: UMAP's fuzzy union, the Gaussian kernel of diffusion maps, shared neighbours.
 
-Edges of fitted cells are weighted from both ends, those of other cells from their own; ``others`` are all fitted cells.
+Edges of fitted cells are weighted from both ends, those of other cells from their own.
 """
 
 from __future__ import annotations
@@ -46,28 +46,50 @@ class Edges(NamedTuple):
         return self.real.sum(axis=1) + self.fitted
 
 
-def umap_weights(edges: Edges, others: Edges) -> Array:
+class Ends(NamedTuple):
+    """The fitted cells as the other ends of edges."""
+
+    edges: Edges
+    scale: Array
+    """What the weight of an edge needs of its other end; for shared neighbours, nothing.
+
+    For UMAP the membership strengths of its own edges, an array of shape (n_cells, width), for a Gaussian kernel its
+    squared bandwidth, of shape (n_cells,).
+    """
+
+    @classmethod
+    def of(cls, edges: Edges, method: str, n_neighbors: int, *, knn: bool) -> Ends:
+        """For the edges of all fitted cells."""
+        if method == "umap":
+            return cls(edges, umap_strengths(edges))
+        return cls(edges, _squared_width(edges, n_neighbors, knn) if method == "gauss" else edges.distances[:, 0])
+
+
+def umap_strengths(edges: Edges) -> Array:
+    """Membership strengths of edges in their own direction: an array of shape (n_cells, width)."""
+    rho = jnp.where(edges.fitted, local_connectivity(edges.distances, edges.real), 0)
+    return memberships(edges.distances, edges.real, rho, edges.n_neighbors)
+
+
+def umap_weights(edges: Edges, ends: Ends) -> Array:
     """Fuzzy union of the membership strengths of both directions: an array of shape (n_cells, width)."""
-    both = Edges(*(jnp.concatenate(pair) for pair in zip(edges, others, strict=True)))
-    rho = jnp.where(both.fitted, local_connectivity(both.distances, both.real), 0)
-    strengths = memberships(both.distances, both.real, rho, both.n_neighbors)
-    here, there = strengths[: len(edges.rows)], strengths[len(edges.rows) :]
 
     def backward(column):
-        return jnp.where(others.indices[column] == edges.rows[:, None], there[column], 0).sum(axis=1)
+        mutual = ends.edges.indices[column] == edges.rows[:, None]
+        return jnp.where(mutual, ends.scale[column], 0).sum(axis=1)
 
     back = jax.lax.map(backward, edges.indices.T).T
-    return jnp.where(edges.real, fuzzy_union(here, back), 0)
+    return jnp.where(edges.real, fuzzy_union(umap_strengths(edges), back), 0)
 
 
-def gauss_weights(edges: Edges, others: Edges, n_neighbors: int, *, knn: bool) -> Array:
+def gauss_weights(edges: Edges, ends: Ends, n_neighbors: int, *, knn: bool) -> Array:
     """Gaussian kernel with a bandwidth for each end: an array of shape (n_cells, width).
 
     The squared bandwidth is the median squared distance to the neighbours or, where all cells are neighbours
     (``knn=False``), a quarter of that to the ``n_neighbors``-th cell, the cell itself being the first.
     """
     here = _squared_width(edges, n_neighbors, knn)[:, None]
-    there = _squared_width(others, n_neighbors, knn)[edges.indices]
+    there = ends.scale[edges.indices]
     total = jnp.where(here + there > 0, here + there, 1)
     size = jnp.where(here * there > 0, here * there, 1)
     weights = jnp.sqrt(2 * jnp.where(here * there > 0, jnp.sqrt(size), 0) / total)
@@ -87,9 +109,10 @@ def _squared_width(edges: Edges, n_neighbors: int, knn: bool) -> Array:
     return 0.5 * (low + high)[:, 0]
 
 
-def jaccard_weights(edges: Edges, others: Edges) -> Array:
+def jaccard_weights(edges: Edges, ends: Ends) -> Array:
     """Jaccard index of the neighbours of both ends, halved for a one-sided edge: shape (n_cells, width)."""
     mine = jnp.sort(jnp.where(edges.real, edges.indices, -1), axis=1)
+    others = ends.edges
     theirs = jnp.where(others.real, others.indices, -2)
 
     def overlap(column):

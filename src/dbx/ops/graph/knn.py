@@ -46,7 +46,7 @@ def _by_product(queries, reference, own, k):
     centre = reference.mean(axis=0)
     queries, reference = queries - centre, reference - centre
     wanted = min(k + SPARE, n)
-    group = GROUP if n >= 4 * GROUP * wanted else 1
+    group = group_size(n, wanted)
     n_groups = -(-n // group)
     padded = jnp.pad(reference, ((0, n_groups * group - n), (0, 0)))
     half = jnp.where(jnp.arange(n_groups * group) < n, 0.5 * (padded**2).sum(axis=1), jnp.inf)
@@ -55,7 +55,7 @@ def _by_product(queries, reference, own, k):
         x, row = part
         score = jnp.matmul(x, padded.T, precision=jax.lax.Precision.HIGHEST) - half
         score = score.at[jnp.arange(len(row)), jnp.where(row < 0, padded.shape[0], row)].set(-jnp.inf, mode="drop")
-        candidates = _largest(score, group, n_groups, wanted)
+        candidates = largest(score, group, wanted)
         squared = ((x[:, None] - padded[candidates]) ** 2).sum(axis=2)
         squared = jnp.where(candidates == row[:, None], jnp.inf, squared)
         best = jax.lax.top_k(-squared, k)[1]
@@ -64,10 +64,16 @@ def _by_product(queries, reference, own, k):
     return _by_rows(block, queries, own, 64 if jax.default_backend() == "cpu" else 1024)
 
 
-def _largest(score, group, n_groups, wanted):
+def group_size(n: int, wanted: int) -> int:
+    """Columns per group in the first of two selections; 1 where one selection is enough."""
+    return GROUP if n >= 4 * GROUP * wanted else 1
+
+
+def largest(score: Array, group: int, wanted: int) -> Array:
     """Columns of the ``wanted`` largest scores, which are in the groups with the ``wanted`` largest maxima."""
     if group == 1:
         return jax.lax.top_k(score, wanted)[1]
+    n_groups = score.shape[1] // group
     best = jax.lax.top_k(score.reshape(-1, group, n_groups).max(axis=1), wanted)[1]
     members = (best[:, None, :] + n_groups * jnp.arange(group)[:, None]).reshape(len(score), -1)
     place = jax.lax.top_k(jnp.take_along_axis(score, members, axis=1), wanted)[1]

@@ -1,14 +1,15 @@
-"""Neighbours within the reference: exact by dbx, or from a library or a matrix of distances."""
+"""Neighbours within the reference: found by dbx, exact or not, by a library, or in a matrix of distances."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.graph.approximate import nearest_others
 from dbx.ops.graph.knn import search
 from dbx.ops.graph.metrics import Metric, find_metric
 from dbx.ops.operator import Progress
@@ -19,24 +20,43 @@ CHUNK = 1 << 13
 Searcher = Callable[[np.ndarray], "sparse.csr_matrix | np.ndarray"]
 
 
-def find_neighbors(
-    x: np.ndarray, k: int, metric: str, metric_kwds: Mapping, how: str, searcher: Searcher | None, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` nearest others of each row of ``x``: indices (a missing one is the row itself) and distances, (n, k).
+class Found(NamedTuple):
+    """Neighbours of all cells."""
 
-    Distances are 0 here if ``find_metric(metric, metric_kwds)`` finds the metric: the operator computes them.
-    """
+    indices: np.ndarray
+    """Array of shape (n_cells, k), int32; a missing neighbour is the cell itself."""
+    distances: np.ndarray
+    """Array of the same shape, 0 for metrics of :func:`find_metric`: the operator computes them."""
+    recall: float = 1.0
+    """Fraction of the nearest cells that were found, estimated where the search is approximate."""
+
+
+def find_neighbors(
+    x: np.ndarray,
+    k: int,
+    metric: str,
+    metric_kwds: Mapping,
+    how: str,
+    searcher: Searcher | None,
+    progress: Progress,
+    seed: int = 0,
+) -> Found:
+    """The ``k`` nearest others of each row of ``x``."""
     known = find_metric(metric, metric_kwds)
     if searcher is not None:
-        return from_matrix(searcher(x), k)
+        return Found(*from_matrix(searcher(x), k))
     if known is not None and k == len(x) - 1:
         everyone = np.tile(np.arange(len(x), dtype=np.int32), (len(x), 1))
         indices = everyone[~np.eye(len(x), dtype=bool)].reshape(len(x), k)
-        return indices, np.zeros(indices.shape, np.float32)
-    if known is not None and known.embed is not None:
-        indices = _faiss(np.asarray(known.embed(x)), k) if how == "faiss" else _exact(x, k, known, progress)
-        return indices, np.zeros(indices.shape, np.float32)
-    return without_self(*library_nearest(x, x, k=min(k + 1, len(x)), metric=metric, metric_kwds=metric_kwds), k)
+        return Found(indices, np.zeros(indices.shape, np.float32))
+    if known is None or known.embed is None:
+        return Found(
+            *without_self(*library_nearest(x, x, k=min(k + 1, len(x)), metric=metric, metric_kwds=metric_kwds), k)
+        )
+    approximate = None if how == "exact" else nearest_others(np.asarray(known.embed(x)), k, seed, progress)
+    indices = _exact(x, k, known, progress) if approximate is None else approximate.indices
+    recall = 1.0 if approximate is None else approximate.recall
+    return Found(indices, np.zeros(indices.shape, np.float32), recall)
 
 
 def _exact(x: np.ndarray, k: int, metric: Metric, progress: Progress) -> np.ndarray:
@@ -51,20 +71,6 @@ def _exact(x: np.ndarray, k: int, metric: Metric, progress: Progress) -> np.ndar
         found.append(np.asarray(search(part, reference, own, k=k, metric=metric))[: size - missing])
         progress(min(start + size, n), n)
     return np.concatenate(found)
-
-
-def _faiss(x: np.ndarray, k: int) -> np.ndarray:
-    """Approximate Euclidean neighbours by an inverted file: sqrt(n) lists, 16 of them probed."""
-    import faiss
-
-    x = np.ascontiguousarray(x, np.float32)
-    n_lists = int(np.sqrt(len(x)))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(x.shape[1]), x.shape[1], n_lists)
-    index.train(x)
-    index.add(x)
-    index.nprobe = 16
-    distances, indices = index.search(x, k + 1)
-    return without_self(indices.astype(np.int32), distances, k)[0]
 
 
 def library_nearest(

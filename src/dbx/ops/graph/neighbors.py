@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
-from dbx.ops.graph.edge_weights import Edges, gauss_weights, jaccard_weights, umap_weights
+from dbx.ops.graph.approximate import nearest_in_reference
+from dbx.ops.graph.edge_weights import Edges, Ends, gauss_weights, jaccard_weights, umap_weights
 from dbx.ops.graph.knn import nearest, pair_distances
 from dbx.ops.graph.knn_host import find_neighbors, library_nearest
 from dbx.ops.graph.metrics import find_metric
-from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
-from dbx.ops.values import Array, Graph, own_rows
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Graph, Whole, own_rows
 
 MAX_DENSE_CELLS = 10_000
 """Maximum number of cells for ``knn=False``, where every cell is a neighbour of every other."""
+
+
+MAX_PAIRS = 2_000_000_000
+"""Pairs of new and fitted cells up to which all are compared; beyond, lists of the fitted cells are made first."""
 
 
 class Neighbors(Operator):
@@ -44,7 +50,11 @@ class Neighbors(Operator):
 
     name = "neighbors"
     inputs: ClassVar = {"x": Input(), "rows": Input(kind="rows")}
-    outputs: ClassVar = {"distances": Output(), "connectivities": Output()}
+    outputs: ClassVar = {
+        "distances": Output(),
+        "connectivities": Output(),
+        "recall": Output(axis="none", dtype="float64", view=True),
+    }
     rowwise = True
     blockwise = True
     references: ClassVar = {"reference": "x", "reference_distances": "distances"}
@@ -58,7 +68,7 @@ class Neighbors(Operator):
         metric_kwds: tuple[tuple[str, float], ...] = (),
         method: Literal["umap", "gauss", "jaccard"] = "umap",
         knn: bool = True,
-        search: Literal["exact", "faiss"] = "exact",
+        search: Literal["exact", "approximate"] = "exact",
     ):
         self.n_neighbors = n_neighbors
         self.n_pcs = n_pcs
@@ -77,10 +87,11 @@ class Neighbors(Operator):
         k = self.n_neighbors - 1 if self.knn else n - 1
         values = x.dense()
         metric, options = self.metric, dict(self.metric_kwds)
-        indices, distances = find_neighbors(
-            values[:, : self.n_pcs], k, metric, options, self.search, self.searcher, progress
+        indices, distances, recall = find_neighbors(
+            values[:, : self.n_pcs], k, metric, options, self.search, self.searcher, progress, seed
         )
         self.searcher = None
+        self.recall = Constant(np.float64(recall))
         order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order of a CSR matrix
         indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
         self.reference = Reference(jnp.asarray(values))
@@ -99,11 +110,57 @@ class Neighbors(Operator):
             )
             raise ValueError(msg)
 
-    def __call__(self, x: Array, rows: Array) -> dict[str, Graph]:
+    def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With what all blocks need of the fitted cells, and the neighbours of new cells where both are many."""
+        rows = inputs["rows"]
+        more: dict[str, Any] = {"ends": Whole(_ends(*nnx.split(self)))}
+        if (rows >= 0).all():
+            more["nearest"] = np.zeros((len(rows), 1), np.int32)  # nothing to search for
+        elif (found := self._nearest_of_new(inputs["x"], rows)) is not None:
+            more["nearest"] = found
+        return {**inputs, **more}
+
+    def _nearest_of_new(self, x: RowBlocks, rows: np.ndarray) -> np.ndarray | None:
+        """Neighbours of new cells, in an array for all cells; None if they are few or the search is exact."""
+        metric, new = find_metric(self.metric, dict(self.metric_kwds)), np.flatnonzero(rows < 0)
+        reference = np.asarray(self.reference[...])
+        if self.search == "exact" or not self.knn or metric is None or metric.embed is None:
+            return None
+        if len(new) * len(reference) < MAX_PAIRS:
+            return None
+        queries = RowBlocks(x.rows(new)).dense()
+        queries, reference = (np.asarray(metric.embed(values[:, : self.n_pcs])) for values in (queries, reference))
+        found = nearest_in_reference(queries, np.asarray(own_rows(rows[new])), reference, self.n_neighbors)
+        if found is None:
+            return None
+        nearest = np.zeros((len(rows), self.n_neighbors), np.int32)
+        nearest[new] = found.indices
+        return nearest
+
+    def __call__(
+        self, x: Array, rows: Array, nearest: Array | None = None, ends: Ends | None = None
+    ) -> dict[str, Graph]:
         """Distances and weights of the edges of each cell; ``rows``: its row among the fitted cells, -1 for others.
 
-        A row of -2 - i is the i-th fitted cell, to be placed as a new cell among all other fitted cells.
+        A row of -2 - i is the i-th fitted cell, to be placed as a new cell among all other fitted cells. ``nearest``,
+        an array of shape (n_cells, n_neighbors), and ``ends`` are computed here if they are not passed.
         """
+        ends = self.ends() if ends is None else ends
+        n = len(ends.edges.rows)
+        edges = self._edges(x[:, : self.n_pcs], rows, ends.edges, nearest)
+        if self.method == "umap":
+            weights = umap_weights(edges, ends)
+        elif self.method == "gauss":
+            weights = gauss_weights(edges, ends, self.n_neighbors, knn=self.knn)
+        else:
+            weights = jaccard_weights(edges, ends)
+        return {
+            "distances": Graph(edges.indices, edges.distances, rows, n, distances=True),
+            "connectivities": Graph(edges.indices, weights, rows, n, symmetric=True),
+        }
+
+    def ends(self) -> Ends:
+        """The fitted cells as the other ends of edges."""
         stored = self.reference_distances.get_value()
         n = stored.n_reference
         if self.knn and n < self.n_neighbors:
@@ -111,18 +168,8 @@ class Neighbors(Operator):
                 f"Only {n} of the fitted cells are left, fewer than n_neighbors={self.n_neighbors}: keep more of them."
             )
             raise ValueError(msg)
-        others = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, x.dtype)
-        edges = self._edges(x[:, : self.n_pcs], rows, others)
-        if self.method == "umap":
-            weights = umap_weights(edges, others)
-        elif self.method == "gauss":
-            weights = gauss_weights(edges, others, self.n_neighbors, knn=self.knn)
-        else:
-            weights = jaccard_weights(edges, others)
-        return {
-            "distances": Graph(edges.indices, edges.distances, rows, n, distances=True),
-            "connectivities": Graph(edges.indices, weights, rows, n, symmetric=True),
-        }
+        edges = Edges.of_fitted(stored, self.n_neighbors if self.knn else n, jnp.float32)
+        return Ends.of(edges, self.method, self.n_neighbors, knn=self.knn)
 
     @property
     def neighbours(self) -> np.ndarray:
@@ -143,7 +190,7 @@ class Neighbors(Operator):
             distances = pair_distances(reference, reference, jnp.asarray(stored.indices), metric)
             self.reference_distances = Reference(replace(stored, weights=distances))
 
-    def _edges(self, x, rows, others: Edges) -> Edges:
+    def _edges(self, x, rows, others: Edges, nearest) -> Edges:
         """Stored neighbours of fitted cells, new ones for the others."""
         fitted, own = rows >= 0, own_rows(rows)
         reference = jnp.asarray(self.reference[...])[:, : self.n_pcs]
@@ -155,7 +202,10 @@ class Neighbors(Operator):
             indices, distances = _unless(fitted, kept, lambda: self._search_in_library(x, reference, *kept))
         else:
             fixed = jax.lax.stop_gradient((x, reference))
-            indices = _unless(fitted, indices, lambda: self._nearest(*fixed, own, indices, metric))
+            if nearest is None:
+                indices = _unless(fitted, indices, lambda: self._nearest(*fixed, own, indices, metric))
+            else:
+                indices = jnp.where(fitted[:, None], indices, nearest)
             distances = pair_distances(x, reference, indices, metric)
         real = indices != own[:, None]
         return Edges(indices, jnp.where(real, distances, 0), real, rows)
@@ -170,6 +220,11 @@ class Neighbors(Operator):
         options = {"k": indices.shape[1], "metric": self.metric, "metric_kwds": dict(self.metric_kwds)}
         place = partial(library_nearest, **options, dtype=distances.dtype)
         return tuple(jax.pure_callback(place, shapes, x, reference))
+
+
+@partial(jax.jit, static_argnums=0)
+def _ends(graphdef, state) -> Ends:
+    return nnx.merge(graphdef, state).ends()
 
 
 def _unless(fitted, kept, find):

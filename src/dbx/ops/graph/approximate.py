@@ -1,0 +1,51 @@
+"""Approximate neighbours, with a recall that is measured on some cells."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dbx.ops.graph.list_search import Blocks, search_lists
+from dbx.ops.graph.lists import build_lists
+from dbx.ops.graph.probes import choose_probes
+from dbx.ops.operator import Progress, silent
+
+
+class Nearest(NamedTuple):
+    """Nearest cells, the nearest first."""
+
+    indices: np.ndarray
+    """Array of shape (n_queries, k), int32."""
+    recall: float
+    """Estimated fraction of the truly nearest cells among them."""
+
+
+def nearest_others(x: np.ndarray, k: int, seed: int = 0, progress: Progress = silent) -> Nearest | None:
+    """The ``k`` nearest others of each row of ``x``, an array of shape (n_cells, n_columns).
+
+    None if half of all cells would have to be compared with each: an exact search is as fast then.
+    """
+    return _nearest(x, np.arange(len(x), dtype=np.int32), None, k, seed, progress)
+
+
+def nearest_in_reference(
+    queries: np.ndarray, own: np.ndarray, x: np.ndarray, k: int, seed: int = 0, progress: Progress = silent
+) -> Nearest | None:
+    """The ``k`` rows of ``x`` nearest to each query, like :func:`nearest_others`.
+
+    ``own`` is the row of a query itself in ``x``, which is left out, or -1. What is found for a query depends on the
+    other queries only in the number of chunks that are searched.
+    """
+    return _nearest(queries, own, x, k, seed, progress)
+
+
+def _nearest(queries, own, x, k, seed, progress):
+    others = x is None
+    x = queries if others else x
+    lists = build_lists(x, seed)
+    blocks = Blocks.of_lists(lists) if others else Blocks.of_queries(queries, lists)
+    n_probes, recall = choose_probes(queries, own, blocks, x, lists, k, seed)
+    if 2 * n_probes > lists.n_chunks:
+        return None
+    return Nearest(search_lists(queries, own, blocks, lists, k=k, n_probes=n_probes, progress=progress), recall)
