@@ -45,6 +45,7 @@ TESTED = {
     "references": "test_references",
     "refresh": "test_references",
     "neighbours": "test_references",
+    "prepared": "test_references",
     "role": "test_declared",
     "check_differentiable": "test_gradients",
     "declared": "tests/test_own_steps",

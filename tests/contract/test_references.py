@@ -117,6 +117,21 @@ def test_refresh_follows_the_reference(example):
     check_refresh(example)
 
 
+def check_prepared(example: Example) -> None:
+    """What is found for all cells at once is what ``__call__`` finds by itself, for fitted and for new cells."""
+    made = fitted(example)
+    for rows in (np.arange(N_FITTED, dtype=np.int32), np.full(N_FITTED, -1, np.int32)):
+        call = with_rows(example, rows)
+        inputs = {name: x.dense() if isinstance(x, RowBlocks) else x for name, x in call.items()}
+        assert set(made.operator.prepared(call)) > set(call)
+        assert_close(unpadded(made.outputs(call)), unpadded(made.operator(**inputs)), rtol=1e-5, atol=1e-6)
+
+
+@each(lambda example: example.cls.prepared is not Operator.prepared)
+def test_prepared_inputs_change_nothing(example):
+    check_prepared(example)
+
+
 def check_block(example: Example) -> None:
     """A block of fitted cells with all their neighbours gives the cells in its middle what they get among all."""
     made = fitted(example)

@@ -11,6 +11,8 @@ from dbx.ops.graph.lists import build_lists
 from dbx.ops.graph.probes import choose_probes
 from dbx.ops.operator import Progress, silent
 
+MAX_NEIGHBORS = 1000
+
 
 class Nearest(NamedTuple):
     """Nearest cells, the nearest first."""
@@ -24,7 +26,7 @@ class Nearest(NamedTuple):
 def nearest_others(x: np.ndarray, k: int, seed: int = 0, progress: Progress = silent) -> Nearest | None:
     """The ``k`` nearest others of each row of ``x``, an array of shape (n_cells, n_columns).
 
-    None if half of all cells would have to be compared with each: an exact search is as fast then.
+    None if half of all cells would have to be compared with each, or k is above 1,000: the exact search is as fast.
     """
     return _nearest(x, np.arange(len(x), dtype=np.int32), None, k, seed, progress)
 
@@ -41,11 +43,11 @@ def nearest_in_reference(
 
 
 def _nearest(queries, own, x, k, seed, progress):
-    others = x is None
-    x = queries if others else x
-    lists = build_lists(x, seed)
-    blocks = Blocks.of_lists(lists) if others else Blocks.of_queries(queries, lists)
-    n_probes, recall = choose_probes(queries, own, blocks, x, lists, k, seed)
+    if k > MAX_NEIGHBORS:
+        return None
+    lists = build_lists(queries if x is None else x, seed)
+    blocks = Blocks.of_lists(lists) if x is None else Blocks.of_queries(queries, lists)
+    n_probes, recall = choose_probes(queries, own, blocks, lists, k, seed)
     if 2 * n_probes > lists.n_chunks:
         return None
     return Nearest(search_lists(queries, own, blocks, lists, k=k, n_probes=n_probes, progress=progress), recall)

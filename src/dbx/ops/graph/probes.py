@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dbx.ops.graph.knn import search
-from dbx.ops.graph.list_search import Blocks
+from dbx.ops.graph.list_search import Blocks, nearest_of_all
 from dbx.ops.graph.lists import Lists
-from dbx.ops.graph.metrics import METRICS
 
 SAMPLE = 512
 """Cells whose neighbours are found exactly."""
@@ -20,17 +18,17 @@ STEPS = (16, 20, 24, 28)
 
 
 def choose_probes(
-    queries: np.ndarray, own: np.ndarray, blocks: Blocks, x: np.ndarray, lists: Lists, k: int, seed: int
+    queries: np.ndarray, own: np.ndarray, blocks: Blocks, lists: Lists, k: int, seed: int
 ) -> tuple[int, float]:
     """The number of chunks to search for each block of queries, and the recall estimated for it.
 
     Each true neighbour of a sampled query is in a chunk, which has a rank by its nearness to the centre of the query's
-    block: recall is the fraction of ranks below the number of chunks. ``x`` are the cells of the lists.
+    block: recall is the fraction of ranks below the number of chunks.
     """
     rows = np.sort(np.random.default_rng(seed).choice(len(queries), min(SAMPLE, len(queries)), replace=False))
-    true = np.asarray(search(queries[rows], x, own[rows], k=k, metric=METRICS["euclidean"]))
+    true = nearest_of_all(queries[rows], own[rows], lists, k)
     score = nearness(blocks.centres[_places(blocks.members, len(queries))[rows]], lists)
-    theirs = np.take_along_axis(score, _places(np.asarray(lists.members), len(x))[true], axis=1)
+    theirs = np.take_along_axis(score, _places(np.asarray(lists.members), lists.n_cells)[true], axis=1)
     ranks = np.stack([(score > column[:, None]).sum(axis=1) for column in theirs.T], axis=1)
     for n_probes in _steps(_enough(lists, k + 1), lists.n_chunks):
         recall = float((ranks < n_probes).mean())

@@ -45,10 +45,12 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
     kept_columns = smallest(column_names, KEPT)
     total = _sum_of_squares(value, rows)
     sample = value[kept_rows]
-    sample = (sample.toarray() if sparse.issparse(sample) else np.asarray(sample)).astype(np.float64)
+    sample = (sample if sparse.issparse(sample) else np.asarray(sample)).astype(np.float64)
+    entries = sample[:, kept_columns]
+    entries = entries.toarray() if sparse.issparse(entries) else entries
     weights = 0.5 + column_names.astype(np.float64) / 2**53
     head = [combined(names), combined(column_names), total, len(kept_rows), len(kept_columns)]
-    parts = [head, names[kept_rows], column_names[kept_columns], sample @ weights, sample[:, kept_columns].ravel()]
+    parts = [head, names[kept_rows], column_names[kept_columns], sample @ weights, entries.ravel()]
     return np.nan_to_num(np.concatenate([np.asarray(part, np.float64) for part in parts]), nan=-1.25e300)
 
 
