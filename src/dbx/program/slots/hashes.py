@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from dbx.data.threads import row_slices
+
+DIGESTED_AT_ONCE = 1 << 15
+"""Rows whose bytes are hashed at once."""
 _known: dict[int, tuple[weakref.ref, np.ndarray]] = {}
 """Hashes of the last few indexes: an analysis asks for the same names at every step, and an index never changes."""
 
@@ -56,10 +60,16 @@ def combined(hashes: np.ndarray) -> float:
 
 def row_digests(values: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Digest of each row's content and name, an array of shape (n_rows,), uint64."""
-    rows = np.ascontiguousarray(values).reshape(len(values), -1)
-    words = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), -1)
+    values = values.reshape(len(values), -1)
+    parts = (values[rows] for rows in row_slices(slice(0, len(values)), DIGESTED_AT_ONCE))
+    products = [_products(part) for part in parts]
+    return scrambled(np.concatenate(products) ^ names) if products else names[:0]
+
+
+def _products(values: np.ndarray) -> np.ndarray:
+    words = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8).reshape(len(values), -1)
     missing = -words.shape[1] % 4
     words = np.pad(words, [(0, 0), (0, missing)]).view(np.uint32).astype(np.uint64)
     weights = scrambled(np.arange(words.shape[1], dtype=np.uint64)) | np.uint64(1)
     with np.errstate(over="ignore"):
-        return scrambled(words @ weights ^ names)
+        return words @ weights
