@@ -128,7 +128,7 @@ def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sam
     slots = np.empty((SLOTS, n), np.int32)
     for begin in range(0, n, 1 << 14):
         rows = np.arange(begin, min(begin + (1 << 14), n), dtype=np.int32)
-        slots[:, rows] = _draw(expected[rows], SLOTS / busy[rows], rows, rng).T
+        slots[:, begin : begin + len(rows)] = _draw(expected[rows], SLOTS / busy[rows], rows, rng)
     n_steps = n_epochs * SUBSTEPS
     n_pushes = max(round(negative_sample_rate * heads.mean() / SUBSTEPS), 1)
     turn = rng.permuted(np.tile(np.arange(SLOTS, dtype=np.int32), (-(-n_steps // SLOTS), 1)), axis=1).ravel()
@@ -143,7 +143,7 @@ def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sam
 
 
 def _draw(expected: sparse.csr_matrix, scale: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Slots of some cells: each neighbour ``scale`` times its expectation, rounded at random, the row then rotated."""
+    """Slots of some cells: each neighbour ``scale`` times its expectation, rounded at random, a cell's then rotated."""
     degree = np.diff(expected.indptr)
     end = np.cumsum(expected.data * np.repeat(scale, degree))
     before = np.concatenate([[0.0], end])[expected.indptr[:-1]]
@@ -152,11 +152,13 @@ def _draw(expected: sparse.csr_matrix, scale: np.ndarray, rows: np.ndarray, rng:
     first = np.concatenate([[0], last[:-1]])
     first[expected.indptr[:-1][degree > 0]] = 0
     count = last - first
-    drawn = np.repeat(rows[:, None], SLOTS, axis=1)
-    total = np.bincount(np.repeat(np.arange(len(rows)), degree), count, minlength=len(rows))
-    drawn[np.arange(SLOTS) < total[:, None]] = np.repeat(expected.indices, count)
-    turned = (np.arange(SLOTS) + rng.integers(SLOTS, size=(len(rows), 1))) % SLOTS
-    return np.take_along_axis(drawn, turned, axis=1)
+    begins = np.cumsum(count) - count
+    place = np.arange(count.sum()) - np.repeat(begins - first, count)
+    owner = np.repeat(np.repeat(np.arange(len(rows)), degree), count)
+    turned = (place - rng.integers(SLOTS, size=len(rows))[owner]) % SLOTS
+    drawn = np.tile(rows, (SLOTS, 1))
+    drawn[turned, owner] = np.repeat(expected.indices, count)
+    return drawn
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
