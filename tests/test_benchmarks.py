@@ -74,6 +74,43 @@ def test_table_of_first_calls():
     assert de == "| tl.de | 4.00 | 1.00 | **3.00** | 1 | 0.75 | 1.50 |  |  |  |"
 
 
+def test_every_scaled_step_is_there():
+    import re
+
+    from benchmarks.scaling.steps import STEPS
+
+    import dbx
+
+    for step in STEPS.values():
+        for function in re.findall(r"dbx[\w.]+", step.call):
+            assert callable(eval(function, {"dbx": dbx})), function
+
+
+def test_tables_of_sizes():
+    """Exponents are slopes of the logarithms; counts are subtracted where a process holds them."""
+    from benchmarks.scaling.report import of_counts, tables
+
+    def result(wall, memory, process, nnz=0):
+        return {"wall": wall, "memory": memory, "process": process, "nnz": nnz}
+
+    found = {("pca", 10): result(1.0, 50, 400, nnz=2**20), ("umap", 10): result(1.0, 60, 300)}
+    found |= {("pca", 1000): result(10.0, 90, 900, nnz=2**27), ("umap", 1000): result(1e4, 80, 200)}
+    assert of_counts(found, 1000) == 1024 + 4004 / 2**20
+    assert of_counts(found, 10) == 8 + 44 / 2**20
+    seconds, memory = tables(found).split("\n\n")
+    assert seconds.splitlines()[2:] == [
+        "| pca | 1.0 | 10.0 | 0.50 |",
+        "| umap | 1.0 | 10000.0 | 2.00 |",
+        "| **sum of the workflow** | **2.0** | **10010.0** | **1.85** |",
+    ]
+    assert memory.splitlines()[2:] == [
+        "| pca | 50 | 90 |",
+        "| umap | 60 | 80 |",
+        "| **largest process** | **400** | **900** |",
+        "| **largest process, without counts that it holds** | **392** | **200** |",
+    ]
+
+
 def test_a_budget_of_genes_is_spent_on_the_best():
     import anndata as ad
     import numpy as np
