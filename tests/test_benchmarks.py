@@ -91,18 +91,19 @@ def test_tables_of_sizes():
     from benchmarks.scaling.report import of_counts, tables
 
     def result(wall, memory, process, nnz=0):
-        return {"wall": wall, "memory": memory, "process": process, "nnz": nnz}
+        return {"wall": wall, "cpu": 2 * wall, "memory": memory, "process": process, "nnz": nnz}
 
     found = {("pca", 10): result(1.0, 50, 400, nnz=2**20), ("umap", 10): result(1.0, 60, 300)}
     found |= {("pca", 1000): result(10.0, 90, 900, nnz=2**27), ("umap", 1000): result(1e4, 80, 200)}
     assert of_counts(found, 1000) == 1024 + 4004 / 2**20
     assert of_counts(found, 10) == 8 + 44 / 2**20
-    seconds, memory = tables(found).split("\n\n")
+    seconds, processor, memory = tables(found).split("\n\n")
     assert seconds.splitlines()[2:] == [
         "| pca | 1.0 | 10.0 | 0.50 |",
         "| umap | 1.0 | 10000.0 | 2.00 |",
         "| **sum of the workflow** | **2.0** | **10010.0** | **1.85** |",
     ]
+    assert processor.splitlines()[-1] == "| **sum of the workflow** | **4.0** | **20020.0** | **1.85** |"
     assert memory.splitlines()[2:] == [
         "| pca | 50 | 90 |",
         "| umap | 60 | 80 |",

@@ -35,21 +35,30 @@ def without_counts(found: Found, step: str, n: int) -> float:
 
 
 def tables(found: Found) -> str:
-    """Seconds with exponents, and memory."""
+    """Wall and processor seconds with exponents, and memory."""
+    wall = of_time(found, "wall", "wall seconds of the first call")
+    return f"{wall}\n\n{of_time(found, 'cpu', 'processor seconds')}\n\n{of_memory(found)}"
+
+
+def of_time(found: Found, clock: str, title: str) -> str:
     steps, sizes = steps_and_sizes(found)
     heads = [f"{n:,}" for n in sizes]
-    rows = [["seconds of the first call", *heads, *(f"{a} to {b}" for a, b in pairwise(heads))]]
+    rows = [[title, *heads, *(f"{a} to {b}" for a, b in pairwise(heads))]]
+    rows += [[step, *by_size([found[step, n][clock] for n in sizes], sizes)] for step in steps]
+    total = [sum(found[step, n][clock] for step in steps if step != RERUN) for n in sizes]
+    return markdown([*rows, bold(["sum of the workflow", *by_size(total, sizes)])])
+
+
+def of_memory(found: Found) -> str:
+    steps, sizes = steps_and_sizes(found)
+    rows = [["MB above what was held before the call", *(f"{n:,}" for n in sizes)]]
+    rows += [[step, *(f"{found[step, n]['memory']:,.0f}" for n in sizes)] for step in steps]
     workflow = [step for step in steps if step != RERUN]
-    rows += [[step, *by_size([found[step, n]["wall"] for n in sizes], sizes)] for step in steps]
-    total = [sum(found[step, n]["wall"] for step in workflow) for n in sizes]
-    rows.append(bold(["sum of the workflow", *by_size(total, sizes)]))
-    memory = [["MB above what was held before the call", *heads]]
-    memory += [[step, *(f"{found[step, n]['memory']:,.0f}" for n in sizes)] for step in steps]
     peaks = [max(found[step, n]["process"] for step in workflow) for n in sizes]
-    memory.append(bold(["largest process", *(f"{peak:,.0f}" for peak in peaks)]))
+    rows.append(bold(["largest process", *(f"{peak:,.0f}" for peak in peaks)]))
     above = [max(without_counts(found, step, n) for step in workflow) for n in sizes]
-    memory.append(bold(["largest process, without counts that it holds", *(f"{more:,.0f}" for more in above)]))
-    return f"{markdown(rows)}\n\n{markdown(memory)}"
+    rows.append(bold(["largest process, without counts that it holds", *(f"{more:,.0f}" for more in above)]))
+    return markdown(rows)
 
 
 def by_size(seconds: list[float], sizes: list[int]) -> list[str]:
@@ -99,7 +108,7 @@ def draw(found: Found, file: Path) -> None:
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     steps, sizes = steps_and_sizes(found)
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, key, label in zip(
         figure.subplots(1, 2), ("wall", "memory"), ("Seconds of the first call", "MB above the start"), strict=True
     ):
@@ -109,7 +118,7 @@ def draw(found: Found, file: Path) -> None:
         linear = [largest * n / sizes[-1] for n in sizes]
         axes.plot(sizes, linear, color="grey", linestyle="--", linewidth=1, label="linear")
         axes.set(xscale="log", yscale="log", xlabel="Cells", ylabel=label)
-        axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        axes.set_xticks(sizes, [f"{n // 1000:,}k" for n in sizes])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_formatter(NullFormatter())
