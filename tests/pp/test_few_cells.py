@@ -69,6 +69,7 @@ OF_GENES = {
     "regress_out": lambda a: dbx.pp.regress_out(a, "batch"),
     "qc_weights": lambda a: dbx.pp.qc_weights(a),
     "sqrt": dbx.pp.sqrt,
+    "downsample_counts": lambda a: dbx.pp.downsample_counts(a, 2),
     "combat": lambda a: dbx.pp.combat(a, "batch"),
     "normalize_pearson_residuals": dbx.pp.normalize_pearson_residuals,
     "score_genes": lambda a: dbx.tl.score_genes(a, ["0", "1"], ctrl_size=2),
