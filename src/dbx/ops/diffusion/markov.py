@@ -1,0 +1,127 @@
+"""Random walks on a graph of cells, from a kernel of shape (n_cells, n_cells): normalisations, powers, components."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from dbx.data.threads import row_slices
+
+NUMBERS = 1 << 24
+"""Numbers of a dense block of columns that is diffused at once."""
+
+
+class DensityNormalised(NamedTuple):
+    """A random walk from which the density of sampling is removed (Coifman and Lafon, 2006)."""
+
+    symmetric: sparse.csr_matrix
+    """T_s = z^-1 K' z^-1 with K' = q^-1 K q^-1: symmetric, with the eigenvalues of ``transitions``."""
+    transitions: sparse.csr_matrix
+    """T = z^-1 T_s z: rows sum to 1. Its right eigenvectors are z^-1 times those of ``symmetric``."""
+    z: np.ndarray
+    """Roots of the row sums of K', an array of shape (n_cells,): the leading eigenvector of T_s in each component."""
+    density: np.ndarray
+    """q, the row sums of K, an array of shape (n_cells,)."""
+
+
+def density_normalised(kernel: sparse.csr_matrix) -> DensityNormalised:
+    """The density-normalised walk of a symmetric kernel with entries of at least 0, in float64.
+
+    A cell without edges stays where it is: its only transition is to itself.
+    """
+    kernel = _with_loops_of_isolated(_float64(kernel))
+    density = row_sums(kernel)
+    adjusted = scaled(kernel, 1 / density, 1 / density)
+    z = np.sqrt(row_sums(adjusted))
+    return DensityNormalised(scaled(adjusted, 1 / z, 1 / z), scaled(adjusted, 1 / z**2, None), z, density)
+
+
+def row_normalised(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows divided by their sums, in float64, for square and other shapes; rows without entries stay so."""
+    kernel = _float64(kernel)
+    total = row_sums(kernel)
+    return scaled(kernel, np.divide(1, total, out=np.zeros_like(total), where=total > 0), None)
+
+
+def query_transitions(kernel: sparse.csr_matrix, density: np.ndarray) -> sparse.csr_matrix:
+    """Density-normalised transitions of new cells to the reference, from a kernel of shape (n_new, n_reference).
+
+    ``density`` is that of the reference cells (:class:`DensityNormalised`). A cell without edges has an empty row.
+    """
+    return row_normalised(scaled(_float64(kernel), None, 1 / density))
+
+
+def power_times(transitions: sparse.csr_matrix, x: Any, t: int, *, dtype: type = np.float64) -> np.ndarray:
+    """T^t X by ``t`` products with blocks of columns of X: an array of shape (n_cells, n_columns).
+
+    X is dense or sparse, of shape (n_cells, n_columns); T itself is never powered. The memory beside the result is that
+    of one block.
+    """
+    n, n_columns = x.shape
+    if sparse.issparse(x):
+        x = sparse.csc_matrix(x)
+    transitions = transitions.astype(dtype, copy=False)
+    result: np.ndarray = np.empty((n, n_columns), dtype)
+    for columns in row_slices(slice(0, n_columns), max(NUMBERS // max(n, 1), 1)):
+        part = x[:, columns]
+        block: np.ndarray = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype, order="C")
+        for _ in range(t):
+            block = transitions @ block
+        result[:, columns] = block
+    return result
+
+
+class Components(NamedTuple):
+    """Connected components of a graph, the largest first."""
+
+    labels: np.ndarray
+    """Component of each cell, an array of shape (n_cells,), int."""
+    sizes: np.ndarray
+    """Number of cells in each, an array of shape (n_components,), falling."""
+
+    @property
+    def n(self) -> int:
+        """Number of components."""
+        return len(self.sizes)
+
+    def described(self) -> str:
+        """Their sizes in words, for a message."""
+        shown = ", ".join(map(str, self.sizes[:10]))
+        return f"{self.n} components of {shown}{', ...' if self.n > 10 else ''} cells"
+
+
+def components(kernel: sparse.csr_matrix) -> Components:
+    """Connected components of a graph; an edge in one direction connects."""
+    n, labels = connected_components(kernel, directed=False)
+    sizes = np.bincount(labels, minlength=n)
+    order = np.argsort(-sizes, kind="stable")
+    rank = np.empty(n, int)
+    rank[order] = np.arange(n)
+    return Components(rank[labels], sizes[order])
+
+
+def row_sums(kernel: sparse.csr_matrix) -> np.ndarray:
+    """Array of shape (n_rows,)."""
+    return np.asarray(kernel.sum(axis=1)).ravel()
+
+
+def scaled(kernel: sparse.csr_matrix, rows: np.ndarray | None, columns: np.ndarray | None) -> sparse.csr_matrix:
+    """Each entry times the factors of its row and its column, a new matrix of the same pattern."""
+    values = kernel.data.copy()
+    if rows is not None:
+        values *= np.repeat(rows, np.diff(kernel.indptr))
+    if columns is not None:
+        values *= columns[kernel.indices]
+    return sparse.csr_matrix((values, kernel.indices, kernel.indptr), shape=kernel.shape)
+
+
+def _float64(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
+    return sparse.csr_matrix(kernel, dtype=np.float64)
+
+
+def _with_loops_of_isolated(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
+    alone = row_sums(kernel) == 0
+    return sparse.csr_matrix(kernel + sparse.diags(alone.astype(np.float64))) if alone.any() else kernel
