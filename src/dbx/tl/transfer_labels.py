@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 from scipy import sparse
 
-from dbx.ops.graph.vote import neighbours_vote
+from dbx.ops.graph.vote import counted_votes
 from dbx.ops.values import Codes, Edges
 from dbx.program import Slot, SlotError, as_codes, assign, check_key, exists, holder, log, read
 from dbx.program.compat import own_copy
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 GRAPH = "obsm/reference_connectivities"
-BLOCK = 1 << 14
 
 
 def transfer_labels(
@@ -80,7 +78,7 @@ def transfer_labels(
             "the wrong index?"
         )
         raise ValueError(msg)
-    votes = np.concatenate([_votes(graph.block(slice(at, at + BLOCK)), labels) for at in range(0, len(graph), BLOCK)])
+    votes = counted_votes(graph.matrix, labels)
     best, found = votes.argmax(axis=1), votes.any(axis=1)
     data = own_copy(adata, copy=copy)
     key_added = key_added or key
@@ -91,9 +89,6 @@ def transfer_labels(
     assign(data, values)
     log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
     return data if copy else None
-
-
-_votes = jax.jit(neighbours_vote)
 
 
 def _edges(adata, reference, mod: str | None) -> Edges:

@@ -111,6 +111,20 @@ def test_fitted_cells_get_their_label_and_their_neighbours_shares(graph):
     np.testing.assert_allclose(outputs["probabilities"], votes / votes.sum(axis=1, keepdims=True), atol=1e-6)
 
 
+def test_the_vote_on_the_host_is_that_of_the_compiled_one(graph):
+    """Of fitted cells, new ones, one without neighbours, and groups of which some are missing."""
+    matrix = graph.tolil()
+    matrix[7] = 0
+    matrix, rows = matrix.tocsr(), np.where(np.arange(N) % 3 == 0, -1, np.arange(N))
+    groups = Codes(np.where(np.arange(N) % 5 == 0, -1, np.arange(N) % 2).astype(np.int32), ("a", "b"))
+    operator = fitted(graph, groups, restrict_to=("a",))
+    assert (stored(operator).codes < 0).any()
+    ours = operator(Edges(matrix, rows))
+    compiled = operator(Graph.from_csr(matrix, rows=rows))
+    np.testing.assert_array_equal(ours["labels"].codes, compiled["labels"].codes)
+    np.testing.assert_allclose(ours["probabilities"], compiled["probabilities"], atol=1e-6)  # float32 sums
+
+
 def test_new_cells_join_the_cluster_of_their_neighbours(graph, points):
     values, group = points
     operator = fitted(graph, resolution=0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from dbx.ops.graph.vote import neighbours_vote
+from dbx.ops.graph.vote import counted_votes, neighbours_vote
 from dbx.ops.values import Codes, Graph
 
 N = 40
@@ -54,6 +54,9 @@ def test_shares_of_edge_weight(adjacency, labels):
     # float32 sums of a few weights
     np.testing.assert_allclose(shares, expected(adjacency, labels), atol=1e-6)
     assert not shares[0].any()
+    np.testing.assert_allclose(counted_votes(adjacency, labels), expected(adjacency, labels), atol=1e-6)
+    whole = (adjacency * 8).astype(np.int32)
+    np.testing.assert_allclose(counted_votes(whole, labels), expected(whole, labels), atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx.ops.graph.vote import neighbours_vote
+from dbx.ops.graph.vote import counted_votes, neighbours_vote
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
-from dbx.ops.values import Codes, Graph
+from dbx.ops.values import Codes, Edges, Graph
 
 
 class Leiden(Operator):
@@ -33,6 +33,7 @@ class Leiden(Operator):
         "modularity": Output(axis="none", dtype=None, view=True, inference=True),
     }
     rowwise = True
+    host = True
     blockwise = True
     references: ClassVar = {"labels": "labels"}
 
@@ -70,9 +71,11 @@ class Leiden(Operator):
         self.labels = Reference(_natural_codes(names))
         self.quality = Constant(np.asarray(part.modularity, np.float64))
 
-    def __call__(self, graph: Graph, groups: Codes | None = None):
+    def __call__(self, graph: Graph | Edges, groups: Codes | None = None):
         """Stored labels of fitted cells, labels by vote for others (-1 without neighbours); fractions of the vote."""
         stored = self.labels.get_value()
+        if isinstance(graph, Edges):
+            return _on_host(graph, stored)
         known = graph.rows >= 0
         own = jnp.asarray(stored.codes)[jnp.maximum(graph.rows, 0)]
         votes = neighbours_vote(graph, stored)
@@ -106,6 +109,17 @@ class Leiden(Operator):
             arguments["weights"] = weights
         kind = partition_class(self.partition_type or "RBConfigurationVertexPartition")
         return leidenalg.find_partition(graph, kind, seed=seed, **arguments)
+
+
+def _on_host(graph: Edges, stored: Codes) -> dict[str, Any]:
+    known = graph.rows >= 0
+    own = np.asarray(stored.codes)[np.maximum(graph.rows, 0)]
+    votes = counted_votes(graph.matrix, stored)
+    voted = (votes > 0).any(axis=1)
+    labels = np.where(known, own, np.where(voted, votes.argmax(axis=1), -1))
+    alone = np.flatnonzero(known & ~voted & (own >= 0))
+    votes[alone, own[alone]] = 1
+    return {"labels": Codes(labels.astype(np.int32), stored.levels), "probabilities": votes}
 
 
 def partition_class(name: str) -> type:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
 
+from dbx.ops.arrays import floating
 from dbx.ops.values import Codes, Graph
 
 
@@ -25,6 +28,16 @@ def neighbours_vote(graph: Graph, labels: Codes) -> jax.Array:
         votes = votes.at[jnp.where(implied, ends, n_cells), own[:, None]].add(graph.weights, mode="drop")
     total = votes.sum(axis=1, keepdims=True)
     return votes / jnp.where(total > 0, total, 1)
+
+
+def counted_votes(graph: sparse.csr_matrix, labels: Codes) -> np.ndarray:
+    """The same on the host, of a graph of shape (n_cells, n_reference) in which every edge is stored."""
+    codes = np.asarray(labels.codes)
+    ballots = np.where(codes < 0, labels.n_levels, codes)[graph.indices]
+    counted = sparse.csr_matrix((floating(graph.data), ballots, graph.indptr), (graph.shape[0], labels.n_levels + 1))
+    votes = counted.toarray()[:, :-1]  # adds up what several neighbours give a label
+    total = votes.sum(axis=1, keepdims=True)
+    return votes / np.where(total > 0, total, votes.dtype.type(1))
 
 
 def _ballots(labels: Codes) -> jax.Array:
