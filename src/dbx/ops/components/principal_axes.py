@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
+from scipy.linalg import blas
 from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import threadpool_limits
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.reading import write
+from dbx.data.threads import map_in_threads
 
 MAX_GRAM = 5_000
 """Up to this many genes (or cells, if fewer) the Gram matrix and LAPACK are faster than ARPACK."""
@@ -40,9 +42,7 @@ def principal_axes(x: RowBlocks, n_axes: int, *, centre: bool = True, seed: int 
     n_cells, n_genes = x.shape
     by_gram = _from_genes if n_genes <= n_cells else _from_cells
     solve = by_gram if min(n_cells, n_genes) <= MAX_GRAM else _by_products
-    precise = jax.enable_x64(True) if x.dtype == np.float64 else contextlib.nullcontext()
-    with precise:
-        mean, directions, squares, total_squares = solve(x, n_axes, centre, seed)
+    mean, directions, squares, total_squares = solve(x, n_axes, centre, seed)
     highest = np.abs(directions).argmax(axis=0)
     directions = directions * np.where(directions[highest, np.arange(n_axes)] < 0, -1.0, 1.0)
     if centre:
@@ -51,25 +51,21 @@ def principal_axes(x: RowBlocks, n_axes: int, *, centre: bool = True, seed: int 
     return Axes(mean, directions, variance, total_squares / n_cells - mean @ mean)
 
 
-@jax.jit
-def _block_gram(rows, mask, shift):
-    """Gram matrix and column sums of the block's rows minus ``shift``; padding has no effect."""
-    rows = jnp.where(mask[:, None], rows - shift, 0)
-    return jnp.matmul(rows.T, rows, precision="highest"), rows.sum(axis=0)
-
-
-@jax.jit
-def _block_product(rows, shift, vectors):
-    return jnp.matmul(rows - shift, vectors, precision="highest")
-
-
 def _from_genes(x: RowBlocks, n_axes: int, centre: bool, seed: int):
     """By the genes' Gram matrix; a provisional mean is subtracted first, against cancellation."""
     shift = _provisional_mean(x) if centre else np.zeros(x.n_columns, x.dtype)
-    gram, sums = np.zeros((x.n_columns, x.n_columns)), np.zeros(x.n_columns)
-    for block in x:
-        for total, part in zip((gram, sums), _block_gram(block.rows, block.mask, shift), strict=True):
-            total += np.asarray(part)
+
+    def products(part) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.empty(part[2].shape, x.dtype)
+        write(part[2], rows)
+        rows -= shift
+        return _gram(rows), rows.sum(axis=0)
+
+    gram, sums = np.zeros((x.n_columns, x.n_columns), order="F"), np.zeros(x.n_columns)
+    with threadpool_limits(1, user_api="blas"):
+        for parts in map_in_threads(products, x.parts(x.block_rows // 2), n_threads=2):
+            for total, part in zip((gram, sums), parts, strict=True):
+                total += part
     if centre:
         gram -= np.outer(sums, sums / x.n_rows)
     total_squares = np.trace(gram)
@@ -80,20 +76,28 @@ def _from_genes(x: RowBlocks, n_axes: int, centre: bool, seed: int):
 def _from_cells(x: RowBlocks, n_axes: int, centre: bool, seed: int):
     """By the cells' Gram matrix, summed over blocks of genes: for fewer cells than genes."""
     genes = RowBlocks(x.rows(slice(None)).T, dtype=x.dtype)
-    gram, means = np.zeros((x.n_rows, x.n_rows)), []
-    for block in genes:
-        means.append(block.rows.mean(axis=1, dtype=np.float64))
-        shift = means[-1][:, None].astype(x.dtype) if centre else np.zeros((1, 1), x.dtype)
-        gram += np.asarray(_block_gram(block.rows, block.mask, shift)[0])
+    mean = np.concatenate([block.rows.mean(axis=1, dtype=np.float64) for block in genes])[: x.n_columns]
+
+    def centred() -> Iterator[np.ndarray]:
+        for block in genes:
+            rows = block.rows[: block.stop - block.start]
+            yield rows - mean[block.start : block.stop, None].astype(x.dtype) if centre else rows
+
+    gram = np.zeros((x.n_rows, x.n_rows), order="F")
+    for rows in centred():
+        gram += _gram(rows)
     total_squares = np.trace(gram)
     squares, scores = _leading(gram, n_axes)
-    parts = []
-    for block, mean in zip(genes, means, strict=True):
-        shift = mean[:, None].astype(x.dtype) if centre else np.zeros((1, 1), x.dtype)
-        parts.append(_block_product(block.rows, shift, scores.astype(x.dtype))[: block.stop - block.start])
+    parts = [rows @ scores.astype(x.dtype) for rows in centred()]
     # QR also completes directions without variance: orthogonal to the rest, and otherwise arbitrary.
     directions = np.linalg.qr(np.concatenate(parts).astype(np.float64))[0]
-    return np.concatenate(means)[: x.n_columns], directions, squares, total_squares
+    return mean, directions, squares, total_squares
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """The lower triangle of ``rows.T @ rows``, with zeros above: half of the work of the product."""
+    (product,) = blas.get_blas_funcs(("syrk",), (rows,))
+    return product(1.0, rows.T, lower=True)
 
 
 def _by_products(x: RowBlocks, n_axes: int, centre: bool, seed: int):
@@ -132,13 +136,14 @@ def _provisional_mean(x: RowBlocks) -> np.ndarray:
 
 
 def _leading(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalues, descending and none below zero, and their eigenvectors; ``gram`` is overwritten."""
-    from threadpoolctl import threadpool_limits
+    """Largest eigenvalues, descending and none below zero, and their eigenvectors.
 
+    Of ``gram`` the lower triangle is read; it is overwritten.
+    """
     size = len(gram)
     # Half of the work is bound by memory: a second thread gains little and is ten times slower on shared cores.
     with threadpool_limits(1 if size <= ONE_THREAD else None, user_api="blas"):
         values, vectors = linalg.eigh(
-            gram.T, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False
+            gram, subset_by_index=(size - n_axes, size - 1), overwrite_a=True, check_finite=False
         )
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
