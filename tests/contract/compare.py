@@ -10,13 +10,13 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.ops.state import state_arrays
-from dbx.ops.values import Frame, GroupTable
+from dbx.ops.values import Edges, Frame, GroupTable
 
 
 def leaves(value: Any) -> list[np.ndarray]:
     """Arrays of any output."""
-    if sparse.issparse(value):
-        return [value.toarray()]
+    if sparse.issparse(value) or isinstance(value, Edges):
+        return [(value.matrix if isinstance(value, Edges) else value).toarray()]
     if isinstance(value, pd.DataFrame):
         return [np.asarray(value.index), *(leaf for name in value for leaf in leaves(value[name]))]
     if isinstance(value, pd.Series | pd.Categorical):

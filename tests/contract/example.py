@@ -184,4 +184,5 @@ def taken(value: Any, index: Any) -> Any:
     """Rows of an output in a form that does not depend on how a graph is padded."""
     if isinstance(value, Graph):
         value = sparse.csr_matrix(replace(value, symmetric=False).to_csr())
+    value = value.matrix if isinstance(value, Edges) else value
     return value[index] if sparse.issparse(value) else take(value, index)

@@ -10,7 +10,7 @@ import anndata as ad
 from contract.cells import GRAPH, N_GENES, N_NEIGHBORS
 from contract.example import Example, as_tuple, fitted, fitted_cells
 from dbx.ops.graph.neighbors import Neighbors
-from dbx.ops.values import Codes, Frame, Graph, GroupTable
+from dbx.ops.values import Codes, Edges, Frame, Graph, GroupTable
 from dbx.program.record.outputs import views
 from dbx.program.record.run import run_step
 from dbx.program.slots.slots import Slot, read
@@ -19,7 +19,7 @@ from dbx.program.slots.slots import Slot, read
 def place(example: Example, name: str, value: Any) -> str:
     """A slot for an output."""
     output = example.cls.outputs[name]
-    if isinstance(value, Graph):
+    if isinstance(value, Graph | Edges):
         return f"obsp/new_{name}"
     if output.axis == "none" or isinstance(value, GroupTable | Frame):
         return f"uns/new/{name}"

@@ -10,7 +10,7 @@ from contract.example import Example, fitted
 from contract.promise import each
 from contract.recorded import recorded, stored
 from dbx.ops.state import state_arrays
-from dbx.ops.values import Codes, Frame, Graph, GroupTable
+from dbx.ops.values import Codes, Edges, Frame, Graph, GroupTable
 from dbx.program.record.outputs import views
 
 
@@ -40,7 +40,7 @@ def check_kinds(example: Example, outputs) -> None:
         if isinstance(value, Codes):
             assert output.dtype in ("category", None), name
             assert value.codes.dtype == np.int32, name
-        elif isinstance(value, Graph):
+        elif isinstance(value, Graph | Edges):
             assert kept[name].dtype == output.dtype, name
         elif output.dtype is not None:
             assert output.dtype == "category" or kept[name].dtype == output.dtype, name

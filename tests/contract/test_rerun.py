@@ -9,7 +9,7 @@ from contract.compare import assert_bitwise, assert_close
 from contract.example import Example, as_tuple, fitted, new_call, new_cells
 from contract.promise import each
 from contract.recorded import recorded, stored, writes
-from dbx.ops.values import Graph
+from dbx.ops.values import Edges, Graph
 from dbx.program.record.registry import load
 from dbx.program.slots.slots import Slot, read
 
@@ -43,9 +43,9 @@ def check_new(example: Example, data: ad.AnnData, call) -> None:
     outputs = fitted(example).outputs(call, N_NEW)
     for name, value in outputs.items():
         slot = writes(example)[name]
-        slot = f"obsm/reference_{slot.removeprefix('obsp/')}" if isinstance(value, Graph) else slot
+        slot = f"obsm/reference_{slot.removeprefix('obsp/')}" if isinstance(value, Graph | Edges) else slot
         found = read(data, Slot.parse(slot))
-        value = value.to_csr() if isinstance(value, Graph) else value
+        value = value.to_csr() if isinstance(value, Graph | Edges) else value
         if hasattr(value, "levels"):
             found = found.cat.codes.to_numpy() if hasattr(found, "cat") else found
             value = value.codes

@@ -57,6 +57,7 @@ OF_CELLS = {  # they read no gene
     "parametric umap": lambda a: dbx.tl.umap(a, method="parametric"),
     "transfer_labels": lambda a: dbx.tl.transfer_labels(a, a, "label"),
     "harmony_integrate": lambda a: dbx.pp.harmony_integrate(a, "batch"),
+    "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters")},
 }
 OF_GENES = {
@@ -77,6 +78,8 @@ OF_GENES = {
     "recipe_zheng17": dbx.pp.recipe_zheng17,
     "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
+    "moments": dbx.pp.moments,
+    **{name: getattr(dbx.tl, name) for name in ("velocity", "velocity_graph", "velocity_confidence")},
     "de": lambda a: dbx.tl.de(a, "~ label"),
     "cellassign": lambda a: dbx.tl.annotate(a, method="cellassign", markers={"a": ["0"], "b": ["1"]}),
     **{name: call for name, call in CALLS.items() if name not in OF_CELLS},
@@ -89,6 +92,10 @@ def cells(rng):
     adata = ad.AnnData(rng.poisson(3.0, (4, 20)).astype(np.float32), obsm={"X_pca": np.ones((4, 4), np.float32)})
     adata.obs["batch"], adata.obs["label"] = pd.Categorical([*"xyxy"]), pd.Categorical([*"abab"])
     adata.obsp["connectivities"] = adata.obsp["distances"] = graph
+    adata.obsp["velocity_graph"] = adata.obsp["velocity_graph_neg"] = graph
+    for name in ("spliced", "unspliced", "Ms", "Mu", "velocity"):
+        adata.layers[name] = adata.X.copy()
+    adata.var["velocity_genes"] = True
     adata.obsm["reference_connectivities"] = graph
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}
     return adata

@@ -112,13 +112,18 @@ def _collect(parts, n_rows: int) -> dict[str, Any]:
         for name, part in outputs.items():
             if stop - start == n_rows:
                 whole[name] = jax.tree.map(_owned, part)
-            elif sparse.issparse(part):
+            elif sparse.issparse(part) or isinstance(part, Edges):
                 whole.setdefault(name, []).append(part)
             else:
                 if name not in whole:
                     whole[name] = jax.tree.map(lambda leaf: np.empty((n_rows, *leaf.shape[1:]), leaf.dtype), part)
                 jax.tree.map(partial(_fill, start, stop), whole[name], part)
-    return {name: sparse.vstack(x, format="csr") if isinstance(x, list) else x for name, x in whole.items()}
+    return {name: _joined(x) if isinstance(x, list) else x for name, x in whole.items()}
+
+
+def _joined(parts: list[Any]):
+    """Consecutive rows of a CSR matrix or a graph on the host."""
+    return Edges.join(parts) if isinstance(parts[0], Edges) else sparse.vstack(parts, format="csr")
 
 
 def _owned(leaf):

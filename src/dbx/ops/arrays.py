@@ -146,6 +146,11 @@ def floating(values):
     return values if values.dtype.kind not in "biu" else values.astype(np.float32)
 
 
+def dense(x):
+    """A CSR block as an array, any other unchanged; integers become float32."""
+    return floating(x.toarray() if sparse.issparse(x) else x)
+
+
 def with_values(x: sparse.csr_matrix, values: np.ndarray) -> sparse.csr_matrix:
     """A CSR matrix with other values and the same pattern.
 

@@ -75,7 +75,7 @@ class Input:
     discrete: bool = False
     """Numbers in columns are names of levels (batches 1, 2, 3), not measurements; codes always are."""
     missing: bool = False
-    """Values of the column may be missing; their code is -1."""
+    """Values of the column may be missing; their code is -1. Entries of the matrix may be NaN."""
     empty_cells: Literal["allow", "warn", "raise"] = "allow"
     """Whether cells without any count are allowed, at the fit and among new cells."""
     optional: bool = False

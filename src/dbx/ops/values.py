@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -150,6 +150,20 @@ class Edges:
 
     def __getitem__(self, index) -> Edges:
         return Edges(self.matrix[index], self.rows[index])
+
+    def to_csr(self) -> sparse.csr_matrix:
+        """The graph as a CSR matrix of shape (n_cells, n_reference)."""
+        return self.matrix
+
+    def astype(self, dtype: str) -> Edges:
+        """The same edges with weights of another dtype."""
+        return Edges(self.matrix.astype(dtype, copy=False), self.rows)
+
+    @classmethod
+    def join(cls, parts: Sequence[Edges]) -> Edges:
+        """Consecutive rows of one graph."""
+        stacked = sparse.vstack([part.matrix for part in parts], format="csr")
+        return cls(stacked, np.concatenate([part.rows for part in parts]))
 
     def block(self, index: slice | np.ndarray) -> Graph:
         """Rows of the graph, padded so that few widths are compiled.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dbx.pp.harmony_integrate import harmony_integrate
     from dbx.pp.highly_variable_genes import highly_variable_genes
     from dbx.pp.log1p import log1p
+    from dbx.pp.moments import moments
     from dbx.pp.neighbors import neighbors
     from dbx.pp.normalize_pearson_residuals import normalize_pearson_residuals
     from dbx.pp.normalize_total import normalize_total
@@ -42,6 +43,7 @@ __all__ = [
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",
+    "moments",
     "neighbors",
     "normalize_pearson_residuals",
     "normalize_total",
@@ -68,6 +70,8 @@ makes(
         "obsm/X_pca": "dbx.pp.pca(adata)",
         "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
         "obsm/X_scVI": "dbx.pp.vae_normalize(adata, layer='counts', key_added='X_scVI')",
+        "layers/Ms": "dbx.pp.moments(adata)",
+        "layers/Mu": "dbx.pp.moments(adata)",
         "obsp/connectivities": "dbx.pp.neighbors(adata)",
         "obsp/distances": "dbx.pp.neighbors(adata)",
         "scanpy.experimental.pp.normalize_pearson_residuals": "dbx.pp.normalize_pearson_residuals(adata)",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.addresses import check_key as check_key
     from dbx.program.slots.addresses import graph_slot as graph_slot
     from dbx.program.slots.addresses import matrix_slot as matrix_slot
+    from dbx.program.slots.addresses import neighbors_slot as neighbors_slot
     from dbx.program.slots.checks import check_matrix as check_matrix
     from dbx.program.slots.checks import check_not_empty as check_not_empty
     from dbx.program.slots.checks import looks_like_counts as looks_like_counts
@@ -56,7 +57,7 @@ _NAMES = {
     "replay.adopt": ["adopt"],
     "replay.reference": ["ReferenceChangedError"],
     "replay.rerun": ["rerun"],
-    "slots.addresses": ["check_key", "graph_slot", "matrix_slot"],
+    "slots.addresses": ["check_key", "graph_slot", "matrix_slot", "neighbors_slot"],
     "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts"],
     "slots.slots": ["Slot", "SlotError", "exists", "gene_names", "holder", "owner_written", "read", "row_names"],
     "slots.stored": ["as_codes"],

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.umap import umap
+    from dbx.tl.velocity import velocity
+    from dbx.tl.velocity_confidence import velocity_confidence
+    from dbx.tl.velocity_embedding import velocity_embedding
+    from dbx.tl.velocity_graph import velocity_graph
     from dbx.tl.vst import vst
     from dbx.tl.wgan import wgan
 
@@ -44,6 +48,10 @@ __all__ = [
     "soft_clusters",
     "transfer_labels",
     "umap",
+    "velocity",
+    "velocity_confidence",
+    "velocity_embedding",
+    "velocity_graph",
     "vst",
     "wgan",
 ]
@@ -57,5 +65,10 @@ makes(
         "uns/paga": "dbx.tl.paga(adata)",
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
         "obs/leiden": "dbx.tl.leiden(adata)",
+        "layers/velocity": "dbx.tl.velocity(adata)",
+        "var/velocity_genes": "dbx.tl.velocity(adata)",
+        "obsp/velocity_graph": "dbx.tl.velocity_graph(adata)",
+        "obsp/velocity_graph_neg": "dbx.tl.velocity_graph(adata)",
+        "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",
     }
 )

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.ops.operator import Operator, Output
-from dbx.ops.values import Codes, Graph
+from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.record.inputs import Gathered
 from dbx.program.slots.slots import Slot, holder, row_names
 from dbx.program.slots.stored import as_stored
@@ -34,6 +34,8 @@ def as_dtype(value: Any, output: Output) -> Any:
     """An output in its declared dtype."""
     if output.dtype is None or isinstance(value, Graph | Codes):
         return value
+    if isinstance(value, Edges):
+        return value.astype(output.dtype)
     if isinstance(value, np.ndarray) or sparse.issparse(value):
         return value.astype(output.dtype, copy=False)
     return value

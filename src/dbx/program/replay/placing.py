@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.operator import Operator
-from dbx.ops.values import Graph
+from dbx.ops.values import Edges, Graph
 from dbx.program import log
 from dbx.program.record.outputs import aligned
 from dbx.program.record.step import Step
@@ -24,7 +24,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
         if name not in outputs:
             continue
         value = outputs[name]
-        if isinstance(value, Graph) and not own:
+        if isinstance(value, Graph | Edges) and not own:
             slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
         if operator.outputs[name].axis == "genes" and slot.axis == "genes":
             value = aligned(value, step.genes, row_names(data, slot))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -92,7 +93,7 @@ def _renew(replay: Replay, step: Step, operator: Operator, versions: Mapping[Ver
         if port in step.reads:
             now = _now(step.reads[port], versions)
             value = replay.env[Version(now.slots[0], now.source)].value
-            setattr(operator, attribute, Reference(jnp.asarray(value)))
+            setattr(operator, attribute, Reference(jax.tree.map(jnp.asarray, value)))
 
 
 def _now(read: Read, versions: Mapping[Version, Version]) -> Read:

@@ -12,7 +12,7 @@ import pandas as pd
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.operator import Input, Operator, frozen
-from dbx.ops.values import Graph
+from dbx.ops.values import Edges, Graph
 from dbx.program import log
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import as_dtype, views
@@ -77,7 +77,7 @@ class Replay:
             slot = step.writes[name]
             names = pd.Index(genes) if genes is not None and (slot.is_gene_matrix or slot.axis == "genes") else None
             kept = Value(value, names)
-            if isinstance(value, Graph):
+            if isinstance(value, Graph | Edges):
                 kept = Value(value.to_csr(), None, np.asarray(value.rows))
             self.env[Version(slot, step.id)] = kept
         return outputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dbx.program.slots.slots import Slot, read
 
@@ -43,8 +43,25 @@ def graph_slot(
         raise ValueError(msg)
     if obsp is not None:
         return f"obsp/{obsp}"
+    return neighbors_slot(data, "connectivities", neighbors_key, mod=mod)
+
+
+def neighbors_slot(
+    data: AnnData | MuData,
+    values: Literal["connectivities", "distances"],
+    neighbors_key: str | None = None,
+    *,
+    mod: str | None = None,
+) -> str:
+    """The slot of the neighbours' connectivities or distances, looked up through ``uns[neighbors_key]``.
+
+    Raises
+    ------
+    SlotError
+        There are no neighbours of this name.
+    """
     settings = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod))
-    return f"obsp/{settings.get('connectivities_key', 'connectivities')}"
+    return f"obsp/{settings.get(f'{values}_key', values)}"
 
 
 def check_key(key: str | None, argument: str = "key_added") -> None:

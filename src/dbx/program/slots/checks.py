@@ -51,7 +51,8 @@ def check_matrix(
     strict = port.content == ("counts",)
     is_counts = True
     for start, values, part in _chunks(blocks):
-        _check_finite(values, part, start, slot)
+        if not port.missing:
+            _check_finite(values, part, start, slot)
         if strict or start == 0:
             is_counts = is_counts and _are_counts(values)
         if strict and not is_counts:

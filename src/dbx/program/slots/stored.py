@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dbx.ops.values import Codes, Frame, Graph, GroupTable
+from dbx.ops.values import Codes, Edges, Frame, Graph, GroupTable
 from dbx.program.slots.slots import FRAMES, Slot
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def as_stored(value: Any, slot: Slot, owner: AnnData, genes: np.ndarray | None =
         return _with_names(value, genes)
     if isinstance(value, Frame):
         return _as_frame(value, slot, owner, genes)
-    if isinstance(value, Graph):
+    if isinstance(value, Graph | Edges):
         return value.to_csr()
     if isinstance(value, Codes):
         return pd.Categorical.from_codes(np.asarray(value.codes), categories=list(value.levels))

@@ -1,0 +1,1 @@
+"""RNA velocity: moments of spliced and unspliced counts, their time derivatives, and graphs of transitions."""

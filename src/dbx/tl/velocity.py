@@ -1,0 +1,153 @@
+"""RNA velocity of each gene in each cell, with scVelo's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from dbx.ops.checks import as_names, check_known
+from dbx.ops.dynamics.line_velocity import LineVelocity
+from dbx.ops.dynamics.steady_state import SteadyState
+from dbx.ops.dynamics.stochastic import StochasticVelocity
+from dbx.program import Slot, check_key, looks_like_counts, neighbors_slot, read, run_step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+Mode = Literal["stochastic", "steady_state", "deterministic"]
+
+
+def velocity(
+    adata: AnnData | MuData,
+    *,
+    mode: Mode = "stochastic",
+    vkey: str = "velocity",
+    fit_offset: bool = False,
+    perc: Sequence[float] | None = None,
+    min_r2: float = 0.01,
+    min_ratio: float = 0.01,
+    groupby: str | None = None,
+    groups_for_fit: str | Sequence[str] | None = None,
+    constrain_ratio: Sequence[float] | None = None,
+    layers: tuple[str, str] = ("spliced", "unspliced"),
+    neighbors_key: str | None = None,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Estimate the time derivative of spliced counts (Bergen et al., Nature Biotechnology, 2020).
+
+    As ``scvelo.tl.velocity``. A velocity is the distance of unspliced counts from what a steady state would have at
+    the same spliced counts: above it the gene is being induced, below it repressed. It is in units of unspliced counts
+    (splicing rate 1), and its direction rests on that model: check it against what is known of the process.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with moments of :func:`dbx.pp.moments`.
+    mode
+        ``"steady_state"`` (or ``"deterministic"``): the ratio of unspliced to spliced counts in the steady state is
+        that of the cells with extreme counts. ``"stochastic"`` adds the second moments, which all cells contribute to.
+    vkey
+        Key of what is written.
+    fit_offset
+        Whether lines have an intercept; cells with the lowest counts are then used, too.
+    perc
+        Percentiles of counts at or beyond which cells are used, ``(5, 95)`` by default; without ``fit_offset`` only the
+        upper one counts.
+    min_r2, min_ratio
+        A gene's velocity is used if its line has a larger coefficient of determination and slope.
+    groupby, groups_for_fit
+        Column of ``obs``, and those of its groups to fit the lines to; all cells by default.
+    constrain_ratio
+        Least and largest slope.
+    layers
+        Names of the layers with spliced and with unspliced counts, for second moments.
+    neighbors_key
+        Key in ``uns`` of the neighbours for second moments; ``"neighbors"`` by default.
+    copy
+        Return a copy instead of writing into ``adata``.
+    mod
+        Modality of a MuData to work on.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``layers[vkey]``
+        Velocities, array of shape (n_cells, n_genes), float32: of all genes, also of those that are not used.
+    ``layers[f"variance_{vkey}"]``
+        What the second moments lack to their line, for ``mode="stochastic"``.
+    ``var[f"{vkey}_gamma"]``, ``var[f"{vkey}_r2"]``, ``var[f"{vkey}_genes"]``
+        Slope and coefficient of determination of each gene's line, and whether its velocity is used. With
+        ``fit_offset`` also ``var[f"{vkey}_offset"]``.
+    ``uns[f"{vkey}_params"]``
+        The mode and settings.
+
+    Raises
+    ------
+    KeyError
+        There are no moments.
+    ValueError
+        Fewer than two genes have a good line.
+    """
+    check_key(vkey, "vkey")
+    check_known(mode, ("stochastic", "steady_state", "deterministic"), "mode")
+    settings = _settings(fit_offset, perc, min_r2, min_ratio, constrain_ratio, groupby, groups_for_fit)
+    reads = {"ms": "layers/Ms", "mu": "layers/Mu"} | ({} if groupby is None else {"groups": f"obs/{groupby}"})
+    writes = {"velocity": f"layers/{vkey}", "gamma": f"var/{vkey}_gamma", "r2": f"var/{vkey}_r2"}
+    writes |= {"velocity_genes": f"var/{vkey}_genes"} | ({"offset": f"var/{vkey}_offset"} if fit_offset else {})
+    operator: LineVelocity = SteadyState(**settings)
+    if mode == "stochastic":
+        for moment in ("Ms", "Mu"):
+            read(adata, Slot.parse(f"layers/{moment}", mod))  # missing moments are named before missing neighbours
+        slots = {name: f"layers/{layer}" for name, layer in zip(("spliced", "unspliced"), layers, strict=True)}
+        counted = all(looks_like_counts(read(adata, Slot.parse(slot, mod))) for slot in slots.values())
+        operator = StochasticVelocity(normalize=counted, **settings)
+        reads |= {**slots, "graph": neighbors_slot(adata, "connectivities", neighbors_key, mod=mod)}
+        writes["variance_velocity"] = f"layers/variance_{vkey}"
+    about = {"mode": mode, "fit_offset": fit_offset, "perc": list(operator.perc)}
+    return run_step(
+        adata,
+        operator,
+        reads=reads,
+        writes=writes,
+        constants={f"uns/{vkey}_params": about},
+        name=vkey,
+        copy=copy,
+        mod=mod,
+    )
+
+
+def _settings(
+    fit_offset: bool, perc, min_r2: float, min_ratio: float, constrain_ratio, groupby: str | None, groups_for_fit
+) -> dict[str, Any]:
+    if (groupby is None) != (groups_for_fit is None):
+        msg = 'Pass groupby and groups_for_fit together, such as groupby="cell_type", groups_for_fit=["a", "b"].'
+        raise ValueError(msg)
+    return {
+        "fit_offset": fit_offset,
+        "perc": percentiles(perc),
+        "min_r2": min_r2,
+        "min_ratio": min_ratio,
+        "constrain_ratio": None if constrain_ratio is None else _range(constrain_ratio),
+        "groups_for_fit": None if groups_for_fit is None else tuple(as_names(groups_for_fit, "groups_for_fit")),
+    }
+
+
+def percentiles(perc: Sequence[float] | float | None) -> tuple[float, float]:
+    """A lower and an upper percentile."""
+    if perc is None:
+        return 5.0, 95.0
+    given = (100.0 - perc, perc) if isinstance(perc, int | float) else tuple(perc)
+    if len(given) != 2 or not 0 <= given[0] < given[1] <= 100:
+        msg = f"perc must be two percentiles from 0 to 100, the lower one first; got {perc!r}."
+        raise ValueError(msg)
+    return float(given[0]), float(given[1])
+
+
+def _range(bounds: Sequence[float]) -> tuple[float, float]:
+    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
+        msg = f"constrain_ratio must be the least and the largest slope; got {bounds!r}."
+        raise ValueError(msg)
+    return float(bounds[0]), float(bounds[1])

@@ -1,0 +1,47 @@
+"""Examples."""
+
+from contract.cells import GRAPH
+from contract.example import Example
+
+COUNTS = {"spliced": "layers/counts", "unspliced": "layers/above_zero"}
+MEANS = {"ms": "layers/log", "mu": "layers/untied"}
+CORRELATIONS = {"positive": GRAPH, "negative": GRAPH}
+MOVING = {"self_transitions": False}
+"""Several edges of a cell have its largest weight, of which that of a stay has no derivative."""
+
+EXAMPLES = [
+    Example(operator="moments", title="scaled", reads={**COUNTS, "graph": GRAPH}),
+    Example(operator="moments", title="as_they_are", reads={**COUNTS, "graph": GRAPH}, config={"normalize": False}),
+    Example(operator="steady_state_velocity", reads=MEANS, config={"min_r2": -10.0}),
+    Example(
+        operator="steady_state_velocity",
+        title="offset_in_groups",
+        reads={**MEANS, "groups": "obs/group"},
+        config={"fit_offset": True, "groups_for_fit": ("1", "2"), "min_r2": -10.0, "constrain_ratio": (0.0, 5.0)},
+    ),
+    Example(
+        operator="stochastic_velocity",
+        title="in_groups",
+        reads={**MEANS, **COUNTS, "graph": GRAPH, "groups": "obs/group"},
+        config={"groups_for_fit": ("1", "2"), "min_r2": -10.0},
+    ),
+    Example(
+        operator="velocity_graph", title="two_steps", reads={"x": "layers/log", "v": "layers/untied", "graph": GRAPH}
+    ),
+    Example(
+        operator="velocity_graph",
+        title="roots_of_some",
+        reads={"x": "layers/log", "v": "layers/untied", "graph": GRAPH},
+        config={"sqrt_transform": True, "at_most": 9},
+        differentiable=False,
+    ),
+    Example(operator="velocity_transitions", reads=CORRELATIONS, config=MOVING),
+    Example(
+        operator="velocity_transitions",
+        title="signed",
+        reads=CORRELATIONS,
+        config={**MOVING, "use_negative_cosines": True, "scale": 5.0},
+    ),
+    Example(operator="velocity_embedding", reads={**CORRELATIONS, "x": "obsm/start"}, config=MOVING),
+    Example(operator="velocity_confidence", reads={"v": "layers/untied", "graph": GRAPH}),
+]
