@@ -68,6 +68,14 @@ SCANPYS = {
     "experimental.pp.highly_variable_genes": """
         adata theta clip n_top_genes batch_key chunksize flavor check_values layer subset inplace
     """,
+    "pp.scrublet": """
+        adata adata_sim batch_key sim_doublet_ratio expected_doublet_rate stdev_doublet_rate
+        synthetic_doublet_umi_subsampling knn_dist_metric normalize_variance log_transform mean_center n_prin_comps
+        use_approx_neighbors get_doublet_neighbor_parents n_neighbors threshold verbose copy random_state rng
+    """,
+    "pp.scrublet_simulate_doublets": """
+        adata layer sim_doublet_ratio synthetic_doublet_umi_subsampling random_seed
+    """,
     "tl.umap": """
         adata min_dist spread n_components maxiter alpha gamma negative_sample_rate init_pos random_state
         rng a b method key_added neighbors_key copy

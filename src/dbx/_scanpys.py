@@ -10,14 +10,13 @@ from typing import Any
 INSTEAD = {
     "pp.filter_genes_dispersion": "pp.highly_variable_genes",
     "pp.normalize_per_cell": "pp.normalize_total",
-    "pp.scrublet": "pp.solo",
     "tl.louvain": "tl.leiden",
     "tl.Ingest": "tl.ingest",
     "external.pp.bbknn": "tl.harmony",
     "external.pp.dca": "pp.denoise",
     "external.pp.mnn_correct": "tl.harmony",
     "external.pp.scanorama_integrate": "tl.harmony",
-    "external.pp.scrublet": "pp.solo",
+    "external.pp.scrublet": "pp.scrublet",
     "external.tl.phenograph": "tl.leiden",
 }
 """A function of scanpy's -> the one of dbx for the same purpose, which maps new cells."""

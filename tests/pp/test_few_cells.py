@@ -19,6 +19,8 @@ CALLS = {
     "vae_normalize by batch": lambda a: dbx.pp.vae_normalize(a, batch_key="batch", **QUICK),
     "denoise": lambda a: dbx.pp.denoise(a, max_epochs=1),
     "solo": lambda a: dbx.pp.solo(a),
+    "scrublet": lambda a: dbx.pp.scrublet(a),
+    "scrublet_simulate_doublets": lambda a: dbx.pp.scrublet_simulate_doublets(a, sim_doublet_ratio=0.5),
     "scanvi": lambda a: dbx.tl.annotate(a, method="scanvi", labels_key="label"),
     "celltypist": lambda a: dbx.tl.annotate(a, labels_key="label"),
     "mmd": lambda a: dbx.tl.mmd(a, batch_key="batch", **QUICK),

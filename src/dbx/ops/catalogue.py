@@ -50,6 +50,7 @@ OPERATORS: dict[str, str] = {
     "celltypist": "annotation.celltypist:CellTypist",
     "scanvi": "annotation.scanvi:ScANVI",
     "cellassign": "annotation.cellassign:CellAssign",
+    "scrublet": "droplets.scrublet:Scrublet",
     "solo": "droplets.solo:Solo",
     "remove_ambient": "droplets.ambient:RemoveAmbient",
     "mmd": "batch.mmd:MMD",

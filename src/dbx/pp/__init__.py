@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dbx.pp.remove_ambient import remove_ambient
     from dbx.pp.sample import sample
     from dbx.pp.scale import scale
+    from dbx.pp.scrublet import scrublet
+    from dbx.pp.scrublet_simulate_doublets import scrublet_simulate_doublets
     from dbx.pp.solo import solo
     from dbx.pp.sqrt import sqrt
     from dbx.pp.subsample import subsample
@@ -55,6 +57,8 @@ __all__ = [
     "remove_ambient",
     "sample",
     "scale",
+    "scrublet",
+    "scrublet_simulate_doublets",
     "solo",
     "sqrt",
     "subsample",
