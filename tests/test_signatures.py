@@ -93,6 +93,13 @@ SCANPYS = {
     "tl.dendrogram": """
         adata groupby n_pcs use_rep var_names use_raw cor_method linkage_method optimal_ordering key_added inplace
     """,
+    "tl.tsne": """
+        adata n_pcs n_components use_rep perplexity metric early_exaggeration learning_rate random_state use_fast_tsne
+        n_jobs key_added copy
+    """,
+    "tl.draw_graph": """
+        adata layout init_pos root random_state n_jobs adjacency key_added_ext neighbors_key obsp copy kwds
+    """,
     "tl.ingest": "adata adata_ref obs embedding_method labeling_method neighbors_key inplace kwargs",
     "tl.score_genes": """
         adata gene_list ctrl_as_ref ctrl_size gene_pool n_bins score_name random_state rng copy use_raw layer

@@ -30,6 +30,7 @@ FUNCTIONS = {
     "sqrt": "pp",
     "subsample": "pp",
     "dendrogram": "tl",
+    "draw_graph": "tl",
     "embedding_density": "tl",
     "ingest": "tl",
     "leiden": "tl",
@@ -37,6 +38,7 @@ FUNCTIONS = {
     "rank_genes_groups": "tl",
     "score_genes": "tl",
     "score_genes_cell_cycle": "tl",
+    "tsne": "tl",
     "umap": "tl",
 }
 __all__ = sorted(FUNCTIONS)

@@ -56,6 +56,8 @@ OF_CELLS = {  # they read no gene
     "paga": lambda a: dbx.tl.paga(a, "label"),
     "embedding_density": lambda a: dbx.tl.embedding_density(a, "pca"),
     "dendrogram": lambda a: dbx.tl.dendrogram(a, "label", use_rep="X_pca"),
+    "draw_graph": lambda a: dbx.tl.draw_graph(a, "fr"),
+    "tsne": lambda a: dbx.tl.tsne(a, use_rep="X_pca", perplexity=1),
     "parametric umap": lambda a: dbx.tl.umap(a, method="parametric"),
     "transfer_labels": lambda a: dbx.tl.transfer_labels(a, a, "label"),
     "harmony_integrate": lambda a: dbx.pp.harmony_integrate(a, "batch"),

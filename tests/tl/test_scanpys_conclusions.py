@@ -1,4 +1,6 @@
-"""PAGA, densities and dendrograms: scanpy's own numbers, recorded, and skipped on new cells by name."""
+"""PAGA, densities, dendrograms and layouts: scanpy's own numbers, recorded, and skipped on new cells by name."""
+
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -66,6 +68,39 @@ def test_dendrogram_is_scanpys(analysed, settings, groupby):
     same(analysed.uns[key], theirs.uns[key])
     found = dbx.tl.dendrogram(analysed, groupby, **settings, inplace=False)
     same(found, theirs.uns[key])
+
+
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [
+        ("tsne", {}),
+        ("tsne", {"n_pcs": 4, "perplexity": 5, "metric": "cosine", "random_state": 3, "key_added": "X_mine"}),
+        ("tsne", {"use_rep": "X_umap"}),
+        ("draw_graph", {"layout": "fr"}),
+        ("draw_graph", {"layout": "drl", "init_pos": "X_umap", "key_added_ext": "mine"}),
+        ("draw_graph", {"layout": "rt", "root": 3, "obsp": "connectivities"}),
+        ("draw_graph", {"layout": "fr", "init_pos": "paga", "random_state": 2, "niter": 20}),
+    ],
+    ids=str,
+)
+def test_layouts_are_scanpys(analysed, function, settings):
+    dbx.tl.paga(analysed)
+    sc.pl.paga(analysed, show=False, plot=False)
+    theirs = analysed.copy()
+    getattr(dbx.tl, function)(analysed, **settings)
+    getattr(sc.tl, function)(theirs, **settings)
+    assert analysed.obsm.keys() == theirs.obsm.keys()
+    key = list(theirs.obsm)[-1]
+    assert analysed.obsm[key].dtype == theirs.obsm[key].dtype
+    np.testing.assert_array_equal(analysed.obsm[key], theirs.obsm[key])
+    entry = settings.get("key_added", function)
+    assert analysed.uns[entry].keys() == theirs.uns[entry].keys()
+
+
+def test_a_layout_without_fa2_is_fr(analysed, monkeypatch):
+    monkeypatch.setattr(import_module("dbx.tl.draw_graph"), "find_spec", lambda _: None)
+    dbx.tl.draw_graph(analysed, niter=5)
+    assert "X_draw_graph_fr" in analysed.obsm
 
 
 def test_conclusions_are_stale_when_their_groups_were_found_again(analysed):

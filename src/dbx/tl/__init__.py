@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dbx.tl.annotate import annotate
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
+    from dbx.tl.draw_graph import draw_graph
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.harmony import harmony
     from dbx.tl.ingest import ingest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.transfer_labels import transfer_labels
+    from dbx.tl.tsne import tsne
     from dbx.tl.umap import umap
     from dbx.tl.velocity import velocity
     from dbx.tl.velocity_confidence import velocity_confidence
@@ -34,6 +36,7 @@ __all__ = [
     "annotate",
     "de",
     "dendrogram",
+    "draw_graph",
     "embedding_density",
     "harmony",
     "ingest",
@@ -47,6 +50,7 @@ __all__ = [
     "score_genes_cell_cycle",
     "soft_clusters",
     "transfer_labels",
+    "tsne",
     "umap",
     "velocity",
     "velocity_confidence",

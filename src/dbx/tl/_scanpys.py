@@ -17,7 +17,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, Text, silent, text_of
 from dbx.ops.values import Codes
-from dbx.program import Slot, read, run_step
+from dbx.program import Slot, SlotError, read, representation_slot, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -105,7 +105,7 @@ class Scanpy(Operator):
         for slot, value in values.items():
             if not slot.is_gene_matrix:
                 getattr(cells, slot.container)[slot.key] = value
-        cells.uns.update(json.loads(self.uns))
+        cells.uns.update(json.loads(self.uns, object_hook=_from_json))
         return cells
 
 
@@ -145,6 +145,24 @@ def conclude(
         copy=copy,
         mod=mod,
     )
+
+
+def representation(
+    adata: AnnData | MuData, use_rep: str | None, n_pcs: int | None, mod: str | None = None
+) -> dict[str, str]:
+    """The slot under which scanpy looks for the representation -> where it is.
+
+    Raises
+    ------
+    SlotError
+        There is no such representation, or no components.
+    """
+    slot, _ = representation_slot(adata, use_rep, n_pcs, mod=mod)
+    if slot is None:
+        where = Slot("obsm", ("X_pca",), mod).written()
+        msg = f"{where} is missing. Make it with dbx.pp.pca(adata), or name what to use: use_rep='X'."
+        raise SlotError(msg)
+    return {slot if slot == "X" or use_rep is not None else "obsm/X_pca": slot}
 
 
 def port(slot: str) -> str:
@@ -205,5 +223,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         kept = {str(key): _plain(part) for key, part in value.items()}
         return {key: part for key, part in kept.items() if part is not None}
+    if isinstance(value, np.ndarray) or sparse.issparse(value):
+        return _as_json(value)
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, str | int | float | bool) else None

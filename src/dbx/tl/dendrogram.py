@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbx.ops.checks import as_names, check_known
-from dbx.program import Slot, SlotError, check_key, matrix_slot, representation_slot
+from dbx.program import check_key, matrix_slot
 from dbx.tl._groups import check_groups
-from dbx.tl._scanpys import conclude
+from dbx.tl._scanpys import conclude, representation
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -93,12 +93,7 @@ def dendrogram(
         matrix = {"X": matrix_slot(use_raw=bool(use_raw))}
         settings["var_names"] = ["0"]
     else:
-        slot, _ = representation_slot(adata, use_rep, n_pcs, mod=mod)
-        if slot is None:
-            where = Slot("obsm", ("X_pca",), mod).written()
-            msg = f"{where} is missing. Make it with dbx.pp.pca(adata), or name what to use: use_rep='X'."
-            raise SlotError(msg)
-        matrix = {slot if slot == "X" or use_rep is not None else "obsm/X_pca": slot}
+        matrix = representation(adata, use_rep, n_pcs, mod)
         settings |= {"n_pcs": n_pcs, "use_rep": use_rep}
     data = adata if inplace else adata.copy()
     conclude(

@@ -38,4 +38,16 @@ EXAMPLES = [
             "writes": ("uns/dendrogram_donor",),
         },
     ),
+    Example(
+        operator="scanpy_function",
+        title="force-directed layout",
+        reads={"obsp.connectivities": GRAPH},
+        config={
+            "function": "tl.draw_graph",
+            "settings": '{"layout": "fr"}',
+            "reads": ("obsp/connectivities",),
+            "writes": ("obsm/X_draw_graph_fr", "uns/draw_graph"),
+            "uns": '{"neighbors": {"connectivities_key": "connectivities"}}',
+        },
+    ),
 ]

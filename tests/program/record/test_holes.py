@@ -146,6 +146,8 @@ CONCLUSIONS = {
     "paga": (of_scanpys_neighbours, lambda a: dbx.tl.paga(a, "leiden")),
     "embedding_density": (of_scanpys_neighbours, dbx.tl.embedding_density),
     "dendrogram": (mine, lambda a: dbx.tl.dendrogram(a, "group", use_rep="X_mine")),
+    "tsne": (mine, lambda a: dbx.tl.tsne(a, use_rep="X_mine", perplexity=3)),
+    "draw_graph": (of_scanpys_neighbours, lambda a: dbx.tl.draw_graph(a, "fr")),
     "highly_variable_genes": (layer, lambda a: dbx.pp.highly_variable_genes(a, layer="mine", n_top_genes=20)),
 }
 

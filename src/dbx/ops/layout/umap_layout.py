@@ -23,6 +23,8 @@ SUBSTEPS = 56
 """Steps of an epoch; a typical cell is attracted in a quarter of them. With half as many, fewer neighbours are kept."""
 SLOTS = 256
 """Neighbours sampled beforehand for each cell, in proportion to their weights."""
+RANGE = 3
+"""Multiple of ``spread`` up to which the curve is fitted."""
 CLIP = 4.0
 """Largest move along one axis at learning rate 1, as in umap-learn."""
 UNROLL_UP_TO = 4096
@@ -36,10 +38,17 @@ def curve_parameters(min_dist: float, spread: float) -> tuple[float, float]:
     """The a and b at which ``1 / (1 + a d^(2b))`` best fits 1 up to ``min_dist`` and exponential decay beyond."""
     from scipy.optimize import curve_fit
 
-    distance = np.linspace(0, 3 * spread, 300)
+    distance = np.linspace(0, RANGE * spread, 300)
     wanted = np.where(distance < min_dist, 1.0, np.exp(-(distance - min_dist) / spread))
     (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), distance, wanted)
     return float(a), float(b)
+
+
+def check_curve(min_dist: float, spread: float) -> None:
+    """Refuse distances that no a and b fit."""
+    if not (spread > 0 and 0 <= min_dist < RANGE * spread):
+        msg = f"min_dist must be at least 0 and less than {RANGE} times spread; got {min_dist=}, {spread=}."
+        raise ValueError(msg)
 
 
 class Curve(NamedTuple):
@@ -53,6 +62,7 @@ class Curve(NamedTuple):
     def of(cls, min_dist: float, spread: float, a: float | None, b: float | None, gamma: float) -> Curve:
         """With a and b, where they are None those that fit ``min_dist`` and ``spread``."""
         if a is None or b is None:
+            check_curve(min_dist, spread)
             fitted = curve_parameters(min_dist, spread)
             a, b = fitted[0] if a is None else a, fitted[1] if b is None else b
         return cls(a, b, gamma)
