@@ -150,8 +150,9 @@ def for_fit(call: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def fitted(example: Example) -> Fitted:
-    """The fitted example, once a session; nobody changes it."""
-    return fit(example)
+    """The fitted example, once a session, in ordinary precision whoever asks first; nobody changes it."""
+    with jax.enable_x64(False):
+        return fit(example)
 
 
 def new_call(example: Example, data: ad.AnnData | None = None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def assert_derivatives(function, arguments, tangents, step=1e-3):
     """jvp, in each argument alone, against differences; vjp against jvp."""
     function = jax.jit(function)
     values = function(*arguments)
-    weights = RNG.normal(size=values.shape)
+    weights = np.random.default_rng(2).normal(size=values.shape)
 
     @jax.jit
     def derivatives(tangents):
@@ -112,10 +112,12 @@ def test_the_floor_makes_a_difference_where_means_are_below_it():
     assert (np.abs(floored - plain).max(axis=1)[below] > 1e-3).all()
 
 
-def test_hard_genes_reach_their_maximum():
+@pytest.mark.parametrize("seed", [1002, 1005, 1015, 1054])  # each has a gene for which Newton's steps are far too long
+def test_hard_genes_reach_their_maximum(seed):
     """Counts to 1e6 beside zeros, dispersions from 1e-8 to 1e3: the slope is zero, to its own rounding."""
-    y = np.exp(RNG.uniform(0, 14, (200, N))).round() * (RNG.random((200, N)) < 0.5)
-    dispersion = 10.0 ** RNG.uniform(-8, 3, 200)
+    rng = np.random.default_rng(seed)
+    y = np.exp(rng.uniform(0, 14, (200, N))).round() * (rng.random((200, N)) < 0.5)
+    dispersion = 10.0 ** rng.uniform(-8, 3, 200)
     for min_mu in (0.0, 0.5):
         beta = np.asarray(coefficients(y, DESIGN, FACTORS, dispersion, min_mu=min_mu))
         assert np.isfinite(beta).all()
@@ -143,10 +145,11 @@ def test_second_derivatives():
 
 def test_derivatives_of_size_factors():
     """Medians over an odd and an even number of ratios; the references held, and moving with the counts."""
+    rng = np.random.default_rng(3)
     for n_genes in (7, 8):
-        counts = RNG.uniform(1, 50, (N, n_genes))
+        counts = rng.uniform(1, 50, (N, n_genes))
         counts[0, 0] = 0  # no ratio
-        tangent = RNG.normal(size=counts.shape)
+        tangent = rng.normal(size=counts.shape)
         references = np.log(np.maximum(counts, 1)).mean(axis=0)
         references[1] = np.nan
         assert_derivatives(lambda c, r=references: median_of_ratios(c, r), (jnp.asarray(counts),), (tangent,))

@@ -14,6 +14,8 @@ from dbx.ops.de.glm.regression import RIDGE
 MAX_ITER = 200
 PRECISION = 50
 """A fit ends when a step gains less than so many units in the last place of one."""
+FARTHEST = 4.0
+"""Most that a step moves the logarithm of a mean: where all means are saturated, Newton's step is far too long."""
 ROUNDING = 1000
 """Units in the last place of the objective that a good step may lose."""
 
@@ -83,7 +85,9 @@ def _coefficients(min_mu: float, y, design, size_factors, dispersion) -> jax.Arr
         slope, bread = _slope(state.beta, min_mu, *given), inverse(_curvature(state.beta, min_mu, *given))
         step = jnp.einsum("gpq,gq->gp", bread, slope)
         gain = (step * slope).sum(axis=1)
-        there = state.beta + state.share[:, None] * step
+        reach = jnp.abs(step @ design.T).max(axis=1)
+        share = state.share * jnp.minimum(1, FARTHEST / jnp.maximum(reach, FARTHEST))
+        there = state.beta + share[:, None] * step
         height = _height(there, min_mu, *given)
         done = gain < PRECISION * unit
         better = (height > state.height - ROUNDING * unit * (1 + jnp.abs(height))) | done
