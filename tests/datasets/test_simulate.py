@@ -175,3 +175,21 @@ def test_written_and_read(adata, tmp_path):
     assert again.uns["simulate"] == adata.uns["simulate"]
     assert list(again.obs["group"].cat.categories) == ["group_1", "group_2", "group_3"]
     np.testing.assert_array_equal(again.X.toarray(), adata.X.toarray())
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout_mid": 0.0}], ids=["without dropout", "dropout"])
+def test_a_file_is_written_by_blocks_with_the_same_counts(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr("dbx.datasets.splat.DRAWS_AT_ONCE", 2)
+    monkeypatch.setattr("dbx.datasets.on_disk.BLOCKS_AT_ONCE", 2)
+    expected = simulate(1300, 20, 3, 2, seed=2, **settings)
+    backed = simulate(1300, 20, 3, 2, seed=2, filename=tmp_path / "x.h5ad", **settings)
+    assert backed.isbacked
+    found = backed.to_memory()
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(found.X, name), getattr(expected.X, name))
+        assert getattr(found.X, name).dtype == getattr(expected.X, name).dtype
+    for layer in expected.layers:
+        assert (found.layers[layer] != expected.layers[layer]).nnz == 0
+    assert found.obs.equals(expected.obs)
+    assert found.var.equals(expected.var)
+    assert found.uns["simulate"].keys() == expected.uns["simulate"].keys()

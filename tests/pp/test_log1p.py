@@ -148,15 +148,11 @@ def test_chunks_of_a_file_are_scanpys(counts, tmp_path):
 
 
 def test_files_that_cannot_take_logarithms_stay_as_they_are(counts, tmp_path):
-    for name, mode, dtype, words in (
-        ("read.h5ad", "r", np.float32, r"open for reading.*backed='r\+'"),
-        ("whole.h5ad", "r+", np.int64, "as int64, which holds no fractions"),
-    ):
-        adata = on_disk(counts, tmp_path / name, "dense", mode, dtype)
-        with pytest.raises(NotImplementedError, match=words):
-            dbx.pp.log1p(adata, chunked=True)
-        np.testing.assert_array_equal(adata.X[:], counts.X.toarray())
-        assert not adata.uns
+    adata = on_disk(counts, tmp_path / "read.h5ad", "dense", "r")
+    with pytest.raises(NotImplementedError, match=r"open for reading.*backed='r\+'"):
+        dbx.pp.log1p(adata, chunked=True)
+    np.testing.assert_array_equal(adata.X[:], counts.X.toarray())
+    assert not adata.uns
     with pytest.raises(NotImplementedError, match="a view of a file"):
         dbx.pp.log1p(adata[:9], chunked=True)
     with pytest.raises(NotImplementedError, match="copy=True is for data in memory"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from dbx.datasets.checks import check
+from dbx.datasets.on_disk import on_disk
 from dbx.datasets.splat import (
     CELLS,
     GENES,
@@ -16,6 +18,7 @@ from dbx.datasets.splat import (
     Truth,
     Variation,
     draw_batch_factors,
+    draw_blocks,
     draw_codes,
     draw_counts,
     draw_levels,
@@ -54,6 +57,7 @@ def simulate(
     batch_scale: float = 0.4,
     dropout_mid: float | None = None,
     dropout_shape: float = -1.0,
+    filename: str | Path | None = None,
 ) -> ad.AnnData:
     """Simulate counts of groups of cells in batches with the Splat model.
 
@@ -102,6 +106,9 @@ def simulate(
         Logarithm of the cell's mean at which half of the counts of a gene are lost, and how steeply that probability
         falls with the mean (below 0): ``P(lost) = 1 / (1 + exp(-dropout_shape (log(mean) - dropout_mid)))``. By default
         there is no dropout.
+    filename
+        An h5ad file to write the counts to, a few thousand cells at a time, so that they are never all in memory. The
+        AnnData that is returned is backed by it (``"r+"``); `true_counts` is read into memory, as anndata does.
 
     Returns
     -------
@@ -154,7 +161,9 @@ def simulate(
     >>> list(adata.obs.columns)
     ['group', 'level_1', 'batch', 'library_size']
     """
-    parameters = {name: _plain(name, value) for name, value in locals().items() if value is not None}
+    parameters = {
+        name: _plain(name, value) for name, value in locals().items() if value is not None and name != "filename"
+    }
     check(parameters)
     median = parameters.setdefault("library_size", 0.15 * n_genes)
     sizes = [*parameters.get("nested", []), n_groups]
@@ -171,9 +180,12 @@ def simulate(
         batch_factors=draw_batch_factors(genes, (n_batches, n_genes), batch_location, batch_scale),
         dropout=None if dropout_mid is None else (dropout_mid, dropout_shape),
     )
+    adata = ad.AnnData(obs=_obs(truth), var=_var(truth), uns={"simulate": parameters})
+    if filename is not None:
+        return on_disk(adata, draw_blocks(truth, seed), Path(filename))
     counts = draw_counts(truth, seed)
-    adata = ad.AnnData(counts.pop("X"), obs=_obs(truth), var=_var(truth), layers=counts)
-    adata.uns["simulate"] = parameters
+    adata.X = counts.pop("X")
+    adata.layers.update(counts)
     return adata
 
 

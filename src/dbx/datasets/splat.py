@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,9 @@ from scipy.special import expit
 
 CELLS_PER_DRAW = 256
 """Cells that share a random stream; fixed, so that the counts depend only on the seed."""
+
+DRAWS_AT_ONCE = 64
+"""Draws whose counts wait in memory until they are used."""
 
 GENES, CELLS, COUNTS, OUTLIERS, LEVELS = range(5)
 """Streams of a seed. Optional parts use separate streams, so that turning them on does not change the others."""
@@ -153,6 +156,13 @@ def memberships(sizes: list[int]) -> list[np.ndarray]:
 
 def draw_counts(truth: Truth, seed: int) -> dict[str, sparse.csr_matrix]:
     """Counts of all cells as X and, with dropout, the counts before dropout as true_counts."""
+    blocks = list(draw_blocks(truth, seed))
+    # blocks are freed as they are joined
+    return {name: sparse.vstack([block.pop(name) for block in blocks], format="csr") for name in list(blocks[0])}
+
+
+def draw_blocks(truth: Truth, seed: int) -> Iterator[dict[str, sparse.csr_matrix]]:
+    """The counts of :func:`draw_counts`, some cells at a time."""
 
     def draw(start: int) -> dict[str, sparse.csr_matrix]:
         rng = stream(seed, COUNTS, start // CELLS_PER_DRAW)
@@ -161,11 +171,11 @@ def draw_counts(truth: Truth, seed: int) -> dict[str, sparse.csr_matrix]:
         counts = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
         return {"X": counts} if truth.dropout is None else dropped(counts, rate, truth.dropout, rng)
 
+    starts = range(0, len(truth.group), CELLS_PER_DRAW)
     # the generators release the GIL while sampling; results keep the order of the cells
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        blocks = list(pool.map(draw, range(0, len(truth.group), CELLS_PER_DRAW)))
-    # blocks are freed as they are joined
-    return {name: sparse.vstack([block.pop(name) for block in blocks], format="csr") for name in list(blocks[0])}
+        for first in range(0, len(starts), DRAWS_AT_ONCE):
+            yield from pool.map(draw, starts[first : first + DRAWS_AT_ONCE])
 
 
 def dropped(counts: sparse.csr_matrix, rate: np.ndarray, dropout: tuple[float, float], rng) -> dict:

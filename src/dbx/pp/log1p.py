@@ -36,15 +36,14 @@ def log1p(
     Parameters
     ----------
     data
-        Values of cells by genes, none below -1; dense, sparse or (staying lazy) dask. A plain array is transformed and
-        returned, and no step is recorded.
+        Values of cells by genes, none below -1; dense, sparse or (staying lazy) dask, or backed with ``"r+"``: then X
+        changes in its file. A plain array is transformed and returned, and no step is recorded.
     base
         Base of the logarithm; None is the natural one.
     copy
         Work on a copy and return it.
     chunked, chunk_size
-        For data opened with ``backed="r+"``: change X in its file, ``chunk_size`` cells at a time; an interruption
-        leaves part of the file changed. Otherwise they have no effect: dbx always works by blocks.
+        Number of cells that are read at a time from a file. Otherwise they have no effect: dbx always works by blocks.
     layer
         Layer to transform instead of ``X``.
     obsm
@@ -64,8 +63,7 @@ def log1p(
     Raises
     ------
     NotImplementedError
-        ``chunked`` together with ``layer`` or ``obsm``; data on disk without ``chunked``, opened
-        read-only, or of integers.
+        ``chunked`` together with ``layer`` or ``obsm``; data of a file that was opened read-only.
     """
     operator = Log1p(base=base)
     if is_array(data):
@@ -77,8 +75,8 @@ def log1p(
     if exists(data, Slot.parse("uns/log1p", mod)):
         warn(f"{owner_written(mod)}.X seems to be already log-transformed.")
     slot, about = matrix_slot(layer, obsm), {"uns/log1p": {"base": base}}
-    if chunked and not copy and is_on_disk(data, slot, mod):
-        run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, mod=mod)
+    if not copy and is_on_disk(data, slot, mod):
+        run_on_disk(data, operator, slot, constants=about, n_rows=chunk_size, each_value_alone=True, mod=mod)
         return None
     return run_step(
         data,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbx.ops.checks import ZERO_COUNTS
 from dbx.ops.normalization.normalize_total import NormalizeTotal
-from dbx.program import check_key, compute_step, matrix_slot, run_step
+from dbx.program import check_key, compute_step, is_on_disk, matrix_slot, run_on_disk, run_step
 from dbx.program.log import warn
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def normalize_total(
     Parameters
     ----------
     adata
-        Counts of cells by genes; dense, sparse or (staying lazy) dask.
+        Counts of cells by genes; dense, sparse or (staying lazy) dask, or backed with ``"r+"``: then X changes in its
+        file.
     target_sum
         Total of each cell afterwards, in counts. None takes the median of the totals of cells that have any; 1e6 gives
         counts per million.
@@ -86,7 +87,11 @@ def normalize_total(
     )
     slot = matrix_slot(layer, obsm)
     writes = {"x": slot} | ({} if key_added is None else {"counts_per_cell": f"obs/{key_added}"})
-    if inplace:
+    result: AnnData | MuData | dict[str, np.ndarray | csr_matrix] | None = None
+    if inplace and not copy and is_on_disk(adata, slot, mod):
+        others = {name: place for name, place in writes.items() if name != "x"}
+        run_on_disk(adata, operator, slot, writes=others, mod=mod)
+    elif inplace:
         result = run_step(adata, operator, reads={"x": slot}, writes=writes, copy=copy, mod=mod)
     else:
         outputs = compute_step(adata, operator, reads={"x": slot}, mod=mod)

@@ -30,13 +30,12 @@ def sqrt(
     Parameters
     ----------
     data
-        Values of cells by genes, none below 0; dense, sparse or (staying lazy) dask. The square roots of a plain array
-        are returned, and no step is recorded.
+        Values of cells by genes, none below 0; dense, sparse or (staying lazy) dask, or backed with ``"r+"``: then X
+        changes in its file. The square roots of a plain array are returned, and no step is recorded.
     copy
         Work on a copy and return it.
     chunked, chunk_size
-        For data opened with ``backed="r+"``: change X in its file, ``chunk_size`` cells at a time. Otherwise they have
-        no effect: dbx always works by blocks.
+        Number of cells that are read at a time from a file. Otherwise they have no effect: dbx always works by blocks.
     mod
         Modality of a MuData.
 
@@ -50,7 +49,7 @@ def sqrt(
     if is_array(data):
         refuse_for_arrays(chunk_size=chunk_size, mod=mod)
         return on_array(Sqrt(), data, copy=True)
-    if chunked and not copy and is_on_disk(data, "X", mod):
-        run_on_disk(data, Sqrt(), "X", constants={}, n_rows=chunk_size, mod=mod)
+    if not copy and is_on_disk(data, "X", mod):
+        run_on_disk(data, Sqrt(), "X", n_rows=chunk_size, each_value_alone=True, mod=mod)
         return None
     return run_step(data, Sqrt(), reads={"x": "X"}, writes={"x": "X"}, copy=copy, mod=mod)

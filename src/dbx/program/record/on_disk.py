@@ -1,20 +1,23 @@
-"""A step that changes each number of a matrix by itself, done in the file that holds it."""
+"""A step that changes a matrix of backed data in its file, by blocks of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.data.blocks import block_rows
 from dbx.data.kinds import is_backed, is_sparse_on_disk
 from dbx.ops.operator import Operator
+from dbx.program import log
 from dbx.program.record.commit import commit
+from dbx.program.record.holes import warn_of_holes
 from dbx.program.record.inputs import gather
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import load
+from dbx.program.record.rewriting import Rewriting, parts_of, stored_values
 from dbx.program.slots.slots import Slot, holder, read
+from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,60 +35,66 @@ def run_on_disk(
     operator: Operator,
     slot: str,
     *,
-    constants: Mapping[str, Any],
+    writes: Mapping[str, str] | None = None,
+    constants: Mapping[str, Any] | None = None,
     n_rows: int | None = None,
+    each_value_alone: bool = False,
     mod: str | None = None,
 ) -> None:
     """Change a matrix in its file, ``n_rows`` rows at a time, and record the step.
 
-    The operator must map each number alone and keep zero at zero. Unlike elsewhere, a run that is interrupted leaves
-    part of the file changed.
+    The operator must map each row alone, keep zero at zero, and return the matrix as ``x``; ``writes`` are the slots of
+    its other outputs. New values are written beside the old ones and replace them at the end, so that a call that
+    fails or is interrupted changes nothing.
 
     Raises
     ------
     NotImplementedError
-        The file is open for reading, or it holds whole numbers.
+        The file is open for reading, or a sparse matrix has several values in one place or, unless the operator maps
+        ``each_value_alone``, is stored by genes.
     """
     slot = Slot.parse(slot, mod)
     matrix = read(data, slot)
-    _check_changeable(holder(data, slot), matrix, slot)
-    besides = {Slot.parse(address, mod): value for address, value in constants.items()}
+    _check_changeable(holder(data, slot), matrix, slot, each_value_alone=each_value_alone)
+    besides = {Slot.parse(address, mod): value for address, value in (constants or {}).items()}
+    others = {name: Slot.parse(address, mod) for name, address in (writes or {}).items()}
+    check_writable(data, [*others.values(), *besides])
     registry = load(data)
     given = gather(data, registry, operator, {"x": str(slot)}, constants=besides)
-    operator.fit(**given.fit)
-    stored = matrix.group["data"] if is_sparse_on_disk(matrix) else matrix
-    for rows in _pieces(stored, matrix.shape[0], n_rows):
-        values = np.asarray(stored[rows])
-        stored[rows] = operator(x=values.reshape(len(values), -1))["x"].reshape(values.shape)
-    step = new_step(
-        data,
-        registry,
-        operator,
-        reads=given.reads,
-        writes={"x": slot},
-        values={},
-        outside=given.outside,
-        n_cells=given.n_cells,
-        genes=given.genes,
-        constants=besides,
-    )
-    registry.record(step)
-    commit(data, registry, besides)
+    warn_of_holes(operator.name, given.reads, maps_cells=True)
+    with log.timed(f"computing {operator.name}"), Rewriting(matrix) as new:
+        operator.fit(**given.fit)
+        outputs: dict[str, list[np.ndarray]] = {name: [] for name in others}
+        for place, part in parts_of(matrix, n_rows, slot.written(), each_value_alone=each_value_alone):
+            found = operator(x=part)
+            new.put(place, found["x"])
+            for name, blocks in outputs.items():
+                blocks.append(np.asarray(found[name]))
+        values = {others[name]: np.concatenate(blocks) for name, blocks in outputs.items()}
+        step = new_step(
+            data,
+            registry,
+            operator,
+            reads=given.reads,
+            writes={"x": slot, **others},
+            values=values,
+            outside=given.outside,
+            n_cells=given.n_cells,
+            genes=given.genes,
+            constants=besides,
+        )
+        registry.record(step)
+        commit(data, registry, {**values, **besides}, new.replace)
 
 
-def _check_changeable(owner: AnnData, matrix, slot: Slot) -> None:
-    where, load_it = f"{slot.written()} is in the file {owner.filename}", "Load it instead: adata = adata.to_memory()."
-    if owner.file._filemode != "r+":
-        msg = f"{where}, which is open for reading. Open it by anndata.read_h5ad(path, backed='r+'). {load_it}"
+def _check_changeable(owner: AnnData, matrix, slot: Slot, *, each_value_alone: bool) -> None:
+    where, load_it = f"{slot.written()} is in the file {owner.filename}", "load it: adata = adata.to_memory()."
+    if stored_values(matrix).file.mode != "r+":
+        msg = (
+            f"{where}, which is open for reading. To change it there, open it, or a copy of it, by "
+            f"anndata.read_h5ad(path, backed='r+'); or {load_it}"
+        )
         raise NotImplementedError(msg)
-    if matrix.dtype.kind != "f":
-        msg = f"{where} as {matrix.dtype}, which holds no fractions. {load_it}"
+    if is_sparse_on_disk(matrix) and matrix.format != "csr" and not each_value_alone:
+        msg = f"{where}, stored by genes ({matrix.format.upper()}), so that cells are not read alone there: {load_it}"
         raise NotImplementedError(msg)
-
-
-def _pieces(stored, n_cells: int, n_rows: int | None) -> Iterator[slice]:
-    """Slices of a dense matrix, or of a sparse one's values: about as many as so many rows have."""
-    width = len(stored) * int(np.prod(stored.shape[1:])) // max(n_cells, 1)
-    size = (n_rows or block_rows(n_cells, width, stored.dtype.itemsize)) * len(stored) // max(n_cells, 1)
-    for start in range(0, len(stored), max(size, 1)):
-        yield slice(start, min(start + max(size, 1), len(stored)))
