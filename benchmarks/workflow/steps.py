@@ -35,6 +35,11 @@ class Step:
 
 
 STEPS = [
+    Step("calculate_qc_metrics", "counts", "pp.calculate_qc_metrics", {"inplace": True}),
+    Step("filter_cells, by counts", "counts", "pp.filter_cells", {"min_counts": 150}),
+    Step("filter_cells, by genes", "counts", "pp.filter_cells", {"min_genes": 130}),
+    Step("filter_genes, by counts", "counts", "pp.filter_genes", {"min_counts": 20}),
+    Step("filter_genes, by cells", "counts", "pp.filter_genes", {"min_cells": 20}),
     Step("normalize_total", "counts", "pp.normalize_total", {"target_sum": 1e4}),
     Step("log1p", "normalized", "pp.log1p"),
     Step("highly_variable_genes, seurat", "log", "pp.highly_variable_genes", {"n_top_genes": 1000}),
@@ -63,3 +68,8 @@ def find(tool: str, step: Step) -> Callable | None:
     for part in step.function.split("."):
         found = getattr(found, part, None)
     return found and (lambda adata: found(adata, **step.arguments))
+
+
+def call(tool: str, step: Step, adata: Any) -> None:
+    """Find the function and call it, so that what it imports when it is first looked up is measured, too."""
+    find(tool, step)(adata)
