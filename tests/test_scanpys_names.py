@@ -29,7 +29,8 @@ NOTEBOOKS = """
     pl.rank_genes_groups pl.rank_genes_groups_violin pl.rank_genes_groups_dotplot pl.dotplot pl.stacked_violin
     pl.draw_graph pl.paga pl.paga_compare pl.paga_path pl.embedding_density pl.dendrogram
     get.rank_genes_groups_df get.obs_df get.aggregate
-    tl.pca tl.umap tl.tsne tl.draw_graph tl.leiden tl.rank_genes_groups tl.score_genes tl.score_genes_cell_cycle
+    tl.pca tl.umap tl.tsne tl.draw_graph tl.diffmap tl.dpt tl.leiden tl.rank_genes_groups tl.score_genes
+    tl.score_genes_cell_cycle
     pp.normalize_total pp.log1p pp.highly_variable_genes pp.scale pp.pca pp.neighbors pp.regress_out
 """
 """What scanpy's tutorials call and dbx answers: clustering (both), ingest, trajectories with PAGA."""

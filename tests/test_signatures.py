@@ -80,6 +80,8 @@ SCANPYS = {
         adata min_dist spread n_components maxiter alpha gamma negative_sample_rate init_pos random_state
         rng a b method key_added neighbors_key copy
     """,
+    "tl.diffmap": "adata n_comps neighbors_key random_state copy",
+    "tl.dpt": "adata n_dcs n_branchings min_group_size allow_kendall_tau_shift neighbors_key copy",
     "tl.leiden": """
         adata resolution restrict_to random_state rng key_added adjacency directed use_weights n_iterations
         partition_type neighbors_key obsp copy flavor clustering_args

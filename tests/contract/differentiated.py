@@ -50,7 +50,8 @@ def differentiated(example: Example) -> Differentiated:
         given = jax.tree.unflatten(inputs[1], inputs[0])
         fixed = {name: given[name] if name in counts else value for name, value in call.items()}
         loss = {"loss": operator.loss(fixed, outputs)} if has_loss(example) else {}
-        return weighted({**outputs, **loss}), outputs
+        reached = {name: jnp.where(jnp.isinf(outputs[name]), 0, outputs[name]) for name in example.infinite}
+        return weighted({**outputs, **reached, **loss}), outputs
 
     gradient = jax.jit(jax.grad(lambda point: evaluate(point)[0]))
     return Differentiated((named, floats), jax.jit(evaluate), gradient)

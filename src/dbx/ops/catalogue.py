@@ -43,6 +43,8 @@ OPERATORS: dict[str, str] = {
     "velocity_confidence": "dynamics.velocity_confidence:VelocityConfidence",
     "umap": "layout.umap:UMAP",
     "parametric_umap": "layout.parametric_umap:ParametricUMAP",
+    "diffmap": "diffusion.diffusion_map:DiffusionMap",
+    "dpt": "diffusion.pseudotime:DiffusionPseudotime",
     "leiden": "clusters.leiden:Leiden",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "nb_glm": "de.nb_glm:NBGLM",

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from dbx.tl.annotate import annotate
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
+    from dbx.tl.diffmap import diffmap
+    from dbx.tl.dpt import dpt
     from dbx.tl.draw_graph import draw_graph
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.harmony import harmony
@@ -36,6 +38,8 @@ __all__ = [
     "annotate",
     "de",
     "dendrogram",
+    "diffmap",
+    "dpt",
     "draw_graph",
     "embedding_density",
     "harmony",
@@ -65,7 +69,9 @@ lazy(__name__, {name: name for name in __all__} | {"pca": "dbx.pp.pca"}, scanpys
 makes(
     {
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
+        "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
         "obs/leiden": "dbx.tl.leiden(adata)",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from dbx.data.threads import row_slices
+from dbx.ops.values import Array, Edges, Graph
 
 NUMBERS = 1 << 24
 """Numbers of a dense block of columns that is diffused at once."""
@@ -72,6 +74,17 @@ def power_times(transitions: sparse.csr_matrix, x: Any, t: int, *, dtype: type =
             block = transitions @ block
         result[:, columns] = block
     return result
+
+
+def neighbour_sums(graph: Graph | Edges, values: Array) -> Array:
+    """Sum over the reference neighbours of each cell of edge weight times ``values``: shape (n_cells, n_columns).
+
+    ``values`` are those of the reference cells, of shape (n_reference, n_columns), NumPy for Edges. Differentiable in
+    the weights of a Graph; only the edges that it lists count.
+    """
+    if isinstance(graph, Edges):
+        return graph.matrix @ values
+    return (graph.weights[..., None] * jnp.asarray(values)[graph.indices]).sum(axis=1)
 
 
 class Components(NamedTuple):

@@ -138,7 +138,9 @@ def known_rows(data, slot: Slot, value: Any, digests: np.ndarray) -> np.ndarray:
 
 
 def _codes(slot: Slot, value: Any) -> np.ndarray | None:
-    """Codes of a categorical column, int32; None for what is none."""
+    """Codes of a categorical column, int32; None for what is none, such as floating-point numbers."""
+    if getattr(getattr(value, "dtype", None), "kind", "") == "f":
+        return None
     if slot.container != "obs" and not hasattr(value, "categories"):
         return None
     return pd.Series(value).astype("category").cat.codes.to_numpy().astype(np.int32)

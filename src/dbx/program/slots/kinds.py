@@ -194,6 +194,15 @@ class Columns(Kind):
         return _root_column(request)
 
 
+class Numbers(Kind):
+    """One column of measurements, as an operator keeps what it wrote of its reference cells."""
+
+    from_slots = False
+
+    def kept(self, request: Request) -> np.ndarray:
+        return np.asarray(request.values[0].value, request.dtype)
+
+
 class Rows(Kind):
     """Each cell's row among the fitted cells, -1 for a cell that is not one of them."""
 
@@ -214,6 +223,8 @@ def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
     """The kind of what a slot stores; ``dtype`` is that of the output which it is, if it is one."""
     if slot.container == "obsp":
         return KINDS["graph"]
+    if slot.container == "obs" and dtype is not None and dtype.startswith("float"):
+        return Numbers()
     return KINDS["codes" if slot.container == "obs" or dtype == "category" else "matrix"]
 
 

@@ -1,0 +1,110 @@
+"""Diffusion components of a graph of cells; new cells are placed by the Nystrom extension."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.checks import check_whole
+from dbx.ops.diffusion.markov import density_normalised, neighbour_sums
+from dbx.ops.diffusion.spectrum import leading_eigenpairs
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Edges, Graph
+
+ONE = 1e-6
+"""Distance from 1 up to which an eigenvalue is that of a component's stationary state."""
+ASYMMETRY = 1e-5
+"""Difference of the two directions of an edge, relative to the largest weight, that rounding leaves."""
+
+
+class DiffusionMap(Operator):
+    """Leading eigenvectors of the symmetric, density-normalised transition matrix of a graph.
+
+    T_s = z^-1 q^-1 K q^-1 z^-1 for the weights K, their row sums q and z^2 = q^-1 K q^-1 1. Eigenvectors have unit
+    norm, by falling eigenvalue, the stationary state included. Each component of the graph has its own with
+    eigenvalue 1, which is zero in the others.
+
+    Coifman and Lafon, Applied and Computational Harmonic Analysis 2006; Haghverdi, Buettner and Theis, Bioinformatics
+    2015. The reference implementation is ``scanpy.tl.diffmap``.
+
+    New cells: the mean of their neighbours' components by transition probability, over the eigenvalue.
+    """
+
+    name = "diffmap"
+    inputs: ClassVar = {"graph": Input(kind="graph")}
+    outputs: ClassVar = {
+        "z": Output(content="embedding"),
+        "density": Output(),
+        "evals": Output(axis="none", view=True),
+    }
+    rowwise = True
+    host = True
+    references: ClassVar = {"components": "z", "densities": "density"}
+
+    def __init__(self, *, n_comps: int = 15):
+        check_whole(n_comps, 1, "n_comps")
+        self.n_comps = n_comps
+
+    def fit(self, *, graph: sparse.csr_matrix, seed: int = 0, progress: Progress = silent) -> None:
+        """Compute the eigenvectors for a graph of shape (n_cells, n_cells)."""
+        check_weights(graph)
+        walk = density_normalised(graph)
+        found = leading_eigenpairs(walk.symmetric, min(self.n_comps, graph.shape[0] - 1), which="magnitude", seed=seed)
+        stationary = np.abs(found.values - 1) < ONE
+        self.components = Reference(jnp.asarray(found.vectors, jnp.float32))
+        self.densities = Reference(jnp.asarray(walk.density, jnp.float32))
+        self.eigenvalues = Constant(found.values)
+        # z of a cell is its entry of a stationary state times this norm
+        self.norms = Constant(np.where(stationary, np.abs(walk.z @ found.vectors), 0))
+
+    @property
+    def evals(self) -> np.ndarray:
+        """Eigenvalues, falling, an array of shape (n_comps,)."""
+        return np.asarray(self.eigenvalues[...])
+
+    def __call__(self, graph: Graph | Edges) -> dict[str, Array]:
+        """Components of cells, an array of shape (n_cells, n_comps), and the sum of their edge weights."""
+        xp = np if isinstance(graph, Edges) else jnp
+        components, densities = (xp.asarray(reference[...]) for reference in (self.components, self.densities))
+        fitted, stored = graph.rows >= 0, xp.maximum(graph.rows, 0)
+        kept = components[stored], densities[stored]
+        if xp is np and fitted.all():
+            return {"z": kept[0], "density": kept[1]}
+        placed = self._place(graph, components, densities, xp)
+        kept = tuple(value.astype(placed[0].dtype) for value in kept)
+        return {
+            "z": xp.where(fitted[:, None], kept[0], placed[0]),
+            "density": xp.where(fitted, kept[1], placed[1]),
+        }
+
+    def _place(self, graph: Graph | Edges, components: Array, densities: Array, xp) -> tuple[Array, Array]:
+        """Nystrom extension: (components, sum of weights) of new cells."""
+        values, norms = (xp.asarray(v[...]).astype(components.dtype) for v in (self.eigenvalues, self.norms))
+        used = xp.abs(values) > ONE
+        inverse = xp.where(used, 1 / xp.where(used, values, 1), 0)
+        root = xp.sqrt(((components * norms) ** 2).sum(axis=1))
+        right = components / xp.where(root > 0, root, 1)[:, None]
+        columns = xp.concatenate(
+            [right / densities[:, None], 1 / densities[:, None], xp.ones_like(right[:, :1])], axis=1
+        )
+        sums = neighbour_sums(graph, columns)
+        share, density = sums[:, -2], sums[:, -1]
+        some = xp.where(share > 0, share, 1)
+        z = xp.sqrt(some / xp.where(density > 0, density, 1))
+        return (z / some)[:, None] * sums[:, :-2] * inverse, density
+
+
+def check_weights(graph: sparse.csr_matrix) -> None:
+    """Raise ValueError for weights that are negative, not finite, or not the same in both directions."""
+    if graph.nnz and not np.isfinite(graph.data).all():
+        msg = "The graph has edges whose weight is not finite: compute the neighbours of cells without NaN."
+        raise ValueError(msg)
+    if graph.nnz and graph.data.min() < 0:
+        msg = "The graph has negative weights: use the connectivities of dbx.pp.neighbors(adata)."
+        raise ValueError(msg)
+    if graph.nnz and np.abs((graph - graph.T).data).max(initial=0) > ASYMMETRY * graph.data.max():
+        msg = "The weights of edges must be the same in both directions: use the connectivities of dbx.pp.neighbors."
+        raise ValueError(msg)

@@ -1,0 +1,14 @@
+"""Examples."""
+
+from contract.cells import GRAPH
+from contract.example import Example
+
+EXAMPLES = [
+    Example(operator="diffmap", reads={"graph": GRAPH}, config={"n_comps": 6}),
+    Example(
+        operator="dpt",
+        reads={"z": "obsm/embedding", "graph": GRAPH},
+        config={"iroot": 3, "n_dcs": 5},
+        infinite=frozenset({"pseudotime"}),
+    ),
+]

@@ -1,0 +1,137 @@
+"""Diffusion pseudotime beside scanpy's, roots of every kind, and new cells."""
+
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+from scipy.stats import spearmanr
+from tl.test_diffmap import branching, islands
+
+import dbx
+
+pytestmark = pytest.mark.filterwarnings("ignore:Step .* reads")
+
+
+@pytest.fixture(scope="module")
+def _cells():
+    adata = branching()
+    dbx.pp.neighbors(adata, use_rep="X_pca")
+    dbx.tl.diffmap(adata)
+    return adata
+
+
+@pytest.fixture
+def cells(_cells):
+    adata = _cells.copy()
+    adata.uns["iroot"] = int(np.argmin(adata.obs["time"]))
+    return adata
+
+
+@pytest.mark.parametrize("n_dcs", [10, 3])
+def test_as_scanpy(cells, n_dcs):
+    theirs = cells.copy()
+    dbx.tl.dpt(cells, n_dcs)
+    sc.tl.dpt(theirs, n_dcs)
+    mine, other = (a.obs["dpt_pseudotime"].to_numpy() for a in (cells, theirs))
+    np.testing.assert_allclose(mine, other, atol=1e-5)  # float32, components weighted by up to 1 / .0006
+    assert mine.dtype == other.dtype
+    assert mine.max() == pytest.approx(1, abs=1e-6)
+    assert spearmanr(mine, cells.obs["time"])[0] > 0.95
+
+
+def test_on_scanpys_own_components(cells):
+    sc.tl.diffmap(cells)
+    theirs = cells.copy()
+    dbx.tl.dpt(cells)
+    sc.tl.dpt(theirs)
+    np.testing.assert_allclose(cells.obs["dpt_pseudotime"], theirs.obs["dpt_pseudotime"], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The graph of neighbours has")
+def test_infinite_in_other_components_as_in_scanpy():
+    adata = islands()
+    dbx.pp.neighbors(adata, use_rep="X_pca")
+    dbx.tl.diffmap(adata)
+    adata.uns["iroot"] = 160
+    theirs = adata.copy()
+    dbx.tl.dpt(adata)
+    sc.tl.dpt(theirs)
+    mine, other = (a.obs["dpt_pseudotime"].to_numpy() for a in (adata, theirs))
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(mine)), np.arange(150, 210))
+    np.testing.assert_allclose(mine, other, atol=1e-5)
+    new = islands()[[0, 155, 230]].copy()
+    new.obs_names = ["a", "b", "c"]
+    dbx.rerun(new, adata)
+    np.testing.assert_array_equal(np.isfinite(new.obs["dpt_pseudotime"]), [False, True, False])
+    np.testing.assert_allclose(new.obs["dpt_pseudotime"].iloc[1], mine[155], atol=0.05)
+
+
+def test_new_cells_have_their_place_in_time(cells):
+    both = cells.copy()
+    dbx.tl.dpt(both)
+    known, new = cells[::2].copy(), cells[1::2].copy()
+    del known.uns["dbx"], new.uns["dbx"]
+    known.uns["iroot"] = int(np.argmin(known.obs["time"]))
+    dbx.pp.neighbors(known, use_rep="X_pca")
+    dbx.tl.diffmap(known)
+    dbx.tl.dpt(known)
+    dbx.rerun(new, known)
+    assert spearmanr(new.obs["dpt_pseudotime"], both.obs["dpt_pseudotime"].iloc[1::2])[0] > 0.97
+    stored = known.obs["dpt_pseudotime"].copy()
+    del known.obs["dpt_pseudotime"]
+    with pytest.raises(dbx.program.ReferenceChangedError):
+        dbx.rerun(new, known)
+    known.obs["dpt_pseudotime"] = stored
+    dbx.rerun(known)
+    np.testing.assert_array_equal(known.obs["dpt_pseudotime"], stored)
+
+
+def test_components_are_computed_where_they_are_missing(cells):
+    theirs = cells.copy()
+    dbx.tl.dpt(theirs)
+    del cells.obsm["X_diffmap"], cells.uns["diffmap_evals"]
+    with pytest.warns(UserWarning, match="no diffusion components"):
+        dbx.tl.dpt(cells)
+    np.testing.assert_array_equal(cells.obs["dpt_pseudotime"], theirs.obs["dpt_pseudotime"])
+
+
+@pytest.mark.parametrize("where", ["var", "uns"])
+def test_root_by_an_expression_profile(where):
+    rng = np.random.default_rng(0)
+    adata = branching(200)
+    whole = sc.AnnData(sparse.csr_matrix(rng.poisson(1.0, (200, 30)).astype(np.float32)), obsm=dict(adata.obsm))
+    dbx.pp.neighbors(whole, use_rep="X_pca")
+    dbx.tl.diffmap(whole)
+    getattr(whole, where)["xroot"] = whole.X[17].toarray().ravel() + 0.1
+    dbx.tl.dpt(whole)
+    assert whole.uns["iroot"] == 17
+    assert whole.obs["dpt_pseudotime"].iloc[17] == 0
+
+
+def test_no_root(cells):
+    del cells.uns["iroot"]
+    with pytest.raises(KeyError, match=r"adata.uns\['iroot'\] = adata.obs_names.get_loc"):
+        dbx.tl.dpt(cells)
+
+
+@pytest.mark.parametrize("root", [400, -1, "cell7", 1.5, [1, 2]])
+def test_wrong_roots(cells, root):
+    cells.uns["iroot"] = root
+    with pytest.raises(ValueError, match="iroot"):
+        dbx.tl.dpt(cells)
+    assert "dpt_pseudotime" not in cells.obs
+
+
+def test_a_root_from_before_a_subset(cells):
+    some = cells[cells.obs["time"] > 0.05].copy()
+    some.uns["iroot"] = 0
+    with pytest.warns(UserWarning, match=f"among 400 cells, of which {some.n_obs} are left"):
+        dbx.tl.dpt(some)
+
+
+def test_wrong_arguments(cells):
+    with pytest.raises(ValueError, match="n_dcs=20 components were asked for, but there are 15"):
+        dbx.tl.dpt(cells, 20)
+    with pytest.raises(NotImplementedError, match="n_branchings"):
+        dbx.tl.dpt(cells, n_branchings=1)
+    assert "dpt_pseudotime" not in cells.obs
