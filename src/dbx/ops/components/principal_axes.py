@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, sparse
 from scipy.linalg import blas
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 from threadpoolctl import threadpool_limits
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.lanczos import lanczos
 from dbx.data.reading import write
 from dbx.data.threads import map_in_threads
 
@@ -125,7 +126,7 @@ def _by_products(x: RowBlocks, n_axes: int, centre: bool, seed: int):
 
     start = np.random.default_rng(seed).uniform(-1, 1, x.n_columns).astype(x.dtype)
     operator = LinearOperator((x.n_columns, x.n_columns), gram_product, dtype=x.dtype)
-    squares, directions = eigsh(operator, k=n_axes, v0=start)
+    squares, directions = lanczos(operator, n_axes, start=start, which="LM", threads=None)
     squares, directions = squares[::-1].astype(np.float64), directions[:, ::-1].astype(np.float64)
     return mean, directions, squares, total_squares - (x.n_rows * mean @ mean if centre else 0)
 

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import eigsh
 
+from dbx.data.lanczos import lanczos
 from dbx.ops.diffusion.markov import components
 
 SMALL = 256
@@ -88,11 +88,9 @@ def _component(matrix: sparse.csr_matrix, k: int, which: Which, seed: int, tol: 
 
 
 def _iterative(matrix: sparse.csr_matrix, k: int, which: Which, seed: int, tol: float):
-    from threadpoolctl import threadpool_limits
-
     start = np.random.default_rng(seed).standard_normal(matrix.shape[0])
     width = min(max(2 * k + 1, 4 * k, 20), matrix.shape[0])
-    with threadpool_limits(1, "blas"):  # many small products: threads would wait for each other
-        values, vectors = eigsh(matrix, k, which="LM" if which == "magnitude" else "LA", v0=start, ncv=width, tol=tol)
+    wanted = "LM" if which == "magnitude" else "LA"
+    values, vectors = lanczos(matrix, k, which=wanted, start=start, ncv=width, tol=tol)
     order = np.argsort(-values)
     return values[order], vectors[:, order]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator
+
+from dbx.data.lanczos import lanczos
 
 SMALL = 64
 """Cells below which a dense solver is used."""
@@ -57,20 +59,16 @@ def _dense(affinity: sparse.csr_matrix, n_components: int) -> np.ndarray:
 
 def _iterative(affinity, n_components, constant, start) -> np.ndarray:
     """Leading eigenvectors after the known constant one, by Lanczos iteration in single precision."""
-    from threadpoolctl import threadpool_limits
-
     affinity, constant, start = (a.astype(np.float32) for a in (affinity, constant, start))
     n = len(start)
     beside = LinearOperator(affinity.shape, lambda v: affinity @ v - constant * (constant @ v), dtype=np.float32)
     width = min(max(20, 4 * n_components), n)
-    with threadpool_limits(1, "blas"):  # many small products: threads would wait for each other
-        for tolerance in TOLERANCES:
-            settings = {"tol": tolerance, "v0": start, "ncv": width, "maxiter": RESTARTS}
-            try:
-                vectors = eigsh(beside, k=n_components, which="LA", **settings)[1]
-            except ArpackNoConvergence:
-                continue
-            return vectors[:, ::-1].astype(np.float64)
+    for tolerance in TOLERANCES:
+        try:
+            vectors = lanczos(beside, n_components, start=start, ncv=width, maxiter=RESTARTS, tol=tolerance)[1]
+        except ArpackNoConvergence:
+            continue
+        return vectors[:, ::-1].astype(np.float64)
     return start[:, None] * np.linspace(1, 0.5, n_components)
 
 

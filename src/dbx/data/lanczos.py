@@ -1,0 +1,37 @@
+"""Leading eigenpairs of a symmetric operator by ARPACK, the same bits at each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from packaging.version import Version
+from scipy import __version__, sparse
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+TAKES_RNG = Version(__version__) >= Version("1.17.0.dev0")
+"""Whether ARPACK's restarts draw from a generator of NumPy's: one of the operating system's, unless it is given."""
+
+
+def lanczos(
+    operator: LinearOperator | sparse.csr_matrix,
+    k: int,
+    *,
+    start: np.ndarray,
+    which: str = "LA",
+    ncv: int | None = None,
+    maxiter: int | None = None,
+    tol: float = 0.0,
+    threads: int | None = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``k`` eigenvalues and eigenvectors in the order of :func:`scipy.sparse.linalg.eigsh`, whose arguments these are.
+
+    ``start`` is the first vector of the iteration, of shape (n,). On one BLAS thread, as threads wait for each other in
+    many small products, or on all with ``threads=None``. An :class:`~scipy.sparse.linalg.ArpackNoConvergence` is passed
+    on.
+    """
+    from threadpoolctl import threadpool_limits
+
+    generator: dict[str, Any] = {"rng": 0} if TAKES_RNG else {}
+    with threadpool_limits(threads, "blas"):
+        return eigsh(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **generator)
