@@ -25,20 +25,14 @@ class RegistryError(ValueError):
 def to_tree(steps: Iterable[Step], version: str) -> dict[str, Any]:
     """Steps as AnnData can store them."""
     steps = list(steps)
-    genes: dict[str, np.ndarray] = {}
-    facts = []
-    for step in steps:
-        fact = step.facts()
-        fact["genes"] = None
-        if step.genes is not None:
-            fact["genes"] = text_digest(step.genes)[:16]
-            genes[fact["genes"]] = step.genes
-        facts.append(fact)
+    lists = {id(step.genes): step.genes for step in steps if step.genes is not None}
+    keys = {number: text_digest(names)[:16] for number, names in lists.items()}  # most steps share one list
+    facts = [{**step.facts(), "genes": keys.get(id(step.genes))} for step in steps]
     tree = {
         "schema": SCHEMA,
         "version": version,
         "program": json.dumps(facts),
-        "genes": genes,
+        "genes": {keys[number]: names for number, names in lists.items()},
         "state": {s.name: {k: _stored(a) for k, (_, a) in s.arrays.items()} for s in steps},
         "fingerprints": {s.name: _numbered(s.fingerprints) for s in steps},
         "digests": {s.name: _numbered(s.digests) for s in steps},
@@ -77,7 +71,10 @@ def from_tree(tree: Any) -> list[Step]:
         raise RegistryError(msg)
     tree = {**{part: {} for part in PARTS}, **tree}
     try:
-        return [_step(fact, tree) for fact in json.loads(tree["program"])]
+        facts = json.loads(tree["program"])
+        lists = {fact["genes"] for fact in facts} - {None}
+        genes = {key: np.array([str(name) for name in tree["genes"][key]], dtype=object) for key in lists}
+        return [_step(fact, tree, genes) for fact in facts]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         msg = f"The program in adata.uns['dbx'] cannot be read ({type(error).__name__}: {error}). {START_ANEW}"
         raise RegistryError(msg) from error
@@ -146,7 +143,7 @@ def _numbers(slots: list[str]) -> set[str]:
     return set(map(str, range(len(slots))))
 
 
-def _step(fact: dict[str, Any], tree: Mapping[str, Any]) -> Step:
+def _step(fact: dict[str, Any], tree: Mapping[str, Any], genes: Mapping[str, np.ndarray]) -> Step:
     name = fact["name"]
     state = tree["state"].get(name, {})
     arrays = {
@@ -166,13 +163,12 @@ def _step(fact: dict[str, Any], tree: Mapping[str, Any]) -> Step:
         )
         for key, read in fact["reads"].items()
     }
-    genes = None if fact["genes"] is None else np.array([str(g) for g in tree["genes"][fact["genes"]]], dtype=object)
     rest = {k: v for k, v in fact.items() if k not in ("arrays", "reads", "genes", "fingerprints", "digests")}
     return Step(
         **rest,
         reads=reads,
         arrays=arrays,
-        genes=genes,
+        genes=None if fact["genes"] is None else genes[fact["genes"]],
         fingerprints=_named(fact["fingerprints"], tree["fingerprints"].get(name, {})),
         digests=_named(fact["digests"], tree["digests"].get(name, {})),
     )
