@@ -46,6 +46,7 @@ TESTED = {
     "refresh": "test_references",
     "neighbours": "test_references",
     "prepared": "test_references",
+    "on_host": "test_references",
     "role": "test_declared",
     "check_differentiable": "test_gradients",
     "declared": "tests/test_own_steps",

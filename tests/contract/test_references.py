@@ -1,6 +1,7 @@
 """What a step keeps of its reference cells is used as declared, and missed where it was overwritten since."""
 
 from dataclasses import replace
+from unittest import mock
 
 import jax
 import numpy as np
@@ -127,12 +128,31 @@ def check_prepared(example: Example) -> None:
         assert set(made.operator.prepared(call)) > set(call)
         with precise(example):
             by_itself = jax.device_get(made.operator(**inputs))
-        assert_close(unpadded(made.outputs(call)), unpadded(by_itself), rtol=1e-5, atol=1e-6)
+        with mock.patch.object(example.cls, "on_host", Operator.on_host):
+            compiled = made.outputs(call)
+        assert_close(unpadded(compiled), unpadded(by_itself), rtol=1e-5, atol=1e-6)
 
 
 @each(lambda example: example.cls.prepared is not Operator.prepared)
 def test_prepared_inputs_change_nothing(example):
     check_prepared(example)
+
+
+def check_on_host(example: Example) -> None:
+    """NumPy gives fitted and new cells what a compiled call gives them, unless it leaves them to that."""
+    made = fitted(example)
+    for rows in (np.arange(N_FITTED, dtype=np.int32), np.full(N_FITTED, -1, np.int32)):
+        call = with_rows(example, rows)
+        found = made.operator.on_host(call)
+        with mock.patch.object(example.cls, "on_host", Operator.on_host):
+            compiled = made.outputs(call)
+        if found is not None:
+            assert_close(unpadded(compiled), unpadded(found), rtol=1e-4, atol=1e-5)
+
+
+@each(lambda example: example.cls.on_host is not Operator.on_host)
+def test_numpy_gives_what_is_compiled(example):
+    check_on_host(example)
 
 
 def check_block(example: Example) -> None:

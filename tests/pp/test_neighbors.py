@@ -321,6 +321,7 @@ def test_many_new_cells_are_placed_by_the_lists_too(many, monkeypatch):
     dbx.pp.neighbors(reference, use_rep="X_pca")
     exact = dbx.rerun(query, reference, copy=True)
     monkeypatch.setattr("dbx.ops.graph.neighbors.MAX_PAIRS", 1)
+    monkeypatch.setattr("dbx.ops.graph.host_search.FEW_PAIRS", 0)
     placed = dbx.rerun(query, reference, copy=True)
     there, here = (x.obsm["reference_distances"].astype(bool) for x in (exact, placed))
     assert there.nnz == here.nnz == 15 * query.n_obs

@@ -24,7 +24,7 @@ def row_sums(x, kept=None):
     """Sum of each row, an array of shape (n_rows,); only over the columns of the boolean mask ``kept``, if given."""
     if not sparse.issparse(x):
         x = floating(x)
-        return (x if kept is None else x * _like(kept, x)).sum(axis=1)
+        return (x if kept is None else x * like(kept, x)).sum(axis=1)
     if kept is None:
         return _sums_between(floating(x.data), x.indptr)
     kept = np.asarray(kept)
@@ -86,7 +86,7 @@ def divide_rows(x, divisor):
     """Each row divided by its entry of ``divisor``, an array of shape (n_rows,)."""
     if not sparse.issparse(x):
         x = floating(x)
-        return x / _like(divisor, x)[:, None]
+        return x / like(divisor, x)[:, None]
     values = floating(x.data)
     divisors = np.repeat(np.asarray(divisor, values.dtype), np.diff(x.indptr))
     return with_values(x, np.divide(values, divisors, out=divisors))
@@ -99,8 +99,8 @@ def divide_columns(x, divisor, lowest: float | None = None, highest: float | Non
     """
     if not sparse.issparse(x):
         x = floating(x)
-        x = x / _like(divisor, x)
-        return x if lowest is None and highest is None else _numpy(x).clip(x, lowest, highest)
+        x = x / like(divisor, x)
+        return x if lowest is None and highest is None else array_library(x).clip(x, lowest, highest)
     values = floating(x.data)
     divisors = np.asarray(divisor, values.dtype).take(x.indices, mode="clip")
     values = np.divide(values, divisors, out=divisors)
@@ -111,7 +111,7 @@ def multiply_columns(x, factor):
     """Each column times its entry of ``factor``, an array of shape (n_columns,); CSR drops columns times zero."""
     if not sparse.issparse(x):
         x = floating(x)
-        return x * _like(factor, x)
+        return x * like(factor, x)
     values, factor = floating(x.data), np.asarray(factor)
     values = values * factor.astype(values.dtype)[x.indices]
     kept = np.append(0, np.cumsum(factor[x.indices] != 0))
@@ -123,14 +123,14 @@ def multiply_columns(x, factor):
 def subtract_columns(x, offset):
     """Each column minus its entry of ``offset``, an array of shape (n_columns,); dense only."""
     x = floating(x)
-    return x - _like(offset, x)
+    return x - like(offset, x)
 
 
 def log1p(x, base: float | None = None):
     """Logarithm of 1 + x, natural by default."""
     if sparse.issparse(x):
         return with_values(x, log1p(x.data, base))
-    logarithm = _numpy(x).log1p(floating(x))
+    logarithm = array_library(x).log1p(floating(x))
     return logarithm if base is None else logarithm / float(np.log(base))
 
 
@@ -138,7 +138,7 @@ def where_rows(mask, x, other):
     """Rows of ``x`` where the boolean mask is True, of ``other`` elsewhere; CSR blocks must have the same pattern."""
     if sparse.issparse(x):
         return with_values(x, np.where(np.repeat(mask, np.diff(x.indptr)), x.data, floating(other.data)))
-    return _numpy(x).where(mask[:, None], x, floating(other))
+    return array_library(x).where(mask[:, None], x, floating(other))
 
 
 def floating(values):
@@ -162,12 +162,13 @@ def with_values(x: sparse.csr_matrix, values: np.ndarray) -> sparse.csr_matrix:
     return changed
 
 
-def _like(values, x):
+def like(values, x):
     """An array in the dtype and library of ``x``."""
     return np.asarray(values, x.dtype) if isinstance(x, np.ndarray) else jnp.asarray(values).astype(x.dtype)
 
 
-def _numpy(x):
+def array_library(x):
+    """NumPy or its counterpart in JAX, of which ``x`` is an array."""
     return np if isinstance(x, np.ndarray) else jnp
 
 

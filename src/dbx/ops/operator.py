@@ -221,6 +221,13 @@ class Operator(nnx.Module):
         """The inputs of ``__call__`` for all cells, with what is better found for all of them than block by block."""
         return inputs
 
+    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The outputs of ``__call__`` for all cells by NumPy, on a CPU; None where compiling it is worth it.
+
+        ``inputs`` are those of :func:`dbx.ops.apply.apply`.
+        """
+        return None
+
     def refresh(self) -> None:
         """Update what is stored of the fitted cells after their values in a ``Reference`` changed."""
 

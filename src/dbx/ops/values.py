@@ -135,7 +135,8 @@ class Graph:
 
 def own_rows(rows: Array) -> Array:
     """The row of each cell in the reference, also of cells placed like new ones; -1 for other cells."""
-    return jnp.where(rows >= 0, rows, -2 - rows)
+    library = np if isinstance(rows, np.ndarray) else jnp
+    return library.where(rows >= 0, rows, -2 - rows)
 
 
 @dataclass(frozen=True)

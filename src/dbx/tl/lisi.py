@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.batch.lisi import lisi as inverse_simpson
-from dbx.ops.graph.knn import pair_distances, search
+from dbx.ops.graph.host_weights import pair_distances
+from dbx.ops.graph.knn_host import find_neighbors
 from dbx.ops.graph.metrics import METRICS
-from dbx.ops.operator import Input
+from dbx.ops.operator import Input, silent
 from dbx.program import Slot, as_codes, assign, check_matrix, read, row_names
 
 if TYPE_CHECKING:
@@ -81,15 +80,13 @@ def lisi(
             f"choose it between 1 and {width}, better below {max(width // 3, 2)}."
         )
         raise ValueError(msg)
-    x, rows = jnp.asarray(blocks.dense()), np.arange(blocks.n_rows, dtype=np.int32)
-    indices = search(x, x, rows, k=width, metric=METRICS["euclidean"])
+    x = blocks.dense()
+    indices = find_neighbors(x, width, "euclidean", {}, "exact", None, silent).indices
     distances = pair_distances(x, x, indices, METRICS["euclidean"])
-    found = {}
-    for key, labels in codes.items():
-        around = jnp.asarray(labels.codes)[indices]
-        found[f"lisi_{key}"] = np.asarray(
-            inverse_simpson(distances, around, perplexity, n_levels=labels.n_levels), float
-        )
+    found = {
+        f"lisi_{key}": inverse_simpson(distances, labels.codes[indices], perplexity, n_levels=labels.n_levels)
+        for key, labels in codes.items()
+    }
     if not inplace:
         return pd.DataFrame(found, index=row_names(adata, slot))
     assign(adata, {Slot.parse(f"obs/{name}", mod): values for name, values in found.items()})

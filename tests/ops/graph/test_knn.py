@@ -8,6 +8,7 @@ from scipy import sparse
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
+from dbx.ops.graph.host_search import few, nearest_on_host
 from dbx.ops.graph.knn import pair_distances, search
 from dbx.ops.graph.knn_host import find_neighbors, from_matrix, without_self
 from dbx.ops.graph.metrics import METRICS, find_metric
@@ -37,6 +38,9 @@ def test_the_nearest_cells_in_order(x, metric):
     assert (indices == expected).mean() > 0.999
     got = np.asarray(pair_distances(jnp.asarray(x), jnp.asarray(x), jnp.asarray(indices), METRICS[metric]))
     np.testing.assert_allclose(got, distances, rtol=1e-4, atol=1e-6)
+    if few(N, N, METRICS[metric]):
+        embedded = METRICS[metric].embed(x)
+        assert (nearest_on_host(embedded, embedded, own, K) == expected).mean() > 0.999
 
 
 def test_far_from_the_origin_the_product_does_not_mislead(x):
@@ -45,8 +49,9 @@ def test_far_from_the_origin_the_product_does_not_mislead(x):
     _, distances = brute(far, K, "euclidean")
     own = np.arange(N, dtype=np.int32)
     indices = search(far, far, own, k=K, metric=METRICS["euclidean"])
-    got = pair_distances(jnp.asarray(far), jnp.asarray(far), indices, METRICS["euclidean"])
-    np.testing.assert_allclose(got, distances, rtol=1e-4)
+    for found in (indices, nearest_on_host(far, far, own, K)):
+        got = pair_distances(jnp.asarray(far), jnp.asarray(far), found, METRICS["euclidean"])
+        np.testing.assert_allclose(got, distances, rtol=1e-4)
 
 
 def test_far_clusters_leave_no_digits_to_the_product_either(x):
@@ -55,13 +60,16 @@ def test_far_clusters_leave_no_digits_to_the_product_either(x):
     _, distances = brute(far, K, "euclidean")
     own = np.arange(N, dtype=np.int32)
     indices = search(far, far, own, k=K, metric=METRICS["euclidean"])
-    got = pair_distances(jnp.asarray(far), jnp.asarray(far), indices, METRICS["euclidean"])
-    np.testing.assert_allclose(got, distances, rtol=1e-4)
+    for found in (indices, nearest_on_host(far, far, own, K)):
+        got = pair_distances(jnp.asarray(far), jnp.asarray(far), found, METRICS["euclidean"])
+        np.testing.assert_allclose(got, distances, rtol=1e-4)
 
 
 def test_all_others_are_neighbours_of_few_cells(x):
     indices = np.asarray(search(x[:6], x[:6], np.arange(6, dtype=np.int32), k=5, metric=METRICS["euclidean"]))
-    np.testing.assert_array_equal(np.sort(indices), [[j for j in range(6) if j != i] for i in range(6)])
+    found = nearest_on_host(x[:6], x[:6], np.arange(6, dtype=np.int32), 5)
+    for some in (indices, found):
+        np.testing.assert_array_equal(np.sort(some), [[j for j in range(6) if j != i] for i in range(6)])
 
 
 def test_duplicates_are_neighbours_and_the_cell_itself_is_not(x):
@@ -73,6 +81,8 @@ def test_duplicates_are_neighbours_and_the_cell_itself_is_not(x):
     assert set(indices[10, :3]) == {11, 12, 13}
     new = np.asarray(search(x[:3], x, np.full(3, -1, np.int32), k=1, metric=METRICS["euclidean"]))
     np.testing.assert_array_equal(new[:, 0], [0, 1, 2])
+    assert set(nearest_on_host(x, x, own, K)[10, :3]) == {11, 12, 13}
+    np.testing.assert_array_equal(nearest_on_host(x[:3], x, np.full(3, -1, np.int32), 1)[:, 0], [0, 1, 2])
 
 
 @pytest.mark.parametrize("name", [*METRICS, "minkowski"])

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+import numpy as np
 
-import jax
-import jax.numpy as jnp
-
-from dbx.ops.values import Array
+from dbx.data.threads import in_threads, row_slices
 
 STEPS = 40
 """Bisection steps for the bandwidth, for a relative error of 1e-11."""
+ROWS = 256
+"""Cells at once, whose distances stay in the processor's cache."""
 
 
-@partial(jax.jit, static_argnames="n_levels")
-def lisi(distances: Array, codes: Array, perplexity: float, *, n_levels: int) -> Array:
+def lisi(distances: np.ndarray, codes: np.ndarray, perplexity: float, *, n_levels: int) -> np.ndarray:
     """Inverse Simpson's index of the labels of each cell's neighbours, an array of shape (n_cells,).
 
     Neighbours have weights exp(-distance / bandwidth), with a bandwidth such that their entropy is the logarithm of
     ``perplexity`` (Korsunsky et al., Nature Methods, 2019). The index ranges from 1, for a single label, to the number
-    of labels, for equal frequencies.
+    of labels, for equal frequencies. NumPy in threads takes as long as what XLA compiles in a second.
 
     Parameters
     ----------
@@ -32,25 +30,30 @@ def lisi(distances: Array, codes: Array, perplexity: float, *, n_levels: int) ->
     n_levels
         Number of labels.
     """
+
+    def some(part: slice) -> list[np.ndarray]:
+        return [_lisi(distances[rows], codes[rows], perplexity, n_levels) for rows in row_slices(part, ROWS)]
+
+    return np.concatenate([found for parts in in_threads(some, len(distances), ROWS) for found in parts])
+
+
+def _lisi(distances, codes, perplexity, n_levels):
     distances = distances - distances.min(axis=1, keepdims=True)
     mean = distances.mean(axis=1)
-    scale = jnp.where(mean > 0, mean, 1)[:, None]
-
-    def halve(_, interval):
-        low, high = interval
+    scaled = distances / np.where(mean > 0, mean, 1)[:, None]
+    low, high = (np.full(len(distances), end, distances.dtype) for end in (-15, 25))
+    for _ in range(STEPS):
         middle = (low + high) / 2
-        wide = _entropy(distances / scale * jnp.exp(middle)[:, None]) > jnp.log(perplexity)
-        return jnp.where(wide, middle, low), jnp.where(wide, high, middle)
-
-    start = jnp.full(len(distances), -15.0, distances.dtype), jnp.full(len(distances), 25.0, distances.dtype)
-    exponent = sum(jax.lax.fori_loop(0, STEPS, halve, start)) / 2
-    weights = jax.nn.softmax(-distances / scale * jnp.exp(exponent)[:, None], axis=1)
-    rows = jnp.broadcast_to(jnp.arange(len(codes))[:, None], codes.shape)
-    found = jnp.zeros((len(codes), n_levels), weights.dtype).at[rows, codes].add(weights)
+        wide = _entropy(scaled * np.exp(middle)[:, None]) > np.log(perplexity)
+        low, high = np.where(wide, middle, low), np.where(wide, high, middle)
+    weights = np.exp(-scaled * np.exp((low + high) / 2)[:, None])
+    weights /= weights.sum(axis=1, keepdims=True)
+    place = codes + n_levels * np.arange(len(codes))[:, None]
+    found = np.bincount(place.ravel(), weights.ravel(), n_levels * len(codes)).reshape(len(codes), n_levels)
     return 1 / (found**2).sum(axis=1)
 
 
 def _entropy(scaled):
-    weights = jnp.exp(-scaled)
+    weights = np.exp(-scaled)
     total = weights.sum(axis=1)
-    return jnp.log(total) + (scaled * weights).sum(axis=1) / total
+    return np.log(total) + np.einsum("ij,ij->i", scaled, weights) / total

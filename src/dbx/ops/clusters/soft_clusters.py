@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments
-from dbx.ops.arrays import as_float
+from dbx.ops.arrays import array_library, as_float, like
 from dbx.ops.checks import check_above_zero
 from dbx.ops.operator import Input, Operator, Output, Progress, Unit, silent
 from dbx.ops.values import Codes
@@ -37,6 +36,7 @@ class SoftClusters(Operator):
         "centroids": Output(axis="none", dtype=None, view=True),
     }
     rowwise = True
+    host = True
 
     def __init__(self, *, temperature: float = 1.0, levels: tuple[str, ...] = ()):
         check_above_zero(temperature, "temperature")
@@ -65,8 +65,9 @@ class SoftClusters(Operator):
         """The likeliest group, and the probability of each."""
         del groups
         scores = self._log_joint(z) / self.temperature
-        labels = Codes(scores.argmax(axis=1).astype(jnp.int32), self.levels)
-        return {"labels": labels, "probabilities": jax.nn.softmax(scores, axis=1)}
+        labels = Codes(scores.argmax(axis=1).astype(np.int32), self.levels)
+        shares = array_library(z).exp(scores - scores.max(axis=1, keepdims=True))
+        return {"labels": labels, "probabilities": shares / shares.sum(axis=1, keepdims=True)}
 
     def loss(self, inputs, outputs):
         """Negative log-likelihood of each cell's coordinates, in nats."""
@@ -74,11 +75,14 @@ class SoftClusters(Operator):
 
     def _log_joint(self, z):
         """Log-density of coordinates and group, an array of shape (n_cells, n_groups)."""
-        log_variance, centres = self.log_variance[...], self.centres[...].astype(z.dtype)
+        log_variance, log_share, centres = (
+            like(value[...], z) for value in (self.log_variance, self.log_share, self.centres)
+        )
         square = (z**2).sum(axis=1, keepdims=True) - 2 * z @ centres.T + (centres**2).sum(axis=1)
         n_dims = z.shape[1]
-        share = jax.nn.log_softmax(self.log_share[...])
-        return share - 0.5 * (square * jnp.exp(-log_variance) + n_dims * (log_variance + np.log(2 * np.pi)))
+        xp = array_library(z)
+        share = log_share - xp.log(xp.exp(log_share).sum())
+        return share - 0.5 * (square * xp.exp(-log_variance) + n_dims * (log_variance + np.log(2 * np.pi)))
 
     @property
     def units(self) -> dict[str, Unit]:

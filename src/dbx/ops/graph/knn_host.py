@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.graph.approximate import nearest_others
+from dbx.ops.graph.host_search import embedded, few, nearest_on_host
 from dbx.ops.graph.knn import search
 from dbx.ops.graph.metrics import Metric, find_metric
 from dbx.ops.operator import Progress
@@ -61,8 +62,11 @@ def find_neighbors(
 
 def _exact(x: np.ndarray, k: int, metric: Metric, progress: Progress) -> np.ndarray:
     n = len(x)
-    size = min(CHUNK, n)
-    reference, rows = jax.numpy.asarray(x), np.arange(n, dtype=np.int32)
+    size, rows = min(CHUNK, n), np.arange(n, dtype=np.int32)
+    if few(n, n, metric):
+        points = embedded(x, metric)
+        return nearest_on_host(points, points, rows, k)
+    reference = jax.numpy.asarray(x)
     found = []
     for start in range(0, n, size):
         part, own = x[start : start + size], rows[start : start + size]

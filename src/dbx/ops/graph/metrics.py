@@ -1,4 +1,7 @@
-"""Differentiable distances between two cells; transforms of the Euclidean distance declare which."""
+"""Differentiable distances between two cells; transforms of the Euclidean distance declare which.
+
+Those and the distances of what they return also take NumPy arrays.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from dbx.ops.arrays import array_library
 from dbx.ops.values import Array
 
 
@@ -23,8 +27,8 @@ class Metric(NamedTuple):
 def euclidean(x: Array, y: Array) -> Array:
     """Root of the summed squares; its gradient at distance 0 is set to 0."""
     squared = ((x - y) ** 2).sum(axis=-1)
-    apart = squared > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+    apart, xp = squared > 0, array_library(squared)
+    return xp.where(apart, xp.sqrt(xp.where(apart, squared, 1)), 0)
 
 
 def half_squared(x: Array, y: Array) -> Array:
@@ -35,8 +39,8 @@ def half_squared(x: Array, y: Array) -> Array:
 def unit(x: Array) -> Array:
     """Rows of length one; an additional coordinate separates rows of zeros from all others."""
     squared = (x**2).sum(axis=-1, keepdims=True)
-    zero = squared == 0
-    return jnp.concatenate([x / jnp.sqrt(jnp.where(zero, 1, squared)), zero.astype(x.dtype)], axis=-1)
+    zero, xp = squared == 0, array_library(x)
+    return xp.concatenate([x / xp.sqrt(xp.where(zero, 1, squared)), zero.astype(x.dtype)], axis=-1)
 
 
 def centred_unit(x: Array) -> Array:

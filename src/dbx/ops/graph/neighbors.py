@@ -17,6 +17,8 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.graph.approximate import nearest_in_reference
 from dbx.ops.graph.edge_weights import Edges, Ends, gauss_weights, jaccard_weights, umap_weights
+from dbx.ops.graph.host_search import FEW_CELLS, embedded, few, nearest_on_host
+from dbx.ops.graph.host_weights import stored_edges, weighted
 from dbx.ops.graph.knn import nearest, pair_distances
 from dbx.ops.graph.knn_host import find_neighbors, library_nearest
 from dbx.ops.graph.metrics import find_metric
@@ -94,7 +96,7 @@ class Neighbors(Operator):
         self.recall = Constant(np.float64(recall))
         order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order of a CSR matrix
         indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
-        self.reference = Reference(jnp.asarray(values))
+        self.reference = Reference(jax.device_put(values))
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
         # __call__ computes the same bits that are stored in the slot, so these are used from here on.
         distances = apply(self, {"x": x, "rows": rows}, n)["distances"].weights[:, :k]
@@ -119,6 +121,27 @@ class Neighbors(Operator):
         elif (found := self._nearest_of_new(inputs["x"], rows)) is not None:
             more["nearest"] = found
         return {**inputs, **more}
+
+    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Graph] | None:
+        """UMAP's weights by NumPy, unless there are many cells."""
+        x, rows, metric = inputs["x"], inputs["rows"], find_metric(self.metric, dict(self.metric_kwds))
+        stored, new = self.reference_distances.get_value(), np.flatnonzero(rows < 0)
+        n, k = stored.n_reference, self.n_neighbors
+        if self.method != "umap" or not self.knn or metric is None or not few(len(new), n, metric):
+            return None
+        if not k <= n <= FEW_CELLS or len(rows) > FEW_CELLS:
+            return None
+        whole = x.dense(), np.asarray(self.reference[...])
+        values, reference = (embedded(part[:, : self.n_pcs], metric) for part in whole)
+        others = stored_edges(stored, k)
+        indices = np.asarray(others.indices)[np.maximum(rows, 0)]
+        if len(new):
+            indices[new] = nearest_on_host(values[new], reference, np.asarray(own_rows(rows[new])), k)
+        distances, weights = weighted(values, reference, indices, rows, others, metric)
+        return {
+            "distances": Graph(indices, distances, rows, n, distances=True),
+            "connectivities": Graph(indices, weights, rows, n, symmetric=True),
+        }
 
     def _nearest_of_new(self, x: RowBlocks, rows: np.ndarray) -> np.ndarray | None:
         """Neighbours of new cells, in an array for all cells; None if they are few or the search is exact."""

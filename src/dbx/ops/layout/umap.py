@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ class UMAP(Operator):
             progress=progress,
         )
         self.starter = None
-        self.embedding = Reference(jnp.asarray(z))
+        self.embedding = Reference(jax.device_put(z))
 
     def _start(self, graph: sparse.csr_matrix, init, x, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -133,6 +133,11 @@ class UMAP(Operator):
             fitted.all(), lambda: kept, lambda: jnp.where(fitted[:, None], kept, self._place(graph, embedding))
         )
         return {"z": z}
+
+    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The stored positions, where all cells are fitted ones."""
+        rows = inputs["graph"].rows
+        return {"z": np.asarray(self.embedding[...])[rows]} if (rows >= 0).all() else None
 
     def _place(self, graph: Graph, embedding: Array) -> Array:
         """Positions of new cells, an array of shape (n_cells, n_components)."""

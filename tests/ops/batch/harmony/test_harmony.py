@@ -11,10 +11,11 @@ from harmonypy import compute_lisi, run_harmony
 from dbx.data import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.batch.harmony.cluster import cluster
+from dbx.ops.batch.harmony.fit import harmonize
 from dbx.ops.batch.harmony.harmony import Harmony
 from dbx.ops.batch.harmony.symphony import _assigned
 from dbx.ops.batch.harmony.tiles import scaled, tile
-from dbx.ops.operator import Constant
+from dbx.ops.operator import Constant, silent
 from dbx.ops.values import Codes
 
 N_CELLS, N_COLUMNS = 600, 8
@@ -287,3 +288,17 @@ def test_wrong_input_is_named(cells):
         Harmony(theta=(1.0, 2.0)).fit(x=RowBlocks(x), batch={"batch": codes(labels["batch"])})
     with pytest.raises(ValueError, match="at most the number of cells, 600"):
         Harmony(n_clusters=601).fit(x=RowBlocks(x), batch={"batch": codes(labels["batch"])})
+
+
+@pytest.mark.parametrize("flavor", ["harmony2", "harmony1"])
+def test_few_cells_by_numpy_end_where_compiled_code_does(rng, monkeypatch, flavor):
+    """Two keys, one of them with a rare level; sums in another order differ by rounding."""
+    place, batch = rng.integers(4, size=300), np.stack([rng.integers(3, size=300), 3 + (rng.random(300) < 0.1)], axis=1)
+    x = 3 * rng.normal(size=(4, 6))[place] + rng.normal(size=(5, 6))[batch].sum(axis=1) + rng.normal(size=(300, 6))
+    given = Harmony(flavor=flavor)._settings, x.astype(np.float32), batch, np.array([0, 3, 5]), 0, silent
+    by_numpy = harmonize(*given)
+    monkeypatch.setattr("dbx.ops.batch.harmony.fit.FEW_CELLS", 0)
+    compiled = harmonize(*given)
+    for one, two in zip(by_numpy, compiled, strict=True):
+        scale = np.abs(two).max()
+        np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-4, atol=1e-5 * scale)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from dbx.ops.batch.harmony.cluster import assigned_sums, cluster, correct
+from dbx.ops.batch.harmony import cluster as compiled
+from dbx.ops.batch.harmony import host_cluster
 from dbx.ops.batch.harmony.levels import per_level
 from dbx.ops.batch.harmony.ridge import kept_levels, ridge
 from dbx.ops.batch.harmony.settings import Settings
 from dbx.ops.batch.harmony.tiles import Tiles, scaled, tile
 from dbx.ops.clusters.kmeans import kmeans
+
+FEW_CELLS = 5_000
+"""Cells up to which NumPy is as fast as what would be compiled in a second."""
 
 
 class Fitted(NamedTuple):
@@ -54,17 +58,22 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
         raise ValueError(msg)
     cells_of = np.bincount(levels.ravel(), minlength=first[-1]).astype(x.dtype)
     tiles = tile(levels, cells_of, int(np.ceil(1 / settings.block_size)), seed=seed)
-    placed, rows = jax.device_put((tiles, tiles.place(x)))
+    by: Any
+    if len(x) <= FEW_CELLS and jax.default_backend() == "cpu":
+        by, placed = host_cluster, host_cluster.Layout.of(tiles)
+        rows = placed.place(x)
+    else:
+        by, (placed, rows) = compiled, jax.device_put((tiles, tiles.place(x)))
     theta = discounted(settings, cells_of, n_clusters, first)
     numbers = [np.asarray(number, x.dtype) for number in (theta, settings.sigma, settings.tol_cluster)]
     all_centroids, log_penalties, effects = [], [], []
     z, centroids, before = rows, scaled(kmeans(scaled(x), n_clusters, seed=seed)), None
     for i in range(settings.max_iter):
-        clusters = cluster(
+        clusters = by.cluster(
             rows, z, placed, centroids, *numbers, max_iter=settings.max_iter_cluster, flavor=settings.flavor
         )
         intercept, effect = regress(settings, clusters, tiles, first)
-        z = correct(rows, clusters, placed, effect)
+        z = by.correct(rows, clusters, placed, effect)
         all_centroids.append(clusters.centroids)
         log_penalties.append(clusters.log_penalty)
         effects.append(effect)
@@ -76,7 +85,7 @@ def harmonize(settings: Settings, x: np.ndarray, levels: np.ndarray, first: np.n
             break
         before = after
     sizes = np.asarray(clusters.sizes).sum(axis=0)
-    return Fitted(all_centroids, log_penalties, effects, first, sizes, assigned_sums(z, clusters))
+    return Fitted(all_centroids, log_penalties, effects, first, sizes, by.assigned_sums(z, clusters))
 
 
 def default_clusters(n_cells: int) -> int:
