@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,6 +36,21 @@ def map_in_threads(work: Callable[[Item], T], items: Iterable[Item], n_threads: 
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """While it is open, products take one thread: BLAS's own threads would hinder those of :func:`in_threads`.
+
+    The libraries are looked for once, which takes 5 ms.
+    """
+    return _libraries().limit(limits=1)
+
+
+@lru_cache
+def _libraries():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def n_processors() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dbx.data.threads import one_blas_thread
 from dbx.ops.arrays import group_means
 
 
@@ -29,12 +30,10 @@ def kmeans(x: np.ndarray, n_clusters: int, *, seed: int = 0, sample: int = 50, m
     max_iter
         Maximum number of Lloyd's iterations; they stop earlier when no cell changes its cluster.
     """
-    from threadpoolctl import threadpool_limits
-
     rng = np.random.default_rng(seed)
     if len(x) > n_clusters * sample:
         x = x[np.sort(rng.choice(len(x), n_clusters * sample, replace=False))]
-    with threadpool_limits(1):  # the products are too small for several threads
+    with one_blas_thread():  # the products are too small for several threads
         return _refine(x, _spread(x, n_clusters, rng), max_iter)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from dbx.data.threads import in_threads, row_slices
+from dbx.data.threads import in_threads, one_blas_thread, row_slices
 from dbx.ops.graph.knn import SPARE, group_size
 from dbx.ops.graph.metrics import Metric
 
@@ -36,8 +36,6 @@ def nearest_on_host(queries: np.ndarray, reference: np.ndarray, own: np.ndarray,
     Embedded rows (:class:`Metric`) of shape (n, d); ``own`` of shape (n_queries,) is the row of a query in the
     reference, which is left out, or -1.
     """
-    from threadpoolctl import threadpool_limits
-
     n = len(reference)
     centre = reference.mean(axis=0)
     queries, reference = queries - centre, reference - centre
@@ -64,7 +62,7 @@ def nearest_on_host(queries: np.ndarray, reference: np.ndarray, own: np.ndarray,
         score = np.empty((ROWS, len(padded)), padded.dtype)
         return [block(some, score[: some.stop - some.start]) for some in row_slices(rows, ROWS)]
 
-    with threadpool_limits(1):  # BLAS's own threads would wait for each other
+    with one_blas_thread():
         return np.concatenate([found for some in in_threads(part, len(queries), ROWS) for found in some])
 
 

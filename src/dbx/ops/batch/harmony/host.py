@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.threads import in_threads, row_slices
+from dbx.data.threads import in_threads, one_blas_thread, row_slices
 from dbx.ops.batch.harmony.levels import ordered
 from dbx.ops.batch.harmony.tiles import scaled
 from dbx.ops.values import Codes
@@ -30,8 +30,6 @@ class Fitted(Protocol):
 
 def corrected(operator: Fitted, x: RowBlocks, batch: Mapping[str, Codes]) -> np.ndarray:
     """Rows minus the batch effects of their levels, an array of shape (n_cells, n_columns)."""
-    from threadpoolctl import threadpool_limits
-
     centroids, penalties, effects = (
         np.asarray(value[...]) for value in (operator.centroids, operator.log_penalty, operator.coefficients)
     )
@@ -50,7 +48,7 @@ def corrected(operator: Fitted, x: RowBlocks, batch: Mapping[str, Codes]) -> np.
                 shares = _memberships(z[some], of_levels, centres, penalty, operator.sigma)
                 z[some] = own - _by_level(shares, of_levels, effect)
 
-    with threadpool_limits(1):  # BLAS's own threads would wait for each other
+    with one_blas_thread():
         in_threads(part, x.n_rows, ROWS)
     return z
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbx.data.threads import one_blas_thread
 from dbx.ops.batch.harmony.cluster import WINDOW
 from dbx.ops.batch.harmony.tiles import Tiles, scaled
 
@@ -38,6 +39,8 @@ class Layout(NamedTuple):
 
     def by_level(self, sizes: np.ndarray) -> np.ndarray:
         """Sums over the combinations that include each level."""
+        if self.tiles.levels.shape == (len(self.tiles.cells_of), 1):  # one key: levels and combinations are the same
+            return sizes
         total = np.zeros((len(self.tiles.cells_of), sizes.shape[1]), sizes.dtype)
         for level in self.tiles.levels.T:
             np.add.at(total, level, sizes)
@@ -67,9 +70,7 @@ class Clusters(NamedTuple):
 
 def cluster(x, z, layout: Layout, centroids, theta, sigma, tol, *, max_iter: int, flavor: str) -> Clusters:
     """As :func:`dbx.ops.batch.harmony.cluster.cluster`, of rows ``x`` and ``z`` in the places of ``layout``."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # the products are too small for several threads
+    with one_blas_thread():  # the products are too small for several threads
         return _cluster(x, z, layout, centroids, theta, sigma, tol, max_iter, flavor)
 
 
