@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ["dbx-bio", "jax", "flax", "optax", "scanpy", "anndata", "harmonypy", "umap-learn", "pynndescent", "numba"]
 PACKAGES += ["igraph", "numpy", "scipy"]
 BAR = 1.5
+BEGIN, END = "<!-- made by benchmarks.first_calls -->", "<!-- until here -->"
 
 
 def ask(tool: str, step: str, folder: Path, cache: str = "") -> dict[str, Any]:
@@ -151,8 +152,15 @@ def main() -> None:
             if options.programs:
                 print(listed(found[step]["dbx"][0]["programs"]), file=sys.stderr, flush=True)
             if options.out:
-                options.out.write_text(f"{table(found)}\n\n{conditions(options, found)}")
+                write(options.out, f"{table(found)}\n\n{conditions(options, found)}")
     print(f"{table(found)}\n\n{conditions(options, found)}")
+
+
+def write(file: Path, text: str) -> None:
+    """Replace what stands between the two marks of a file, or all of it if it has none."""
+    before, begin, rest = (file.read_text() if file.exists() else "").partition(BEGIN)
+    after = rest.partition(END)[2] if begin else "\n"
+    file.write_text(f"{before if begin else ''}{BEGIN}\n\n{text}\n{END}{after}")
 
 
 def tools_of(step: str, options: argparse.Namespace) -> list[str]:
