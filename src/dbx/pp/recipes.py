@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 from anndata import AnnData
+from scipy.sparse import issparse
 
 from dbx.ops.checks import check_whole
 from dbx.pp.filter_cells import filter_cells
@@ -15,6 +16,9 @@ from dbx.pp.normalize_total import normalize_total
 from dbx.pp.scale import scale
 from dbx.program import looks_like_counts
 from dbx.program.compat import own_copy
+
+FEW_VALUES = 20_000_000
+"""Values up to which scanpy is given a dense matrix: for a sparse one it compiles with numba for three seconds."""
 
 
 def recipe_zheng17(
@@ -153,7 +157,8 @@ def _keep_variable(made: AnnData, *, plot: bool, log_of_means: bool, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the recipes are what still needs it
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = sc.pp.filter_genes_dispersion(made.X, **settings)
+            x = made.X.toarray() if issparse(made.X) and made.n_obs * made.n_vars <= FEW_VALUES else made.X
+            found = sc.pp.filter_genes_dispersion(x, **settings)
         if plot:
             sc.pl.filter_genes_dispersion(found, log=log_of_means)
     chosen = np.asarray(found["gene_subset"], bool)
