@@ -222,3 +222,41 @@ def test_wrong_doublets(cells):
     parents.obsm["doublet_parents"] = parents.obsm["doublet_parents"] + cells.n_obs
     with pytest.raises(ValueError, match="must have two rows of adata, from 0 to 259"):
         dbx.pp.scrublet(cells.copy(), parents)
+
+
+# --- the calibrated score --------------------------------------------------------------------------------------------
+
+
+def test_calibrated_probabilities(cells, tmp_path):
+    found = dbx.pp.scrublet(
+        cells, method="calibrated", batch_key="batch", expected_doublet_rate=0.1, n_prin_comps=5, n_draws=2, copy=True
+    )
+    score, truth = found.obs["doublet_score"].to_numpy(), np.arange(260) >= 234
+    assert score.mean() == pytest.approx(0.1, abs=0.01)
+    assert found.obs["predicted_doublet"].sum() == 26
+    likely = score >= np.quantile(score, 0.9)
+    assert truth[likely].mean() == pytest.approx(score[likely].mean(), abs=0.25)  # two standard errors of 26 cells
+    assert truth[likely].mean() > 0.5
+    samples = found.uns["scrublet"]["batches"]
+    assert np.mean([one["doublet_scores_sim"].mean() for one in samples.values()]) > 3 * score.mean()
+    for name, one in samples.items():
+        assert one["doublet_parents"].max() < (cells.obs["batch"] == name).sum()
+    found.write(tmp_path / "found.h5ad")
+    found = ad.read_h5ad(tmp_path / "found.h5ad")
+    again = cells[30:80].copy()
+    dbx.rerun(again, found)
+    np.testing.assert_array_equal(again.obs["doublet_score"], score[30:80])
+    other = cells[200:].copy()
+    other.obs["batch"] = "another"
+    dbx.rerun(other, found)
+    assert np.corrcoef(other.obs["doublet_score"], score[200:])[0, 1] > 0.8
+
+
+def test_settings_of_the_other_method(cells):
+    for settings in ({"n_neighbors": 5}, {"log_transform": True}, {"adata_sim": cells}):
+        with pytest.raises(ValueError, match=f"method='calibrated' does not use {next(iter(settings))}"):
+            dbx.pp.scrublet(cells.copy(), method="calibrated", **settings)
+    with pytest.raises(ValueError, match="method='scrublet' does not use n_draws"):
+        dbx.pp.scrublet(cells.copy(), n_draws=3)
+    with pytest.raises(ValueError, match="method must be one of 'scrublet', 'calibrated'; got 'solo'"):
+        dbx.pp.scrublet(cells.copy(), method="solo")

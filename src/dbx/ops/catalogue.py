@@ -53,6 +53,7 @@ OPERATORS: dict[str, str] = {
     "scanvi": "annotation.scanvi:ScANVI",
     "cellassign": "annotation.cellassign:CellAssign",
     "scrublet": "droplets.scrublet:Scrublet",
+    "scrublet_calibrated": "droplets.calibrated:CalibratedDoublets",
     "solo": "droplets.solo:Solo",
     "remove_ambient": "droplets.ambient:RemoveAmbient",
     "mmd": "batch.mmd:MMD",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dbx.pl.ma import ma
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
+    from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
     from dbx.pl.sensitivity import sensitivity
     from dbx.pl.size_factors import size_factors
     from dbx.pl.volcano import volcano
@@ -27,6 +28,7 @@ __all__ = [
     "program",
     "pvalue_hist",
     "pvalue_qq",
+    "scrublet_score_distribution",
     "sensitivity",
     "size_factors",
     "volcano",

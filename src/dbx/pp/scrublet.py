@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.checks import check_known
+from dbx.ops.droplets.calibrated import CalibratedDoublets
 from dbx.ops.droplets.scrublet import Scrublet
 from dbx.pp._given_doublets import given_doublets
 from dbx.program import Slot, holder, log, matrix_slot, resolve_seed, run_step
@@ -36,6 +40,8 @@ def scrublet(
     copy: bool = False,
     random_state: int | np.random.RandomState | None = 0,
     rng: int | np.random.Generator | None = None,
+    method: Literal["scrublet", "calibrated"] = "scrublet",
+    n_draws: int = 5,
     layer: str | None = None,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
@@ -50,6 +56,15 @@ def scrublet(
     of simulated doublets do not have two modes with a threshold between them, or it would call most cells, the
     expected number of cells is called, with a warning; names of cells may be repeated; and cells that the filter
     removes have a score of NaN.
+
+    ``method="calibrated"`` is dbx's: classifiers of cells against ``n_draws`` sets of simulated doublets, of which
+    every other one loses up to half of its counts, as droplets seldom yield those of two cells. They use the fraction
+    of simulated doublets among 20 to 200 neighbours, in components of log-normalised counts, with total counts and
+    detected genes. Cells count as singlets by their probability of being one, which is found by fitting again; log-odds
+    are averaged, and shifted such that the mean probability is the expected rate, and the expected number of cells is
+    called. It finds more doublets, needs no minimum between two modes, and its score is a probability; with
+    ``batch_key`` neighbours are those of the same sample, and coefficients of small samples are close to those of all.
+    It does not use the settings of the components' values and of neighbours.
 
     New cells (``dbx.rerun``) are compared with the reference's cells and simulated doublets of the same sample.
 
@@ -97,6 +112,10 @@ def scrublet(
         Work on a copy and return it.
     random_state, rng
         Seed of the pairs.
+    method
+        ``"scrublet"`` for scanpy's scores, or ``"calibrated"``.
+    n_draws
+        Sets of simulated doublets for ``"calibrated"``; fewer if they would exceed 50,000 doublets in total.
     layer
         Layer with the counts instead of ``X``.
     mod
@@ -107,7 +126,7 @@ def scrublet(
     None, or the copy with ``copy=True``. Writes:
 
     ``obs["doublet_score"]``
-        Score, float64; NaN for a cell that the filter removes.
+        Score, float64 (a probability in float32 with ``"calibrated"``); NaN for a cell that the filter removes.
     ``obs["predicted_doublet"]``
         Whether the score is above the threshold, bool.
     ``uns["scrublet"]``
@@ -131,23 +150,32 @@ def scrublet(
     >>> cells.uns["scrublet"]["doublet_parents"].shape
     (400, 2)
     """
-    given = adata_sim is not None
-    operators: Any = Scrublet.declared({"given": given})
-    operator = operators(
-        expected_doublet_rate=expected_doublet_rate,
-        sim_doublet_ratio=sim_doublet_ratio,
-        synthetic_doublet_umi_subsampling=synthetic_doublet_umi_subsampling,
-        knn_dist_metric=knn_dist_metric,
-        normalize_variance=normalize_variance,
-        log_transform=log_transform,
-        mean_center=mean_center,
-        n_prin_comps=n_prin_comps,
-        n_neighbors=n_neighbors,
-        threshold=threshold,
-        neighbor_parents=get_doublet_neighbor_parents,
-        given=given,
-        batched_by=batch_key,
-    )
+    check_known(method, ("scrublet", "calibrated"), "method")
+    shared: dict[str, Any] = {
+        "expected_doublet_rate": expected_doublet_rate,
+        "sim_doublet_ratio": sim_doublet_ratio,
+        "n_prin_comps": n_prin_comps,
+        "threshold": threshold,
+        "batched_by": batch_key,
+    }
+    of_scrublet = {
+        "synthetic_doublet_umi_subsampling": synthetic_doublet_umi_subsampling,
+        "knn_dist_metric": knn_dist_metric,
+        "normalize_variance": normalize_variance,
+        "log_transform": log_transform,
+        "mean_center": mean_center,
+        "n_neighbors": n_neighbors,
+        "get_doublet_neighbor_parents": get_doublet_neighbor_parents,
+    }
+    if method == "calibrated":
+        _refuse(method, of_scrublet | {"adata_sim": None if adata_sim is None else "passed"}, scrublet)
+        operator: Any = CalibratedDoublets(n_draws=n_draws, **shared)
+    else:
+        _refuse(method, {"n_draws": n_draws}, scrublet)
+        parents = of_scrublet.pop("get_doublet_neighbor_parents")
+        given = adata_sim is not None
+        operators: Any = Scrublet.declared({"given": given})
+        operator = operators(**shared, **of_scrublet, neighbor_parents=parents, given=given)
     if adata_sim is not None:
         operator.passed, operator.sim_doublet_ratio = given_doublets(adata, adata_sim, batch_key, layer, mod)
     found = run_step(
@@ -155,6 +183,7 @@ def scrublet(
         operator,
         reads={"x": matrix_slot(layer)} | ({} if batch_key is None else {"batch": f"obs/{batch_key}"}),
         writes={"score": "obs/doublet_score", "doublet": "obs/predicted_doublet", "summary": "uns/scrublet"},
+        name="scrublet",
         seed=resolve_seed(random_state, rng),
         copy=copy,
         mod=mod,
@@ -162,6 +191,15 @@ def scrublet(
     if verbose:
         _log(holder(adata if found is None else found, Slot("obs", mod=mod)), expected_doublet_rate)
     return found
+
+
+def _refuse(method: str, settings: dict[str, Any], function: Callable) -> None:
+    """Raise ValueError for settings of the other method that are not the defaults."""
+    defaults = {name: inspect.signature(function).parameters[name].default for name in settings}
+    changed = [name for name, value in settings.items() if value != defaults[name]]
+    if changed:
+        msg = f"method={method!r} does not use {', '.join(changed)}: leave it out, or use the other method."
+        raise ValueError(msg)
 
 
 def _log(cells: Any, expected: float) -> None:

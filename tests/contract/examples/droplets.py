@@ -28,6 +28,13 @@ EXAMPLES = [
         differentiable=False,
     ),
     Example(
+        operator="scrublet_calibrated",
+        reads={"x": "layers/counts", "batch": "obs/batch"},
+        config={"n_prin_comps": 4, "n_draws": 2, "batched_by": "batch"},
+        random=True,
+        differentiable=False,
+    ),
+    Example(
         operator="solo",
         reads={"x": "layers/counts", "batch": "obs/batch"},
         config=SOLO,

@@ -28,7 +28,8 @@ def nearest_points(
     """Rows of the ``k`` nearest points of each query, nearest first, and their distances.
 
     Arrays of shape (n_queries, k). Candidates are found in single precision and ranked in that of the input. With
-    ``own`` and ``sample``, the sample of each query and point, only points of a query's own sample are its neighbours.
+    ``own`` and ``sample``, the sample of each query and point, only points of a query's own sample are its neighbours,
+    or those of any sample for -1.
     """
     block = _by_definition(points, k, metric) if METRICS[metric].embed is None else _by_product(points, k, metric)
     n = len(queries)
@@ -38,7 +39,9 @@ def nearest_points(
         index, distance = jax.lax.map(block, queries)
     else:
         owned = jnp.pad(own, (0, -n % size)).reshape(-1, size, 1)
-        index, distance = jax.lax.map(lambda part: block(part[0], part[1] == sample), (queries, owned))
+        index, distance = jax.lax.map(
+            lambda part: block(part[0], (part[1] < 0) | (part[1] == sample)), (queries, owned)
+        )
     return index.reshape(-1, k)[:n], distance.reshape(-1, k)[:n]
 
 

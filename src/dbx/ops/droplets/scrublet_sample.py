@@ -120,13 +120,13 @@ def fitted_sample(
     """Filter, simulate, normalise, and fit the coordinates."""
     if given is None:
         kept = filtered(counts)
-        _check_kept(kept, name)
+        check_kept(kept, name)
         genes, found = kept.genes, _normalised(kept, name, recipe, simulation, np.random.RandomState(seed))
     else:
         genes = np.ones(counts.shape[1], bool)
         found = np.arange(counts.shape[1]), 1.0, counts, given.x, given.pairs
     columns, depth, observed, simulated, pairs = found
-    space = fitted_space(observed, columns, depth, _with_possible_comps(recipe, observed.shape, name))
+    space = fitted_space(observed, columns, depth, with_possible_comps(recipe, observed.shape, name))
     placed = coordinates(observed, space), coordinates(simulated, space)
     return Sample(name, genes, space, *placed, pairs, _checked_neighbors(n_neighbors, observed.shape[0], name))
 
@@ -148,7 +148,8 @@ def _normalised(kept: Filtered, name: str, recipe: Recipe, simulation: Simulatio
     return np.flatnonzero(kept.genes)[chosen], depth, *both, pairs
 
 
-def _check_kept(kept: Filtered, name: str) -> None:
+def check_kept(kept: Filtered, name: str) -> None:
+    """Raise ValueError if the filters leave next to nothing."""
     if kept.genes.sum() < MIN_GENES or kept.cells.sum() < 2:
         msg = (
             f"scrublet keeps genes in at least {MIN_CELLS} cells, and cells with at least {MIN_GENES} of these genes. "
@@ -158,7 +159,8 @@ def _check_kept(kept: Filtered, name: str) -> None:
         raise ValueError(msg)
 
 
-def _with_possible_comps(recipe: Recipe, shape: tuple[int, int], name: str) -> Recipe:
+def with_possible_comps(recipe: Recipe, shape: tuple[int, int], name: str) -> Recipe:
+    """With as many components as there can be, which is warned of."""
     most = min(shape[0] - 1, shape[1])
     if recipe.n_comps <= most:
         return recipe

@@ -42,3 +42,30 @@ def summed(
     doublets = by_gene[pairs[:, 0], :] + by_gene[pairs[:, 1], :]
     doublets.data = random.binomial(np.round(doublets.data).astype(int), kept).astype(counts.dtype)
     return sparse.csr_matrix(doublets)
+
+
+def pairs_within(sample: np.ndarray, n_pairs: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of two different random cells of one sample, an array of shape (n_pairs, 2).
+
+    Each cell is the first of as many pairs as any other, up to one, so that no sample is left out.
+    """
+    order, size = np.argsort(sample, kind="stable"), np.bincount(sample)
+    start = np.cumsum(size) - size
+    first = np.resize(rng.permutation(len(sample)), n_pairs)
+    of_sample, place = sample[order[first]], first - start[sample[order[first]]]
+    others = np.maximum(size[of_sample] - 1, 1)
+    moved = 1 + (rng.random(n_pairs) * others).astype(int)
+    second = start[of_sample] + (place + moved) % size[of_sample]
+    return order[np.stack([first, second], axis=1)]
+
+
+def with_losses(doublets: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
+    """Summed counts, of which every other doublet has lost up to half: a droplet seldom yields those of both cells."""
+    n_rows = doublets.shape[0]
+    kept = np.where(rng.random(n_rows) < 0.5, 1.0, rng.uniform(0.5, 1, n_rows))
+    doublets = doublets.copy()
+    doublets.data = rng.binomial(doublets.data.astype(int), np.repeat(kept, np.diff(doublets.indptr))).astype(
+        np.float32
+    )
+    doublets.eliminate_zeros()
+    return doublets

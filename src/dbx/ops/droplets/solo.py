@@ -18,12 +18,12 @@ from dbx.ops.counts.count_vae import CountEncoder, CountVAE, negative_elbo
 from dbx.ops.counts.vae import LIKELIHOODS
 from dbx.ops.droplets.doublet_classifier import DROPOUT, DrawClassifier, in_parts, mean_logit, stack
 from dbx.ops.droplets.doublet_features import batch_codes, components, simulate_doublets, with_losses
+from dbx.ops.droplets.expected_rate import draw_sizes, prior_shift
 from dbx.ops.nn.epochs import default_epochs, warm_up
 from dbx.ops.nn.training import Training, train
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.values import Codes
 
-MAX_SIMULATED = 50_000
 MIN_EPOCHS, MIN_STEPS = 20, 900
 """Minimum training of a classifier. With a few hundred cells 20 epochs are few steps: the weight of the total is then
 still near its initial value, and doublets of two cells of one type, with no other sign, are ranked too low."""
@@ -173,22 +173,6 @@ class Solo(Operator):
         return mean_logit(self.draws, places)
 
 
-def draw_sizes(n_draws: int, n_simulated: float) -> list[int]:
-    """Sizes of the sets of doublets: at least one set, and at most ``MAX_SIMULATED`` doublets in total."""
-    size = int(np.clip(round(n_simulated), 20, MAX_SIMULATED))
-    return [size] * min(n_draws, MAX_SIMULATED // size)
-
-
 def enough_epochs(n_rows: int, batch_size: int) -> int:
     """Default number of epochs of a classifier: at least ``MIN_EPOCHS`` epochs and ``MIN_STEPS`` steps."""
     return max(MIN_EPOCHS, ceil(MIN_STEPS / ceil(n_rows / batch_size)))
-
-
-def prior_shift(logit: np.ndarray, rate: float) -> float:
-    """Shift of log-odds trained with equal class weights such that the mean probability is the expected rate."""
-    low, high = -50.0 - logit.max(), 50.0 - logit.min()
-    for _ in range(100):
-        middle = (low + high) / 2
-        mean = (1 / (1 + np.exp(-(logit + middle)))).mean()
-        low, high = (middle, high) if mean < rate else (low, middle)
-    return (low + high) / 2
