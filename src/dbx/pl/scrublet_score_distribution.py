@@ -84,7 +84,7 @@ def _samples(adata: AnnData, summary: Mapping[str, Any]) -> dict[str, tuple[Mapp
 
 def _histogram(ax: Axes, values: np.ndarray, threshold: float | None, what: str, name: str, colour: str, scale: Scale):
     values = values[~np.isnan(values)]
-    ax.hist(values, BINS, density=True, color=colour, alpha=0.8, linewidth=0)
+    ax.hist(values, list(BINS), density=True, color=colour, alpha=0.8, linewidth=0)
     ax.set_yscale(scale)
     ax.set_xlim(0, 1)
     title = f"{len(values):,} {what}" + (f" of {name}" if name else "")
