@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.memory import aligned
 from dbx.data.reading import write
 
 RESIDENT_BYTES = 2**30
@@ -148,18 +149,10 @@ def _read(x, rows: np.ndarray) -> np.ndarray:
 def _whole(x) -> np.ndarray:
     if not isinstance(x, RowBlocks):
         return x
-    whole = _aligned(x.shape, x.dtype)
+    whole = aligned(x.shape, x.dtype)
     for start, stop, part in x.parts():
         write(part, whole[start:stop])
     return whole
-
-
-def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """An empty array whose alignment lets JAX use it on the CPU without a copy."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def narrowest(x: RowBlocks) -> np.dtype:

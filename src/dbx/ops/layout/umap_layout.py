@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.data.memory import aligned
 from dbx.ops.layout.quick_power import SMALLEST, quick_power
 from dbx.ops.operator import Progress
 from dbx.ops.values import Array
@@ -128,7 +129,7 @@ def layout(
     plan = schedule(graph, n_epochs, alpha, negative_sample_rate, seed)
     z: Any = start.astype(np.float32)
     z = jnp.asarray(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
-    slots, pulls, pushes = jnp.asarray(plan.slots), jnp.asarray(plan.pulls), jnp.asarray(plan.pushes)
+    slots, pulls, pushes = jax.device_put((plan.slots, plan.pulls, plan.pushes))
     size = max(-(-n_epochs // CALLS), 1) * SUBSTEPS
     for begin in range(0, len(plan.turn), size):
         part = [_padded(values[begin : begin + size], size) for values in (plan.turn, plan.offset, plan.rate)]
@@ -145,8 +146,9 @@ def schedule(graph: sparse.csr_matrix, n_epochs: int, alpha: float, negative_sam
     weights = (graph / graph.data.max()).tocsr()
     heads = np.asarray(weights.sum(axis=1)).ravel()
     expected = ((weights + weights.T) / SUBSTEPS).tocsr()
+    del weights
     busy = np.maximum(np.asarray(expected.sum(axis=1)).ravel(), 1)
-    slots = np.empty((SLOTS, n), np.int32)
+    slots = aligned((SLOTS, n), np.int32)  # the largest array by far
     for begin in range(0, n, 1 << 14):
         rows = np.arange(begin, min(begin + (1 << 14), n), dtype=np.int32)
         slots[:, begin : begin + len(rows)] = _draw(expected[rows], SLOTS / busy[rows], rows, rng)
