@@ -62,6 +62,8 @@ OF_CELLS = {  # they read no gene
     "transfer_labels": lambda a: dbx.tl.transfer_labels(a, a, "label"),
     "harmony_integrate": lambda a: dbx.pp.harmony_integrate(a, "batch"),
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
+    "terminal_states": dbx.tl.terminal_states,
+    "velocity_pseudotime": dbx.tl.velocity_pseudotime,
     **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters")},
 }
 OF_GENES = {
@@ -83,6 +85,7 @@ OF_GENES = {
     "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
     "moments": dbx.pp.moments,
+    "velocity local": lambda a: dbx.tl.velocity(a, mode="local"),
     **{name: getattr(dbx.tl, name) for name in ("velocity", "velocity_graph", "velocity_confidence")},
     "de": lambda a: dbx.tl.de(a, "~ label"),
     "cellassign": lambda a: dbx.tl.annotate(a, method="cellassign", markers={"a": ["0"], "b": ["1"]}),

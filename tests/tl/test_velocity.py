@@ -115,6 +115,24 @@ def test_embedding(steady):
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-3)  # its scale is that of a plot in pixels
 
 
+def test_terminal_states_and_pseudotime(steady):
+    adata = steady.copy()
+    dbx.tl.velocity_pseudotime(adata)
+    np.testing.assert_allclose(adata.obs["root_cells"], stored()["root_cells"], atol=1e-4)  # of an iterative solver
+    np.testing.assert_allclose(adata.obs["end_points"], stored()["end_points"], atol=1e-4)
+    np.testing.assert_allclose(adata.obs["velocity_pseudotime"], stored()["velocity_pseudotime"], atol=1e-4)
+    assert adata.uns["velocity_pseudotime"]["agreement"] > 0.5
+
+
+def test_pseudotime_from_a_named_cell(steady):
+    adata = steady.copy()
+    dbx.tl.velocity_pseudotime(adata, root_key="cell7")
+    assert adata.obs["velocity_pseudotime"].idxmin() == "cell7"
+    assert "root_cells" not in adata.obs
+    with pytest.warns(UserWarning, match="root and from the end disagree"):
+        dbx.tl.velocity_pseudotime(adata, root_key="cell7", end_key="cell8")
+
+
 def test_confidence(steady):
     adata = steady.copy()
     dbx.tl.velocity_confidence(adata)

@@ -31,6 +31,12 @@ def with_velocity(adata):
     dbx.tl.velocity(adata, mode="steady_state")
 
 
+def with_graph(adata):
+    with_velocity(adata)
+    dbx.tl.velocity_graph(adata)
+    adata.obs["same"] = 1.0
+
+
 def with_one_gene(adata):
     with_velocity(adata)
     adata.var["velocity_genes"] = np.arange(adata.n_vars) == 3
@@ -60,6 +66,16 @@ CASES = {
     "no step": (with_velocity, lambda a: dbx.tl.velocity_graph(a, n_recurse_neighbors=0), "n_steps must be at least 1"),
     "scale": (with_velocity, lambda a: dbx.tl.velocity_graph(a, scale=0), "scale must be above 0; got 0"),
     "no graph": (with_velocity, dbx.tl.velocity_embedding, r"_graph'\] is missing .* dbx.tl.velocity_graph\(adata\)"),
+    "no graph for time": (with_velocity, dbx.tl.velocity_pseudotime, r"_graph'\] is missing .* dbx.tl.velocity_graph"),
+    "no root": (with_graph, lambda a: dbx.tl.velocity_pseudotime(a, root_key="start"), "root_key='start' is neither"),
+    "constant root": (with_graph, lambda a: dbx.tl.velocity_pseudotime(a, root_key="same"), "'same' must have numbers"),
+    "time of another mode": (nothing, lambda a: dbx.tl.velocity(a, time_key="day"), "time_key has no effect"),
+    "constant time": (with_graph, lambda a: dbx.tl.velocity(a, mode="local", time_key="same"), "time 'same' must be"),
+    "rates of the local mode": (
+        nothing,
+        lambda a: dbx.tl.velocity(a, mode="local", fit_offset=True),
+        "fit_offset is n",
+    ),
     "no confidence": (nothing, dbx.tl.velocity_confidence, r"'velocity'\] is missing .* dbx.tl.velocity\(adata\)"),
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
+    from dbx.tl.terminal_states import terminal_states
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.tsne import tsne
     from dbx.tl.umap import umap
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dbx.tl.velocity_confidence import velocity_confidence
     from dbx.tl.velocity_embedding import velocity_embedding
     from dbx.tl.velocity_graph import velocity_graph
+    from dbx.tl.velocity_pseudotime import velocity_pseudotime
     from dbx.tl.vst import vst
     from dbx.tl.wgan import wgan
 
@@ -53,6 +55,7 @@ __all__ = [
     "score_genes",
     "score_genes_cell_cycle",
     "soft_clusters",
+    "terminal_states",
     "transfer_labels",
     "tsne",
     "umap",
@@ -60,6 +63,7 @@ __all__ = [
     "velocity_confidence",
     "velocity_embedding",
     "velocity_graph",
+    "velocity_pseudotime",
     "vst",
     "wgan",
 ]
@@ -79,6 +83,9 @@ makes(
         "var/velocity_genes": "dbx.tl.velocity(adata)",
         "obsp/velocity_graph": "dbx.tl.velocity_graph(adata)",
         "obsp/velocity_graph_neg": "dbx.tl.velocity_graph(adata)",
+        "obs/root_cells": "dbx.tl.terminal_states(adata)",
+        "obs/end_points": "dbx.tl.terminal_states(adata)",
+        "obs/velocity_pseudotime": "dbx.tl.velocity_pseudotime(adata)",
         "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",
     }
 )

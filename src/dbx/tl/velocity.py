@@ -6,16 +6,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.ops.checks import as_names, check_known
-from dbx.ops.dynamics.line_velocity import LineVelocity
+from dbx.ops.dynamics.local_velocity import LocalVelocity
 from dbx.ops.dynamics.steady_state import SteadyState
 from dbx.ops.dynamics.stochastic import StochasticVelocity
-from dbx.program import Slot, check_key, looks_like_counts, neighbors_slot, read, run_step
+from dbx.ops.operator import Operator
+from dbx.program import (
+    Slot,
+    check_key,
+    looks_like_counts,
+    neighbors_slot,
+    read,
+    representation_slot,
+    resolve_seed,
+    run_step,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
-Mode = Literal["stochastic", "steady_state", "deterministic"]
+Mode = Literal["stochastic", "steady_state", "deterministic", "local"]
 
 
 def velocity(
@@ -30,8 +41,10 @@ def velocity(
     groupby: str | None = None,
     groups_for_fit: str | Sequence[str] | None = None,
     constrain_ratio: Sequence[float] | None = None,
+    time_key: str | None = None,
     layers: tuple[str, str] = ("spliced", "unspliced"),
     neighbors_key: str | None = None,
+    random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
@@ -48,6 +61,9 @@ def velocity(
     mode
         ``"steady_state"`` (or ``"deterministic"``): the ratio of unspliced to spliced counts in the steady state is
         that of the cells with extreme counts. ``"stochastic"`` adds the second moments, which all cells contribute to.
+        ``"local"`` (not in scVelo): the graph of steady-state velocities gives a pseudotime, and a velocity is the
+        slope of a gene on that time among the 100 nearest cells, blended with its steady-state velocity. It needs no
+        rates and few counts, and gives directions with relative speeds; lengths of velocities mean nothing.
     vkey
         Key of what is written.
     fit_offset
@@ -61,10 +77,14 @@ def velocity(
         Column of ``obs``, and those of its groups to fit the lines to; all cells by default.
     constrain_ratio
         Least and largest slope.
+    time_key
+        Column of ``obs`` with the time that ``mode="local"`` takes instead, such as latent or experimental time.
     layers
         Names of the layers with spliced and with unspliced counts, for second moments.
     neighbors_key
-        Key in ``uns`` of the neighbours for second moments; ``"neighbors"`` by default.
+        Key in ``uns`` of the neighbours for second moments and the local mode; ``"neighbors"`` by default.
+    random_state
+        Seed of eigenvalue solvers and approximate neighbours of the local mode.
     copy
         Return a copy instead of writing into ``adata``.
     mod
@@ -80,9 +100,12 @@ def velocity(
         What the second moments lack to their line, for ``mode="stochastic"``.
     ``var[f"{vkey}_gamma"]``, ``var[f"{vkey}_r2"]``, ``var[f"{vkey}_genes"]``
         Slope and coefficient of determination of each gene's line, and whether its velocity is used. With
-        ``fit_offset`` also ``var[f"{vkey}_offset"]``.
+        ``fit_offset`` also ``var[f"{vkey}_offset"]``; ``mode="local"`` writes only the last.
+    ``obs[f"{vkey}_time"]``
+        The time of ``mode="local"``.
     ``uns[f"{vkey}_params"]``
-        The mode and settings.
+        The mode and settings. Of ``mode="local"`` also ``agreement``, the Spearman correlation of the pseudotime from
+        the root with that from the end: a low one means that there is no clear direction.
 
     Raises
     ------
@@ -92,21 +115,31 @@ def velocity(
         Fewer than two genes have a good line.
     """
     check_key(vkey, "vkey")
-    check_known(mode, ("stochastic", "steady_state", "deterministic"), "mode")
+    check_known(mode, ("stochastic", "steady_state", "deterministic", "local"), "mode")
     settings = _settings(fit_offset, perc, min_r2, min_ratio, constrain_ratio, groupby, groups_for_fit)
+    for moment in ("Ms", "Mu"):
+        read(adata, Slot.parse(f"layers/{moment}", mod))  # missing moments are named before missing neighbours
+    if time_key is not None and mode != "local":
+        msg = f'time_key has no effect with mode={mode!r}: it is for mode="local".'
+        raise ValueError(msg)
     reads = {"ms": "layers/Ms", "mu": "layers/Mu"} | ({} if groupby is None else {"groups": f"obs/{groupby}"})
-    writes = {"velocity": f"layers/{vkey}", "gamma": f"var/{vkey}_gamma", "r2": f"var/{vkey}_r2"}
-    writes |= {"velocity_genes": f"var/{vkey}_genes"} | ({"offset": f"var/{vkey}_offset"} if fit_offset else {})
-    operator: LineVelocity = SteadyState(**settings)
+    writes = {"velocity": f"layers/{vkey}", "velocity_genes": f"var/{vkey}_genes"}
+    operator: Operator
+    if mode == "local":
+        operator, more = _local(adata, settings, neighbors_key, mod)
+        reads |= more | ({} if time_key is None else {"time": f"obs/{time_key}"})
+        writes |= {"time": f"obs/{vkey}_time", "agreement": f"uns/{vkey}_params/agreement"}
+    else:
+        writes |= {"gamma": f"var/{vkey}_gamma", "r2": f"var/{vkey}_r2"}
+        writes |= {"offset": f"var/{vkey}_offset"} if fit_offset else {}
+        operator = SteadyState(**settings)
     if mode == "stochastic":
-        for moment in ("Ms", "Mu"):
-            read(adata, Slot.parse(f"layers/{moment}", mod))  # missing moments are named before missing neighbours
         slots = {name: f"layers/{layer}" for name, layer in zip(("spliced", "unspliced"), layers, strict=True)}
         counted = all(looks_like_counts(read(adata, Slot.parse(slot, mod))) for slot in slots.values())
         operator = StochasticVelocity(normalize=counted, **settings)
         reads |= {**slots, "graph": neighbors_slot(adata, "connectivities", neighbors_key, mod=mod)}
         writes["variance_velocity"] = f"layers/variance_{vkey}"
-    about = {"mode": mode, "fit_offset": fit_offset, "perc": list(operator.perc)}
+    about = {"mode": mode, "fit_offset": fit_offset, "perc": list(settings["perc"])}
     return run_step(
         adata,
         operator,
@@ -114,9 +147,30 @@ def velocity(
         writes=writes,
         constants={f"uns/{vkey}_params": about},
         name=vkey,
+        seed=resolve_seed(random_state),
         copy=copy,
         mod=mod,
     )
+
+
+def _local(
+    data: AnnData | MuData, settings: dict[str, Any], neighbors_key: str | None, mod: str | None
+) -> tuple[LocalVelocity, dict[str, str]]:
+    """The operator, and what it reads besides moments."""
+    others = {name: settings[name] for name in ("constrain_ratio", "groups_for_fit") if settings[name] is not None}
+    if others or settings["fit_offset"]:
+        msg = f"{', '.join(others) or 'fit_offset'} is not for mode='local', which estimates no rates: leave it out."
+        raise ValueError(msg)
+    about = read(data, Slot.parse(f"uns/{neighbors_key or 'neighbors'}", mod)).get("params", {})
+    slot, n_pcs = representation_slot(data, about.get("use_rep"), about.get("n_pcs"), mod=mod)
+    if slot is None:
+        msg = "mode='local' looks for the nearest cells in principal components: call dbx.pp.pca(adata) first."
+        raise ValueError(msg)
+    chosen = {name: settings[name] for name in ("perc", "min_r2", "min_ratio")}
+    return LocalVelocity(n_pcs=n_pcs, **chosen), {
+        "x": slot,
+        "distances": neighbors_slot(data, "distances", neighbors_key, mod=mod),
+    }
 
 
 def _settings(

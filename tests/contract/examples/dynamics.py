@@ -44,4 +44,27 @@ EXAMPLES = [
     ),
     Example(operator="velocity_embedding", reads={**CORRELATIONS, "x": "obsm/start"}, config=MOVING),
     Example(operator="velocity_confidence", reads={"v": "layers/untied", "graph": GRAPH}),
+    Example(
+        operator="local_velocity",
+        reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH, "time": "obs/age"},
+        config={"n_nearest": 20, "min_r2": -10.0},
+    ),
+    Example(
+        operator="local_velocity",
+        title="own_time",
+        reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH},
+        config={"n_nearest": 20, "n_pcs": 4, "min_r2": -10.0},
+    ),
+    Example(operator="terminal_states", reads={**CORRELATIONS, "distances": GRAPH}),
+    Example(
+        operator="velocity_pseudotime",
+        reads={**CORRELATIONS, "graph": GRAPH, "root": "obs/age", "end": "obs/depth"},
+        config={"n_dcs": 4},
+    ),
+    Example(
+        operator="velocity_pseudotime",
+        title="from_a_cell",
+        reads={**CORRELATIONS, "graph": GRAPH},
+        config={"n_dcs": 4, "root_cell": 5},
+    ),
 ]

@@ -1,0 +1,137 @@
+"""Pseudotime in the direction of velocities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dbx.ops.checks import UnknownNameError, listed
+from dbx.ops.dynamics.velocity_pseudotime import VelocityPseudotime
+from dbx.program import Slot, check_key, holder, log, neighbors_slot, owner_written, read, resolve_seed, run_step
+from dbx.program.compat import own_copy
+from dbx.tl.terminal_states import terminal_states
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+AGREE = 0.5
+"""Correlation of the times from the root and to the end below which there is a warning."""
+
+
+def velocity_pseudotime(
+    adata: AnnData | MuData,
+    *,
+    vkey: str = "velocity",
+    root_key: str | None = None,
+    end_key: str | None = None,
+    n_dcs: int = 10,
+    neighbors_key: str | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Order cells by diffusion on the graph of velocities (Haghverdi et al., Nature Methods, 2016; scVelo).
+
+    As ``scvelo.tl.velocity_pseudotime``: the mean of the time from the root and the reversed time from the end, where
+    root and end are those of :func:`dbx.tl.terminal_states`, computed here whatever an earlier call left, or are
+    passed. The two times need not agree: a warning says if they do not.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with the graph of :func:`dbx.tl.velocity_graph`.
+    vkey
+        Key of the velocities.
+    root_key, end_key
+        Column of ``obs`` that is highest in root (end) cells, or the name of a cell. With a root but no end, the time
+        is that from the root.
+    n_dcs
+        Number of diffusion components.
+    neighbors_key
+        Key of the neighbours in ``uns``; ``"neighbors"`` by default.
+    random_state
+        Seed of the start of the eigenvalue solvers.
+    copy
+        Return a copy instead of writing into ``adata``.
+    mod
+        Modality of a MuData to work on.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obs[f"{vkey}_pseudotime"]``
+        Pseudotime from 0 to 1; NaN for cells that neither the root nor the end reaches.
+    ``uns[f"{vkey}_pseudotime"]``
+        ``agreement``: Spearman correlation of the times from the root and from the end.
+    ``obs["root_cells"]``, ``obs["end_points"]``
+        As :func:`dbx.tl.terminal_states`, if no root is passed.
+
+    Raises
+    ------
+    KeyError
+        There is no graph of velocities, or the root does not exist.
+    ValueError
+        The root's column is constant or not of numbers.
+    """
+    check_key(vkey, "vkey")
+    data = own_copy(adata, copy=copy)
+    for name in (f"{vkey}_graph", f"{vkey}_graph_neg"):
+        read(data, Slot("obsp", (name,), mod))
+    settings, reads = _terminal(data, root_key, end_key, mod)
+    operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
+    if root_key is None:
+        terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
+        reads = {"root": "obs/root_cells", "end": "obs/end_points"} | reads
+    run_step(
+        data,
+        operator,
+        reads={
+            "positive": f"obsp/{vkey}_graph",
+            "negative": f"obsp/{vkey}_graph_neg",
+            "graph": neighbors_slot(data, "connectivities", neighbors_key, mod=mod),
+            **reads,
+        },
+        writes={"pseudotime": f"obs/{vkey}_pseudotime", "agreement": f"uns/{vkey}_pseudotime/agreement"},
+        name=f"{vkey}_pseudotime",
+        seed=resolve_seed(random_state),
+        mod=mod,
+    )
+    _warn(data, vkey, mod)
+    return data if copy else None
+
+
+def _terminal(
+    data: AnnData | MuData, root_key: str | None, end_key: str | None, mod: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings that name root and end as cells, and slots of those that are columns."""
+    owner = holder(data, Slot("obs", mod=mod))
+    settings, reads = {}, {}
+    for name, key in (("root", root_key), ("end", end_key)):
+        if key is None:
+            continue
+        if key in owner.obs:
+            reads[name] = f"obs/{key}"
+        elif key in owner.obs_names:
+            settings[f"{name}_cell"] = int(owner.obs_names.get_loc(key))
+        else:
+            msg = (
+                f"{name}_key={key!r} is neither a column of {owner_written(mod)}.obs, which has "
+                f"{listed(owner.obs) or 'none'}, nor the name of a cell."
+            )
+            raise UnknownNameError(msg)
+    return settings, reads
+
+
+def _warn(data: AnnData | MuData, vkey: str, mod: str | None) -> None:
+    agreement = float(read(data, Slot("uns", (f"{vkey}_pseudotime", "agreement"), mod)))
+    if agreement < AGREE:
+        log.warn(
+            f"The times from the root and from the end disagree (Spearman correlation {agreement:.2f}): look at "
+            "obs['root_cells'] and obs['end_points'], and pass root_key if you know where the process starts."
+        )
+    lost = int(np.isnan(read(data, Slot("obs", (f"{vkey}_pseudotime",), mod)).to_numpy()).sum())
+    if lost:
+        log.warn(f"{lost} cells are reached neither from the root nor from the end; their pseudotime is NaN.")
