@@ -63,7 +63,7 @@ def velocity_pseudotime(
     None, or the copy with ``copy=True``. Writes:
 
     ``obs[f"{vkey}_pseudotime"]``
-        Pseudotime from 0 to 1; NaN for cells that neither the root nor the end reaches.
+        Pseudotime from 0 to 1; infinite for cells that neither the root nor the end reaches.
     ``uns[f"{vkey}_pseudotime"]``
         ``agreement``: Spearman correlation of the times from the root and from the end.
     ``obs["root_cells"]``, ``obs["end_points"]``
@@ -132,6 +132,6 @@ def _warn(data: AnnData | MuData, vkey: str, mod: str | None) -> None:
             f"The times from the root and from the end disagree (Spearman correlation {agreement:.2f}): look at "
             "obs['root_cells'] and obs['end_points'], and pass root_key if you know where the process starts."
         )
-    lost = int(np.isnan(read(data, Slot("obs", (f"{vkey}_pseudotime",), mod)).to_numpy()).sum())
+    lost = int(np.isinf(read(data, Slot("obs", (f"{vkey}_pseudotime",), mod)).to_numpy()).sum())
     if lost:
-        log.warn(f"{lost} cells are reached neither from the root nor from the end; their pseudotime is NaN.")
+        log.warn(f"{lost} cells are reached neither from the root nor from the end; their pseudotime is infinite.")

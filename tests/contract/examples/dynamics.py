@@ -47,24 +47,28 @@ EXAMPLES = [
     Example(
         operator="local_velocity",
         reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH, "time": "obs/age"},
-        config={"n_nearest": 20, "min_r2": -10.0},
+        config={"n_nearest": 20, "min_r2": -10.0, "strength": 0.0},
     ),
     Example(
         operator="local_velocity",
         title="own_time",
         reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH},
-        config={"n_nearest": 20, "n_pcs": 4, "min_r2": -10.0},
+        config={"n_nearest": 20, "n_pcs": 4, "min_r2": -10.0, "strength": 0.5},
+        infinite=frozenset({"time"}),
     ),
     Example(operator="terminal_states", reads={**CORRELATIONS, "distances": GRAPH}),
     Example(
         operator="velocity_pseudotime",
         reads={**CORRELATIONS, "graph": GRAPH, "root": "obs/age", "end": "obs/depth"},
         config={"n_dcs": 4},
+        infinite=frozenset({"pseudotime"}),
     ),
     Example(
         operator="velocity_pseudotime",
         title="from_a_cell",
         reads={**CORRELATIONS, "graph": GRAPH},
         config={"n_dcs": 4, "root_cell": 5},
+        infinite=frozenset({"pseudotime"}),
+        idle={"graph": "it only places new cells"},
     ),
 ]

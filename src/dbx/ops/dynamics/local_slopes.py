@@ -27,12 +27,12 @@ class Slopes(NamedTuple):
 def local_slopes(x: np.ndarray, time: np.ndarray, nearest: np.ndarray) -> Slopes:
     """Slopes of the columns of ``x`` on ``time`` among the ``nearest`` cells, an array of shape (n_cells, width).
 
-    Cells without a time (NaN) have no weight.
+    Cells without a finite time have no weight.
     """
     n, width = nearest.shape
     x = x - x.mean(axis=0)
     apart, known = centred_times(time, nearest)
-    variance = (apart**2).mean(axis=1) + RIDGE * np.nanvar(time)
+    variance = (apart**2).mean(axis=1) + RIDGE * time[np.isfinite(time)].var()
     slope = np.empty(x.shape, x.dtype)
 
     def of_cells(part: slice) -> np.ndarray:

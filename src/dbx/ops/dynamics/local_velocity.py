@@ -37,7 +37,7 @@ class LocalVelocity(Operator):
 
     a is the slope of each gene on time among the ``n_nearest`` cells around a cell, r the residual of the steady-state
     model. Time is passed or, by default, the pseudotime by the graph of that model's velocities. Genes whose slopes are
-    within their standard errors have no velocity. No rate is estimated, so that v is a direction with relative speeds.
+    on average less than ``strength`` standard errors have no velocity. No rate is estimated, so that v is a direction with relative speeds.
 
     New cells: the mean over their neighbours among the reference cells.
     """
@@ -66,6 +66,7 @@ class LocalVelocity(Operator):
         n_nearest: int = 100,
         blend: float = 0.3,
         n_pcs: int | None = None,
+        strength: float = STRONG,
         perc: tuple[float, ...] = (5.0, 95.0),
         min_r2: float = 0.01,
         min_ratio: float = 0.01,
@@ -73,6 +74,7 @@ class LocalVelocity(Operator):
         self.n_nearest = n_nearest
         self.blend = blend
         self.n_pcs = n_pcs
+        self.strength = strength
         self.perc = perc
         self.min_r2 = min_r2
         self.min_ratio = min_ratio
@@ -95,7 +97,7 @@ class LocalVelocity(Operator):
         residual = mu.dense() - line.gamma.astype(s.dtype) * s
         times = direction(s[:, used], residual[:, used], distances, seed) if not time else Times(given(time), np.nan)
         found = local_slopes(s, times.time, self._nearest(x, seed))
-        moving = found.strength > STRONG
+        moving = found.strength > self.strength
         if moving.sum() < FEWEST:
             msg = (
                 f"Only {int(moving.sum())} of {len(moving)} genes change along the time; at least {FEWEST} are needed."
@@ -118,7 +120,7 @@ class LocalVelocity(Operator):
         del ms, mu, x, time
         return {
             "velocity": kept_or_mean(self.velocities.get_value(), distances),
-            "time": kept_or_mean(self.times.get_value()[:, None], distances)[:, 0],
+            "time": kept_or_mean(self.times.get_value()[:, None], distances, np.inf)[:, 0],
         }
 
     @property

@@ -20,7 +20,7 @@ class Times(NamedTuple):
     """Pseudotime of each cell, and how far root and end agree."""
 
     time: np.ndarray
-    """Array of shape (n_cells,) from 0 to 1; NaN for cells that neither the root nor the end reaches."""
+    """Array of shape (n_cells,) from 0 to 1; infinite for cells that neither the root nor the end reaches."""
     agreement: float
     """Spearman correlation of the time from the root with the reversed one from the end; NaN without an end."""
 
@@ -42,12 +42,12 @@ def velocity_times(
     coordinates = pairs.vectors * walk_weights(pairs.values)
     forward = distance_from(root, coordinates, labels)
     if end is None:
-        return Times(forward, np.nan)
+        return Times(np.nan_to_num(forward, nan=np.inf), np.nan)
     back = 1 - distance_from(end, coordinates, labels)
     both = np.isfinite(forward) & np.isfinite(back)
     agreement = float(spearmanr(forward[both], back[both])[0]) if both.sum() > 2 else np.nan
     mean = np.where(both, (forward + back) / 2, np.where(np.isfinite(forward), forward, back))
-    return Times(unit_range(mean), agreement)
+    return Times(np.nan_to_num(unit_range(mean), nan=np.inf), agreement)
 
 
 def distance_from(cell: int, coordinates: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import eigs
 
-from dbx.ops.diffusion.markov import row_normalised
+from dbx.ops.diffusion.markov import components, row_normalised
 from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.transitions import Kernel
 from dbx.ops.values import Edges
@@ -15,7 +15,7 @@ N_PAIRS = 10
 """Largest eigenvalues looked at."""
 TAIL = 2.0
 """Percentage of cells with the lowest and the highest values that are set to the bounds."""
-SMALL = 64
+SMALL = 256
 """Cells below which a dense solver is used."""
 
 
@@ -56,7 +56,18 @@ def stationary(transitions: sparse.csr_matrix, eps: float, seed: int) -> np.ndar
 
 
 def _left_eigenpairs(transitions: sparse.csr_matrix, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Real parts of the eigenvalues with the largest ones, and of their left eigenvectors."""
+    """Real parts of the eigenvalues with the largest ones, and of their left eigenvectors, of each component."""
+    labels = components(transitions).labels
+    parts = [np.flatnonzero(labels == part) for part in range(labels.max() + 1)]
+    found = [_of_component(transitions[rows][:, rows], seed) for rows in parts]
+    vectors = np.zeros((len(labels), sum(len(values) for values, _ in found)))
+    stops = np.cumsum([len(values) for values, _ in found])
+    for rows, stop, (values, states) in zip(parts, stops, found, strict=True):
+        vectors[rows, stop - len(values) : stop] = states
+    return np.concatenate([values for values, _ in found]), vectors
+
+
+def _of_component(transitions: sparse.csr_matrix, seed: int) -> tuple[np.ndarray, np.ndarray]:
     n = transitions.shape[0]
     if n < SMALL:
         values, vectors = np.linalg.eig(transitions.toarray().T)

@@ -72,7 +72,7 @@ class VelocityPseudotime(Operator):
     def __call__(self, graph: Graph | Edges, positive=None, negative=None, root=None, end=None) -> dict[str, Any]:
         """Pseudotime, an array of shape (n_cells,)."""
         del positive, negative, root, end
-        return {"pseudotime": kept_or_mean(self.times.get_value()[:, None], graph)[:, 0]}
+        return {"pseudotime": kept_or_mean(self.times.get_value()[:, None], graph, np.inf)[:, 0]}
 
 
 def highest(columns: dict[str, Any] | None, graph: sparse.csr_matrix) -> int | None:
