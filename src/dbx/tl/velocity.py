@@ -128,7 +128,7 @@ def velocity(
     if mode == "local":
         operator, more = _local(adata, settings, neighbors_key, mod)
         reads |= more | ({} if time_key is None else {"time": f"obs/{time_key}"})
-        writes |= {"time": f"obs/{vkey}_time", "agreement": f"uns/{vkey}_params/agreement"}
+        writes |= {"time_used": f"obs/{vkey}_time", "agreement": f"uns/{vkey}_params/agreement"}
     else:
         writes |= {"gamma": f"var/{vkey}_gamma", "r2": f"var/{vkey}_r2"}
         writes |= {"offset": f"var/{vkey}_offset"} if fit_offset else {}

@@ -46,15 +46,16 @@ EXAMPLES = [
     Example(operator="velocity_confidence", reads={"v": "layers/untied", "graph": GRAPH}),
     Example(
         operator="local_velocity",
-        reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH, "time": "obs/age"},
+        reads={**MEANS, "x": "obsm/start", "distances": GRAPH, "time": "obs/age"},
         config={"n_nearest": 20, "min_r2": -10.0, "strength": 0.0},
+        idle={"distances": "with a time it only places new cells"},
     ),
     Example(
         operator="local_velocity",
         title="own_time",
-        reads={**MEANS, "x": "obsm/embedding", "distances": GRAPH},
-        config={"n_nearest": 20, "n_pcs": 4, "min_r2": -10.0, "strength": 0.5},
-        infinite=frozenset({"time"}),
+        reads={**MEANS, "x": "obsm/start", "distances": GRAPH},
+        config={"n_nearest": 20, "n_pcs": 1, "min_r2": -10.0, "strength": 0.5},
+        infinite=frozenset({"time_used"}),
     ),
     Example(operator="terminal_states", reads={**CORRELATIONS, "distances": GRAPH}),
     Example(

@@ -37,7 +37,8 @@ class LocalVelocity(Operator):
 
     a is the slope of each gene on time among the ``n_nearest`` cells around a cell, r the residual of the steady-state
     model. Time is passed or, by default, the pseudotime by the graph of that model's velocities. Genes whose slopes are
-    on average less than ``strength`` standard errors have no velocity. No rate is estimated, so that v is a direction with relative speeds.
+    on average less than ``strength`` standard errors have no velocity. No rate is estimated: v is a direction with
+    relative speeds.
 
     New cells: the mean over their neighbours among the reference cells.
     """
@@ -52,13 +53,13 @@ class LocalVelocity(Operator):
     }
     outputs: ClassVar = {
         "velocity": Output(),
-        "time": Output(),
+        "time_used": Output(),
         "velocity_genes": Output(axis="genes", dtype="bool", view=True),
         "agreement": Output(axis="none", dtype="float64", view=True, inference=True),
     }
     rowwise = True
     host = True
-    references: ClassVar = {"velocities": "velocity", "times": "time"}
+    references: ClassVar = {"velocities": "velocity", "times": "time_used"}
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class LocalVelocity(Operator):
         del ms, mu, x, time
         return {
             "velocity": kept_or_mean(self.velocities.get_value(), distances),
-            "time": kept_or_mean(self.times.get_value()[:, None], distances, np.inf)[:, 0],
+            "time_used": kept_or_mean(self.times.get_value()[:, None], distances, np.inf)[:, 0],
         }
 
     @property
