@@ -124,6 +124,17 @@ def test_terminal_states_and_pseudotime(steady):
     assert adata.uns["velocity_pseudotime"]["agreement"] > 0.5
 
 
+def test_an_end_of_few_cells_is_found(steady):
+    adata = steady.copy()
+    chain = sparse.diags([np.full(99, 0.9)], [1], shape=(100, 100), format="csr")
+    adata.obsp["velocity_graph"] = chain
+    adata.obsp["velocity_graph_neg"] = chain * 0
+    adata.obsp["distances"] = chain + chain.T
+    dbx.tl.terminal_states(adata)
+    assert adata.obs["end_points"].argmax() >= 98
+    assert adata.obs["root_cells"].argmax() <= 1
+
+
 def test_pseudotime_from_a_named_cell(steady):
     adata = steady.copy()
     dbx.tl.velocity_pseudotime(adata, root_key="cell7")

@@ -62,6 +62,18 @@ def moments(
         A layer is missing.
     ValueError
         No cell has counts in one of the layers, a value is negative, or only one of the layers holds counts.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> adata.layers["Ms"].shape
+    (100, 50)
     """
     check_known(mode, ("connectivities", "distances"), "mode")
     data = own_copy(adata, copy=copy)

@@ -59,6 +59,21 @@ def terminal_states(
     ------
     KeyError
         There is no graph of velocities, or there are no neighbours.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> dbx.tl.velocity_graph(adata)
+    >>> dbx.tl.terminal_states(adata)
+    >>> float(adata.obs["end_points"].max())
+    1.0
     """
     check_key(vkey, "vkey")
     return run_step(

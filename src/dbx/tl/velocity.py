@@ -113,6 +113,19 @@ def velocity(
         There are no moments.
     ValueError
         Fewer than two genes have a good line.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> adata.layers["velocity"].shape
+    (100, 50)
     """
     check_key(vkey, "vkey")
     check_known(mode, ("stochastic", "steady_state", "deterministic", "local"), "mode")

@@ -54,6 +54,20 @@ def velocity_confidence(
         There are no velocities or no neighbours.
     ValueError
         Fewer than two genes have velocities that are used.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> dbx.tl.velocity_confidence(adata)
+    >>> bool((adata.obs["velocity_confidence"] >= 0).all())
+    True
     """
     check_key(vkey, "vkey")
     return run_step(

@@ -62,6 +62,21 @@ def velocity_embedding(
     ------
     KeyError
         There is no such embedding, or no graph of velocities.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> dbx.tl.velocity_graph(adata)
+    >>> dbx.tl.velocity_embedding(adata, "pca")
+    >>> adata.obsm["velocity_pca"].shape == adata.obsm["X_pca"].shape
+    True
     """
     check_key(vkey, "vkey")
     check_key(basis, "basis")

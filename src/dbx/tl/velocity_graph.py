@@ -87,6 +87,20 @@ def velocity_graph(
         There are no velocities or no neighbours, or a gene does not exist.
     ValueError
         Fewer than two genes have velocities that are used.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> dbx.tl.velocity_graph(adata)
+    >>> adata.obsp["T_fwd"].shape
+    (100, 100)
     """
     check_key(vkey, "vkey")
     data = own_copy(adata, copy=copy)

@@ -75,6 +75,21 @@ def velocity_pseudotime(
         There is no graph of velocities, or the root does not exist.
     ValueError
         The root's column is constant or not of numbers.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata.layers["spliced"] = adata.layers["unspliced"] = adata.X.copy()
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.pp.pca(adata)
+    >>> dbx.pp.neighbors(adata)
+    >>> dbx.pp.moments(adata)
+    >>> dbx.tl.velocity(adata, mode="steady_state", min_r2=-10)
+    >>> dbx.tl.velocity_graph(adata)
+    >>> dbx.tl.velocity_pseudotime(adata, root_key=adata.obs_names[0])
+    >>> float(adata.obs["velocity_pseudotime"].iloc[0])
+    0.0
     """
     check_key(vkey, "vkey")
     data = own_copy(adata, copy=copy)

@@ -51,6 +51,7 @@ def stationary(transitions: sparse.csr_matrix, eps: float, seed: int) -> np.ndar
     near = values >= min(1.0, values.max()) - eps
     states = np.abs(vectors[:, near])
     low, high = np.percentile(states, [TAIL, 100 - TAIL], axis=0)
+    high = np.where(high > 0, high, states.max(axis=0))  # of a state of few cells
     states = np.where(states < low, 0, np.minimum(states, high))
     return states / np.maximum(states.max(axis=0), np.finfo(float).tiny)
 
@@ -82,7 +83,8 @@ def smoothed(states: np.ndarray, links: Edges) -> np.ndarray:
     """Sum of states over a cell and its neighbours, without the highest values, from 0 to 1."""
     matrix = adjacency(links).astype(np.float64)
     total = ((matrix @ states + states) / (1 + np.diff(matrix.indptr))[:, None]).sum(axis=1)
-    return unit_range(np.clip(total, 0, np.percentile(total, 100 - TAIL)))
+    high = np.percentile(total, 100 - TAIL)
+    return unit_range(np.clip(total, 0, high if high > 0 else total.max()))
 
 
 def unit_range(x: np.ndarray) -> np.ndarray:

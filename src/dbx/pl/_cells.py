@@ -1,0 +1,37 @@
+"""Cells as points, coloured by a column of ``obs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from dbx.pl._palette import CONTINUOUS, FAINT, INK, RASTERIZED_FROM, REST, colours
+
+
+def draw_cells(
+    ax: Axes, x: np.ndarray, column: pd.Series | None, *, size: float | None = None, legend: bool = True
+) -> None:
+    """Scatter positions of shape (n_cells, 2); a number has a colour bar, categories a legend."""
+    size = float(np.clip(6000 / len(x), 2, 30)) if size is None else size
+    look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 1, "rasterized": len(x) > RASTERIZED_FROM}
+    if column is None:
+        ax.scatter(x[:, 0], x[:, 1], color=REST, alpha=0.6, **look)
+        return
+    figure: Any = ax.figure
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        points = ax.scatter(x[:, 0], x[:, 1], c=column.to_numpy(float), cmap=CONTINUOUS, alpha=0.8, **look)
+        if legend:
+            bar = figure.colorbar(points, ax=ax, fraction=0.04, pad=0.02)
+            bar.outline.set_visible(False)
+            bar.set_label(str(column.name))
+        return
+    levels = column.astype("category").cat
+    palette = [*colours(len(levels.categories)), FAINT]
+    ax.scatter(x[:, 0], x[:, 1], c=[palette[code] for code in levels.codes], alpha=0.7, **look)
+    if legend:
+        for level, colour in zip(levels.categories, palette, strict=False):
+            ax.scatter([], [], s=22, color=colour, linewidths=0, label=str(level))
+        ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
