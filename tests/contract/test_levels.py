@@ -96,7 +96,7 @@ def check_extended(example: Example, name: str, key: str, data: ad.AnnData, refe
     plain = new_cells()
     dbx.rerun(plain, reference)
     others = np.setdiff1d(np.arange(N_NEW), SOME)
-    one, two = stored(example, plain, cells=True), stored(example, data, cells=True)
+    one, two = ({k: np.asarray(v) for k, v in stored(example, cells, cells=True).items()} for cells in (plain, data))
     assert finite(two)
     # adding columns of weights changes the order of sums
     assert_close({k: v[others] for k, v in one.items()}, {k: v[others] for k, v in two.items()}, rtol=1e-4, atol=1e-5)

@@ -148,10 +148,13 @@ def test_new_cells_and_the_fitted_ones(cells, tmp_path):
     new.X = sparse.csr_matrix(new.X.toarray() + np.eye(*new.shape, dtype=np.float32))  # not the same cells
     dbx.rerun(new, reference)
     assert new.obs["doublet_score"][doublets].mean() > 2 * new.obs["doublet_score"][~doublets].mean()
-    other = new.copy()
-    other.obs["batch"] = "another"
-    with pytest.raises(ValueError, match="another"):
-        dbx.rerun(other[:, :].copy(), reference)
+    other = cells[:200].copy()
+    alone = dbx.pp.scrublet(other, copy=True, **QUICK)
+    other.obs["batch"] = "another"  # a new sample has doublets of its own
+    with pytest.warns(UserWarning, match="'another'"):
+        dbx.rerun(other, reference)
+    np.testing.assert_allclose(other.obs["doublet_score"], alone.obs["doublet_score"], rtol=1e-12)
+    assert "another" in other.uns["scrublet"]["batches"]
 
 
 @pytest.mark.parametrize(("minimum", "why"), [(None, "do not have two modes"), (0.001, "0.00, calls most cells")])

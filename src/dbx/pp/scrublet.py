@@ -66,7 +66,9 @@ def scrublet(
     ``batch_key`` neighbours are those of the same sample, and coefficients of small samples are close to those of all.
     It does not use the settings of the components' values and of neighbours.
 
-    New cells (``dbx.rerun``) are compared with the reference's cells and simulated doublets of the same sample.
+    New cells (``dbx.rerun``) are compared with the reference's cells and simulated doublets of the same sample. The
+    doublets of a new sample are simulated from its own cells; with ``"calibrated"`` its neighbours are those of all
+    samples.
 
     Parameters
     ----------

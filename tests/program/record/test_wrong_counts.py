@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.pp import denoise, remove_ambient, solo
+from dbx.pp import denoise, remove_ambient, scrublet, solo
 from dbx.tl import annotate
 
 N_GENES = 40
@@ -17,6 +17,7 @@ MARKERS = {"a": NAMES[:5], "b": NAMES[5:10]}
 VAE = {"n_hidden": 4, "n_latent": 2, "max_epochs": 1}
 CALLS = {
     "solo": lambda a, **kw: solo(a, **{"batch_key": "batch", "n_draws": 1, "classifier_epochs": 1, **VAE, **kw}),
+    "scrublet": lambda a, **kw: scrublet(a, **{"batch_key": "batch", "n_prin_comps": 3, "threshold": 0.2, **kw}),
     "celltypist": lambda a, **kw: annotate(a, **{"labels_key": "label", "n_copies": 0, **kw}),
     "scanvi": lambda a, **kw: annotate(
         a, **{"method": "scanvi", "labels_key": "label", "batch_key": "batch", "label_epochs": 1, **VAE, **kw}
@@ -85,7 +86,7 @@ SOME = [
     *[(name, empty_cell, NO_COUNTS, {}) for name in ("solo", "scanvi", "cellassign", "denoise")],
     *[
         (name, gap, f"'batch'\\] has 1 missing values, which {name} cannot use: fill them or drop these cells", {})
-        for name in ("solo", "scanvi", "cellassign")
+        for name in ("solo", "scrublet", "scanvi", "cellassign")
     ],
     *[(name, column("label", "Unknown"), NO_LABEL, {}) for name in ("celltypist", "scanvi")],
     *[(name, column("label", "a"), "All labelled cells are 'a'", {}) for name in ("celltypist", "scanvi")],
@@ -139,6 +140,7 @@ def fitted():
     return of
 
 
+@pytest.mark.filterwarnings("ignore:Step 'scrublet' takes 'a third'")
 @pytest.mark.parametrize("name", CALLS)
 def test_queries_with_other_genes_are_refused_and_new_batches_are_not(name, fitted):
     reference, query = fitted(name), cells()[:20].copy()
@@ -152,7 +154,7 @@ def test_queries_with_other_genes_are_refused_and_new_batches_are_not(name, fitt
     dbx.rerun(query, reference=reference)
     bare = cells()[:20].copy()
     del bare.obs["batch"], bare.obs["label"]
-    if name == "cellassign":  # its batches have parameters
+    if name in ("cellassign", "scrublet"):  # their batches have parameters
         with pytest.raises(ValueError, match=r"The new cells lack what the program starts from: adata.obs\['batch'\]"):
             dbx.rerun(bare, reference=reference)
         return

@@ -15,7 +15,7 @@ from scipy import sparse
 from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import row_sums
-from dbx.ops.checks import check_fraction, check_known, check_minimums, check_number
+from dbx.ops.checks import check_fraction, check_known, check_minimums, check_number, listed
 from dbx.ops.droplets.doublet_features import batch_codes
 from dbx.ops.droplets.doublet_neighbours import doublet_score, doublets_near, nearest_points
 from dbx.ops.droplets.doublet_space import MIN_GENES, TARGET, Recipe, placed
@@ -37,13 +37,14 @@ class Scrublet(Operator):
     Each sample is filtered, normalised and projected by itself, and its doublets are simulated from its own cells.
     With the same pairs of cells the scores are scanpy's; the neighbours are exact.
 
-    New cells: projected like the reference, and compared with its cells and simulated doublets.
+    New cells: projected like the reference, and compared with its cells and simulated doublets; doublets of a new
+    sample are simulated from its own cells.
     """
 
     name = "scrublet"
     inputs: ClassVar = {
         "x": Input(genes=True, content=("counts",)),
-        "batch": Input(kind="codes", optional=True),
+        "batch": Input(kind="codes", optional=True, unseen="extend"),
     }
     outputs: ClassVar = {
         "score": Output(dtype="float64"),
@@ -106,25 +107,45 @@ class Scrublet(Operator):
 
     def fit(self, *, x: RowBlocks, batch: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
         """Simulate doublets in each sample, project them, and score them."""
-        codes, names = batch_codes(batch, x.n_rows), ("",) if batch is None else batch.levels
         simulated = self._given_doublets()
         samples = []
-        for code, name in enumerate(names):
-            counts = sparse.csr_matrix(x.rows(slice(None) if batch is None else np.flatnonzero(codes == code)))
-            sample = fitted_sample(
-                counts,
-                name,
-                recipe=self._recipe(),
-                simulation=Simulation(self.sim_doublet_ratio, self.synthetic_doublet_umi_subsampling),
-                given=simulated.get(name),
-                n_neighbors=self.n_neighbors,
-                seed=seed,
+        for code, name in enumerate(("",) if batch is None else batch.levels):
+            rows = slice(None) if batch is None else np.flatnonzero(batch.codes == code)
+            samples.append(self._fitted_sample(x, rows, name, seed, simulated.get(name)))
+            progress(code + 1, 1 if batch is None else batch.n_levels)
+        self.seed = Constant(np.asarray(seed, np.int64))
+        self._keep(samples)
+
+    def extend(self, *, x: RowBlocks, batch: Codes, seed: int = 0, progress: Progress = silent) -> None:
+        """Simulate doublets in samples that were not in the fit, from their cells; others are unchanged."""
+        samples = self.samples()
+        new = range(len(samples), batch.n_levels)
+        if self.given and new:
+            msg = (
+                "scrublet was run with simulated doublets that were passed to it; there are none of the samples "
+                f"{listed(batch.levels[len(samples) :])}: run dbx.pp.scrublet on their cells."
             )
-            samples.append(sample)
-            progress(code + 1, len(names))
+            raise ValueError(msg)
+        for code in new:
+            samples.append(self._fitted_sample(x, np.flatnonzero(batch.codes == code), batch.levels[code], seed, None))
+        if new:
+            self._keep(samples)
+
+    def _fitted_sample(self, x: RowBlocks, rows: Any, name: str, seed: int, given: Simulated | None) -> Sample:
+        return fitted_sample(
+            sparse.csr_matrix(x.rows(rows)),
+            name,
+            recipe=self._recipe(),
+            simulation=Simulation(self.sim_doublet_ratio, self.synthetic_doublet_umi_subsampling),
+            given=given,
+            n_neighbors=self.n_neighbors,
+            seed=seed,
+        )
+
+    def _keep(self, samples: list[Sample]) -> None:
         for attribute, value in stacked(samples).items():
             setattr(self, attribute, Constant(value))
-        self.names, self.seed = Text(names_text(samples)), Constant(np.asarray(seed, np.int64))
+        self.names = Text(names_text(samples))
         self._score(samples)
 
     def _given_doublets(self) -> Mapping[str, Simulated]:
