@@ -7,7 +7,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from dbx.ops.graph.approximate import nearest_in_reference, nearest_others
 from dbx.ops.graph.lists import CHUNK, build_lists
+from dbx.ops.graph.pair_search import nearest_chunks, search_pairs
 from dbx.ops.graph.probes import WANTED
+from dbx.ops.operator import silent
 
 N, D, K = 8000, 12, 14
 
@@ -49,6 +51,22 @@ def test_neighbours_are_others_each_once_and_the_nearest_first(x, found):
 def test_the_same_seed_finds_the_same(x, found):
     np.testing.assert_array_equal(nearest_others(x, K, seed=1).indices, found.indices)
     assert (nearest_others(x, K, seed=2).indices != found.indices).any()
+
+
+def test_pairs_compared_once_are_found_for_both_sides(x):
+    lists = build_lists(x, 1)
+    all_chunks = search_pairs(lists, lists.n_chunks, K, silent)
+    true = brute(x, K)
+    assert recall(all_chunks, true) > 0.9999  # float32 exchanges neighbours at nearly the same distance
+    n_probes = 6
+    some = search_pairs(lists, n_probes, K, silent)
+    chunk = np.empty(N + 1, int)
+    chunk[np.asarray(lists.members)] = np.arange(lists.n_chunks)[:, None]
+    near = np.zeros((lists.n_chunks, lists.n_chunks), bool)
+    np.put_along_axis(near, nearest_chunks(lists, n_probes), True, axis=1)
+    compared = (near | near.T)[chunk[np.arange(N)][:, None], chunk[true]]
+    assert compared.mean() < 0.999
+    assert abs(recall(some, true) - compared.mean()) < 1e-4
 
 
 def test_far_from_the_origin_no_digits_are_lost(x, found):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from dbx.ops.graph.list_search import Blocks, search_lists
 from dbx.ops.graph.lists import build_lists
+from dbx.ops.graph.pair_search import search_pairs
 from dbx.ops.graph.probes import choose_probes
 from dbx.ops.operator import Progress, silent
 
@@ -47,7 +49,11 @@ def _nearest(queries, own, x, k, seed, progress):
         return None
     lists = build_lists(queries if x is None else x, seed)
     blocks = Blocks.of_lists(lists) if x is None else Blocks.of_queries(queries, lists)
-    n_probes, recall = choose_probes(queries, own, blocks, lists, k, seed)
-    if 2 * n_probes > lists.n_chunks:
+    together = x is None and jax.default_backend() == "cpu"  # on a GPU, products are not what takes time
+    probes = choose_probes(queries, own, blocks, lists, k, seed, mutual=together)
+    if 2 * probes.number > lists.n_chunks:
         return None
-    return Nearest(search_lists(queries, own, blocks, lists, k=k, n_probes=n_probes, progress=progress), recall)
+    if probes.mutual:
+        return Nearest(search_pairs(lists, probes.number, k, progress), probes.recall)
+    found = search_lists(queries, own, blocks, lists, k=k, n_probes=probes.number, progress=progress)
+    return Nearest(found, probes.recall)

@@ -15,8 +15,6 @@ from dbx.ops.graph.lists import CHUNK, EMPTY, Lists, assigned, chunked, with_hal
 from dbx.ops.operator import Progress
 from dbx.ops.values import Array
 
-AT_ONCE = 64
-"""Chunks that all queries are compared with at once."""
 BLOCKS = 128
 """Blocks of one call, after which the progress bar moves."""
 
@@ -72,33 +70,6 @@ def search_lists(
     return found
 
 
-def nearest_of_all(queries: np.ndarray, own: np.ndarray, lists: Lists, k: int) -> np.ndarray:
-    """The ``k`` nearest cells of each query by comparison with all, an array of shape (n_queries, k), int32."""
-    members = jnp.asarray(lists.members)
-    return np.asarray(_nearest_of_all(lists.chunks, members, queries - lists.origin, own, k=k))
-
-
-@partial(jax.jit, static_argnames="k")
-def _nearest_of_all(chunks: Array, members: Array, queries: Array, own: Array, *, k: int) -> Array:
-    n_chunks, at_once = len(chunks), min(AT_ONCE, len(chunks))
-    queries = jnp.concatenate([queries, jnp.ones((len(queries), 1), queries.dtype)], axis=1)
-    group = group_size(at_once * CHUNK, k)
-
-    def nearer(i, best):
-        start = jnp.minimum(i * at_once, n_chunks - at_once)  # the last chunks overlap with those before
-        places = jax.lax.dynamic_slice_in_dim(chunks, start, at_once).reshape(at_once * CHUNK, -1)
-        cells = jax.lax.dynamic_slice_in_dim(members, start, at_once).reshape(-1)
-        again = start + jnp.arange(at_once * CHUNK) // CHUNK < i * at_once
-        score = jnp.matmul(queries, places.T, precision=jax.lax.Precision.HIGHEST)
-        score = jnp.where(again | (cells == own[:, None]), EMPTY, score)
-        columns = largest(score, group, k)
-        score, place = jax.lax.top_k(jnp.concatenate([best[0], jnp.take_along_axis(score, columns, axis=1)], axis=1), k)
-        return score, jnp.take_along_axis(jnp.concatenate([best[1], cells[columns]], axis=1), place, axis=1)
-
-    none = jnp.full((len(queries), k), -jnp.inf), jnp.zeros((len(queries), k), members.dtype)
-    return jax.lax.fori_loop(0, -(-n_chunks // at_once), nearer, none)[1]
-
-
 def _padded(x: np.ndarray, n_rows: int, value: float) -> np.ndarray:
     return np.pad(x, [(0, n_rows - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=value)
 
@@ -115,10 +86,10 @@ def _nearest_of_blocks(lists: Lists, cells: Array, own: Array, centres: Array, *
         near = jax.lax.top_k(lists.centres[:, :-1] @ centre[:-1] + lists.centres[:, -1], n_probes)[1]
         places = lists.chunks[near].reshape(n_places, -1)
         members = lists.members[near].reshape(n_places)
-        query = jnp.concatenate([x, jnp.ones((CHUNK, 1), x.dtype)], axis=1)
+        query = jnp.pad(jnp.pad(x, ((0, 0), (0, 1)), constant_values=1), ((0, 0), (0, 1)))
         score = jnp.matmul(query, places.T, precision=jax.lax.Precision.HIGHEST)
         best = largest(score, group, wanted)
-        squared = ((x[:, None] - places[best][:, :, :-1]) ** 2).sum(axis=2)
+        squared = ((x[:, None] - places[best][:, :, :-2]) ** 2).sum(axis=2)
         found = members[best]
         missing = jnp.take_along_axis(score, best, axis=1) < 0.1 * EMPTY
         squared = jnp.where(missing | (found == row[:, None]), jnp.inf, squared)

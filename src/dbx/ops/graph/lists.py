@@ -28,10 +28,10 @@ EMPTY = -1e30
 
 
 class Lists(NamedTuple):
-    """Cells by chunks of a list; the columns end with minus half of their squared length, for products as scores."""
+    """Cells by chunks of a list."""
 
     chunks: Array
-    """Array of shape (n_chunks, CHUNK, n_columns + 1), float32."""
+    """Array of shape (n_chunks, CHUNK, n_columns + 2), float32; minus half of the squared length and 1 at the end."""
     members: Array
     """Array of shape (n_chunks, CHUNK), int32: the row of each cell, the number of cells where there is none."""
     centres: Array
@@ -58,13 +58,14 @@ def build_lists(x: np.ndarray, seed: int) -> Lists:
     origin = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     centroids = _centroids(x, origin, np.random.default_rng(seed))
     members = chunked(assigned(x, origin, centroids), len(centroids))
-    chunks = np.zeros((*members.shape, n_columns + 1), np.float32)
+    chunks = np.ones((*members.shape, n_columns + 2), np.float32)
     for part in row_slices(slice(0, len(members)), 256):  # all at once would take a second copy of the cells
         cells = x.take(members[part], axis=0, mode="clip") - origin
-        chunks[part, :, :-1] = np.where((members[part] < n)[:, :, None], cells, 0)
+        chunks[part, :, :-2] = np.where((members[part] < n)[:, :, None], cells, 0)
     size = np.maximum((members < n).sum(axis=1), 1)[:, None].astype(np.float32)
-    centres = with_half_square(chunks[:, :, :-1].sum(axis=1) / size)
-    chunks[:, :, -1] = np.where(members < n, -np.einsum("ijk,ijk->ij", chunks, chunks) / 2, EMPTY)
+    centres = with_half_square(chunks[:, :, :-2].sum(axis=1) / size)
+    half = np.einsum("ijk,ijk->ij", chunks[:, :, :-2], chunks[:, :, :-2]) / 2
+    chunks[:, :, -2] = np.where(members < n, -half, EMPTY)
     return Lists(jnp.asarray(chunks), members, centres, origin, centroids, n)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from dbx.ops.graph.list_search import Blocks, nearest_of_all
+from dbx.ops.graph.exhaustive import nearest_of_all
+from dbx.ops.graph.list_search import Blocks
 from dbx.ops.graph.lists import Lists
 
 SAMPLE = 512
@@ -15,32 +17,53 @@ WANTED = 0.985
 """Fraction of the nearest cells to be found."""
 STEPS = (16, 20, 24, 28)
 """Numbers of chunks, times powers of two."""
+MANY = 128
+"""Chunks to search from which on comparing each pair of them once takes less time, in spite of more work for a pair."""
+
+
+class Probes(NamedTuple):
+    """How many chunks are searched."""
+
+    number: int
+    recall: float
+    """Estimated for the sampled queries."""
+    mutual: bool
+    """Two chunks are compared if one is among the nearest of the other, and not only for the latter's cells."""
 
 
 def choose_probes(
-    queries: np.ndarray, own: np.ndarray, blocks: Blocks, lists: Lists, k: int, seed: int
-) -> tuple[int, float]:
+    queries: np.ndarray, own: np.ndarray, blocks: Blocks, lists: Lists, k: int, seed: int, *, mutual: bool = False
+) -> Probes:
     """The number of chunks to search for each block of queries, and the recall estimated for it.
 
     Each true neighbour of a sampled query is in a chunk, which has a rank by its nearness to the centre of the query's
-    block: recall is the fraction of ranks below the number of chunks.
+    block: recall is the fraction of ranks below the number of chunks. With ``mutual`` the blocks are the chunks; if
+    many would be searched, the rank is the lower one of the chunk for the block and of the block for the chunk.
     """
     rows = np.sort(np.random.default_rng(seed).choice(len(queries), min(SAMPLE, len(queries)), replace=False))
     true = nearest_of_all(queries[rows], own[rows], lists, k)
-    score = nearness(blocks.centres[_places(blocks.members, len(queries))[rows]], lists)
-    theirs = np.take_along_axis(score, _places(np.asarray(lists.members), lists.n_cells)[true], axis=1)
-    ranks = np.stack([(score > column[:, None]).sum(axis=1) for column in theirs.T], axis=1)
-    for n_probes in _steps(_enough(lists, k + 1), lists.n_chunks):
-        recall = float((ranks < n_probes).mean())
-        if recall >= WANTED:
-            return n_probes, recall
-    return lists.n_chunks, 1.0
+    block = np.repeat(_places(blocks.members, len(queries))[rows], k)
+    chunk = _places(np.asarray(lists.members), lists.n_cells)[true].reshape(-1)
+    ranks = _ranks(blocks.centres, block, chunk, lists)
+    least = _enough(lists, k + 1)
+    number = next((n for n in _steps(least, lists.n_chunks) if (ranks < n).mean() >= WANTED), lists.n_chunks)
+    mutual = mutual and MANY <= number <= lists.n_chunks // 2
+    if mutual:
+        ranks = np.minimum(ranks, _ranks(blocks.centres, chunk, block, lists))
+        number = max(int(np.quantile(ranks, WANTED, method="higher")) + 1, least)
+    return Probes(number, float((ranks < number).mean()), mutual)
 
 
-def nearness(centres: np.ndarray, lists: Lists) -> np.ndarray:
-    """Scores of all chunks by nearness to these centres, an array of shape (n_centres, n_chunks)."""
+def _ranks(centres: np.ndarray, block: np.ndarray, chunk: np.ndarray, lists: Lists) -> np.ndarray:
+    """How many chunks are nearer to the centre of a block than a chunk, for pairs of these."""
     means = np.asarray(lists.centres)
-    return centres[:, :-1] @ means[:, :-1].T + means[:, -1]
+    ranks = np.empty(len(block), np.int32)
+    order = np.argsort(block, kind="stable")
+    for pairs in np.array_split(order, -(-len(order) // 512)):
+        which, inverse = np.unique(block[pairs], return_inverse=True)
+        score = (centres[which, :-1] @ means[:, :-1].T + means[:, -1])[inverse]
+        ranks[pairs] = (score > np.take_along_axis(score, chunk[pairs, None], axis=1)).sum(axis=1)
+    return ranks
 
 
 def _places(members: np.ndarray, n: int) -> np.ndarray:
