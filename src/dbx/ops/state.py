@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -33,7 +33,7 @@ def rebuild(cls: type[Operator], config: Mapping[str, Any], arrays: Mapping[str,
         for part in parents:
             owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
         array = np.asarray(array)
-        setattr(owner, leaf, KINDS[kind](array if array.dtype.itemsize == 8 else jnp.asarray(array)))
+        setattr(owner, leaf, KINDS[kind](array if array.dtype.itemsize == 8 else jax.device_put(array.copy())))
     return operator
 
 

@@ -128,7 +128,7 @@ def layout(
     n, n_components = start.shape
     plan = schedule(graph, n_epochs, alpha, negative_sample_rate, seed)
     z: Any = start.astype(np.float32)
-    z = jnp.asarray(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
+    z = jax.device_put(z[:, 0] + 1j * z[:, 1] if n_components == 2 else z)
     slots, pulls, pushes = jax.device_put((plan.slots, plan.pulls, plan.pushes))
     size = max(-(-n_epochs // CALLS), 1) * SUBSTEPS
     for begin in range(0, len(plan.turn), size):
