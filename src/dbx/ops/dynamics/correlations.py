@@ -40,6 +40,8 @@ def host_correlations(
     x: np.ndarray, v: np.ndarray, cells: np.ndarray, links: sparse.csr_matrix, *, roots: bool
 ) -> np.ndarray:
     """The same for the entries of a CSR matrix of shape (n_cells, n_reference), in their order."""
+    from threadpoolctl import threadpool_limits
+
     found = np.zeros(links.nnz, x.dtype)
     sides = np.ones((2, x.shape[1]), x.dtype)
 
@@ -59,5 +61,6 @@ def host_correlations(
             known = square > 0
             found[at][known] = along[known] / (length * np.sqrt(square[known]))
 
-    in_threads(of_cells, len(x))
+    with threadpool_limits(1, "blas"):  # this makes threads of its own
+        in_threads(of_cells, len(x))
     return found
