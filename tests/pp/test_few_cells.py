@@ -53,6 +53,9 @@ OF_CELLS = {  # they read no gene
     "leiden within": lambda a: dbx.tl.leiden(a, restrict_to=("label", ["a"])),
     "lisi": lambda a: dbx.tl.lisi(a, "batch", use_rep="X_pca"),
     "umap": dbx.tl.umap,
+    "diffmap": dbx.tl.diffmap,
+    "dpt": dbx.tl.dpt,
+    "pseudotime": dbx.tl.pseudotime,
     "paga": lambda a: dbx.tl.paga(a, "label"),
     "embedding_density": lambda a: dbx.tl.embedding_density(a, "pca"),
     "dendrogram": lambda a: dbx.tl.dendrogram(a, "label", use_rep="X_pca"),
@@ -104,6 +107,7 @@ def cells(rng):
         adata.layers[name] = adata.X.copy()
     adata.var["velocity_genes"] = True
     adata.obsm["reference_connectivities"] = graph
+    adata.uns["iroot"] = 0
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}
     return adata
 

@@ -47,6 +47,7 @@ OPERATORS: dict[str, str] = {
     "umap": "layout.umap:UMAP",
     "parametric_umap": "layout.parametric_umap:ParametricUMAP",
     "diffmap": "diffusion.diffusion_map:DiffusionMap",
+    "pseudotime": "diffusion.multiscale_pseudotime:MultiscalePseudotime",
     "dpt": "diffusion.pseudotime:DiffusionPseudotime",
     "leiden": "clusters.leiden:Leiden",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
     from dbx.tl.paga import paga
+    from dbx.tl.pseudotime import pseudotime
     from dbx.tl.rank_genes_groups import rank_genes_groups
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
@@ -51,6 +52,7 @@ __all__ = [
     "mmd",
     "paga",
     "pca",
+    "pseudotime",
     "rank_genes_groups",
     "score_genes",
     "score_genes_cell_cycle",
@@ -75,6 +77,7 @@ makes(
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',

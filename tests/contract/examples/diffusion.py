@@ -11,4 +11,10 @@ EXAMPLES = [
         config={"iroot": 3, "n_dcs": 5},
         infinite=frozenset({"pseudotime"}),
     ),
+    Example(
+        operator="pseudotime",
+        reads={"x": "obsm/embedding"},
+        config={"iroot": 3, "knn": 9, "n_waypoints": 20},
+        random=True,
+    ),
 ]
