@@ -134,3 +134,18 @@ def test_a_budget_of_genes_is_spent_on_the_best():
     last = table([row, {**row, "l0": 0.3, "f": 0.5, "l0_open": 8}]).splitlines()[-1]
     assert last.split(" | ")[2:5] == ["2", "0.100", "0.200"]
     assert last.endswith("| **0.400** | **0.400** | **0.400** | 0.550 | 0.600 | 0.700 | 0.900 | 50% | 6, 8 |")
+
+
+def test_every_call_on_disk_is_there():
+    """Every call of the benchmark on a file is one of dbx, and its table has known numbers."""
+    import re
+
+    from benchmarks.scaling.on_disk import AFTERWARDS, OF_COUNTS, SESSION, table
+
+    import dbx
+
+    calls = "; ".join((SESSION | OF_COUNTS | AFTERWARDS).values())
+    for function in re.findall(r"dbx[.\w]+(?=\()", calls):
+        assert callable(eval(function, {"dbx": dbx})), function
+    rows = table({"pca": {"wall": 12.34, "cpu": 5.0, "memory": 1234.5, "process": 2000.0}}).splitlines()
+    assert rows[-1] == "| pca | 12.3 | 5.0 | 1,234 | 2,000 |"
