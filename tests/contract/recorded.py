@@ -13,7 +13,7 @@ from dbx.ops.graph.neighbors import Neighbors
 from dbx.ops.values import Codes, Edges, Frame, Graph, GroupTable
 from dbx.program.record.outputs import views
 from dbx.program.record.run import run_step
-from dbx.program.slots.slots import Slot, read
+from dbx.program.slots.slots import Slot, exists, read
 
 
 def place(example: Example, name: str, value: Any) -> str:
@@ -71,4 +71,10 @@ def stored(example: Example, data: ad.AnnData, *, cells: bool | None = None) -> 
     """Output -> what is in its slot: of all, only of those computed for cells, or only of views."""
     outputs = example.cls.outputs
     kept = {name: slot for name, slot in writes(example).items() if cells is None or cells is not outputs[name].view}
-    return {name: read(data, Slot.parse(slot)) for name, slot in kept.items()}
+    return {name: read(data, _of_new(data, Slot.parse(slot))) for name, slot in kept.items()}
+
+
+def _of_new(data: ad.AnnData, slot: Slot) -> Slot:
+    """Where a graph is: of new cells, whose edges lead to the reference, it is in ``obsm``."""
+    to_reference = Slot("obsm", (f"reference_{slot.key}",))
+    return to_reference if slot.container == "obsp" and exists(data, to_reference) else slot

@@ -50,6 +50,7 @@ OPERATORS: dict[str, str] = {
     "pseudotime": "diffusion.multiscale_pseudotime:MultiscalePseudotime",
     "dpt": "diffusion.pseudotime:DiffusionPseudotime",
     "leiden": "clusters.leiden:Leiden",
+    "fate_probabilities": "diffusion.fates:FateProbabilities",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "nb_glm": "de.nb_glm:NBGLM",
     "vst": "de.vst:VST",

@@ -3,6 +3,8 @@
 from contract.cells import GRAPH
 from contract.example import Example
 
+IN_TIME = {"graph": GRAPH, "ends": "obs/tips", "time": "obs/age"}
+
 EXAMPLES = [
     Example(operator="diffmap", reads={"graph": GRAPH}, config={"n_comps": 6}),
     Example(
@@ -16,5 +18,24 @@ EXAMPLES = [
         reads={"x": "obsm/embedding"},
         config={"iroot": 3, "knn": 9, "n_waypoints": 20},
         random=True,
+    ),
+    Example(operator="fate_probabilities", reads=IN_TIME, config={"solver": "direct"}),
+    Example(
+        operator="fate_probabilities",
+        title="soft",
+        reads=IN_TIME,
+        config={"scheme": "soft", "b": 3.0, "weight_connectivities": 0.3, "solver": "direct"},
+    ),
+    Example(
+        operator="fate_probabilities",
+        title="connectivity",
+        reads={"graph": GRAPH, "ends": "obs/tips"},
+        config={"kernel": "connectivity", "solver": "direct"},
+    ),
+    Example(
+        operator="fate_probabilities",
+        title="given",
+        reads={"graph": GRAPH, "ends": "obs/tips"},
+        config={"kernel": "given", "solver": "direct"},
     ),
 ]

@@ -72,3 +72,8 @@ def all_codes(column: Any, levels: tuple[str, ...] | None = None) -> Codes:
         series = series.astype("category")
         levels = tuple(map(str, series.cat.categories))
     return as_codes(series, levels)
+
+
+def is_measured(column: Any) -> bool:
+    """Whether a column holds numbers with a fraction, which are measurements and not names of levels."""
+    return pd.api.types.is_float_dtype(getattr(column, "dtype", None))

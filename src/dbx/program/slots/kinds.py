@@ -17,7 +17,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes, Edges, Graph
-from dbx.program.slots.columns import all_codes, column_value, recoded
+from dbx.program.slots.columns import all_codes, column_value, is_measured, recoded
 from dbx.program.slots.genes import gene_columns, renaming_hint, some_of
 from dbx.program.slots.slots import Slot
 
@@ -193,6 +193,10 @@ class Columns(Kind):
     def root(self, request: Request) -> Codes | np.ndarray:
         return _root_column(request)
 
+    def kept(self, request: Request) -> Codes | np.ndarray:
+        value = request.values[0].value
+        return np.asarray(value, np.float64) if is_measured(value) else all_codes(value)
+
 
 class Numbers(Kind):
     """One column of measurements, as an operator keeps what it wrote of its reference cells."""
@@ -225,7 +229,9 @@ def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
         return KINDS["graph"]
     if slot.container == "obs" and dtype is not None and dtype.startswith("float"):
         return Numbers()
-    return KINDS["codes" if slot.container == "obs" or dtype == "category" else "matrix"]
+    if slot.container == "obs":
+        return KINDS["columns"]
+    return KINDS["codes" if dtype == "category" else "matrix"]
 
 
 def _columns(request: Request) -> dict[str, Codes | np.ndarray]:

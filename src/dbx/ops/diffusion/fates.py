@@ -1,0 +1,287 @@
+"""Fate probabilities: where random walks from each cell end."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx._warnings import DbxWarning
+from dbx.ops.checks import check_above_zero, check_fraction
+from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver
+from dbx.ops.diffusion.settled import settled
+from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, by_connectivity, by_pseudotime, completed, row_normalised
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Codes, Graph
+
+BLOCK = 4096
+ROUNDING = 100
+"""Weights of edges that differ from the stored ones by so many units of rounding count as the same."""
+
+
+class FateProbabilities(Operator):
+    """Probability that a random walk from a cell stops at each end first, and the number of steps it takes.
+
+    The walk follows the edges of a graph: by their density-normalised weights (``kernel="connectivity"``), by the
+    weights of edges to later cells with those to earlier ones damped or dropped (``"pseudotime"``), or by the rows of
+    the graph itself (``"given"``). Ends are the cells with one of the ``ends``. Cells that reach no end have NaN, and
+    no walk enters them. ``solver`` and ``tol`` are those of :class:`dbx.ops.diffusion.absorption.AbsorbingWalk`.
+
+    Called for all fitted cells in their order, fates are a differentiable function of all weights (and, with the soft
+    scheme, of pseudotime), by the transposed system; other calls give back what is stored of fitted cells.
+
+    Lange et al., Nature Methods 2022. The reference implementation is CellRank 2.
+
+    New cells: the mean of their reference neighbours' fates, weighted by transition probabilities.
+    """
+
+    name = "fate_probabilities"
+    inputs: ClassVar = {
+        "graph": Input(kind="graph"),
+        "ends": Input(kind="codes", missing=True, unseen="missing", of_fitted_cells=True),
+        "time": Input(kind="columns", optional=True),
+    }
+    outputs: ClassVar = {
+        "fates": Output(dtype="float64"),
+        "steps": Output(dtype="float64"),
+        "states": Output(dtype="category"),
+        "priming": Output(dtype="float64"),
+        "transitions": Output(dtype="float64"),
+    }
+    rowwise = True
+    precision = "float64"
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel = "pseudotime",
+        scheme: Scheme = "hard",
+        frac_to_keep: float = 0.3,
+        b: float = 10.0,
+        nu: float = 0.5,
+        weight_connectivities: float = 0.0,
+        solver: Solver = "auto",
+        tol: float = 1e-6,
+        levels: tuple[str, ...] = (),
+    ):
+        check_fraction(frac_to_keep, "frac_to_keep")
+        check_above_zero(nu, "nu")
+        check_above_zero(tol, "tol")
+        self.kernel = kernel
+        self.scheme = scheme
+        self.frac_to_keep = frac_to_keep
+        self.b = b
+        self.nu = nu
+        self.weight_connectivities = weight_connectivities
+        self.solver = solver
+        self.tol = tol
+        self.levels = levels
+
+    @property
+    def references(self) -> Mapping[str, str]:
+        """What is stored of the fitted cells: their edges, fates, steps and, with a kernel of it, pseudotime."""
+        kept = {"edges": "graph", "stored_fates": "fates", "stored_steps": "steps"}
+        return {**kept, "times": "time"} if self.kernel == "pseudotime" else kept
+
+    def fit(
+        self,
+        *,
+        graph: sparse.csr_matrix,
+        ends: Codes,
+        time: Mapping[str, np.ndarray] | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Solve for the fates of all cells of a graph of shape (n_cells, n_cells)."""
+        n = graph.shape[0]
+        codes, self.levels = present_ends(ends)
+        self.edges = Reference(Graph.from_csr(graph, rows=np.arange(n, dtype=np.int32)))
+        if self.kernel == "pseudotime":
+            times = _one(time)
+            self._scale(times)
+            self.times = Reference(times)
+        with jax.enable_x64(True):
+            transitions = self._all_transitions(graph, time)
+        found = AbsorbingWalk(transitions, codes, len(self.levels), self.solver, self.tol).absorbed()
+        self.stored_fates = Reference(found.fates)
+        self.stored_steps = Reference(found.steps)
+        _warn(found.fates, self.levels)
+        self.residual = Constant(np.float64(found.residual))
+        self.mean_fate = Constant(np.nanmean(found.fates, axis=0))
+
+    def _scale(self, times: np.ndarray) -> None:
+        finite = times[np.isfinite(times)]
+        if not len(finite):
+            msg = "No cell has a finite pseudotime: was the root set (adata.uns['iroot'])?"
+            raise ValueError(msg)
+        span = float(np.ptp(finite))
+        self.origin = Constant(np.float64(finite.min()))
+        self.span = Constant(np.float64(span if span > 0 else 1.0))
+
+    def _all_transitions(self, graph: sparse.csr_matrix, time) -> sparse.csr_matrix:
+        """Transitions of all fitted cells, by blocks of rows."""
+        n, parts = graph.shape[0], []
+        density = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
+        times = None if self.kernel != "pseudotime" else self._scaled(_one(time))
+        size, width = min(n, BLOCK), self.edges.get_value().indices.shape[1]
+        for start in range(0, n, size):
+            rows = np.arange(start, min(start + size, n), dtype=np.int32)
+            padded = np.pad(rows, (0, size - len(rows)), mode="edge")
+            block = Graph.from_csr(graph[padded], rows=padded, width=width)
+            here = None if times is None else times[padded]
+            weights = np.asarray(_transitions(block, here, times, density, self._settings))[: len(rows)]
+            parts.append(Graph(block.indices[: len(rows)], weights, rows, n).to_csr())
+        return sparse.csr_matrix(sparse.vstack(parts))
+
+    def __call__(self, graph: Graph, ends: Codes | None = None, time: Mapping[str, Array] | None = None):
+        """Fates, steps, ends, degree of priming and transitions of cells; ``ends`` is only used by ``fit``."""
+        del ends
+        edges, fates, steps = (x.get_value() for x in (self.edges, self.stored_fates, self.stored_steps))
+        fates, steps = jnp.asarray(fates), jnp.asarray(steps)
+        dtype, rounding = fates.dtype, jnp.finfo(graph.weights.dtype).eps
+        graph = _as_float(graph, dtype)
+        density = jnp.asarray(edges.weights, dtype).sum(axis=1)
+        here = times = None
+        if self.kernel == "pseudotime":
+            times = self._scaled(jnp.asarray(self.times[...], dtype))
+            here = self._scaled(jnp.asarray(_one(time), dtype))
+        weights = _transitions(graph, here, times, density, self._settings)
+        fitted = graph.rows >= 0
+        kept = tuple(x[jnp.maximum(graph.rows, 0)] for x in (fates, steps))
+
+        def with_new():
+            placed = _placed(graph, weights, fates, steps)
+            return tuple(jnp.where(fitted[:, None], old, new) for old, new in zip(kept, placed, strict=True))
+
+        def some():
+            return jax.lax.cond(fitted.all(), lambda: kept, with_new)
+
+        def everything():
+            whole = completed(graph, _as_float(edges, dtype)) if graph.symmetric else graph
+            of_whole = whole.weights.sum(axis=1)
+            transitions = _transitions(whole, here, here, of_whole, self._settings)
+            threshold = ROUNDING * rounding + 4 * jnp.asarray(self.residual[...], dtype)
+            return settled(_towards(whole, transitions, fates), whole.indices, fates, steps, threshold)
+
+        if len(graph) == graph.n_reference:
+            ordered = jnp.array_equal(graph.rows, jnp.arange(graph.n_reference))
+            fates_here, steps_here = jax.lax.cond(ordered, everything, some)
+        else:
+            fates_here, steps_here = some()
+        end = fitted & (steps_here[:, 0] == 0)
+        states = jnp.where(end, jnp.nan_to_num(fates_here).argmax(axis=1), -1).astype(jnp.int32)
+        mean = jnp.asarray(self.mean_fate[...], dtype)
+        return {
+            "fates": fates_here,
+            "steps": steps_here,
+            "states": Codes(states, self.levels),
+            "priming": _entropy(mean[None])[0] - _entropy(fates_here),
+            "transitions": Graph(graph.indices, weights, graph.rows, graph.n_reference),
+        }
+
+    def check_differentiable(self) -> None:
+        """All settings have a gradient; the hard scheme has none in pseudotime."""
+
+    @property
+    def _settings(self) -> tuple[Kernel, Bias, float]:
+        return self.kernel, Bias(self.scheme, self.frac_to_keep, self.b, self.nu), self.weight_connectivities
+
+    def _scaled(self, times):
+        return (times - self.origin[...]) / self.span[...]
+
+
+def present_ends(ends: Codes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(end of each cell, -1 for transient ones; names of the ends).
+
+    Raises
+    ------
+    ValueError
+        An end has no cell, or there is none.
+    """
+    codes = np.asarray(ends.codes)
+    counts = np.bincount(codes[codes >= 0], minlength=ends.n_levels)
+    empty = [level for level, count in zip(ends.levels, counts, strict=True) if count == 0]
+    if empty or not ends.n_levels:
+        what = f"The terminal state {empty[0]!r} has no cell" if empty else "No cell is in a terminal state"
+        msg = f"{what}: name cells of it, or leave it out (adata.obs[column].cat.remove_unused_categories())."
+        raise ValueError(msg)
+    return codes, ends.levels
+
+
+def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
+    """Warn of cells that reach no end, and of an only end."""
+    lost = int(np.isnan(fates[:, 0]).sum())
+    if lost:
+        warnings.warn(
+            f"{lost} of {len(fates)} cells reach no terminal state: their fate probabilities are NaN, and no walk "
+            "enters them. Name a terminal state among them, or compute neighbours with more n_neighbors.",
+            DbxWarning,
+            stacklevel=2,
+        )
+    if len(levels) == 1:
+        warnings.warn(
+            f"There is one terminal state only, {levels[0]!r}: every cell that reaches it has the probability 1. Name "
+            "a second one to compare fates.",
+            DbxWarning,
+            stacklevel=2,
+        )
+
+
+def _transitions(graph: Graph, time, times, density, settings: tuple[Kernel, Bias, float]):
+    """Transition probabilities of padded edges, an array of shape (n_cells, width)."""
+    kernel, bias, share = settings
+    if kernel == "given":
+        return row_normalised(graph.weights)
+    if kernel == "connectivity":
+        return by_connectivity(graph, density)
+    biased = by_pseudotime(graph, time, times, bias)
+    return biased if share == 0 else (1 - share) * biased + share * by_connectivity(graph, density)
+
+
+_transitions = jax.jit(_transitions, static_argnums=4)
+
+
+def _towards(graph: Graph, transitions: Array, fates: Array) -> Array:
+    """Transitions to cells that reach an end, normalised again."""
+    return row_normalised(jnp.where(jnp.isfinite(fates[:, 0])[graph.indices], transitions, 0))
+
+
+def _placed(graph: Graph, transitions: Array, fates: Array, steps: Array) -> tuple[Array, Array]:
+    """Fates and steps of cells from those of their neighbours one step ahead; NaN where no neighbour reaches an end."""
+    ahead = _towards(graph, transitions, fates)
+    fates, mean, variance = jnp.nan_to_num(fates), jnp.nan_to_num(steps[:, 0]), jnp.nan_to_num(steps[:, 1])
+    reached = (ahead.sum(axis=1) > 0)[:, None]
+    found = (ahead[..., None] * fates[graph.indices]).sum(axis=1)
+    then = (ahead * mean[graph.indices]).sum(axis=1)
+    spread = (ahead * (variance + mean**2)[graph.indices]).sum(axis=1) - then**2
+    taken = jnp.stack([1 + then, jnp.maximum(spread, 0)], axis=1)
+    return jnp.where(reached, found, jnp.nan), jnp.where(reached, taken, jnp.nan)
+
+
+def _entropy(fates: Array) -> Array:
+    positive = fates > 0
+    logs = jnp.log(jnp.where(positive, fates, 1))
+    return jnp.where(jnp.isnan(fates[:, 0]), jnp.nan, -jnp.where(positive, fates * logs, 0).sum(axis=1))
+
+
+def _as_float(graph: Graph, dtype: Any) -> Graph:
+    return Graph(
+        jnp.asarray(graph.indices),
+        jnp.asarray(graph.weights, dtype),
+        jnp.asarray(graph.rows),
+        graph.n_reference,
+        graph.symmetric,
+    )
+
+
+def _one(columns: Mapping[str, Array] | Sequence[float] | None) -> Any:
+    """The one column of pseudotime."""
+    if columns is None:
+        msg = 'kernel="pseudotime" needs the input "time".'
+        raise ValueError(msg)
+    return next(iter(columns.values())) if isinstance(columns, Mapping) else columns
