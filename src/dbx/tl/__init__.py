@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.tl.dpt import dpt
     from dbx.tl.draw_graph import draw_graph
     from dbx.tl.embedding_density import embedding_density
+    from dbx.tl.fate_probabilities import fate_probabilities
     from dbx.tl.harmony import harmony
     from dbx.tl.ingest import ingest
     from dbx.tl.leiden import leiden
@@ -45,6 +46,7 @@ __all__ = [
     "dpt",
     "draw_graph",
     "embedding_density",
+    "fate_probabilities",
     "harmony",
     "ingest",
     "leiden",
@@ -89,6 +91,7 @@ makes(
         "obs/root_cells": "dbx.tl.terminal_states(adata)",
         "obs/end_points": "dbx.tl.terminal_states(adata)",
         "obs/velocity_pseudotime": "dbx.tl.velocity_pseudotime(adata)",
+        "obsm/lineages_fwd": 'dbx.tl.fate_probabilities(adata, "terminal_states")',
         "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",
     }
 )

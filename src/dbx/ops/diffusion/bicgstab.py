@@ -43,7 +43,8 @@ def _run(system, right, x, residual, precondition, goal, limit: int):
     shadow, used = residual.copy(), 0
     direction = pushed = np.zeros_like(residual)
     rho = alpha = omega = np.ones(residual.shape[1])
-    for used in range(1, limit + 1):
+    for _ in range(limit):
+        used += 1
         rho_before, rho = rho, _dots(shadow, residual)
         beta = _ratio(rho, rho_before) * _ratio(alpha, omega)
         direction = residual + beta * (direction - omega * pushed)
@@ -69,5 +70,5 @@ def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, 0 where b is 0."""
+    """A / b, 0 where b is 0."""
     return np.divide(a, b, out=np.zeros_like(a), where=np.abs(b) > TINY)

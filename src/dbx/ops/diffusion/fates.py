@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx._warnings import DbxWarning
-from dbx.ops.checks import check_above_zero, check_fraction
+from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_share
 from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver
 from dbx.ops.diffusion.settled import settled
 from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, by_connectivity, by_pseudotime, completed, row_normalised
@@ -50,6 +50,7 @@ class FateProbabilities(Operator):
         "fates": Output(dtype="float64"),
         "steps": Output(dtype="float64"),
         "states": Output(dtype="category"),
+        "confidence": Output(dtype="float64"),
         "priming": Output(dtype="float64"),
         "transitions": Output(dtype="float64"),
     }
@@ -69,7 +70,12 @@ class FateProbabilities(Operator):
         tol: float = 1e-6,
         levels: tuple[str, ...] = (),
     ):
-        check_fraction(frac_to_keep, "frac_to_keep")
+        check_known(kernel, get_args(Kernel), "kernel")
+        check_known(scheme, get_args(Scheme), "scheme")
+        check_known(solver, get_args(Solver), "solver")
+        check_share(frac_to_keep, "frac_to_keep")
+        check_share(weight_connectivities, "weight_connectivities")
+        check_at_least(b, 0, "b")
         check_above_zero(nu, "nu")
         check_above_zero(tol, "tol")
         self.kernel = kernel
@@ -86,6 +92,7 @@ class FateProbabilities(Operator):
     def references(self) -> Mapping[str, str]:
         """What is stored of the fitted cells: their edges, fates, steps and, with a kernel of it, pseudotime."""
         kept = {"edges": "graph", "stored_fates": "fates", "stored_steps": "steps"}
+        kept["stored_confidence"] = "confidence"
         return {**kept, "times": "time"} if self.kernel == "pseudotime" else kept
 
     def fit(
@@ -100,6 +107,7 @@ class FateProbabilities(Operator):
         """Solve for the fates of all cells of a graph of shape (n_cells, n_cells)."""
         n = graph.shape[0]
         codes, self.levels = present_ends(ends)
+        check_weights(graph)
         self.edges = Reference(Graph.from_csr(graph, rows=np.arange(n, dtype=np.int32)))
         if self.kernel == "pseudotime":
             times = _one(time)
@@ -110,6 +118,7 @@ class FateProbabilities(Operator):
         found = AbsorbingWalk(transitions, codes, len(self.levels), self.solver, self.tol).absorbed()
         self.stored_fates = Reference(found.fates)
         self.stored_steps = Reference(found.steps)
+        self.stored_confidence = Reference((codes >= 0).astype(np.float64))
         _warn(found.fates, self.levels)
         self.residual = Constant(np.float64(found.residual))
         self.mean_fate = Constant(np.nanmean(found.fates, axis=0))
@@ -125,8 +134,8 @@ class FateProbabilities(Operator):
 
     def _all_transitions(self, graph: sparse.csr_matrix, time) -> sparse.csr_matrix:
         """Transitions of all fitted cells, by blocks of rows."""
-        n, parts = graph.shape[0], []
-        density = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
+        n, parts, graph = graph.shape[0], [], graph.astype(np.float64)
+        density = np.asarray(graph.sum(axis=1)).ravel()
         times = None if self.kernel != "pseudotime" else self._scaled(_one(time))
         size, width = min(n, BLOCK), self.edges.get_value().indices.shape[1]
         for start in range(0, n, size):
@@ -152,7 +161,8 @@ class FateProbabilities(Operator):
             here = self._scaled(jnp.asarray(_one(time), dtype))
         weights = _transitions(graph, here, times, density, self._settings)
         fitted = graph.rows >= 0
-        kept = tuple(x[jnp.maximum(graph.rows, 0)] for x in (fates, steps))
+        own = jnp.maximum(graph.rows, 0)
+        kept = tuple(x[own] for x in (fates, steps))
 
         def with_new():
             placed = _placed(graph, weights, fates, steps)
@@ -180,12 +190,10 @@ class FateProbabilities(Operator):
             "fates": fates_here,
             "steps": steps_here,
             "states": Codes(states, self.levels),
+            "confidence": jnp.where(fitted, jnp.asarray(self.stored_confidence[...], dtype)[own], 0),
             "priming": _entropy(mean[None])[0] - _entropy(fates_here),
             "transitions": Graph(graph.indices, weights, graph.rows, graph.n_reference),
         }
-
-    def check_differentiable(self) -> None:
-        """All settings have a gradient; the hard scheme has none in pseudotime."""
 
     @property
     def _settings(self) -> tuple[Kernel, Bias, float]:
@@ -211,6 +219,13 @@ def present_ends(ends: Codes) -> tuple[np.ndarray, tuple[str, ...]]:
         msg = f"{what}: name cells of it, or leave it out (adata.obs[column].cat.remove_unused_categories())."
         raise ValueError(msg)
     return codes, ends.levels
+
+
+def check_weights(graph: sparse.csr_matrix) -> None:
+    """Raise ValueError for edges of a weight that is negative or not finite."""
+    if not np.isfinite(graph.data).all() or graph.data.min(initial=0) < 0:
+        msg = "The edges have weights that are negative or not finite; transitions need weights of at least 0."
+        raise ValueError(msg)
 
 
 def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
@@ -279,9 +294,19 @@ def _as_float(graph: Graph, dtype: Any) -> Graph:
     )
 
 
-def _one(columns: Mapping[str, Array] | Sequence[float] | None) -> Any:
-    """The one column of pseudotime."""
+def _one(columns: Mapping[str, Any] | None) -> Any:
+    """The one column of pseudotime.
+
+    Raises
+    ------
+    ValueError
+        There is none, or it does not hold numbers.
+    """
     if columns is None:
         msg = 'kernel="pseudotime" needs the input "time".'
         raise ValueError(msg)
-    return next(iter(columns.values())) if isinstance(columns, Mapping) else columns
+    ((name, column),) = columns.items()
+    if isinstance(column, Codes):
+        msg = f"Pseudotime must be numbers; obs[{name!r}] holds text or categories."
+        raise ValueError(msg)
+    return column

@@ -47,7 +47,10 @@ def _on_host(function, shapes, *args):
     dtypes = [x.dtype for x in args]
 
     def call(*words):
-        values = (np.asarray(w).view(dtype).reshape(w.shape[: x.ndim]) for w, dtype, x in zip(words, dtypes, args))
+        values = (
+            np.asarray(w).view(dtype).reshape(w.shape[: x.ndim])
+            for w, dtype, x in zip(words, dtypes, args, strict=True)
+        )
         return tuple(np.ascontiguousarray(x).view(np.uint32).reshape(_words(x).shape) for x in function(*values))
 
     found = jax.pure_callback(call, tuple(_words(x) for x in shapes), *(_as_words(x) for x in args))

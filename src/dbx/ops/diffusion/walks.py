@@ -18,7 +18,7 @@ Scheme = Literal["soft", "hard"]
 MOST_KEPT = 30
 """Edges to earlier cells that the hard scheme keeps at most, as in CellRank."""
 FAINTEST = 1e-7
-"""Weaker edges are not counted as neighbours by the hard scheme."""
+"""Weaker edges do not count with a bias."""
 TIED = 1e-6
 """Weights whose difference the hard scheme takes for rounding."""
 
@@ -52,11 +52,11 @@ def by_pseudotime(graph: Graph, time: Array, times: Array, bias: Bias) -> Array:
 
     ``time`` is that of the rows' cells, ``times`` that of the reference, both scaled to 0..1.
     """
-    later = times[graph.indices]
+    there, weights = times[graph.indices], jnp.where(graph.weights > FAINTEST, graph.weights, 0)
     if bias.scheme == "soft":
-        return row_normalised(graph.weights * _damping(time[:, None], later, bias))
-    forward = later >= time[:, None]
-    return row_normalised(jnp.where(forward | _strongest(graph.weights, bias.frac_to_keep), graph.weights, 0))
+        return row_normalised(weights * _damping(time[:, None], there, bias))
+    kept = (there >= time[:, None]) | _strongest(weights, bias.frac_to_keep)
+    return row_normalised(jnp.where(kept, weights, 0))
 
 
 def _damping(here: Array, there: Array, bias: Bias) -> Array:
@@ -73,7 +73,7 @@ def _strongest(weights: Array, fraction: float) -> Array:
 
     Equally strong ones, to within ``TIED``, in the order of the row.
     """
-    number = jnp.floor(fraction * (weights > FAINTEST).sum(axis=1))
+    number = jnp.floor(fraction * (weights > 0).sum(axis=1))
     _, at = jax.lax.top_k(jnp.round(jax.lax.stop_gradient(weights) / TIED), min(MOST_KEPT, weights.shape[1]))
     rows = jnp.arange(len(weights))[:, None]
     return jnp.zeros(weights.shape, bool).at[rows, at].set(jnp.arange(at.shape[1]) < number[:, None])

@@ -1,0 +1,146 @@
+"""Fate probabilities of annotated data: keys, new cells, and wrong uses that leave the data as they are."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import dbx
+
+N_CELLS = 150
+
+
+def made() -> ad.AnnData:
+    """A trunk that splits into two arms, in 3 dimensions of 10 genes, with its time."""
+    rng = np.random.default_rng(0)
+    t = rng.random(N_CELLS)
+    side = rng.choice([-1.0, 1.0], N_CELLS)
+    places = np.stack([4 * t, side * np.maximum(t - 0.4, 0) * 5, np.zeros(N_CELLS)], axis=1)
+    x = places @ rng.normal(size=(3, 10)) + rng.normal(0, 0.1, (N_CELLS, 10))
+    tips = np.where(t > 0.9, np.where(side > 0, "up", "down"), None)
+    obs = {"dpt_pseudotime": t, "side": side, "tips": pd.Categorical(tips)}
+    data = ad.AnnData(x.astype(np.float32), obs=pd.DataFrame(obs, index=[f"c{i}" for i in range(N_CELLS)]))
+    dbx.pp.pca(data, n_comps=3)
+    dbx.pp.neighbors(data, n_neighbors=12)
+    return data
+
+
+@pytest.fixture(scope="module")
+def _cells():
+    return made()
+
+
+@pytest.fixture
+def cells(_cells):
+    return _cells.copy()
+
+
+def cells_of(data, state: str) -> list[str]:
+    return list(data.obs_names[data.obs["tips"] == state])
+
+
+def test_keys_and_what_they_hold(cells):
+    dbx.tl.fate_probabilities(cells, "tips")
+    fates, states = cells.obsm["lineages_fwd"], cells.obs["term_states_fwd"]
+    assert list(states.cat.categories) == ["down", "up"]
+    assert (states.dropna() == cells.obs["tips"].dropna()).all()
+    late = cells.obs["dpt_pseudotime"].to_numpy() > 0.6
+    assert ((fates[late, 1] > 0.5) == (cells.obs["side"].to_numpy()[late] > 0)).all()
+    np.testing.assert_allclose(fates.sum(axis=1), 1, atol=1e-6)
+    terminal = states.notna().to_numpy()
+    assert ((cells.obsm["absorption_times_fwd"] == 0).all(axis=1) == terminal).all()
+    assert (cells.obs["term_states_fwd_probs"] == terminal).all()
+    np.testing.assert_allclose(cells.obsp["T_fwd"].sum(axis=1), 1, atol=1e-12)
+    mean = fates.mean(axis=0)
+    rest = np.where(fates > 0, fates * np.log(np.where(fates > 0, fates, 1)), 0).sum(axis=1)
+    np.testing.assert_allclose(cells.obs["priming_degree_fwd"], rest - (mean * np.log(mean)).sum(), atol=1e-12)
+
+
+def test_names_of_cells_are_as_a_column(cells):
+    by_name = dbx.tl.fate_probabilities(cells, {s: cells_of(cells, s) for s in ("down", "up")}, copy=True)
+    dbx.tl.fate_probabilities(cells, "tips")
+    np.testing.assert_array_equal(by_name.obsm["lineages_fwd"], cells.obsm["lineages_fwd"])
+
+
+def test_own_transitions_are_the_same_walk(cells):
+    dbx.tl.fate_probabilities(cells, "tips", kernel="connectivity", key_added="one")
+    dbx.tl.fate_probabilities(cells, "tips", kernel="T_one", key_added="two")
+    np.testing.assert_allclose(cells.obsm["lineages_two"], cells.obsm["lineages_one"], atol=1e-9)
+    assert "T_two" not in cells.obsp
+
+
+def test_new_cells_follow_their_neighbours(cells):
+    """A third of the cells is mapped onto the others, whose own rows stay as they are to the bit."""
+    new = np.arange(N_CELLS) % 3 == 0
+    raw = ad.AnnData(cells.X.copy(), obs=cells.obs[["side", "dpt_pseudotime"]].copy())
+    reference, query = raw[~new].copy(), raw[new].copy()
+    reference.obs["tips"] = cells.obs["tips"][~new]
+    dbx.pp.pca(reference, n_comps=3)
+    dbx.pp.neighbors(reference, n_neighbors=12)
+    dbx.tl.fate_probabilities(reference, "tips", kernel="connectivity")
+    dbx.rerun(query, reference)
+    late = query.obs["dpt_pseudotime"].to_numpy() > 0.6
+    fates = query.obsm["lineages_fwd"]
+    assert ((fates[late, 1] > 0.5) == (query.obs["side"].to_numpy()[late] > 0)).all()
+    np.testing.assert_allclose(fates.sum(axis=1), 1, atol=1e-6)
+    assert query.obs["term_states_fwd"].isna().all()
+    stored = reference.obsm["lineages_fwd"].copy()
+    dbx.rerun(reference)
+    np.testing.assert_array_equal(reference.obsm["lineages_fwd"], stored)
+
+
+def wrong(**changes):
+    """Terminal states with one of them changed."""
+    return lambda data: {"down": cells_of(data, "down"), "up": cells_of(data, "up"), **changes}
+
+
+WRONG = {
+    "empty": (wrong(up=[]), {}, ValueError, "'up' has no cell"),
+    "absent": (wrong(up=["c1", "nobody"]), {}, ValueError, "names cells that are not there: 'nobody'"),
+    "overlapping": (lambda data: {"a": ["c1", "c2"], "b": ["c2"]}, {}, ValueError, "'a' and 'b' overlap in 1 cells"),
+    "no column": (lambda _: "nothing", {}, KeyError, "nothing"),
+    "not named": (lambda _: ["c1"], {}, TypeError, "name -> names of cells"),
+    "no time": (lambda _: "tips", {"time_key": "no_time"}, KeyError, "no_time"),
+    "time in words": (lambda _: "tips", {"time_key": "tips_text"}, ValueError, "Pseudotime must be numbers"),
+    "time with NaN": (lambda _: "tips", {"time_key": "broken"}, ValueError, "1 missing values"),
+    "no neighbours": (lambda _: "tips", {"neighbors_key": "none"}, KeyError, "none"),
+    "no transitions": (lambda _: "tips", {"kernel": "unknown"}, KeyError, "neither"),
+    "no velocity": (lambda _: "tips", {"kernel": "velocity"}, KeyError, "velocity_graph"),
+    "weights": (lambda _: "tips", {"kernel": "connectivities"}, ValueError, "do not sum to 1"),
+    "negative": (lambda _: "tips", {"kernel": "negative"}, ValueError, "negative or not finite"),
+    "scheme": (lambda _: "tips", {"scheme": "medium"}, ValueError, "scheme must be one of"),
+    "nu": (lambda _: "tips", {"nu": 0}, ValueError, "nu must be above 0"),
+    "share": (lambda _: "tips", {"weight_connectivities": 2}, ValueError, "between 0 and 1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_uses_leave_the_data_as_they_are(cells, name):
+    states, options, error, message = WRONG[name]
+    cells.obs["broken"] = cells.obs["dpt_pseudotime"].where(np.arange(N_CELLS) != 3)
+    cells.obs["tips_text"] = cells.obs["side"].astype(str)
+    cells.obsp["negative"] = sparse.csr_matrix(2 * np.eye(N_CELLS) - np.roll(np.eye(N_CELLS), 1, axis=1))
+    keys = {part: set(getattr(cells, part)) for part in ("obs", "obsm", "obsp", "uns")}
+    program = dbx.steps(cells)
+    with pytest.raises(error, match=message):
+        dbx.tl.fate_probabilities(cells, states(cells), **options)
+    assert {part: set(getattr(cells, part)) for part in keys} == keys
+    assert dbx.steps(cells).equals(program)
+
+
+def test_other_components_are_nan(cells):
+    """Infinite pseudotime in a component without an end."""
+    far = np.arange(N_CELLS) < 20
+    x = np.array(cells.X)
+    x[far] += 1000
+    data = ad.AnnData(x, obs=cells.obs.copy())
+    data.obs["dpt_pseudotime"] = np.where(far, np.inf, data.obs["dpt_pseudotime"])
+    data.obs["tips"] = data.obs["tips"].where(~far)
+    data.obsm["X_pca"] = x
+    dbx.pp.neighbors(data, n_neighbors=12, use_rep="X_pca")
+    for scheme in ("hard", "soft"):
+        with pytest.warns(dbx.DbxWarning, match="20 of 150 cells reach no terminal state"):
+            dbx.tl.fate_probabilities(data, "tips", scheme=scheme)
+        assert (np.isnan(data.obsm["lineages_fwd"]).all(axis=1) == far).all()
+        assert (np.isnan(data.obs["priming_degree_fwd"]) == far).all()
