@@ -21,6 +21,7 @@ TRACES = {
 """Slot -> what is there besides -> what made both."""
 NAMES = {
     "obsm/X_pca_harmony": "scanpy.external.pp.harmony_integrate",
+    "obsm/X_trimap": "scanpy.external.tl.trimap",
     "obsm/X_scanorama": "scanpy.external.pp.scanorama_integrate",
     "obsm/X_scVI": "scvi-tools",
     "obsm/X_scANVI": "scvi-tools",

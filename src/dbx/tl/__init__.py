@@ -79,6 +79,7 @@ makes(
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obsm/X_tsne": "dbx.tl.tsne(adata)",
         "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",

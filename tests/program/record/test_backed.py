@@ -54,6 +54,15 @@ def backed(request, rng, tmp_path):
     adata = ad.AnnData(x if request.param == "dense" else sparse.csr_matrix(x))
     adata.obs["batch"] = pd.Categorical(np.resize(["a", "b"], 30))
     adata.obsm["X_pca"] = rng.normal(size=(30, 3)).astype(np.float32)
+    for name in ("Ms", "Mu", "spliced", "unspliced", "velocity"):
+        adata.layers[name] = rng.random((30, 12)).astype(np.float32)
+    adata.var["velocity_genes"] = True
+    graph = sparse.csr_matrix(np.ones((30, 30)) - np.eye(30))
+    for name in ("connectivities", "distances", "velocity_graph", "velocity_graph_neg"):
+        adata.obsp[name] = graph
+    keys = {"connectivities_key": "connectivities", "distances_key": "distances"}
+    adata.uns["neighbors"] = {**keys, "params": {"n_neighbors": 30, "method": "umap"}}
+    adata.uns["iroot"] = 0
     adata.write(tmp_path / "cells.h5ad")
     return ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
 

@@ -99,21 +99,16 @@ def test_a_value_from_outside_has_a_status_and_one_warning(logged, make, use, wo
     assert set(table["status"].iloc[:2]) == {"ok"}
 
 
-def diffmap(adata):
-    neighbours(adata)
-    sc.tl.diffmap(adata, n_comps=5)
-
-
 def test_what_dbx_lacks_has_the_call_that_records_it(logged, counts):
-    diffmap(logged)
+    logged.obsm["X_trimap"] = np.random.default_rng(0).normal(size=(logged.n_obs, 2))
     cure = (
-        r"dbx has no tl\.diffmap: .*dbx\.step\(adata, \(fit, apply\), reads=\{\.\.\.\}, writes='obsm/X_diffmap', "
-        r"name='diffmap'\); without it they stop before 'neighbors'\.$"
+        r"dbx has no external\.tl\.trimap: .*dbx\.step\(adata, \(fit, apply\), reads=\{\.\.\.\}, "
+        r"writes='obsm/X_trimap', name='trimap'\); without it they stop before 'neighbors'\.$"
     )
     with pytest.warns(UserWarning, match=cure):
-        of_neighbours(logged, use_rep="X_diffmap")
-    assert "dbx has no tl.diffmap" in dbx.steps(logged).note
-    with pytest.raises(ValueError, match=r"dbx has no tl\.diffmap: .*dbx\.step\(reference, "):
+        of_neighbours(logged, use_rep="X_trimap")
+    assert "dbx has no external.tl.trimap" in dbx.steps(logged).note
+    with pytest.raises(ValueError, match=r"dbx has no external\.tl\.trimap: .*dbx\.step\(reference, "):
         dbx.rerun(counts[:20].copy(), logged)
 
 
