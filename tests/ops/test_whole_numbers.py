@@ -20,9 +20,9 @@ def settings():
 
 @pytest.mark.parametrize(("operator", "parameter"), list(settings()))
 def test_a_float_that_is_whole_is_taken_and_others_are_named(operator, parameter):
-    number = 7 if parameter.default is None else parameter.default
-    parameters = inspect.signature(operator).parameters.values()
-    if isinstance(number, int) and all(p.default is not p.empty for p in parameters):
+    number = 7 if parameter.default in (None, parameter.empty) else parameter.default
+    others = [p for p in inspect.signature(operator).parameters.values() if p.name != parameter.name]
+    if isinstance(number, int) and all(p.default is not p.empty for p in others):
         config = operator(**{parameter.name: float(number)}).config
         assert config == operator(**{parameter.name: number}).config
         assert type(config[parameter.name]) is int

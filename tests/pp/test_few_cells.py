@@ -55,6 +55,7 @@ OF_CELLS = {  # they read no gene
     "umap": dbx.tl.umap,
     "diffmap": dbx.tl.diffmap,
     "dpt": dbx.tl.dpt,
+    "fate_probabilities": lambda a: dbx.tl.fate_probabilities(a, "label", kernel="connectivity"),
     "pseudotime": dbx.tl.pseudotime,
     "paga": lambda a: dbx.tl.paga(a, "label"),
     "embedding_density": lambda a: dbx.tl.embedding_density(a, "pca"),

@@ -27,7 +27,8 @@ def on_disk(adata: ad.AnnData, blocks: Blocks, filename: Path) -> ad.AnnData:
                 ad.io.sparse_dataset(file[place]).append(rows)
                 continue
             rows.indptr = rows.indptr.astype(np.int64 if wide else np.int32)  # later blocks may need it
-            ad.io.write_elem(file, place, rows)
+            group, _, key = place.rpartition("/")
+            ad.io.write_elem(file[group] if group else file, key, rows)
     return ad.read_h5ad(filename, backed="r+")
 
 

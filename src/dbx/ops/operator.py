@@ -224,7 +224,7 @@ class Operator(nnx.Module):
     def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
         """The outputs of ``__call__`` for all cells by NumPy, on a CPU; None where compiling it is worth it.
 
-        ``inputs`` are those of :func:`dbx.ops.apply.apply`.
+        ``inputs`` are those of ``dbx.ops.apply``.
         """
         return None
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from matplotlib import pyplot as plt
 
-from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish
 from dbx.pl._palette import DOWN, INK, LINE, UP, tidy
 from dbx.program import Slot, read
@@ -22,7 +21,6 @@ Scale = Literal["linear", "log", "symlog", "logit"]
 BINS = np.linspace(0, 1, 51)
 
 
-@doc_params(show=SHOW)
 def scrublet_score_distribution(
     adata: AnnData,
     *,
@@ -43,11 +41,18 @@ def scrublet_score_distribution(
     ----------
     adata
         Data with the results of :func:`dbx.pp.scrublet`.
-    scale_hist_obs, scale_hist_sim
-        Scale of the vertical axis, for cells and for simulated doublets.
+    scale_hist_obs
+        Scale of the vertical axis for cells.
+    scale_hist_sim
+        The same for simulated doublets.
     figsize
         Width and height of the two histograms of a sample.
-    {show}
+    return_fig
+        Return the figure.
+    show
+        Show the figure; by default as set by ``scanpy.settings.autoshow``.
+    save
+        Save the figure: a path, or True or a suffix for a file in ``scanpy.settings.figdir``.
 
     Returns
     -------

@@ -54,8 +54,10 @@ def velocity_phase(
         Names of genes.
     vkey
         Key of the velocities.
-    xkey, ukey
-        Layers of spliced and unspliced counts.
+    xkey
+        Layer of spliced counts.
+    ukey
+        Layer of unspliced counts.
     color
         Column of ``obs`` to colour cells by; by default the velocity of the gene.
     ncols

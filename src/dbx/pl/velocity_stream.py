@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from dbx.ops.checks import check_above_zero
 from dbx.pl._cells import draw_cells
@@ -61,7 +60,7 @@ def velocity_stream(
     adata
         Data with arrows of :func:`dbx.tl.velocity_embedding`.
     basis
-        The embedding ``obsm[f"X_{{basis}}"]``.
+        Name of the embedding: ``"umap"`` for ``obsm["X_umap"]``.
     vkey
         Key of the velocities.
     color
@@ -118,6 +117,8 @@ def velocity_stream(
 
 def on_grid(x: np.ndarray, arrows: np.ndarray, *, smooth: float, min_mass: float) -> Field:
     """Means of arrows of shape (n_cells, 2) around the points of a grid over positions of the same shape."""
+    from scipy.spatial import cKDTree
+
     low, high = x.min(axis=0), x.max(axis=0)
     pad = 0.02 * (high - low)
     sides = [np.linspace(low[i] - pad[i], high[i] + pad[i], N_GRID) for i in range(2)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
-from scipy.spatial import cKDTree
 
 from dbx.data.threads import row_slices
 from dbx.ops.diffusion.markov import components, row_sums, scaled
@@ -93,6 +92,8 @@ def path_graph(space: np.ndarray, knn: int, root: int) -> tuple[sparse.csr_matri
 
     Parts that paths from the root do not reach are joined by the shortest edge to the reached part, one after another.
     """
+    from scipy.spatial import cKDTree
+
     n = len(space)
     found, indices = cKDTree(space).query(space, k=min(knn, n))
     indices, distances = without_self(indices.astype(np.int32), found, min(knn, n) - 1)
@@ -104,6 +105,8 @@ def path_graph(space: np.ndarray, knn: int, root: int) -> tuple[sparse.csr_matri
 
 
 def _joining_edges(space: np.ndarray, part: np.ndarray, root: int) -> sparse.csr_matrix:
+    from scipy.spatial import cKDTree
+
     n = len(space)
     reached = part == part[root]
     ends: list[tuple[int, int, float]] = []

@@ -33,7 +33,7 @@ instead of .8.
 
 
 class LocalVelocity(Operator):
-    """v = a / |a| + ``blend`` r / |r|, in units of each gene's standard deviation.
+    """``v = a / |a| + blend r / |r|``, in units of each gene's standard deviation.
 
     a is the slope of each gene on time among the ``n_nearest`` cells around a cell, r the residual of the steady-state
     model. Time is passed or, by default, the pseudotime by the graph of that model's velocities. Genes whose slopes are

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import spearmanr
 
 from dbx.ops.diffusion.markov import components, density_normalised
 from dbx.ops.diffusion.pseudotime import walk_weights
@@ -35,6 +34,8 @@ def velocity_times(
     seed: int = 0,
 ) -> Times:
     """Mean of the diffusion time from the root and the reversed one from the end."""
+    from scipy.stats import spearmanr
+
     kernel = abs(positive.astype(np.float64)) + abs(negative.astype(np.float64))
     kernel = (kernel + kernel.T).tocsr()
     labels = components(kernel).labels

@@ -27,8 +27,8 @@ MARGIN = 1.1
 class VelocityEmbedding(Operator):
     """Mean direction of a cell's transitions in an embedding, less that of equal probabilities for all of its edges.
 
-    v_i = sum_j (T_ij - mean of row i) (e_j - e_i) / |e_j - e_i|, over the edges to other cells. With ``autoscale`` one
-    factor scales all arrows so that they are a third as long as arrows usually are in a plot.
+    ``v_i = sum_j (T_ij - mean of row i) (e_j - e_i) / |e_j - e_i|``, over the edges to other cells. With
+    ``autoscale`` one factor scales all arrows so that they are a third as long as arrows usually are in a plot.
 
     Bergen et al., Nature Biotechnology, 2020. The reference implementation is ``scvelo.tl.velocity_embedding``.
 

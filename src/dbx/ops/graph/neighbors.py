@@ -131,7 +131,7 @@ class Neighbors(Operator):
             return None
         if not k <= n <= FEW_CELLS or len(rows) > FEW_CELLS:
             return None
-        whole = x.dense(), np.asarray(self.reference[...])
+        whole = (np.asarray(part, np.float32) for part in (x.dense(), self.reference[...]))
         values, reference = (embedded(part[:, : self.n_pcs], metric) for part in whole)
         others = stored_edges(stored, k)
         indices = np.asarray(others.indices)[np.maximum(rows, 0)]
