@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 BINS, MAX_ROUNDS = 256, 10_000
 
@@ -15,6 +14,8 @@ def between_modes(scores: np.ndarray) -> float | None:
     Annals of the New York Academy of Sciences, 1966). The reference implementation is ``threshold_minimum`` of
     scikit-image.
     """
+    from scipy.ndimage import uniform_filter1d
+
     counts, edges = np.histogram(scores, BINS)
     smooth = counts.astype(np.float32)
     for _ in range(MAX_ROUNDS):
