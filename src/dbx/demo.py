@@ -198,10 +198,9 @@ COLOURS = ("#3c78a8", "#d9822b", "#4f9d5d", "#8e63a8")
 
 def _corrected_figure(joint: AnnData, path: Path) -> None:
     """Batch and cell line in the layouts of the components before and after Harmony."""
-    import anndata
     from matplotlib import pyplot as plt
 
-    before = anndata.AnnData(obs=joint.obs[["batch", "cell_line"]].copy(), obsm={"X_pca": joint.obsm["X_pca"]})
+    before = joint.copy()
     dbx.pp.neighbors(before, use_rep="X_pca")
     dbx.tl.umap(before)
     figure, axes = plt.subplots(2, 2, figsize=(8.4, 7), layout="constrained")
