@@ -108,7 +108,7 @@ WRONG = {
     "no transitions": (lambda _: "tips", {"kernel": "unknown"}, KeyError, "neither"),
     "no velocity": (lambda _: "tips", {"kernel": "velocity"}, KeyError, "velocity_graph"),
     "weights": (lambda _: "tips", {"kernel": "connectivities"}, ValueError, "do not sum to 1"),
-    "negative": (lambda _: "tips", {"kernel": "negative"}, ValueError, "negative or not finite"),
+    "negative": (lambda _: "tips", {"kernel": "negative"}, ValueError, "negative weights"),
     "scheme": (lambda _: "tips", {"scheme": "medium"}, ValueError, "scheme must be one of"),
     "nu": (lambda _: "tips", {"nu": 0}, ValueError, "nu must be above 0"),
     "share": (lambda _: "tips", {"weight_connectivities": 2}, ValueError, "between 0 and 1"),

@@ -9,15 +9,13 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.checks import check_whole
-from dbx.ops.diffusion.markov import density_normalised, neighbour_sums
+from dbx.ops.diffusion.markov import check_weights, density_normalised, neighbour_sums
 from dbx.ops.diffusion.spectrum import leading_eigenpairs
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Edges, Graph
 
 ONE = 1e-6
 """Distance from 1 up to which an eigenvalue is that of a component's stationary state."""
-ASYMMETRY = 1e-5
-"""Difference of the two directions of an edge, relative to the largest weight, that rounding leaves."""
 
 
 class DiffusionMap(Operator):
@@ -50,7 +48,7 @@ class DiffusionMap(Operator):
 
     def fit(self, *, graph: sparse.csr_matrix, seed: int = 0, progress: Progress = silent) -> None:
         """Compute the eigenvectors for a graph of shape (n_cells, n_cells)."""
-        check_weights(graph)
+        check_weights(graph, symmetric=True)
         walk = density_normalised(graph)
         found = leading_eigenpairs(walk.symmetric, min(self.n_comps, graph.shape[0] - 1), which="magnitude", seed=seed)
         stationary = np.abs(found.values - 1) < ONE
@@ -95,16 +93,3 @@ class DiffusionMap(Operator):
         some = xp.where(share > 0, share, 1)
         z = xp.sqrt(some / xp.where(density > 0, density, 1))
         return (z / some)[:, None] * sums[:, :-2] * inverse, density
-
-
-def check_weights(graph: sparse.csr_matrix) -> None:
-    """Raise ValueError for weights that are negative, not finite, or not the same in both directions."""
-    if graph.nnz and not np.isfinite(graph.data).all():
-        msg = "The graph has edges whose weight is not finite: compute the neighbours of cells without NaN."
-        raise ValueError(msg)
-    if graph.nnz and graph.data.min() < 0:
-        msg = "The graph has negative weights: use the connectivities of dbx.pp.neighbors(adata)."
-        raise ValueError(msg)
-    if graph.nnz and np.abs((graph - graph.T).data).max(initial=0) > ASYMMETRY * graph.data.max():
-        msg = "The weights of edges must be the same in both directions: use the connectivities of dbx.pp.neighbors."
-        raise ValueError(msg)

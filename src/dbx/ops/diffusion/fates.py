@@ -14,8 +14,9 @@ from scipy import sparse
 from dbx._warnings import DbxWarning
 from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_share
 from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver
+from dbx.ops.diffusion.markov import check_weights
 from dbx.ops.diffusion.settled import settled
-from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, by_connectivity, by_pseudotime, completed, row_normalised
+from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, by_connectivity, by_pseudotime, completed, edge_shares
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Codes, Graph
 
@@ -221,13 +222,6 @@ def present_ends(ends: Codes) -> tuple[np.ndarray, tuple[str, ...]]:
     return codes, ends.levels
 
 
-def check_weights(graph: sparse.csr_matrix) -> None:
-    """Raise ValueError for edges of a weight that is negative or not finite."""
-    if not np.isfinite(graph.data).all() or graph.data.min(initial=0) < 0:
-        msg = "The edges have weights that are negative or not finite; transitions need weights of at least 0."
-        raise ValueError(msg)
-
-
 def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
     """Warn of cells that reach no end, and of an only end."""
     lost = int(np.isnan(fates[:, 0]).sum())
@@ -251,7 +245,7 @@ def _transitions(graph: Graph, time, times, density, settings: tuple[Kernel, Bia
     """Transition probabilities of padded edges, an array of shape (n_cells, width)."""
     kernel, bias, share = settings
     if kernel == "given":
-        return row_normalised(graph.weights)
+        return edge_shares(graph.weights)
     if kernel == "connectivity":
         return by_connectivity(graph, density)
     biased = by_pseudotime(graph, time, times, bias)
@@ -263,7 +257,7 @@ _transitions = jax.jit(_transitions, static_argnums=4)
 
 def _towards(graph: Graph, transitions: Array, fates: Array) -> Array:
     """Transitions to cells that reach an end, normalised again."""
-    return row_normalised(jnp.where(jnp.isfinite(fates[:, 0])[graph.indices], transitions, 0))
+    return edge_shares(jnp.where(jnp.isfinite(fates[:, 0])[graph.indices], transitions, 0))
 
 
 def _placed(graph: Graph, transitions: Array, fates: Array, steps: Array) -> tuple[Array, Array]:

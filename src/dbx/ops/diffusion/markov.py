@@ -14,6 +14,8 @@ from dbx.ops.values import Array, Edges, Graph
 
 NUMBERS = 1 << 24
 """Numbers of a dense block of columns that is diffused at once."""
+ASYMMETRY = 1e-5
+"""Difference of the two directions of an edge, relative to the largest weight, that rounding leaves."""
 
 
 class DensityNormalised(NamedTuple):
@@ -85,6 +87,19 @@ def neighbour_sums(graph: Graph | Edges, values: Array) -> Array:
     if isinstance(graph, Edges):
         return graph.matrix @ values
     return (graph.weights[..., None] * jnp.asarray(values)[graph.indices]).sum(axis=1)
+
+
+def check_weights(graph: sparse.csr_matrix, *, symmetric: bool = False) -> None:
+    """Raise ValueError for weights that are not finite, negative, or not the same in both directions on request."""
+    if not np.isfinite(graph.data).all():
+        msg = "The edges have weights that are not finite: compute the neighbours of cells without NaN."
+        raise ValueError(msg)
+    if graph.data.min(initial=0) < 0:
+        msg = "The edges have negative weights; use weights of at least 0, such as those of dbx.pp.neighbors(adata)."
+        raise ValueError(msg)
+    if symmetric and np.abs((graph - graph.T).data).max(initial=0) > ASYMMETRY * graph.data.max(initial=0):
+        msg = "The weights of edges must be the same in both directions: use the connectivities of dbx.pp.neighbors."
+        raise ValueError(msg)
 
 
 class Components(NamedTuple):

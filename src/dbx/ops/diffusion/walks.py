@@ -32,8 +32,8 @@ class Bias(NamedTuple):
     nu: float
 
 
-def row_normalised(weights: Array) -> Array:
-    """Rows of padded edges divided by their sums; rows without weight stay empty."""
+def edge_shares(weights: Array) -> Array:
+    """Padded edges divided by the sum of their row; rows without weight stay empty."""
     total = weights.sum(axis=1, keepdims=True)
     return weights / jnp.where(total > 0, total, 1)
 
@@ -44,7 +44,7 @@ def by_connectivity(graph: Graph, density: Array) -> Array:
     The density of a row's own cell cancels in its normalisation.
     """
     there = density[graph.indices]
-    return row_normalised(graph.weights / jnp.where(there > 0, there, 1))
+    return edge_shares(graph.weights / jnp.where(there > 0, there, 1))
 
 
 def by_pseudotime(graph: Graph, time: Array, times: Array, bias: Bias) -> Array:
@@ -54,9 +54,9 @@ def by_pseudotime(graph: Graph, time: Array, times: Array, bias: Bias) -> Array:
     """
     there, weights = times[graph.indices], jnp.where(graph.weights > FAINTEST, graph.weights, 0)
     if bias.scheme == "soft":
-        return row_normalised(weights * _damping(time[:, None], there, bias))
+        return edge_shares(weights * _damping(time[:, None], there, bias))
     kept = (there >= time[:, None]) | _strongest(weights, bias.frac_to_keep)
-    return row_normalised(jnp.where(kept, weights, 0))
+    return edge_shares(jnp.where(kept, weights, 0))
 
 
 def _damping(here: Array, there: Array, bias: Bias) -> Array:
