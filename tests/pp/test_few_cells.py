@@ -29,6 +29,7 @@ CALLS = {
     "pca": lambda a: dbx.pp.pca(a),
     "neighbors": lambda a: dbx.pp.neighbors(a, use_rep="X_pca"),
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),
+    "soft_kmeans": lambda a: dbx.tl.soft_kmeans(a, 2),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }
@@ -68,7 +69,7 @@ OF_CELLS = {  # they read no gene
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     "terminal_states": dbx.tl.terminal_states,
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
-    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters")},
+    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans")},
 }
 OF_GENES = {
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},

@@ -69,6 +69,7 @@ OPERATORS: dict[str, str] = {
     "scanpy_function": "dbx.tl._scanpys:Scanpy",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
+    "soft_kmeans": "clusters.soft_kmeans:SoftKMeans",
     "user_function": "user.function:Function",
 }
 """Name -> module below ``dbx.ops`` and class of each operator of dbx; a full name where it calls another library."""

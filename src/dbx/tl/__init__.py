@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
+    from dbx.tl.soft_kmeans import soft_kmeans
     from dbx.tl.terminal_states import terminal_states
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.tsne import tsne
@@ -59,6 +60,7 @@ __all__ = [
     "score_genes",
     "score_genes_cell_cycle",
     "soft_clusters",
+    "soft_kmeans",
     "terminal_states",
     "transfer_labels",
     "tsne",

@@ -13,4 +13,5 @@ EXAMPLES = [
         random=True,
     ),
     Example(operator="soft_clusters", reads={"z": "obsm/embedding", "groups": "obs/labels"}),
+    Example(operator="soft_kmeans", reads={"z": "obsm/embedding"}, config={"n_clusters": 4}, random=True),
 ]

@@ -8,6 +8,8 @@ second: ten times as long as Harmony on 3,500 cells.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dbx.data.threads import one_blas_thread
@@ -34,14 +36,56 @@ def kmeans(x: np.ndarray, n_clusters: int, *, seed: int = 0, sample: int = 50, m
     if len(x) > n_clusters * sample:
         x = x[np.sort(rng.choice(len(x), n_clusters * sample, replace=False))]
     with one_blas_thread():  # the products are too small for several threads
-        return _refine(x, _spread(x, n_clusters, rng), max_iter)
+        draws = rng.integers(len(x)), rng.random((n_clusters - 1, _trials(n_clusters)))
+        return _refine(x, _spread(x, *draws), max_iter)
+
+
+class Partition(NamedTuple):
+    """Cells by their nearest centroid."""
+
+    centroids: np.ndarray
+    """Array of shape (n_clusters, n_columns)."""
+    labels: np.ndarray
+    inertia: float
+    """Sum of squared distances to the nearest centroid."""
+
+
+def best_kmeans(x: np.ndarray, n_clusters: int, *, n_init: int, max_iter: int, seed: int) -> Partition:
+    """The partition of least inertia among ``n_init`` starts, each refined until no cell changes its cluster.
+
+    Starts are those of ``sklearn.cluster.KMeans`` with the same seed: greedy k-means++ by the same random numbers.
+    ``x`` is an array of shape (n_cells, n_columns), float64.
+    """
+    rng = np.random.RandomState(seed)  # scikit-learn's generator
+    found = []
+    with one_blas_thread():
+        for _ in range(n_init):
+            first = int(rng.random_sample() * len(x))
+            draws = rng.random_sample((n_clusters - 1, _trials(n_clusters)))
+            found.append(_partition(x, _refine(x, _spread(x, first, draws), max_iter)))
+    return min(found, key=lambda one: one.inertia)
+
+
+def _partition(x, centroids) -> Partition:
+    labels = _nearness(x, centroids).argmax(axis=1)
+    return Partition(centroids, labels, float(((x - centroids[labels]) ** 2).sum()))
+
+
+def _nearness(x, centroids):
+    """Half the squared norm of a cell minus half its squared distance to each centroid."""
+    return x @ centroids.T - np.einsum("ij,ij->i", centroids, centroids) / 2
+
+
+def _trials(n_clusters: int) -> int:
+    """Cells drawn for each further start, of which the best is taken."""
+    return 2 + int(np.log(n_clusters))
 
 
 def _refine(x, centroids, max_iter):
     n_clusters = len(centroids)
     labels = np.full(len(x), -1)
     for _ in range(max_iter):
-        nearness = x @ centroids.T - np.einsum("ij,ij->i", centroids, centroids) / 2
+        nearness = _nearness(x, centroids)
         nearest = nearness.argmax(axis=1)
         if np.array_equal(nearest, labels):
             break
@@ -54,14 +98,18 @@ def _refine(x, centroids, max_iter):
     return centroids
 
 
-def _spread(x, n_clusters, rng):
-    """Initial centroids by greedy k-means++: the best of a few cells drawn in proportion to squared distance."""
+def _spread(x, first, draws):
+    """Initial centroids by greedy k-means++: the best of a few cells drawn in proportion to squared distance.
+
+    ``first`` is the row of the first one; ``draws`` are uniform random numbers, an array of shape (n_clusters - 1,
+    number of trials).
+    """
     square = np.einsum("ij,ij->i", x, x)
-    chosen = [int(rng.integers(len(x)))]
+    chosen = [int(first)]
     nearest = _distances(x, square, chosen)[0]
-    for draws in rng.random((n_clusters - 1, 2 + int(np.log(n_clusters)))):
+    for some in draws:
         total = np.cumsum(nearest)
-        drawn = np.minimum(np.searchsorted(total, draws * total[-1], side="right"), len(x) - 1)
+        drawn = np.minimum(np.searchsorted(total, some * total[-1], side="right"), len(x) - 1)
         left = np.minimum(_distances(x, square, drawn), nearest)
         best = left.sum(axis=1).argmin()
         chosen.append(int(drawn[best]))

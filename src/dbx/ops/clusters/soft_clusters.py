@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.moments import moments
-from dbx.ops.arrays import array_library, as_float, like
+from dbx.ops.arrays import as_float
 from dbx.ops.checks import check_above_zero
-from dbx.ops.operator import Input, Operator, Output, Progress, Unit, silent
+from dbx.ops.clusters.spherical_mixture import SphericalMixture
+from dbx.ops.operator import Input, Progress, silent
 from dbx.ops.values import Codes
 
 
-class SoftClusters(Operator):
+class SoftClusters(SphericalMixture):
     """Probabilities of a mixture of spherical normals, one for each group, fitted by the groups' moments.
 
     Trainable are the centroids and, for each group, the logarithms of its variance and its proportion. A
@@ -30,13 +30,6 @@ class SoftClusters(Operator):
         "z": Input(),
         "groups": Input(kind="codes", missing=True, unseen="missing", of_fitted_cells=True),
     }
-    outputs: ClassVar = {
-        "labels": Output(dtype="category"),
-        "probabilities": Output(),
-        "centroids": Output(axis="none", dtype=None, view=True),
-    }
-    rowwise = True
-    host = True
 
     def __init__(self, *, temperature: float = 1.0, levels: tuple[str, ...] = ()):
         check_above_zero(temperature, "temperature")
@@ -64,32 +57,4 @@ class SoftClusters(Operator):
     def __call__(self, z, groups=None) -> dict[str, Any]:
         """The likeliest group, and the probability of each."""
         del groups
-        scores = self._log_joint(z) / self.temperature
-        labels = Codes(scores.argmax(axis=1).astype(np.int32), self.levels)
-        shares = array_library(z).exp(scores - scores.max(axis=1, keepdims=True))
-        return {"labels": labels, "probabilities": shares / shares.sum(axis=1, keepdims=True)}
-
-    def loss(self, inputs, outputs):
-        """Negative log-likelihood of each cell's coordinates, in nats."""
-        return -jax.nn.logsumexp(self._log_joint(inputs["z"]), axis=1)
-
-    def _log_joint(self, z):
-        """Log-density of coordinates and group, an array of shape (n_cells, n_groups)."""
-        log_variance, log_share, centres = (
-            like(value[...], z) for value in (self.log_variance, self.log_share, self.centres)
-        )
-        square = (z**2).sum(axis=1, keepdims=True) - 2 * z @ centres.T + (centres**2).sum(axis=1)
-        n_dims = z.shape[1]
-        xp = array_library(z)
-        share = log_share - xp.log(xp.exp(log_share).sum())
-        return share - 0.5 * (square * xp.exp(-log_variance) + n_dims * (log_variance + np.log(2 * np.pi)))
-
-    @property
-    def units(self) -> dict[str, Unit]:
-        """The unit of centroids is the standard deviation of their group."""
-        return {"centres": Unit(np.exp(0.5 * np.asarray(self.log_variance[...]))[:, None], 1.0)}
-
-    @property
-    def centroids(self) -> np.ndarray:
-        """Array of shape (n_groups, n_dims)."""
-        return np.asarray(self.centres[...])
+        return self._memberships(z)
