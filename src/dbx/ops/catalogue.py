@@ -49,6 +49,7 @@ OPERATORS: dict[str, str] = {
     "diffmap": "diffusion.diffusion_map:DiffusionMap",
     "pseudotime": "diffusion.multiscale_pseudotime:MultiscalePseudotime",
     "dpt": "diffusion.pseudotime:DiffusionPseudotime",
+    "phate": "diffusion.phate:Phate",
     "leiden": "clusters.leiden:Leiden",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",

@@ -19,6 +19,14 @@ EXAMPLES = [
         config={"iroot": 3, "knn": 9, "n_waypoints": 20},
         random=True,
     ),
+    Example(operator="phate", reads={"graph": GRAPH}, config={"n_landmark": 40}, random=True),
+    Example(
+        operator="phate",
+        title="all_cells",
+        reads={"graph": GRAPH},
+        config={"n_components": 3, "n_landmark": None, "t": 4, "gamma": 0.0, "mds": "classic", "mds_dist": "cosine"},
+        lacks=frozenset({"landmark"}),
+    ),
     Example(operator="fate_probabilities", reads=IN_TIME, config={"solver": "direct"}),
     Example(
         operator="fate_probabilities",

@@ -36,7 +36,7 @@ def density_normalised(kernel: sparse.csr_matrix) -> DensityNormalised:
 
     A cell without edges stays where it is: its only transition is to itself.
     """
-    kernel = _with_loops_of_isolated(_float64(kernel))
+    kernel = with_loops_of_isolated(_float64(kernel))
     density = row_sums(kernel)
     adjusted = scaled(kernel, 1 / density, 1 / density)
     z = np.sqrt(row_sums(adjusted))
@@ -150,6 +150,7 @@ def _float64(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(kernel, dtype=np.float64)
 
 
-def _with_loops_of_isolated(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
+def with_loops_of_isolated(kernel: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The kernel with an edge of weight 1 from each cell without edges to itself."""
     alone = row_sums(kernel) == 0
     return sparse.csr_matrix(kernel + sparse.diags(alone.astype(np.float64))) if alone.any() else kernel
