@@ -13,6 +13,9 @@ import dbx
 from dbx.pp._search import find_search
 from dbx.program.compat import SCANPY
 
+# what numba compiles for one of them serves the others, which takes one process
+pytestmark = pytest.mark.xdist_group("numba")
+
 NEWER = Version("1.12.0.dev0") <= SCANPY
 N = 200
 

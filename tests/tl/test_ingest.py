@@ -8,6 +8,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import dbx
 
+# what numba compiles for one of them serves the others, which takes one process
+pytestmark = pytest.mark.xdist_group("numba")
+
 LABELS = ["bulk_labels", "louvain"]
 
 

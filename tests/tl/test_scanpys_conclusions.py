@@ -10,6 +10,9 @@ from scipy import sparse
 
 import dbx
 
+# what numba compiles for one of them serves the others, which takes one process
+pytestmark = pytest.mark.xdist_group("numba")
+
 
 def same(one, two):
     """Equal to the bit, with types."""
