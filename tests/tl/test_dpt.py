@@ -132,6 +132,52 @@ def test_a_root_from_before_a_subset(cells):
 def test_wrong_arguments(cells):
     with pytest.raises(ValueError, match="n_dcs=20 components were asked for, but there are 15"):
         dbx.tl.dpt(cells, 20)
-    with pytest.raises(NotImplementedError, match="n_branchings"):
-        dbx.tl.dpt(cells, n_branchings=1)
-    assert "dpt_pseudotime" not in cells.obs
+    for settings in ({"n_branchings": -1}, {"n_branchings": 1, "min_group_size": 0}, {"n_branchings": 1, "n_dcs": 20}):
+        with pytest.raises(ValueError, match=f"{list(settings)[-1]}.*must be|but there are 15"):
+            dbx.tl.dpt(cells, **settings)
+    with pytest.raises(ValueError, match="scanpy finds no 3 branchings here .* fewer n_branchings"):
+        dbx.tl.dpt(cells, n_branchings=3)
+    assert not set(BRANCHED) & set(cells.obs)
+
+
+BRANCHED = ["dpt_groups", "dpt_order", "dpt_order_indices", "dpt_pseudotime"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"n_branchings": 1}, {"n_branchings": 3, "n_dcs": 5, "min_group_size": 60}], ids=str
+)
+def test_branchings_are_scanpys(cells, settings):
+    theirs = cells.copy()
+    dbx.tl.dpt(cells, **settings)
+    sc.tl.dpt(theirs, **settings)
+    for key in BRANCHED[:3]:
+        assert cells.obs[key].dtype == theirs.obs[key].dtype
+        np.testing.assert_array_equal(cells.obs[key], theirs.obs[key])
+    for key in ("dpt_changepoints", "dpt_grouptips"):
+        np.testing.assert_array_equal(cells.uns[key], theirs.uns[key])
+    assert cells.obs["dpt_groups"].nunique() > settings["n_branchings"]
+
+
+def test_branchings_are_recorded_and_of_these_cells_only(cells, tmp_path):
+    new = cells[::3].copy()
+    del new.uns["dbx"], new.uns["iroot"]
+    dbx.tl.dpt(cells, n_branchings=1)
+    cells.write(tmp_path / "cells.h5ad")
+    again = sc.read_h5ad(tmp_path / "cells.h5ad")
+    again.obs = again.obs.drop(columns=BRANCHED)
+    dbx.rerun(again, refit=True)
+    for key in BRANCHED:
+        np.testing.assert_array_equal(again.obs[key], cells.obs[key])
+    with pytest.warns(UserWarning, match=r"no map for them: 'dpt_branchings' \(obs/dpt_groups"):
+        dbx.rerun(new, cells)
+    assert set(BRANCHED) & set(new.obs) == {"dpt_pseudotime"}
+
+
+@pytest.mark.filterwarnings("ignore:The graph of neighbours has 3 components of 150, 60, 25 cells. Each")
+def test_branchings_of_several_components_are_warned_of():
+    adata = islands()
+    dbx.pp.neighbors(adata, use_rep="X_pca")
+    dbx.tl.diffmap(adata)
+    adata.uns["iroot"] = 160
+    with pytest.warns(UserWarning, match="branchings are found in a connected graph only"):
+        dbx.tl.dpt(adata, n_branchings=1)

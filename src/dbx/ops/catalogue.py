@@ -68,6 +68,7 @@ OPERATORS: dict[str, str] = {
     "score_genes": "annotation.score_genes:ScoreGenes",
     "score_genes_cell_cycle": "annotation.cell_cycle:CellCycle",
     "scanpy_function": "dbx.tl._scanpys:Scanpy",
+    "dpt_branchings": "dbx.tl._branchings:DptBranchings",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
     "soft_kmeans": "clusters.soft_kmeans:SoftKMeans",

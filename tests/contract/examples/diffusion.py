@@ -14,6 +14,11 @@ EXAMPLES = [
         infinite=frozenset({"pseudotime"}),
     ),
     Example(
+        operator="dpt_branchings",
+        reads={"z": "obsm/embedding", "graph": GRAPH},
+        config={"iroot": 3, "n_dcs": 5},
+    ),
+    Example(
         operator="pseudotime",
         reads={"x": "obsm/embedding"},
         config={"iroot": 3, "knn": 9, "n_waypoints": 20},

@@ -47,7 +47,7 @@ class DiffusionPseudotime(Operator):
     def fit(self, *, z: RowBlocks, graph: sparse.csr_matrix, seed: int = 0, progress: Progress = silent) -> None:
         """Weight the components and measure the distances of all cells."""
         place = z.dense()[:, : self.n_dcs].astype(np.float64)
-        self._check(len(place), place.shape[1], z.n_columns)
+        check_root(self.iroot, self.n_dcs, len(place), z.n_columns)
         self.weights = Constant(walk_weights(rayleigh_quotients(graph, place)))
         self.root = Constant(place[self.iroot])
         self.scale = Constant(np.float64(1))
@@ -61,15 +61,6 @@ class DiffusionPseudotime(Operator):
     def _measured(self, z: RowBlocks, graph: sparse.csr_matrix) -> np.ndarray:
         rows = np.arange(graph.shape[0], dtype=np.int32)
         return apply(self, {"z": z, "graph": Edges(graph, rows)}, len(rows))["pseudotime"]
-
-    def _check(self, n_cells: int, n_dcs: int, n_columns: int) -> None:
-        if n_dcs < self.n_dcs:
-            msg = f"n_dcs={self.n_dcs} components were asked for, but there are {n_columns}: dbx.tl.diffmap(adata, "
-            msg += f"n_comps={self.n_dcs})."
-            raise ValueError(msg)
-        if not 0 <= self.iroot < n_cells:
-            msg = f"The root cell iroot={self.iroot} does not exist: there are {n_cells} cells, numbered from 0."
-            raise ValueError(msg)
 
     def __call__(self, z: Array, graph: Graph | Edges) -> dict[str, Array]:
         """Pseudotime, an array of shape (n_cells,)."""
@@ -85,6 +76,17 @@ class DiffusionPseudotime(Operator):
         apart = squared > 0  # the root has a gradient of 0
         distances = xp.where(apart, xp.sqrt(xp.where(apart, squared, 1)), 0) / scale
         return {"pseudotime": xp.where(within, distances, xp.inf).astype(z.dtype)}
+
+
+def check_root(iroot: int, n_dcs: int, n_cells: int, n_columns: int) -> None:
+    """Raise ValueError for a root that does not exist, or more components than there are."""
+    if n_columns < n_dcs:
+        msg = f"n_dcs={n_dcs} components were asked for, but there are {n_columns}: dbx.tl.diffmap(adata, "
+        msg += f"n_comps={n_dcs})."
+        raise ValueError(msg)
+    if not 0 <= iroot < n_cells:
+        msg = f"The root cell iroot={iroot} does not exist: there are {n_cells} cells, numbered from 0."
+        raise ValueError(msg)
 
 
 def rayleigh_quotients(graph: sparse.csr_matrix, vectors: np.ndarray) -> np.ndarray:

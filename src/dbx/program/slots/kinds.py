@@ -204,7 +204,8 @@ class Numbers(Kind):
     from_slots = False
 
     def kept(self, request: Request) -> np.ndarray:
-        return np.asarray(request.values[0].value, request.dtype)
+        value = np.asarray(request.values[0].value)
+        return value if value.dtype.kind in "iu" else value.astype(request.dtype)
 
 
 class Rows(Kind):
@@ -227,7 +228,7 @@ def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
     """The kind of what a slot stores; ``dtype`` is that of the output which it is, if it is one."""
     if slot.container == "obsp":
         return KINDS["graph"]
-    if slot.container == "obs" and dtype is not None and dtype.startswith("float"):
+    if slot.container == "obs" and dtype is not None and dtype.startswith(("float", "int")):
         return Numbers()
     if slot.container == "obs":
         return KINDS["columns"]
