@@ -134,6 +134,9 @@ class Operator(nnx.Module):
     """``fit`` can continue from the stored parameters."""
     blockwise: ClassVar[bool] = False
     """It works on a graph, and training can pass through it in blocks of fitted cells with their neighbours."""
+    of_all_cells: ClassVar[bool] = False
+    """What it gives a fitted cell depends on all of them: training passes it with all cells at once, by ``together``,
+    and fits it again after each stage."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""
@@ -171,6 +174,14 @@ class Operator(nnx.Module):
     def __call__(self, *args: Any, **inputs: Any) -> dict[str, Any]:
         """Map cells, given the state; an operator without outputs for cells returns an empty dict."""
         return {}
+
+    def together(self, *args: Any, **inputs: Any) -> dict[str, Any]:
+        """The outputs for all fitted cells in their order, as a differentiable function of the inputs.
+
+        Discrete choices, such as who is whose neighbour, are those of the fit. At the inputs of the fit these are the
+        stored results.
+        """
+        return self(*args, **inputs)
 
     def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
         """The operator's own loss of each cell, an array of shape (n_cells,)."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.checks import check_whole
+from dbx.ops.diffusion.eigenvectors import Walk, eigenvectors
 from dbx.ops.diffusion.markov import check_weights, density_normalised, neighbour_sums
 from dbx.ops.diffusion.spectrum import leading_eigenpairs
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
@@ -39,6 +40,7 @@ class DiffusionMap(Operator):
         "evals": Output(axis="none", view=True),
     }
     rowwise = True
+    of_all_cells = True
     host = True
     references: ClassVar = {"components": "z", "densities": "density"}
 
@@ -77,6 +79,14 @@ class DiffusionMap(Operator):
             "z": xp.where(fitted[:, None], kept[0], placed[0]),
             "density": xp.where(fitted, kept[1], placed[1]),
         }
+
+    def together(self, graph: Graph) -> dict[str, Array]:
+        """Components of all fitted cells, by the eigenvectors of this graph; signs are those of the stored ones."""
+        weights, stored = jnp.asarray(graph.weights), jnp.asarray(self.components[...])
+        vectors, _, density = eigenvectors(
+            weights, jnp.asarray(graph.indices), stored.astype(weights.dtype), Walk(density=True), 0
+        )
+        return {"z": vectors, "density": density}
 
     def _place(self, graph: Graph | Edges, components: Array, densities: Array, xp) -> tuple[Array, Array]:
         """Nystrom extension: (components, sum of weights) of new cells."""

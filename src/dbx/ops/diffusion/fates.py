@@ -56,6 +56,7 @@ class FateProbabilities(Operator):
         "transitions": Output(dtype="float64"),
     }
     rowwise = True
+    of_all_cells = True
     precision = "float64"
 
     def __init__(

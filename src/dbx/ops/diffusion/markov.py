@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from dbx.data.threads import row_slices
+from dbx.ops.graph.vote import implied_edges
 from dbx.ops.values import Array, Edges, Graph
 
 NUMBERS = 1 << 24
@@ -100,6 +102,15 @@ def check_weights(graph: sparse.csr_matrix, *, symmetric: bool = False) -> None:
     if symmetric and np.abs((graph - graph.T).data).max(initial=0) > ASYMMETRY * graph.data.max(initial=0):
         msg = "The weights of edges must be the same in both directions: use the connectivities of dbx.pp.neighbors."
         raise ValueError(msg)
+
+
+def symmetric_sums(graph: Graph, values: jax.Array) -> jax.Array:
+    """As :func:`neighbour_sums` for a graph of all reference cells in their order; implied edges count, too."""
+    found = jnp.asarray(neighbour_sums(graph, values))
+    if not graph.symmetric:
+        return found
+    ends, implied = implied_edges(graph)
+    return found.at[ends].add(jnp.where(implied, graph.weights, 0)[..., None] * values[:, None])
 
 
 class Components(NamedTuple):

@@ -92,10 +92,8 @@ def path_graph(space: np.ndarray, knn: int, root: int) -> tuple[sparse.csr_matri
 
     Parts that paths from the root do not reach are joined by the shortest edge to the reached part, one after another.
     """
-    from scipy.spatial import cKDTree
-
     n = len(space)
-    found, indices = cKDTree(space).query(space, k=min(knn, n))
+    found, indices = _tree(space).query(space, k=min(knn, n))
     indices, distances = without_self(indices.astype(np.int32), found, min(knn, n) - 1)
     rows = np.repeat(np.arange(n), indices.shape[1])
     # a duplicate at distance 0 is an edge, too
@@ -104,15 +102,20 @@ def path_graph(space: np.ndarray, knn: int, root: int) -> tuple[sparse.csr_matri
     return graph + _joining_edges(space, part, root), n_parts - 1
 
 
-def _joining_edges(space: np.ndarray, part: np.ndarray, root: int) -> sparse.csr_matrix:
+def _tree(points: np.ndarray):
     from scipy.spatial import cKDTree
 
+    # a balanced tree splits many equal coordinates by a denormal number, which is 0 where XLA calls back: no end
+    return cKDTree(points, balanced_tree=False)
+
+
+def _joining_edges(space: np.ndarray, part: np.ndarray, root: int) -> sparse.csr_matrix:
     n = len(space)
     reached = part == part[root]
     ends: list[tuple[int, int, float]] = []
     while not reached.all():
         inside, outside = np.flatnonzero(reached), np.flatnonzero(~reached)
-        apart, nearest = cKDTree(space[inside]).query(space[outside])
+        apart, nearest = _tree(space[inside]).query(space[outside])
         at = int(apart.argmin())
         ends.append((int(outside[at]), int(inside[nearest[at]]), max(float(apart[at]), SMALLEST_WIDTH)))
         reached |= part == part[outside[at]]

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_known, check_whole
+from dbx.ops.diffusion.differentiable_times import averaged_times, path_lengths, space_of
 from dbx.ops.diffusion.multiscale import (
     SMALLEST_WIDTH,
     adaptive_kernel,
@@ -39,6 +40,7 @@ class MultiscalePseudotime(Operator):
     inputs: ClassVar = {"x": Input(), "rows": Input(kind="rows")}
     outputs: ClassVar = {"time": Output()}
     rowwise = True
+    of_all_cells = True
     references: ClassVar = {"reference": "x", "times": "time"}
 
     def __init__(
@@ -73,7 +75,10 @@ class MultiscalePseudotime(Operator):
         kernel = adaptive_kernel(values.astype(np.float64), self.knn, seed)
         space = multiscale_space(kernel, self.n_comps, seed)
         graph, n_joined = path_graph(space, self.knn, self.iroot)
-        times = waypoint_times(graph, max_min_waypoints(space, self.n_waypoints, self.iroot, seed), progress)
+        waypoints = max_min_waypoints(space, self.n_waypoints, self.iroot, seed)
+        times = waypoint_times(graph, waypoints, progress)
+        self.waypoints = Constant(waypoints.astype(np.int32))
+        self.spread = Constant(space.std(axis=0))  # its length is the number of components
         self.joined = Constant(np.int64(n_joined))
         self.reference = Reference(jnp.asarray(values))
         self.times = Reference(jnp.asarray(times, jnp.float32))
@@ -91,6 +96,14 @@ class MultiscalePseudotime(Operator):
             fitted.all(), lambda: kept, lambda: jnp.where(fitted, kept, self._placed(x, own_rows(rows), times))
         )
         return {"time": placed}
+
+    def together(self, x: Array, rows: Array) -> dict[str, Array]:
+        """Times of all fitted cells; their neighbours and the waypoints are those of the fit."""
+        reference = jax.lax.stop_gradient(jnp.asarray(self.reference[...]).astype(x.dtype))
+        neighbours = nearest(reference, reference, rows, k=self.knn - 1, metric=METRIC)
+        space = space_of(x, neighbours, self.spread.shape[0], width_rank(self.knn))
+        paths = path_lengths(space, jnp.asarray(self.waypoints[...]), self.knn, self.iroot)
+        return {"time": averaged_times(paths, jnp.asarray(self.waypoints[...]))}
 
     def _placed(self, x: Array, own: Array, times: Array) -> Array:
         reference = jnp.asarray(self.reference[...])

@@ -11,7 +11,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.checks import check_whole
-from dbx.ops.diffusion.markov import components, density_normalised, neighbour_sums
+from dbx.ops.diffusion.markov import components, density_normalised, neighbour_sums, symmetric_sums
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Edges, Graph
 
@@ -36,6 +36,7 @@ class DiffusionPseudotime(Operator):
     inputs: ClassVar = {"z": Input(), "graph": Input(kind="graph")}
     outputs: ClassVar = {"pseudotime": Output()}
     rowwise = True
+    of_all_cells = True
     host = True
     references: ClassVar = {"times": "pseudotime"}
 
@@ -76,6 +77,34 @@ class DiffusionPseudotime(Operator):
         apart = squared > 0  # the root has a gradient of 0
         distances = xp.where(apart, xp.sqrt(xp.where(apart, squared, 1)), 0) / scale
         return {"pseudotime": xp.where(within, distances, xp.inf).astype(z.dtype)}
+
+    def together(self, z: Array, graph: Graph) -> dict[str, Array]:
+        """Pseudotime of all fitted cells, with eigenvalues and the place of the root as they are in these inputs."""
+        place, reached = z[:, : self.n_dcs], jnp.isfinite(jnp.asarray(self.times[...]))
+        weights = _weights(_rayleigh_quotients(graph, place))
+        squared = ((weights * (place - place[self.iroot])) ** 2).sum(axis=1)
+        apart = reached & (squared > 0)
+        distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+        furthest = distances.max()
+        scaled = distances / jnp.where(furthest > 0, furthest, 1)
+        return {"pseudotime": jnp.where(reached, scaled, jnp.inf).astype(z.dtype)}
+
+
+def _rayleigh_quotients(graph: Graph, vectors: Array) -> Array:
+    """As :func:`rayleigh_quotients`, of a graph of all cells in their order."""
+    one = jnp.ones((len(graph), 1), vectors.dtype)
+    sums = symmetric_sums(graph, one)
+    connected = sums > 0
+    sums = jnp.where(connected, sums, 1)  # a cell without edges walks to itself
+    squared = jnp.where(connected, symmetric_sums(graph, one / sums) / sums, 1)
+    inverse = 1 / (sums * jnp.sqrt(squared))
+    walked = inverse * symmetric_sums(graph, inverse * vectors) + jnp.where(connected, 0, vectors)
+    return (vectors * walked).sum(axis=0) / jnp.maximum((vectors**2).sum(axis=0), 1e-30)
+
+
+def _weights(values: Array) -> Array:
+    stationary = values >= STATIONARY
+    return jnp.where(stationary, 1, values / jnp.where(stationary, 1, 1 - values))
 
 
 def check_root(iroot: int, n_dcs: int, n_cells: int, n_columns: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.diffusion.absorption import AbsorbingWalk
+from dbx.ops.diffusion.on_host import on_host
 from dbx.ops.values import Array
 
 
@@ -20,7 +21,7 @@ def settled(weights: Array, indices: Array, fates: Array, steps: Array, threshol
     solution, by the transposed system.
     """
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (fates, steps)]
-    return _on_host(_solution, shapes, weights, indices, fates, steps, threshold)
+    return on_host(_solution, shapes, weights, indices, fates, steps, threshold)
 
 
 def _forward(weights, indices, fates, steps, threshold):
@@ -31,39 +32,12 @@ def _forward(weights, indices, fates, steps, threshold):
 def _backward(kept, cotangents):
     weights, indices, fates, steps = kept
     shapes = [jax.ShapeDtypeStruct(weights.shape, weights.dtype)]
-    (slope,) = _on_host(_slope, shapes, weights, indices, fates, steps, *cotangents)
+    (slope,) = on_host(_slope, shapes, weights, indices, fates, steps, *cotangents)
     zeros = jnp.zeros_like(fates), jnp.zeros_like(steps), jnp.zeros((), weights.dtype)
     return slope, np.zeros(indices.shape, jax.dtypes.float0), *zeros
 
 
 settled.defvjp(_forward, _backward)
-
-
-def _on_host(function, shapes, *args):
-    """Call a function of NumPy arrays for results of these shapes.
-
-    Numbers travel as their 32-bit words: in the thread of a callback float64 is not enabled and would be narrowed.
-    """
-    dtypes = [x.dtype for x in args]
-
-    def call(*words):
-        values = (
-            np.asarray(w).view(dtype).reshape(w.shape[: x.ndim])
-            for w, dtype, x in zip(words, dtypes, args, strict=True)
-        )
-        return tuple(np.ascontiguousarray(x).view(np.uint32).reshape(_words(x).shape) for x in function(*values))
-
-    found = jax.pure_callback(call, tuple(_words(x) for x in shapes), *(_as_words(x) for x in args))
-    return tuple(jax.lax.bitcast_convert_type(x, shape.dtype) for x, shape in zip(found, shapes, strict=True))
-
-
-def _words(x) -> jax.ShapeDtypeStruct:
-    wide = (2,) if x.dtype.itemsize == 8 else ()
-    return jax.ShapeDtypeStruct((*x.shape, *wide), np.uint32)
-
-
-def _as_words(x):
-    return jax.lax.bitcast_convert_type(x, jnp.uint32)
 
 
 def _solution(weights, indices, fates, steps, threshold):

@@ -48,7 +48,7 @@ def leading_eigenpairs(
     values = np.concatenate([pair[0] for pair in found])
     owner = np.repeat(np.arange(parts.n), [len(pair[0]) for pair in found])
     column = np.concatenate([np.arange(len(pair[0])) for pair in found])
-    chosen = _largest(values, k, which)
+    chosen = largest(values, k, which)
     vectors = np.zeros((matrix.shape[0], k))
     for at, pair in enumerate(chosen):
         vectors[members[owner[pair]], at] = found[owner[pair]][1][:, column[pair]]
@@ -69,7 +69,7 @@ def groups_of_equal(values: np.ndarray, tol: float = EQUAL) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip(starts, np.append(starts[1:], len(values)), strict=True)]
 
 
-def _largest(values: np.ndarray, k: int, which: Which) -> np.ndarray:
+def largest(values: np.ndarray, k: int, which: Which) -> np.ndarray:
     """Positions of the ``k`` leading values, the values falling; equal ones in the order they have."""
     rounded = np.round(values / EQUAL) * EQUAL
     rank = np.argsort(-(np.abs(rounded) if which == "magnitude" else rounded), kind="stable")[:k]
@@ -82,7 +82,7 @@ def _component(matrix: sparse.csr_matrix, k: int, which: Which, seed: int, tol: 
     n = matrix.shape[0]
     if n < SMALL or k >= n - 1:
         values, vectors = np.linalg.eigh(matrix.toarray())
-        chosen = _largest(values[::-1], k, which)
+        chosen = largest(values[::-1], k, which)
         return values[::-1][chosen], vectors[:, ::-1][:, chosen]
     return _iterative(matrix, k, which, seed, tol)
 
