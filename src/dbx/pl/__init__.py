@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from dbx.pl.before_after import before_after
     from dbx.pl.counts import counts
     from dbx.pl.dispersions import dispersions
+    from dbx.pl.fate import fate
+    from dbx.pl.fate_circular import fate_circular
     from dbx.pl.gates import gates
     from dbx.pl.history import history
     from dbx.pl.ma import ma
@@ -24,6 +26,8 @@ __all__ = [
     "before_after",
     "counts",
     "dispersions",
+    "fate",
+    "fate_circular",
     "gates",
     "history",
     "ma",
