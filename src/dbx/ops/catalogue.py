@@ -49,6 +49,7 @@ OPERATORS: dict[str, str] = {
     "diffmap": "diffusion.diffusion_map:DiffusionMap",
     "pseudotime": "diffusion.multiscale_pseudotime:MultiscalePseudotime",
     "dpt": "diffusion.pseudotime:DiffusionPseudotime",
+    "alpha_decay": "diffusion.decay_graph:DecayGraph",
     "phate": "diffusion.phate:Phate",
     "leiden": "clusters.leiden:Leiden",
     "fate_probabilities": "diffusion.fates:FateProbabilities",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.compat import resolve_seed as resolve_seed
     from dbx.program.pipeline.pipeline import Pipeline as Pipeline
     from dbx.program.pipeline.sensitivity import sensitivity as sensitivity
+    from dbx.program.record.commit import all_or_nothing as all_or_nothing
     from dbx.program.record.cut import Drawn as Drawn
     from dbx.program.record.cut import check_removable as check_removable
     from dbx.program.record.on_disk import is_on_disk as is_on_disk
@@ -48,6 +49,7 @@ _NAMES = {
     "compat": ["resolve_seed"],
     "pipeline.pipeline": ["Pipeline"],
     "pipeline.sensitivity": ["sensitivity"],
+    "record.commit": ["all_or_nothing"],
     "record.cut": ["Drawn", "check_removable"],
     "record.on_disk": ["is_on_disk", "run_on_disk"],
     "record.representation": ["corrected_versions", "representation_slot"],

@@ -109,17 +109,19 @@ def query_kernel(
     knn_max: int | None = None,
     metric: str = "euclidean",
     own: np.ndarray | None = None,
+    widths: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> sparse.csr_matrix:
     """Kernel of new cells to the fitted ones, CSR of shape (n_queries, n_reference), float64.
 
     What the cell would have in a kernel with the fitted cells, whose bandwidths stay what they are: the mean of both
     ends' sides, ``(exp(-(d / eps_new)^decay) + exp(-(d / eps_j)^decay)) / 2``. The settings must be those of the
     fit. ``own``, an array of shape (n_queries,), is the row of a query among the fitted cells, which is left out of its
-    row, or -1. For weights that are differentiable in distances, see :func:`decay_weights`.
+    row, or -1. ``widths`` are the result of :func:`query_bandwidths`, which is called if they are not passed. For
+    weights that are differentiable in distances, see :func:`decay_weights`.
     """
     found = decay_metric(metric)
     own = np.full(len(queries), -1) if own is None else np.asarray(own)
-    bandwidths, reach = query_bandwidths(
+    bandwidths, reach = widths or query_bandwidths(
         queries, reference, knn=knn, decay=decay, thresh=thresh, knn_max=knn_max, metric=metric, own=own
     )
     rows, columns, distances = within_radius(queries, reference, reach, fitted.reach, found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dbx._version import __version__
@@ -11,7 +12,7 @@ from dbx.program.record.modalities import lowered, programs_of
 from dbx.program.record.registry import KEY, Registry
 from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot
-from dbx.program.slots.writing import assigned, check_writable
+from dbx.program.slots.writing import assigned, check_writable, restored
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,3 +42,11 @@ def stored_programs(data: AnnData | MuData, registry: Registry) -> dict[Slot, An
     emptied: dict[str | None, list[Step]] = {mod: [] for mod in programs_of(data, KEY)}
     kept = {**emptied, **lowered(registry)}
     return {Slot("uns", (KEY,), mod): Registry(steps).to_uns(__version__) for mod, steps in kept.items()}
+
+
+@contextmanager
+def all_or_nothing(data: AnnData | MuData, slots: Iterable[str], mod: str | None = None) -> Iterator[None]:
+    """Several steps of one call: if one fails, the slots that they write and the program are as they were."""
+    holders = (None, *getattr(data, "mod", ()))
+    with restored(data, [*(Slot.parse(slot, mod) for slot in slots), *(Slot("uns", (KEY,), name) for name in holders)]):
+        yield

@@ -62,16 +62,21 @@ def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
     values = _whole_frames(data, values)
     check_writable(data, values)
     check_shapes(data, values)
-    undo: list[tuple[Slot, Any, bool]] = []
-    try:
+    with restored(data, values):
         for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before its entries
-            whole = Slot("uns", slot.keys[:1], slot.mod) if slot.container == "uns" else slot
-            present = exists(data, whole)
-            undo.append((whole, read(data, whole) if present else None, present))
             write(data, slot, value)
         yield
+
+
+@contextmanager
+def restored(data: AnnData | MuData, slots: Iterable[Slot]) -> Iterator[None]:
+    """If what follows fails, the slots are as they were."""
+    whole = dict.fromkeys(Slot("uns", slot.keys[:1], slot.mod) if slot.container == "uns" else slot for slot in slots)
+    before = {slot: (exists(data, slot), read(data, slot) if exists(data, slot) else None) for slot in whole}
+    try:
+        yield
     except BaseException:
-        for slot, value, present in reversed(undo):
+        for slot, (present, value) in before.items():
             write(data, slot, value) if present else _delete(data, slot)
         raise
 
