@@ -28,6 +28,8 @@ CALLS = {
     "harmony": lambda a: dbx.tl.harmony(a, "batch"),
     "pca": lambda a: dbx.pp.pca(a),
     "neighbors": lambda a: dbx.pp.neighbors(a, use_rep="X_pca"),
+    "phate": lambda a: dbx.tl.phate(a, use_rep="X_pca"),
+    "phate of genes": lambda a: dbx.tl.phate(a),
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),
     "soft_kmeans": lambda a: dbx.tl.soft_kmeans(a, 2),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
@@ -69,7 +71,7 @@ OF_CELLS = {  # they read no gene
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     "terminal_states": dbx.tl.terminal_states,
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
-    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans")},
+    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "phate")},
 }
 OF_GENES = {
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},

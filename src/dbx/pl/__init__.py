@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dbx.pl.gates import gates
     from dbx.pl.history import history
     from dbx.pl.ma import ma
+    from dbx.pl.phate_entropy import phate_entropy
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
     from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
@@ -31,6 +32,7 @@ __all__ = [
     "gates",
     "history",
     "ma",
+    "phate_entropy",
     "program",
     "pvalue_hist",
     "pvalue_qq",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
     from dbx.tl.paga import paga
+    from dbx.tl.phate import phate
     from dbx.tl.pseudotime import pseudotime
     from dbx.tl.rank_genes_groups import rank_genes_groups
     from dbx.tl.score_genes import score_genes
@@ -55,6 +56,7 @@ __all__ = [
     "mmd",
     "paga",
     "pca",
+    "phate",
     "pseudotime",
     "rank_genes_groups",
     "score_genes",
@@ -81,6 +83,8 @@ makes(
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obsm/X_phate": "dbx.tl.phate(adata)",
+        "uns/phate": "dbx.tl.phate(adata)",
         "obsm/X_tsne": "dbx.tl.tsne(adata)",
         "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",

@@ -68,7 +68,7 @@ def diffmap(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> dbx.pp.log1p(adata)
     >>> dbx.pp.neighbors(adata)
     >>> dbx.tl.diffmap(adata, n_comps=5)

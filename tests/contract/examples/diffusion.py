@@ -24,6 +24,8 @@ EXAMPLES = [
         config={"iroot": 3, "knn": 9, "n_waypoints": 20},
         random=True,
     ),
+    Example(operator="alpha_decay", reads={"x": "obsm/embedding"}, config={"knn": 3, "decay": 2.0, "knn_max": 9}),
+    Example(operator="alpha_decay", title="all_within_reach", reads={"x": "obsm/embedding"}, config={"decay": 10.0}),
     Example(operator="phate", reads={"graph": GRAPH}, config={"n_landmark": 40}, random=True),
     Example(
         operator="phate",

@@ -12,7 +12,7 @@ from dbx.ops.graph.metrics import Metric, euclidean, half_squared, squared_eucli
 
 PAIRS = 1 << 22
 """Pairs compared at once."""
-NUMBERS = 1 << 22
+NUMBERS = 1 << 19
 """Coordinates gathered at once."""
 SLACK = 1e-5
 """Rounding of a squared distance by a product in single precision, relative to the squared lengths."""
@@ -107,6 +107,9 @@ def _larger(radius: np.ndarray, other_radius: np.ndarray | None) -> np.ndarray:
 
 
 def _embedded(x, metric: Metric):
-    """Rows in which the metric takes distances, in float64; to be called where float64 is enabled."""
-    x = jax.numpy.asarray(x, jax.numpy.float64)
+    """Rows in which the metric takes distances, in float64; to be called where float64 is enabled.
+
+    On the host where the metric takes NumPy arrays: for a few thousand pairs JAX's calls take several times as long.
+    """
+    x = (np if metric.pair in TO_EUCLIDEAN else jax.numpy).asarray(x, np.float64)
     return x if metric.embed is None else metric.embed(x)
