@@ -97,6 +97,7 @@ def in_blocks(queries: np.ndarray, points: np.ndarray, k: int, metric: str) -> I
             yield index[: len(part)], distance[: len(part)]
 
 
+@jax.jit
 def doublets_near(simulated: Array, distance: Array, k: Array) -> Array:
     """Number of simulated doublets among the ``k`` points nearest to each cell, the cell itself being one of them.
 
