@@ -1,4 +1,4 @@
-"""Leading eigenpairs of a symmetric operator by ARPACK, the same bits at each call."""
+"""Leading eigenpairs of a sparse operator by ARPACK, the same bits at each call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from packaging.version import Version
 from scipy import __version__, sparse
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator, eigs, eigsh
 
 TAKES_RNG = Version(__version__) >= Version("1.17.0.dev0")
 """Whether ARPACK's restarts draw from a generator of NumPy's: one of the operating system's, unless it is given."""
@@ -35,3 +35,24 @@ def lanczos(
     generator: dict[str, Any] = {"rng": 0} if TAKES_RNG else {}
     with threadpool_limits(threads, "blas"):
         return eigsh(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **generator)
+
+
+def arnoldi(
+    operator: LinearOperator | sparse.csr_matrix,
+    k: int,
+    *,
+    start: np.ndarray,
+    which: str = "LR",
+    ncv: int | None = None,
+    maxiter: int | None = None,
+    tol: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``k`` eigenvalues and right eigenvectors of an operator that need not be symmetric, complex.
+
+    The arguments are those of :func:`scipy.sparse.linalg.eigs` and of :func:`lanczos`; on one BLAS thread.
+    """
+    from threadpoolctl import threadpool_limits
+
+    generator: dict[str, Any] = {"rng": 0} if TAKES_RNG else {}
+    with threadpool_limits(1, "blas"):
+        return eigs(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **generator)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import eigs
 
+from dbx.data.lanczos import arnoldi
 from dbx.ops.diffusion.markov import components, row_normalised
 from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.transitions import Kernel
@@ -74,7 +74,7 @@ def _of_component(transitions: sparse.csr_matrix, seed: int) -> tuple[np.ndarray
         values, vectors = np.linalg.eig(transitions.toarray().T)
     else:
         start = np.random.default_rng(seed).random(n)
-        values, vectors = eigs(transitions.T.tocsr(), k=N_PAIRS, which="LR", v0=start)
+        values, vectors = arnoldi(transitions.T.tocsr(), N_PAIRS, start=start)
     order = np.argsort(-values.real, kind="stable")[:N_PAIRS]
     return values.real[order], vectors.real[:, order]
 
