@@ -12,20 +12,20 @@ import numpy as np
 from scipy import sparse
 
 from dbx._warnings import DbxWarning
-from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_share
+from dbx.ops.checks import check_above_zero, check_known
 from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver
 from dbx.ops.diffusion.markov import check_weights
 from dbx.ops.diffusion.settled import settled
-from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, by_connectivity, by_pseudotime, completed, edge_shares
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.diffusion.walk_operator import WalkOperator, one_column, padded_transitions
+from dbx.ops.diffusion.walks import Kernel, Scheme, completed, edge_shares
+from dbx.ops.operator import Constant, Input, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Codes, Graph
 
-BLOCK = 4096
 ROUNDING = 100
 """Weights of edges that differ from the stored ones by so many units of rounding count as the same."""
 
 
-class FateProbabilities(Operator):
+class FateProbabilities(WalkOperator):
     """Probability that a random walk from a cell stops at each end first, and the number of steps it takes.
 
     The walk follows the edges of a graph: by their density-normalised weights (``kernel="connectivity"``), by the
@@ -72,20 +72,16 @@ class FateProbabilities(Operator):
         tol: float = 1e-6,
         levels: tuple[str, ...] = (),
     ):
-        check_known(kernel, get_args(Kernel), "kernel")
-        check_known(scheme, get_args(Scheme), "scheme")
+        super().__init__(
+            kernel=kernel,
+            scheme=scheme,
+            frac_to_keep=frac_to_keep,
+            b=b,
+            nu=nu,
+            weight_connectivities=weight_connectivities,
+        )
         check_known(solver, get_args(Solver), "solver")
-        check_share(frac_to_keep, "frac_to_keep")
-        check_share(weight_connectivities, "weight_connectivities")
-        check_at_least(b, 0, "b")
-        check_above_zero(nu, "nu")
         check_above_zero(tol, "tol")
-        self.kernel = kernel
-        self.scheme = scheme
-        self.frac_to_keep = frac_to_keep
-        self.b = b
-        self.nu = nu
-        self.weight_connectivities = weight_connectivities
         self.solver = solver
         self.tol = tol
         self.levels = levels
@@ -112,11 +108,12 @@ class FateProbabilities(Operator):
         check_weights(graph)
         self.edges = Reference(Graph.from_csr(graph, rows=np.arange(n, dtype=np.int32)))
         if self.kernel == "pseudotime":
-            times = _one(time)
-            self._scale(times)
+            times = one_column(time)
+            self.fit_scale(times)
             self.times = Reference(times)
         with jax.enable_x64(True):
-            transitions = self._all_transitions(graph, time)
+            width = self.edges.get_value().indices.shape[1]
+            transitions = self.all_transitions(graph, time, width)
         found = AbsorbingWalk(transitions, codes, len(self.levels), self.solver, self.tol).absorbed()
         self.stored_fates = Reference(found.fates)
         self.stored_steps = Reference(found.steps)
@@ -124,30 +121,6 @@ class FateProbabilities(Operator):
         _warn(found.fates, self.levels)
         self.residual = Constant(np.float64(found.residual))
         self.mean_fate = Constant(np.nanmean(found.fates, axis=0))
-
-    def _scale(self, times: np.ndarray) -> None:
-        finite = times[np.isfinite(times)]
-        if not len(finite):
-            msg = "No cell has a finite pseudotime: was the root set (adata.uns['iroot'])?"
-            raise ValueError(msg)
-        span = float(np.ptp(finite))
-        self.origin = Constant(np.float64(finite.min()))
-        self.span = Constant(np.float64(span if span > 0 else 1.0))
-
-    def _all_transitions(self, graph: sparse.csr_matrix, time) -> sparse.csr_matrix:
-        """Transitions of all fitted cells, by blocks of rows."""
-        n, parts, graph = graph.shape[0], [], graph.astype(np.float64)
-        density = np.asarray(graph.sum(axis=1)).ravel()
-        times = None if self.kernel != "pseudotime" else self._scaled(_one(time))
-        size, width = min(n, BLOCK), self.edges.get_value().indices.shape[1]
-        for start in range(0, n, size):
-            rows = np.arange(start, min(start + size, n), dtype=np.int32)
-            padded = np.pad(rows, (0, size - len(rows)), mode="edge")
-            block = Graph.from_csr(graph[padded], rows=padded, width=width)
-            here = None if times is None else times[padded]
-            weights = np.asarray(_transitions(block, here, times, density, self._settings))[: len(rows)]
-            parts.append(Graph(block.indices[: len(rows)], weights, rows, n).to_csr())
-        return sparse.csr_matrix(sparse.vstack(parts))
 
     def __call__(self, graph: Graph, ends: Codes | None = None, time: Mapping[str, Array] | None = None):
         """Fates, steps, ends, degree of priming and transitions of cells; ``ends`` is only used by ``fit``."""
@@ -159,9 +132,9 @@ class FateProbabilities(Operator):
         density = jnp.asarray(edges.weights, dtype).sum(axis=1)
         here = times = None
         if self.kernel == "pseudotime":
-            times = self._scaled(jnp.asarray(self.times[...], dtype))
-            here = self._scaled(jnp.asarray(_one(time), dtype))
-        weights = _transitions(graph, here, times, density, self._settings)
+            times = self.scaled(jnp.asarray(self.times[...], dtype))
+            here = self.scaled(jnp.asarray(one_column(time), dtype))
+        weights = padded_transitions(graph, here, times, density, self.walk)
         fitted = graph.rows >= 0
         own = jnp.maximum(graph.rows, 0)
         kept = tuple(x[own] for x in (fates, steps))
@@ -176,7 +149,7 @@ class FateProbabilities(Operator):
         def everything():
             whole = completed(graph, _as_float(edges, dtype)) if graph.symmetric else graph
             of_whole = whole.weights.sum(axis=1)
-            transitions = _transitions(whole, here, here, of_whole, self._settings)
+            transitions = padded_transitions(whole, here, here, of_whole, self.walk)
             threshold = ROUNDING * rounding + 4 * jnp.asarray(self.residual[...], dtype)
             return settled(_towards(whole, transitions, fates), whole.indices, fates, steps, threshold)
 
@@ -196,13 +169,6 @@ class FateProbabilities(Operator):
             "priming": _entropy(mean[None])[0] - _entropy(fates_here),
             "transitions": Graph(graph.indices, weights, graph.rows, graph.n_reference),
         }
-
-    @property
-    def _settings(self) -> tuple[Kernel, Bias, float]:
-        return self.kernel, Bias(self.scheme, self.frac_to_keep, self.b, self.nu), self.weight_connectivities
-
-    def _scaled(self, times):
-        return (times - self.origin[...]) / self.span[...]
 
 
 def present_ends(ends: Codes) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -242,20 +208,6 @@ def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
         )
 
 
-def _transitions(graph: Graph, time, times, density, settings: tuple[Kernel, Bias, float]):
-    """Transition probabilities of padded edges, an array of shape (n_cells, width)."""
-    kernel, bias, share = settings
-    if kernel == "given":
-        return edge_shares(graph.weights)
-    if kernel == "connectivity":
-        return by_connectivity(graph, density)
-    biased = by_pseudotime(graph, time, times, bias)
-    return biased if share == 0 else (1 - share) * biased + share * by_connectivity(graph, density)
-
-
-_transitions = jax.jit(_transitions, static_argnums=4)
-
-
 def _towards(graph: Graph, transitions: Array, fates: Array) -> Array:
     """Transitions to cells that reach an end, normalised again."""
     return edge_shares(jnp.where(jnp.isfinite(fates[:, 0])[graph.indices], transitions, 0))
@@ -287,21 +239,3 @@ def _as_float(graph: Graph, dtype: Any) -> Graph:
         graph.n_reference,
         graph.symmetric,
     )
-
-
-def _one(columns: Mapping[str, Any] | None) -> Any:
-    """The one column of pseudotime.
-
-    Raises
-    ------
-    ValueError
-        There is none, or it does not hold numbers.
-    """
-    if columns is None:
-        msg = 'kernel="pseudotime" needs the input "time".'
-        raise ValueError(msg)
-    ((name, column),) = columns.items()
-    if isinstance(column, Codes):
-        msg = f"Pseudotime must be numbers; obs[{name!r}] holds text or categories."
-        raise ValueError(msg)
-    return column

@@ -38,6 +38,20 @@ def edge_shares(weights: Array) -> Array:
     return weights / jnp.where(total > 0, total, 1)
 
 
+def transitions(graph: Graph, time, times, density, walk: tuple[Kernel, Bias, float]) -> Array:
+    """Transition probabilities of padded edges, an array of shape (n_cells, width).
+
+    ``walk`` is the kernel, its bias, and the weight of transitions by connectivity in a biased walk.
+    """
+    kernel, bias, share = walk
+    if kernel == "given":
+        return edge_shares(graph.weights)
+    if kernel == "connectivity":
+        return by_connectivity(graph, density)
+    biased = by_pseudotime(graph, time, times, bias)
+    return biased if share == 0 else (1 - share) * biased + share * by_connectivity(graph, density)
+
+
 def by_connectivity(graph: Graph, density: Array) -> Array:
     """Density-normalised transitions; ``density`` is the sum of the edge weights of each reference cell.
 
