@@ -27,6 +27,7 @@ from dbx.pp._adopt_checks import (
     offset_of,
     sample,
 )
+from dbx.pp._adopt_diffusion import find_diffusion
 from dbx.pp._adopt_graph import find_harmony, find_neighbors
 from dbx.pp._adopt_matrices import made_these_means, matrices
 from dbx.program.record.prints import print_of
@@ -50,6 +51,7 @@ def find(adoption: Adoption) -> None:
         look()
     find_harmony(adoption)
     find_neighbors(adoption)
+    find_diffusion(adoption)
 
 
 class _Finder:

@@ -117,3 +117,54 @@ def test_scaled_values_without_zeros_are_recognised():
     sc.pp.pca(adata, n_comps=3)
     dbx.adopt(adata)
     assert list(dbx.steps(adata).index) == ["normalize_total", "log1p", "scale", "pca"]
+
+
+@pytest.fixture(scope="module")
+def in_time():
+    """Cells along a line through 10 genes, and what scanpy says of their time."""
+    rng = np.random.default_rng(0)
+    time = rng.random(240)
+    places = np.stack([6 * time, np.sin(3 * time)], axis=1) @ rng.normal(size=(2, 10))
+    adata = ad.AnnData((places + rng.normal(0, 0.1, (240, 10))).astype(np.float32))
+    adata.obs["time"] = time
+    cells, new = adata[:180].copy(), adata[180:].copy()
+    sc.pp.neighbors(cells, n_neighbors=12, use_rep="X")
+    sc.tl.diffmap(cells, n_comps=8)
+    cells.uns["iroot"] = int(time[:180].argmin())
+    sc.tl.dpt(cells, n_dcs=6)
+    return cells, new
+
+
+def test_diffusion_components_and_pseudotime_place_new_cells(in_time):
+    cells, new = in_time[0].copy(), in_time[1].copy()
+    theirs = cells.copy()
+    dbx.adopt(cells)
+    table = dbx.steps(cells)
+    assert table.index.tolist() == ["neighbors", "diffmap", "dpt"]
+    assert set(table["status"]) == {"ok"}
+    np.testing.assert_array_equal(cells.obsm["X_diffmap"], theirs.obsm["X_diffmap"])
+    dbx.rerun(new, cells)
+    ours, again = in_time[0].copy(), in_time[1].copy()
+    dbx.pp.neighbors(ours, n_neighbors=12, use_rep="X")
+    dbx.tl.diffmap(ours, n_comps=8)
+    dbx.tl.dpt(ours, n_dcs=6)
+    dbx.rerun(again, ours)
+    signs = np.sign((ours.obsm["X_diffmap"] * theirs.obsm["X_diffmap"]).sum(axis=0))
+    # scanpy solved in float32
+    np.testing.assert_allclose(new.obsm["X_diffmap"], again.obsm["X_diffmap"] * signs, atol=1e-4)
+    np.testing.assert_allclose(new.obs["dpt_pseudotime"], again.obs["dpt_pseudotime"], atol=1e-4)
+    stored = cells.obs["dpt_pseudotime"].copy()
+    dbx.rerun(cells)
+    np.testing.assert_allclose(cells.obs["dpt_pseudotime"], stored, atol=1e-4)
+
+
+def test_changed_components_and_times_are_not_adopted(in_time):
+    cells = in_time[0].copy()
+    cells.obsm["X_diffmap"] = cells.obsm["X_diffmap"] ** 2
+    with pytest.warns(UserWarning, match="Not adopted") as warned:
+        dbx.adopt(cells)
+    said = " ".join(str(entry.message) for entry in warned)
+    assert "diffmap in adata.obsm['X_diffmap'] (its columns are not eigenvectors" in said
+    assert "dpt in adata.obs['dpt_pseudotime'] (no number of components" in said
+    assert dbx.steps(cells).index.tolist() == ["neighbors"]
+    assert "diffmap_density" not in cells.obs

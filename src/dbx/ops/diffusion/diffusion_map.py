@@ -10,7 +10,7 @@ from scipy import sparse
 
 from dbx.ops.checks import check_whole
 from dbx.ops.diffusion.eigenvectors import Walk, eigenvectors
-from dbx.ops.diffusion.markov import check_weights, density_normalised, neighbour_sums
+from dbx.ops.diffusion.markov import DensityNormalised, check_weights, density_normalised, neighbour_sums
 from dbx.ops.diffusion.spectrum import leading_eigenpairs
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Edges, Graph
@@ -53,12 +53,21 @@ class DiffusionMap(Operator):
         check_weights(graph, symmetric=True)
         walk = density_normalised(graph)
         found = leading_eigenpairs(walk.symmetric, min(self.n_comps, graph.shape[0] - 1), which="magnitude", seed=seed)
-        stationary = np.abs(found.values - 1) < ONE
-        self.components = Reference(jnp.asarray(found.vectors, jnp.float32))
+        self._keep(walk, found.vectors, found.values)
+
+    def take(self, graph: sparse.csr_matrix, vectors: np.ndarray, values: np.ndarray) -> float:
+        """Keep eigenpairs that were computed elsewhere; returns the largest norm of ``T_s v - lambda v``."""
+        walk = density_normalised(graph)
+        self._keep(walk, vectors, values)
+        return float(np.linalg.norm(walk.symmetric @ vectors - vectors * values, axis=0).max())
+
+    def _keep(self, walk: DensityNormalised, vectors: np.ndarray, values: np.ndarray) -> None:
+        stationary = np.abs(values - 1) < ONE
+        self.components = Reference(jnp.asarray(vectors, jnp.float32))
         self.densities = Reference(jnp.asarray(walk.density, jnp.float32))
-        self.eigenvalues = Constant(found.values)
+        self.eigenvalues = Constant(values)
         # z of a cell is its entry of a stationary state times this norm
-        self.norms = Constant(np.where(stationary, np.abs(walk.z @ found.vectors), 0))
+        self.norms = Constant(np.where(stationary, np.abs(walk.z @ vectors), 0))
 
     @property
     def evals(self) -> np.ndarray:

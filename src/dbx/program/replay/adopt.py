@@ -43,7 +43,9 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
     - ``highly_variable_genes`` (``var["highly_variable"]``), ``scale`` (``var["mean"]``, ``var["std"]``);
     - ``pca`` (``varm["PCs"]``, ``obsm["X_pca"]``; the means of the genes, which scanpy does not keep, are found again);
     - ``neighbors``, where the distances of a sample of cells are those in the embedding it names and no cell is nearer;
-    - Harmony in ``obsm["X_pca_harmony"]``, where dbx's Harmony gives the same embedding.
+    - Harmony in ``obsm["X_pca_harmony"]``, where dbx's Harmony gives the same embedding;
+    - ``diffmap`` (``obsm["X_diffmap"]``), where it holds eigenvectors of the graph, and ``dpt``, where they give its
+      times.
 
     A step is put where its result was computed. Steps that read the result are wired to it and are not stale.
 
@@ -56,7 +58,8 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
 
     Returns
     -------
-    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only. A warning names each result that could not be
+    None, or the copy with ``copy=True``. Writes ``uns["dbx"]`` only, and with ``diffmap``
+    ``obs["diffmap_density"]``, which the placing of new cells needs. A warning names each result that could not be
     adopted, and why.
 
     Raises
@@ -73,7 +76,7 @@ def adopt(adata: AnnData, *, copy: bool = False) -> AnnData | None:
         raise ValueError(_nothing(adoption))
     for note in adoption.notes:
         log.warn(f"Not adopted: {note}")
-    commit(adata, registry, {})
+    commit(adata, registry, adoption.made)
     log.info("adopted " + ", ".join(adoption.found))
     for hole in (hole for step in registry for hole in holes_of(step)):
         log.info(f"    still from outside: {hole.reason()}")
@@ -100,6 +103,8 @@ class Adoption:
     found: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What could not be adopted, and why."""
+    made: dict[Slot, Any] = field(default_factory=dict)
+    """What is written beside the program, as new cells need it."""
 
     def read_of(self, slot: Slot, content: str | None = None) -> tuple[Read, np.ndarray | None]:
         """What a step that reads the present value of a slot reads, and the fingerprint if no step wrote it."""
@@ -144,15 +149,19 @@ class Adoption:
         places: Mapping[str, Slot] | None = None,
         constants: Mapping[Slot, Any] | None = None,
         chosen: pd.Index | None = None,
+        made: Mapping[Slot, Any] | None = None,
     ) -> Step:
         """Record a step, in its place among the others.
 
         ``outside`` are fingerprints of what it read from outside the program. ``known`` are those of what it wrote
         where this is not in its slot any more (None if unknown), ``chosen`` the genes that a mask it wrote selects.
+        ``made`` are outputs that are not there yet and are written with the program.
         """
         slots = {name: Slot.parse(slot) for name, slot in writes.items()}
-        known = known or {}
-        here = {slot: read(self.adata, slot) for slot in slots.values() if slot not in known}
+        known, made = known or {}, dict(made or {})
+        here = {
+            slot: read(self.adata, slot) for slot in slots.values() if slot not in known and slot not in made
+        } | made
         chooser = None if select is None else self.registry.writer(select)
         step = new_step(
             self.adata,
@@ -175,4 +184,5 @@ class Adoption:
         masks = {} if chosen is None else {slot: np.asarray(chosen) for slot in slots.values()}
         step = insert(self.registry, step, masks)
         self.found.append(step.name)
+        self.made |= made
         return step
