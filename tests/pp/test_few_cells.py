@@ -32,6 +32,7 @@ CALLS = {
     "phate of genes": lambda a: dbx.tl.phate(a),
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),
     "soft_kmeans": lambda a: dbx.tl.soft_kmeans(a, 2),
+    "archetypes": lambda a: dbx.tl.archetypes(a, 2),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }
@@ -71,7 +72,7 @@ OF_CELLS = {  # they read no gene
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     "terminal_states": dbx.tl.terminal_states,
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
-    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "phate")},
+    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "archetypes", "phate")},
 }
 OF_GENES = {
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},

@@ -72,6 +72,7 @@ OPERATORS: dict[str, str] = {
     "dpt_branchings": "dbx.tl._branchings:DptBranchings",
     "label_head": "annotation.label_head:LabelHead",
     "soft_clusters": "clusters.soft_clusters:SoftClusters",
+    "archetypes": "clusters.archetypes:Archetypes",
     "soft_kmeans": "clusters.soft_kmeans:SoftKMeans",
     "user_function": "user.function:Function",
 }

@@ -8,6 +8,7 @@ from dbx.program.wrappers import makes
 if TYPE_CHECKING:
     from dbx.pp.pca import pca
     from dbx.tl.annotate import annotate
+    from dbx.tl.archetypes import archetypes
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
     from dbx.tl.diffmap import diffmap
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "annotate",
+    "archetypes",
     "de",
     "dendrogram",
     "diffmap",

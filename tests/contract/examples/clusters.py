@@ -13,5 +13,12 @@ EXAMPLES = [
         random=True,
     ),
     Example(operator="soft_clusters", reads={"z": "obsm/embedding", "groups": "obs/labels"}),
+    Example(
+        operator="archetypes",
+        reads={"z": "obsm/embedding", "x": "layers/log"},
+        config={"n_archetypes": 4, "tol": 1e-5},
+        lacks=frozenset({"elbow"}),
+        random=True,
+    ),
     Example(operator="soft_kmeans", reads={"z": "obsm/embedding"}, config={"n_clusters": 4}, random=True),
 ]

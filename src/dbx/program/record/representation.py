@@ -8,7 +8,7 @@ import numpy as np
 
 from dbx.ops.checks import listed
 from dbx.program.record.registry import load
-from dbx.program.slots.slots import Slot, SlotError, holder, owner_written
+from dbx.program.slots.slots import Slot, SlotError, exists, holder, owner_written
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,6 +59,16 @@ def representation_slot(
         "Compute it first, or name one of these or 'X'."
     )
     raise SlotError(msg)
+
+
+def decomposed_slot(data: AnnData | MuData, *, mod: str | None = None) -> str | None:
+    """The gene matrix whose principal components ``X_pca`` has, X unless recorded; None where it is not there."""
+    x = Slot("X", mod=mod)
+    step = load(data).writer(Slot("obsm", ("X_pca",), mod))
+    slot = x if step is None or "x" not in step.reads else step.reads["x"].slots[0]
+    if not slot.is_gene_matrix or slot.mod != mod or not exists(data, slot):
+        return None
+    return "/".join((slot.container, *slot.keys))
 
 
 def corrected_versions(data: AnnData | MuData, slot: str, *, mod: str | None = None) -> list[str]:
