@@ -13,13 +13,16 @@ from dbx.ops.diffusion.potential import Walk
 N_VECTORS = 100
 """Singular vectors of the graph in which cells are clustered."""
 SPARE = 10
-PRODUCTS = 8
-"""Products of the subspace iteration: clusters need the span of the vectors only roughly."""
+PRODUCTS, RIGHTED_EVERY = 8, 4
+"""Products of the subspace iteration, and how many until its vectors are made orthonormal again.
+
+Clusters need the span of the vectors only roughly.
+"""
 PER_CLUSTER = 3
 """Cells per cluster among which the first centroids are spread."""
 BATCH = 10_000
 """Cells of a batch."""
-BATCHES = 10
+BATCHES = 6
 """Number of batches at least; each cell is in one of them at least."""
 
 
@@ -105,8 +108,9 @@ def _spectral_places(kernel: sparse.csr_matrix, n_vectors: int, rng: np.random.G
     n = kernel.shape[0]
     width = min(n_vectors + SPARE, n)
     block = rng.standard_normal((n, width)).astype(np.float32)
-    for _ in range(PRODUCTS // 2):
-        block = np.linalg.qr(affinity @ (affinity @ block))[0]
+    for at in range(1, PRODUCTS + 1):
+        block = affinity @ block
+        block = np.linalg.qr(block)[0] if at % RIGHTED_EVERY == 0 else block
     values, turn = np.linalg.eigh(block.T @ (affinity @ block))
     leading = np.argsort(-np.abs(values), kind="stable")[: min(n_vectors, n)]
     return (scaled(kernel, 1 / degree, None).astype(np.float32) @ (block @ turn[:, leading])).astype(np.float32)
