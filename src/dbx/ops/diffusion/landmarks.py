@@ -22,6 +22,8 @@ PER_CLUSTER = 3
 """Cells per cluster among which the first centroids are spread."""
 BATCH = 10_000
 """Cells of a batch."""
+COMPARED = 1_000
+"""Cells compared with all centroids at once."""
 BATCHES = 6
 """Number of batches at least; each cell is in one of them at least."""
 
@@ -71,7 +73,7 @@ def mini_batch_kmeans(x: np.ndarray, n_clusters: int, rng: np.random.Generator) 
             seen += sizes
             share = np.where(sizes > 0, sizes / np.maximum(seen, 1), 0).astype(x.dtype)
             centroids += share[:, None] * (means - centroids)
-    return _compact(np.concatenate([_nearest(x[rows], centroids) for rows in row_slices(slice(0, n), BATCH)]))
+    return _compact(_nearest(x, centroids))
 
 
 def _compact(labels: np.ndarray) -> np.ndarray:
@@ -80,9 +82,9 @@ def _compact(labels: np.ndarray) -> np.ndarray:
 
 
 def _nearest(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    nearness = x @ centroids.T
-    nearness -= np.einsum("ij,ij->i", centroids, centroids) / 2
-    return nearness.argmax(axis=1)
+    half = np.einsum("ij,ij->i", centroids, centroids) / 2
+    parts = row_slices(slice(0, len(x)), COMPARED)
+    return np.concatenate([(x[rows] @ centroids.T - half).argmax(axis=1) for rows in parts])
 
 
 def _spread(x: np.ndarray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:

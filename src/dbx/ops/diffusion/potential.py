@@ -48,10 +48,13 @@ def entropies(walk: Walk, t_max: int = T_MAX) -> np.ndarray:
     Entry t is the entropy of the singular values of the transitions to the power t + 1, scaled to sum to 1: the
     reference implementation's count, which takes entry t for the power t.
     """
+    from scipy.linalg import eigvalsh
+
     transitions = walk.transitions
     with one_blas_thread():  # of two threads each waits for the other most of the time
         gram = transitions @ transitions.T
-        values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0))
+        del transitions
+        values = np.sqrt(np.maximum(eigvalsh(gram, overwrite_a=True, check_finite=False), 0))
     powers = values[:, None] ** np.arange(1, t_max + 1)
     shares = powers / powers.sum(axis=0)
     return -(shares * np.log(shares + np.finfo(np.float64).eps)).sum(axis=0)
