@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dbx._lazy import lazy
 
 if TYPE_CHECKING:
+    from dbx.pl.archetypes import archetypes
     from dbx.pl.before_after import before_after
     from dbx.pl.counts import counts
     from dbx.pl.dispersions import dispersions
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dbx.pl.phate_entropy import phate_entropy
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
+    from dbx.pl.qc_weights import qc_weights
     from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
     from dbx.pl.sensitivity import sensitivity
     from dbx.pl.size_factors import size_factors
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from dbx.pl.volcano import volcano
 
 __all__ = [
+    "archetypes",
     "before_after",
     "counts",
     "dispersions",
@@ -36,6 +39,7 @@ __all__ = [
     "program",
     "pvalue_hist",
     "pvalue_qq",
+    "qc_weights",
     "scrublet_score_distribution",
     "sensitivity",
     "size_factors",

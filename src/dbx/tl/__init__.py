@@ -93,6 +93,7 @@ makes(
         "uns/paga": "dbx.tl.paga(adata)",
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
         "obs/leiden": "dbx.tl.leiden(adata)",
+        "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
         "layers/velocity": "dbx.tl.velocity(adata)",
         "var/velocity_genes": "dbx.tl.velocity(adata)",
         "obsp/velocity_graph": "dbx.tl.velocity_graph(adata)",
