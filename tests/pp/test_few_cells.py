@@ -28,6 +28,7 @@ CALLS = {
     "harmony": lambda a: dbx.tl.harmony(a, "batch"),
     "pca": lambda a: dbx.pp.pca(a),
     "neighbors": lambda a: dbx.pp.neighbors(a, use_rep="X_pca"),
+    "magic": lambda a: dbx.pp.magic(a),
     "phate": lambda a: dbx.tl.phate(a, use_rep="X_pca"),
     "phate of genes": lambda a: dbx.tl.phate(a),
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),

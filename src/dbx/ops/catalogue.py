@@ -50,6 +50,7 @@ OPERATORS: dict[str, str] = {
     "pseudotime": "diffusion.multiscale_pseudotime:MultiscalePseudotime",
     "dpt": "diffusion.pseudotime:DiffusionPseudotime",
     "alpha_decay": "diffusion.decay_graph:DecayGraph",
+    "magic": "diffusion.magic:Magic",
     "phate": "diffusion.phate:Phate",
     "leiden": "clusters.leiden:Leiden",
     "fate_probabilities": "diffusion.fates:FateProbabilities",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.pl.gates import gates
     from dbx.pl.history import history
     from dbx.pl.ma import ma
+    from dbx.pl.magic_t import magic_t
     from dbx.pl.phate_entropy import phate_entropy
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
@@ -35,6 +36,7 @@ __all__ = [
     "gates",
     "history",
     "ma",
+    "magic_t",
     "phate_entropy",
     "program",
     "pvalue_hist",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dbx.pp.harmony_integrate import harmony_integrate
     from dbx.pp.highly_variable_genes import highly_variable_genes
     from dbx.pp.log1p import log1p
+    from dbx.pp.magic import magic
     from dbx.pp.moments import moments
     from dbx.pp.neighbors import neighbors
     from dbx.pp.normalize_pearson_residuals import normalize_pearson_residuals
@@ -45,6 +46,7 @@ __all__ = [
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",
+    "magic",
     "moments",
     "neighbors",
     "normalize_pearson_residuals",
@@ -74,6 +76,8 @@ makes(
         "obsm/X_pca": "dbx.pp.pca(adata)",
         "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
         "obsm/X_scVI": "dbx.pp.vae_normalize(adata, layer='counts', key_added='X_scVI')",
+        "layers/magic": "dbx.pp.magic(adata)",
+        "uns/magic": "dbx.pp.magic(adata)",
         "layers/Ms": "dbx.pp.moments(adata)",
         "layers/Mu": "dbx.pp.moments(adata)",
         "obs/doublet_score": "dbx.pp.scrublet(adata)",

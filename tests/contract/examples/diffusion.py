@@ -34,6 +34,13 @@ EXAMPLES = [
         config={"n_components": 3, "n_landmark": None, "t": 4, "gamma": 0.0, "mds": "classic", "mds_dist": "cosine"},
         lacks=frozenset({"landmark"}),
     ),
+    Example(operator="magic", reads={"values": "layers/log", "graph": GRAPH}),
+    Example(
+        operator="magic",
+        title="approximate",
+        reads={"values": "layers/log", "graph": GRAPH},
+        config={"t": "auto", "solver": "approximate", "n_pca": 5, "columns": (3, 1, 4)},
+    ),
     Example(operator="fate_probabilities", reads=IN_TIME, config={"solver": "direct"}),
     Example(
         operator="fate_probabilities",

@@ -1,0 +1,155 @@
+"""MAGIC: expression averaged over the cells that random walks of some steps reach."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from dbx._warnings import DbxWarning
+from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import check_known, check_whole
+from dbx.ops.components.principal_axes import principal_axes
+from dbx.ops.diffusion import markov
+from dbx.ops.diffusion.smoothing import MAX_STEPS, SETTLED, smoothing_curve
+from dbx.ops.diffusion.walks import edge_shares
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Array, Graph
+
+Solver = Literal["exact", "approximate"]
+
+
+class Magic(Operator):
+    """M^t X for the row-normalised weights M of a graph: each value is its mean over walks of ``t`` steps.
+
+    ``t="auto"`` takes one step more than the first that changes the values by a Procrustes disparity below .001.
+    ``solver="approximate"`` diffuses ``n_pca`` principal components of X and projects them back, at zero where X has no
+    negative value; ``columns`` are then the genes that are returned, by number.
+
+    Called for all fitted cells in their order, the result is a differentiable function of all weights and values; other
+    cells average what is stored of the fitted ones.
+
+    van Dijk et al., Cell 2018. The reference implementation is magic-impute.
+
+    New cells: M^(t - 1) X of the reference cells, averaged by the weights of their edges.
+    """
+
+    name = "magic"
+    inputs: ClassVar = {"values": Input(genes=True), "graph": Input(kind="graph")}
+    outputs: ClassVar = {
+        "imputed": Output(),
+        "previous": Output(view=True, inference=True),
+        "steps": Output(axis="none", dtype="int64", view=True),
+        "errors": Output(axis="none", dtype="float64", view=True),
+    }
+    rowwise = True
+    of_all_cells = True
+    references: ClassVar = {"one_step_less": "previous"}
+    unlisted = frozenset({"n_steps", "columns"})
+
+    def __init__(
+        self,
+        *,
+        t: int | Literal["auto"] = 3,
+        solver: Solver = "exact",
+        n_pca: int | None = 100,
+        columns: tuple[int, ...] | None = None,
+        n_steps: int | None = None,
+    ):
+        if t != "auto":
+            check_whole(t, 1, "t")
+        check_known(solver, get_args(Solver), "solver")
+        if n_pca is not None:
+            check_whole(n_pca, 1, "n_pca")
+        self.t = t
+        self.solver = solver
+        self.n_pca = n_pca
+        self.columns = columns
+        self.n_steps = n_steps
+
+    def fit(self, *, values: RowBlocks, graph: sparse.csr_matrix, seed: int = 0, progress: Progress = silent) -> None:
+        """Diffuse the values of all cells by one step less."""
+        markov.check_weights(graph)
+        walk = markov.row_normalised(graph)
+        given = self._components(values, seed) if self.solver == "approximate" else values.rows(slice(None))
+        curve = smoothing_curve(walk, given, seed=seed) if self.t == "auto" else np.zeros(0)
+        self.curve = Constant(curve)
+        self.n_steps = len(curve) + 1 if self.t == "auto" else self.t
+        if len(curve) == MAX_STEPS and curve[-1] >= SETTLED:
+            self.n_steps = MAX_STEPS
+            warnings.warn(
+                f"{MAX_STEPS} steps still change the values (Procrustes disparity {curve[-1]:.2g}): t={MAX_STEPS} is "
+                "used. Pass a smaller t, such as the default 3, for values that are less smoothed.",
+                DbxWarning,
+                stacklevel=2,
+            )
+        self.one_step_less = Reference(markov.power_times(walk, given, self.n_steps - 1, dtype=np.float32))
+
+    def _components(self, values: RowBlocks, seed: int) -> np.ndarray:
+        """Scores of all cells, an array of shape (n_cells, n_pca)."""
+        most = min(values.n_rows - 1, values.n_columns)
+        n_comps = most if self.n_pca is None else min(self.n_pca, most)
+        axes = principal_axes(values, n_comps, seed=seed)
+        directions = axes.directions.astype(np.float32)
+        chosen = slice(None) if self.columns is None else np.asarray(self.columns)
+        scores, lowest = np.empty((values.n_rows, n_comps), np.float32), 0.0
+        shift = axes.mean.astype(np.float32) @ directions
+        for start, stop, rows in values.parts():
+            scores[start:stop] = rows @ directions - shift
+            lowest = min(lowest, float(rows.min()))
+        self.mean = Constant(axes.mean[chosen].astype(np.float32))
+        self.directions = Constant(directions[chosen])
+        self.nonnegative = Constant(np.bool_(lowest >= 0))
+        self.axes, self.centre = Constant(directions), Constant(axes.mean.astype(np.float32))
+        return scores
+
+    def on_host(self, inputs) -> dict[str, Any]:
+        """One step from what is stored, as a product with a sparse matrix."""
+        walk = markov.row_normalised(inputs["graph"].matrix).astype(np.float32)
+        return {"imputed": self._projected(walk @ np.asarray(self.one_step_less[...]))}
+
+    def __call__(self, values: Array, graph: Graph) -> dict[str, Array]:
+        """Imputed values of cells, an array of shape (n_cells, n_columns)."""
+        before = jnp.asarray(self.one_step_less[...]).astype(values.dtype)
+        weights = edge_shares(jnp.asarray(graph.weights, values.dtype))
+        walk = Graph(graph.indices, weights, graph.rows, graph.n_reference)
+
+        def some():
+            return markov.neighbour_sums(walk, before)
+
+        def everything():
+            start = (values - self.centre[...]) @ self.axes[...] if self.solver == "approximate" else values
+            return jax.lax.fori_loop(0, self.n_steps, lambda _, x: markov.neighbour_sums(walk, x), start)
+
+        if len(graph) == graph.n_reference:
+            ordered = jnp.array_equal(graph.rows, jnp.arange(graph.n_reference))
+            return {"imputed": self._projected(jax.lax.cond(ordered, everything, some))}
+        return {"imputed": self._projected(some())}
+
+    def _projected(self, diffused):
+        """Values of genes, from diffused components with the approximate solver."""
+        if self.solver == "exact":
+            return diffused
+        xp = np if isinstance(diffused, np.ndarray) else jnp
+        directions, mean = (xp.asarray(part[...]).astype(diffused.dtype) for part in (self.directions, self.mean))
+        found = diffused @ directions.T + mean
+        return xp.where(xp.asarray(self.nonnegative[...]), xp.maximum(found, 0), found)
+
+    @property
+    def previous(self) -> np.ndarray:
+        """M^(t - 1) X, or the components that are diffused by as many steps, of the fitted cells."""
+        return np.asarray(self.one_step_less[...])
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Number of steps t."""
+        return np.asarray(self.n_steps)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Change by each step from the first on, an array of shape (n_steps,); empty unless ``t="auto"``."""
+        return np.asarray(self.curve[...])
