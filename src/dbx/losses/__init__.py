@@ -15,22 +15,27 @@ from dbx.losses.objectives import (
     VelocityConsistency,
     cross_entropy,
 )
+from dbx.losses.trajectories import Fate, Ordering, fate_cross_entropy, ordering
 
 __all__ = [
     "BatchMixing",
     "Compactness",
     "CrossEntropy",
     "Elbo",
+    "Fate",
     "Function",
     "OpenGates",
+    "Ordering",
     "Reconstruction",
     "Sum",
     "VelocityConsistency",
     "batch_mixing",
     "compactness",
     "cross_entropy",
+    "fate_cross_entropy",
     "negative_binomial",
     "normal_kl",
+    "ordering",
     "poisson",
     "velocity_consistency",
     "zero_inflated_negative_binomial",

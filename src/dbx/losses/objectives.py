@@ -6,12 +6,16 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from dbx.losses.neighbourhoods import batch_mixing, compactness, velocity_consistency
+
+Column = Literal["names", "values", "order", "results"]
+"""What a column of ``obs`` is read as: names of groups, numbers or codes, ranks of times, or numbers of the columns of
+the evaluated slot."""
 
 
 def _no_step(name: str | None) -> tuple[Any, Any, Any]:
@@ -59,6 +63,10 @@ class Objective:
     """The value of a cell depends on the others in its minibatch."""
     of_values: ClassVar[bool] = False
     """The objective reconstructs the input, so input dropout is off."""
+    column: ClassVar[Column] = "names"
+    """How a column of ``obs`` outside the trained steps is read."""
+    partial: ClassVar[str | None] = None
+    """Name of what it reads whose missing values leave a cell out."""
 
     @property
     def reads(self) -> dict[str, str | None]:
@@ -315,6 +323,7 @@ class Function(Objective):
     slots: tuple[str, ...] = ()
     slot: str | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "function"
+    column: ClassVar[Column] = "values"
 
     @property
     def reads(self) -> dict[str, str | None]:

@@ -23,7 +23,7 @@ def renew(operator: Operator, inputs: Mapping[str, Any], rows: Any) -> None:
             kept = kept.at[rows].set(inputs[port].astype(kept.dtype))
         setattr(operator, attribute, Reference(kept))
     moved = [getattr(operator, name)[...] for name, port in operator.references.items() if port in inputs]
-    if moved and len(rows) > len(moved[0]):
+    if moved and len(rows) >= len(moved[0]):
         operator.refresh()
 
 

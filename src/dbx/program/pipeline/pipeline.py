@@ -162,11 +162,14 @@ class Pipeline:
         rows: Any = None,
         genes: Mapping[str, Any] | None = None,
         block: int | None = None,
+        together: bool = False,
     ) -> tuple[dict[str, Any], dict[str, Run]]:
         """What a call returns, and how each step ran: step name -> :class:`Run`.
 
         With a ``block`` only that many cells, the first, pass the first step that works on a graph: the others are
         their neighbours, and where it keeps its reference cells these are brought up to date by all of them.
+        ``together`` is for all fitted cells in their order: steps that work on a graph, and those whose results depend
+        on all cells, are functions of what they are given here, with the neighbour assignments held fixed.
         """
         genes = {**self.inputs, **(genes or {})}
         check_slots(slots, genes)
@@ -180,11 +183,12 @@ class Pipeline:
             inputs = own_rows(operator, rows) | {
                 name: self._input(env, step, name) for name in step.reads if name not in _of_fitted_cells(operator)
             }
-            if block is not None and type(operator).blockwise:
+            if (together or block is not None) and type(operator).blockwise:
                 renew(operator, inputs, rows)
+            if block is not None and type(operator).blockwise:
                 inputs = {name: first_rows(value, block) for name, value in inputs.items()}
                 rows = rows[:block]
-            outputs = operator(**inputs)
+            outputs = operator.together(**inputs) if together else operator(**inputs)
             runs[step.name] = Run(operator, inputs, outputs)
             names = None if step.genes is None else list(step.genes)
             for name, value in outputs.items():

@@ -89,6 +89,8 @@ def _outputs(replay: Replay, step: Step, operator: Operator) -> dict[str, Any]:
 
 def _renew(replay: Replay, step: Step, operator: Operator, versions: Mapping[Version, Version]) -> None:
     """Bring the fitted cells that a step keeps from its input up to date; the neighbour assignments stay."""
+    if operator.of_all_cells:  # which was fitted again
+        return
     for attribute, port in operator.references.items():
         if port in step.reads:
             now = _now(step.reads[port], versions)

@@ -16,12 +16,15 @@ from dbx.program.pipeline.values import root_values
 from dbx.program.record.registry import Registry
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
-from dbx.program.replay.plan import Plan, Version
+from dbx.program.replay.plan import Plan, Version, read_versions
 from dbx.program.replay.reference import fitted
 from dbx.program.replay.replay import Replay
 from dbx.program.replay.sources import replayed, roots_of
 from dbx.program.slots.kinds import KINDS
 from dbx.program.slots.slots import Slot
+
+MOST_CELLS = 10_000
+"""Cells that training can pass through a step whose results depend on all of them."""
 
 
 @dataclass
@@ -43,6 +46,11 @@ class Chain:
     def version(self, slot: str) -> Version:
         """The version of a slot that the chain writes last."""
         return Version(Slot.parse(slot), next(step.id for step in reversed(self.steps) if slot in step.writes.values()))
+
+    @property
+    def together(self) -> bool:
+        """Whether a result of a step depends on all cells, which then pass the chain at once."""
+        return any(step.operator_class.of_all_cells for step in self.steps)
 
     @property
     def neighbours(self) -> np.ndarray | None:
@@ -98,9 +106,14 @@ def make_chain(
     between = [step for step in registry if any(_between(registry, step, trained, end) for end in ends)]
     _check_allowed(between, trained, allowed)
     _check_trainable(between)
+    _check_size(between, n_cells)
     check_differentiable(between)
     roots = roots_of(registry, between)
+    _check_graphs(registry, between, roots)
     replay = replayed(registry, location, n_cells, roots)
+    for version in _of_fitted_cells(registry, between):
+        if location.available(version):
+            replay.env[version] = location.value(version)
     operators = {step.name: fitted(location.data, registry, step) for step in between}
     return Chain(trained, Pipeline(registry, Plan(between, roots), operators), replay, usual)
 
@@ -155,9 +168,47 @@ def _check_trainable(steps: list[Step]) -> None:
         kinds = {name: KINDS[port.kind] for name, port in given.items()}
         used = [kind for name, kind in kinds.items() if name in step.reads or not kind.from_slots]
         alone = operator.rowwise and all(kind.by_cell for kind in used)
-        if not alone and not operator.blockwise:
+        if not alone and not operator.blockwise and not operator.of_all_cells:
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
                 "judge a slot before it."
             )
             raise ValueError(msg)
+
+
+def _check_size(steps: list[Step], n_cells: int) -> None:
+    """Refuse more cells than can pass a step whose results depend on all of them."""
+    together = [step.name for step in steps if step.operator_class.of_all_cells]
+    if together and n_cells > MOST_CELLS:
+        msg = (
+            f"Training passes {together[0]!r} with all cells at once, up to {MOST_CELLS:,} of them; there are "
+            f"{n_cells:,}. Train on some of them, and map the others: part = dbx.pp.sample(adata, n={MOST_CELLS // 2}, "
+            "copy=True), the steps again on this part, dbx.optimize(part, ...), dbx.rerun(adata, reference=part)."
+        )
+        raise ValueError(msg)
+
+
+def _check_graphs(registry: Registry, steps: list[Step], roots: list[Version]) -> None:
+    """Refuse a graph that the trained steps do not make, beside what depends on all cells."""
+    for step in steps:
+        for name, entry in step.reads.items():
+            graph = step.operator_class.inputs[name].kind == "graph"
+            outside = [version for version in read_versions(registry, step, entry) if version in roots]
+            if step.operator_class.of_all_cells and graph and outside:
+                msg = (
+                    f"Step {step.name!r} works on {outside[0].slot.written()}, a graph that the trained steps do not "
+                    "compute, and training through it is not possible: judge a slot before it."
+                )
+                raise ValueError(msg)
+
+
+def _of_fitted_cells(registry: Registry, steps: list[Step]) -> list[Version]:
+    """What steps that are fitted again after a stage need only for that."""
+    return [
+        version
+        for step in steps
+        if step.operator_class.of_all_cells
+        for name, entry in step.reads.items()
+        if step.operator_class.inputs[name].of_fitted_cells
+        for version in read_versions(registry, step, entry)
+    ]

@@ -26,6 +26,7 @@ from dbx.program.slots.slots import Slot, gene_names, read
 from dbx.program.training.chain import Chain
 from dbx.program.training.labels import Labels, check_labels, check_names, judged_slot, read_labels
 from dbx.program.training.objective import Part
+from dbx.program.training.partial import read_partial
 
 DISCRETE = Input(kind="codes", missing=True)
 ANY_COLUMN = Input(kind="columns", missing=True)
@@ -45,10 +46,13 @@ class Dataset:
     """Column of the minibatch -> the value that replaces a dropped one."""
     labels: dict[str, Labels]
     """Name of a part -> its labels."""
+    known: dict[str, np.ndarray]
+    """Name of a part -> whether each cell has the value without which it does not count: shape (n_cells,), bool."""
     heads: dict[str, nnx.Module]
     """Name of a part -> the head that judges it, fitted first by :func:`start_heads`."""
     whole: dict[str, np.ndarray]
-    """Where the chain passes a graph: each cell's neighbours, and what the chain starts from of all cells."""
+    """What the chain starts from of all cells, where it passes a graph; with each cell's neighbours, where it does so
+    by blocks."""
 
 
 def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray | None = None) -> Dataset:
@@ -62,17 +66,24 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
     }
     check_labels(labels)
     rows = np.arange(n_cells) if mask is None else np.flatnonzero(mask)
-    if len(labels) == len(loss.parts):
-        rows = rows[np.all([x.known[rows] >= 0 for x in labels.values()], axis=0)]
+    partial = {
+        name: read_partial(data, chain, part, unlabeled, mask)
+        for name, part in zip(names, loss.parts, strict=True)
+        if part.partial is not None
+    }
+    known = {name: x.known >= 0 for name, x in labels.items()} | {name: np.isfinite(x) for name, x in partial.items()}
+    if len(known) == len(loss.parts):
+        rows = rows[np.all([x[rows] for x in known.values()], axis=0)]
     roots = chain.roots()
     columns: dict[str, Any] = {
         f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())
     }
-    centres = {} if any(part.of_values for part in loss.parts) else _centres(chain, columns)
+    reconstructed = any(part.of_values for part in loss.parts)
+    centres = {} if reconstructed or chain.together else _centres(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
     parts = tuple(
-        _part(data, chain, name, part, labels, rows, columns, unlabeled)
+        _part(data, chain, name, part, labels, partial, rows, columns, unlabeled)
         for name, part in zip(names, loss.parts, strict=True)
     )
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
@@ -81,13 +92,13 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
     whole = _whole(chain, roots)
     if whole:
         columns["cell"] = rows.astype(np.int32)
-    return Dataset(parts, rows, columns, levels, centres, labels, heads, whole)
+    return Dataset(parts, rows, columns, levels, centres, labels, known, heads, whole)
 
 
 def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
     """Columns that neighbours of a minibatch's cells are taken from; none where the chain passes no graph."""
-    neighbours = chain.neighbours
-    if neighbours is None:
+    neighbours = None if chain.together else chain.neighbours
+    if neighbours is None and not chain.together:
         return {}
     size = sum(x.n_rows * x.n_columns * 4 for x in roots.values() if isinstance(x, RowBlocks))
     if size > RESIDENT_BYTES:
@@ -97,7 +108,8 @@ def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
         )
         raise ValueError(msg)
     values = [x.dense() if isinstance(x, RowBlocks) else x.codes if isinstance(x, Codes) else x for x in roots.values()]
-    return {"neighbours": neighbours} | {f"root{i}": np.asarray(x) for i, x in enumerate(values)}
+    found = {f"root{i}": np.asarray(x) for i, x in enumerate(values)}
+    return found if neighbours is None else {"neighbours": neighbours} | found
 
 
 def _names(parts: Iterable[Objective]) -> list[str]:
@@ -127,7 +139,7 @@ def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
     return centres
 
 
-def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns, unlabeled: Any) -> Part:
+def _part(data, chain: Chain, name: str, part: Objective, labels, partial, rows, columns, unlabeled: Any) -> Part:
     """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
     mod = chain.trained[0].mod
     reads, facts = {}, {}
@@ -135,7 +147,14 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, rows, columns,
     if name in labels:
         labelled = float(np.mean(labels[name].known[rows] >= 0))
         reads["label"], columns[f"{name}.label"] = f"{name}.label", labels[name].known[rows]
+    if part.partial is not None:
+        labelled = max(float(np.mean(np.isfinite(partial[name][rows]))), 1 / len(rows))
+        found = partial[name][rows]
+        numbers = np.where(np.isfinite(found), found, -1).astype(np.int32) if part.column == "results" else found
+        reads[part.partial], columns[f"{name}.{part.partial}"] = f"{name}.{part.partial}", numbers
     for key, address in part.reads.items():
+        if key in reads:
+            continue
         slot = Slot.parse(address, mod) if address else _first_matrix(chain)
         place: str = slot
         if slot not in chain.computed and slot not in chain.pipeline.inputs:
@@ -164,7 +183,7 @@ def _check_velocity(chain: Chain, slot: Slot) -> None:
 def _column(data, chain: Chain, part: Objective, slot: Slot, unlabeled: Any) -> RowBlocks | Codes | np.ndarray:
     """A slot outside the chain, with the genes that the chain starts from."""
     value = read(data, slot)
-    if slot.container == "obs" and part.name == "function":
+    if slot.container == "obs" and part.column == "values":
         return column_value(value, slot, "optimize", ANY_COLUMN)
     if slot.container == "obs":
         check_names(value, slot)

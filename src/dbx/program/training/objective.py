@@ -57,10 +57,16 @@ class PipelineLoss:
         self.pipeline, self.levels, self.parts, self.weights = pipeline, levels, parts, weights
         self.dropout = dropout
 
-    def __call__(self, model: Trainable, batch: dict[str, jax.Array], key, *, anchor):
-        """The weighted sum of the objectives, and each of them."""
-        rows, block = None, None
-        if model.whole:
+    def __call__(self, model: Trainable, batch: dict[str, jax.Array], key, *, anchor, states: Any = None):
+        """The weighted sum of the objectives, and each of them.
+
+        ``states`` of the pipeline's operators replace those that they have.
+        """
+        pipeline = self.pipeline if states is None else self.pipeline.with_states(states)
+        rows, block, together = None, None, bool(model.whole) and "neighbours" not in model.whole
+        if together:
+            rows, batch = _all_cells(model, batch)
+        elif model.whole:
             rows, block, batch = _with_neighbours(model, batch)
         whole = {
             slot: batch[f"root{i}"] if levels is None else Codes(batch[f"root{i}"], levels)
@@ -68,13 +74,15 @@ class PipelineLoss:
         }
         shown = whole if key is None else self._hidden(model, whole, key)
         parameters = model.parameters() if key is None else model.jittered(self.pipeline.operators, key)
-        latest, runs = self.pipeline.trace(parameters, shown, rows=rows, block=block)
-        values = first_rows({slot: codes(x) for slot, x in {**latest, **whole}.items()} | batch, len(batch["row"]))
+        latest, runs = pipeline.trace(parameters, shown, rows=rows, block=block, together=together)
+        of_batch = partial(_rows, batch["cell"]) if together else partial(first_rows, n_cells=len(batch["row"]))
+        values = of_batch({slot: codes(x) for slot, x in {**latest, **whole}.items()})
+        values |= first_rows(batch, len(batch["row"]))
         found, followed = [], {}
         for part in self.parts:
             head: Any = model.heads.get(part.name)
             cells = Cells(
-                z=first_rows(latest[part.slot], len(batch["row"])),
+                z=of_batch(latest[part.slot]),
                 read={name: values[place] for name, place in part.reads.items()},
                 rows=batch["row"],
                 head=head,
@@ -127,6 +135,18 @@ def _with_neighbours(model: Trainable, batch: dict[str, jax.Array]):
     return rows, len(own), {**batch, **columns}
 
 
+def _all_cells(model: Trainable, batch: dict[str, jax.Array]):
+    """(rows of all cells, columns of the minibatch and, of what the chain starts from, of all cells)."""
+    columns = {name: x[...] for name, x in model.whole.items()}
+    n_cells = len(next(iter(columns.values())))
+    return jnp.arange(n_cells, dtype=jnp.int32), {**batch, **columns}
+
+
+def _rows(rows, value: Any) -> Any:
+    """Some cells of an array, codes or a graph."""
+    return jax.tree.map(lambda leaf: leaf[rows], value)
+
+
 def _of_step(runs: Mapping[str, Any], default: str, name: str | None) -> Any:
     return runs[name or default]
 
@@ -143,9 +163,11 @@ def dropped(x, centre, share: float, key):
 
 
 def judge(
-    model: Trainable, judged: PipelineLoss, columns: Mapping[str, Any], rows: np.ndarray
+    model: Trainable, judged: PipelineLoss, columns: Mapping[str, Any], rows: np.ndarray, states: Any = None
 ) -> dict[str, np.ndarray]:
     """The objective of each of these rows (``loss``), its parts, and misclassifications.
+
+    ``states`` are those of the operators, where they are others than the pipeline's.
 
     Where cells are judged by each other, or have edges from each other, as many of the other cells as fit into a block
     are present, too.
@@ -158,7 +180,7 @@ def judge(
         part = rows[start : start + size]
         there = np.concatenate([part, context])
         batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
-        values = _values(judged, graphdef, state, batch)
+        values = _values(judged, graphdef, state, states, batch)
         found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in values.items()})
     values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     # summed here: what is compiled for the parts serves before the weights are known and after
@@ -174,5 +196,5 @@ def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _values(judged: PipelineLoss, graphdef, state, batch):
-    return judged(nnx.merge(graphdef, state), batch, None, anchor=0.0)[1]
+def _values(judged: PipelineLoss, graphdef, state, states, batch):
+    return judged(nnx.merge(graphdef, state), batch, None, anchor=0.0, states=states)[1]

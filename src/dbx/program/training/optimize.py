@@ -71,6 +71,10 @@ def optimize(
     cells decide when to stop and what to keep: where there is nothing to gain, about a quarter of all runs are kept all
     the same, with changes of a few percent that help as little as they harm.
 
+    Through diffusion components, pseudotime and fate probabilities, which depend on all cells, all of them pass at once
+    (up to 10,000), and no values are dropped. Neighbours are held fixed while a step is trained; then they and all
+    that follows are fitted again, and judged and written so. The next step starts from these.
+
     Parameters
     ----------
     adata
@@ -103,7 +107,7 @@ def optimize(
         Maximum number of passes over the cells, and after how many without improvement on held-out cells to stop.
     batch_size
         Maximum minibatch size; by default a sixteenth of the cells, from 32 to 128; a quarter, from 64 to 256,
-        where the loss judges cells by each other.
+        where the loss judges cells by each other; all where a step depends on all cells.
     learning_rate
         Step size of Adam; a projection moves by ten times this, relative to its loadings.
     key_added
@@ -157,6 +161,8 @@ def optimize(
     groups = _groups(data, split_key, mod, dataset.rows)
     split = make_split(dataset, groups, validation, np.random.default_rng(random_state))
     n_trained = len(dataset.rows) - len(split.hidden)
+    if batch_size is None and chain.together:
+        batch_size = n_trained
     how = _training(loss, n_trained, max_epochs, patience, batch_size, learning_rate, anchor)
     with log.timed("optimizing " + ", ".join(names)), log.progress("optimize") as show:
         coordinates(chain)

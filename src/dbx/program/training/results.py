@@ -46,7 +46,8 @@ def recorded(
         how = {step.name: {"loss": "", "key_added": key_added} for step in chain.steps} | how
     if outcome.kept or key_added is not None:
         for step in chain.steps:
-            operator = outcome.operators.get(step.name, chain.pipeline.operators[step.name])
+            now = {**chain.pipeline.operators, **outcome.refitted, **outcome.operators}
+            operator = now[step.name]
             run_again(data, registry, chain.replay, step, operator, versions, values, key_added, how.get(step.name))
     for labels in dataset.labels.values():
         end = chain.version(labels.slot)

@@ -20,6 +20,7 @@ from dbx.program.training.chain import Chain
 from dbx.program.training.dataset import Dataset
 from dbx.program.training.failures import check_start, explain
 from dbx.program.training.objective import DROPOUT, PipelineLoss, judge
+from dbx.program.training.refitting import Settled, settled
 from dbx.program.training.split import Split
 from dbx.program.training.trainable import Moved, Trainable
 
@@ -50,6 +51,8 @@ class Outcome:
     stages: list[Stage] = field(default_factory=list)
     operators: dict[str, Operator] = field(default_factory=dict)
     """Kept step -> its operator as trained."""
+    refitted: dict[str, Operator] = field(default_factory=dict)
+    """Step after it that was fitted again, such as neighbours -> its operator."""
     weights: tuple[float, ...] = ()
 
     @property
@@ -72,12 +75,13 @@ def run_stages(
     """Train each stage's steps together with those kept before."""
     outcome, data = Outcome(), Minibatches(dataset.columns)
     for stage in stages:
-        operators = {**chain.pipeline.operators, **outcome.operators}
+        operators = {**chain.pipeline.operators, **outcome.refitted, **outcome.operators}
         pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
         trained = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
         model = Trainable(pipeline, trained, dataset.heads, dataset.centres, dataset.whole)
         judged = PipelineLoss(pipeline, dataset.levels, dataset.parts, (1.0,) * len(dataset.parts), DROPOUT)
-        before = judge(model, judged, dataset.columns, split.judging)
+        states = pipeline.states if chain.together else None  # compiled once for these and for what is fitted again
+        before = judge(model, judged, dataset.columns, split.judging, states)
         check_start(before, dataset.parts, dataset.columns)
         if not outcome.stages:
             outcome.weights = _weights(loss, dataset, before)
@@ -91,30 +95,34 @@ def run_stages(
                 how,
                 trainable=nnx.Any(nnx.Param, Moved),
                 held_out=split.hidden,
-                judge=_judge(judged, dataset, split, loss),
+                judge=_judge(judged, dataset, split, loss, states),
                 seed=seed,
                 progress=progress,
             )
         except FloatingPointError as error:
             explain(error, model, judged, dataset.columns, np.setdiff1d(np.arange(len(dataset.rows)), split.hidden))
             raise
-        after = judge(model, judged, dataset.columns, split.judging)
+        if chain.together:
+            found = settled(chain, dataset, model, judged, operators, split)
+        else:
+            moved = {name: with_parameters(operators[name], x) for name, x in model.parameters().items()}
+            found = Settled(moved, {}, judge(model, judged, dataset.columns, split.judging))
+        after = found.judged
         result = _verdict(stage, dataset, outcome.weights, before, after, history)
         outcome.stages.append(result)
         if result.kept:
-            moved = model.parameters()
-            outcome.operators = {name: with_parameters(operators[name], moved[name]) for name in trained}
+            outcome.operators, outcome.refitted = found.moved, found.refitted
         else:
             nnx.update(model.heads, kept_heads)
     return outcome
 
 
-def _judge(judged: PipelineLoss, dataset: Dataset, split: Split, loss: Sum) -> Callable[[Any], float] | None:
+def _judge(judged: PipelineLoss, dataset: Dataset, split: Split, loss: Sum, states) -> Callable[[Any], float] | None:
     """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
     together = bool(dataset.whole) or any(part.of_sets for part in loss.parts)
     if len(split.hidden) == len(split.judging) and not together:
         return None
-    return lambda model: float(judge(model, judged, dataset.columns, split.judging)["loss"].mean())
+    return lambda model: float(judge(model, judged, dataset.columns, split.judging, states)["loss"].mean())
 
 
 def _weights(loss: Sum, dataset: Dataset, before: Mapping[str, np.ndarray]) -> tuple[float, ...]:
