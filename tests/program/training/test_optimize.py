@@ -115,7 +115,7 @@ def test_labels_that_nothing_tells_leave_everything_as_it_was(before):
 def test_labels_that_no_trained_cell_has_do_not_judge():
     groups = np.repeat(list("abcd"), 30)
     known = np.where(groups == "a", np.arange(120) % 3, np.arange(120) % 2)  # label 2 in group a alone
-    dataset = SimpleNamespace(rows=np.arange(120), labels={"x": SimpleNamespace(known=known)})
+    dataset = SimpleNamespace(rows=np.arange(120), labels={"x": SimpleNamespace(known=known)}, known={})
     split = next(
         split
         for seed in range(30)

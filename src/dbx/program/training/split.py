@@ -30,7 +30,7 @@ def make_split(dataset: Dataset, groups: np.ndarray | None, share: float, rng: n
         There are too few cells, groups or labels for that.
     """
     known = [labels.known[dataset.rows] for labels in dataset.labels.values()]
-    there = [mask[dataset.rows] for mask in dataset.known.values()]
+    there = [codes >= 0 for codes in known] + [mask[dataset.rows] for mask in dataset.known.values()]
     rows = np.flatnonzero(np.all(there, axis=0)) if there else np.arange(len(dataset.rows))
     if groups is None:
         judging = hidden = np.sort(rng.permutation(rows)[: round(share * len(rows))])
