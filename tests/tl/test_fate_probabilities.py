@@ -63,6 +63,40 @@ def test_names_of_cells_are_as_a_column(cells):
     np.testing.assert_array_equal(by_name.obsm["lineages_fwd"], cells.obsm["lineages_fwd"])
 
 
+def test_terminal_states_are_found(cells):
+    """Without names: the tips of both arms, and fates that agree with those of the named ones."""
+    named = dbx.tl.fate_probabilities(cells, "tips", scheme="soft", copy=True)
+    dbx.tl.fate_probabilities(cells, scheme="soft", n_states=2, n_cells=6)
+    states, fates = cells.obs["term_states_fwd"], cells.obsm["lineages_fwd"]
+    assert states.value_counts().tolist() == [6, 6]
+    assert cells.obs["macrostates_fwd"].value_counts().tolist() == [6, 6]
+    assert cells.obsm["macrostates_fwd_memberships"].shape == (N_CELLS, 2)
+    assert cells.obs["dpt_pseudotime"][states.notna()].min() > 0.9
+    sides = cells.obs.groupby(states, observed=True)["side"]
+    assert sorted(sides.mean()) == [-1, 1]
+    assert (sides.std() == 0).all()
+    order = np.argsort([sides.mean()[state] for state in states.cat.categories])
+    assert np.abs(fates[:, order] - named.obsm["lineages_fwd"]).mean() < 0.05
+    assert list(dbx.steps(cells).index[-2:]) == ["macrostates", "fate_probabilities"]
+    np.testing.assert_allclose(cells.uns["coarse_fwd"].sum(axis=1), 1, atol=1e-12)
+    stored = cells.copy()
+    dbx.rerun(cells, refit=True)
+    np.testing.assert_array_equal(cells.obsm["lineages_fwd"], stored.obsm["lineages_fwd"])
+
+
+def test_a_failed_solve_takes_found_states_back(cells, monkeypatch):
+    def fails(*args):
+        message = "no"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("dbx.ops.diffusion.fates.AbsorbingWalk", fails)
+    keys, program = set(cells.obs), dbx.steps(cells)
+    with pytest.raises(RuntimeError, match="no"):
+        dbx.tl.fate_probabilities(cells, n_states=3)
+    assert set(cells.obs) == keys
+    assert dbx.steps(cells).equals(program)
+
+
 def test_own_transitions_are_the_same_walk(cells):
     dbx.tl.fate_probabilities(cells, "tips", kernel="connectivity", key_added="one")
     dbx.tl.fate_probabilities(cells, "tips", kernel="T_one", key_added="two")
@@ -111,6 +145,10 @@ WRONG = {
     "negative": (lambda _: "tips", {"kernel": "negative"}, ValueError, "negative weights"),
     "scheme": (lambda _: "tips", {"scheme": "medium"}, ValueError, "scheme must be one of"),
     "nu": (lambda _: "tips", {"nu": 0}, ValueError, "nu must be above 0"),
+    "few states": (lambda _: None, {"n_states": 1}, ValueError, "n_states must be at least 2"),
+    "many states": (lambda _: None, {"n_states": 500}, ValueError, "n_states=500 are too many for 150 cells"),
+    "no cells": (lambda _: None, {"n_cells": 0}, ValueError, "n_cells must be at least 1"),
+    "found without time": (lambda _: None, {"time_key": "broken"}, ValueError, "1 missing values"),
     "share": (lambda _: "tips", {"weight_connectivities": 2}, ValueError, "between 0 and 1"),
 }
 

@@ -53,6 +53,7 @@ OPERATORS: dict[str, str] = {
     "magic": "diffusion.magic:Magic",
     "phate": "diffusion.phate:Phate",
     "leiden": "clusters.leiden:Leiden",
+    "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "nb_glm": "de.nb_glm:NBGLM",

@@ -10,7 +10,8 @@ import pandas as pd
 
 from dbx.ops.checks import as_names, listed
 from dbx.ops.diffusion.fates import FateProbabilities
-from dbx.program import Slot, assigned, check_key, exists, graph_slot, read, row_names, run_step
+from dbx.ops.diffusion.macrostates import Macrostates
+from dbx.program import Slot, assigned, check_key, exists, graph_slot, read, resolve_seed, restored, row_names, run_step
 from dbx.program.compat import own_copy
 from dbx.program.record.registry import load
 
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
 ROWS_SUM_TO_1 = 1e-3
 """Largest difference from 1 of the sum of a row of given transitions, which are normalised again."""
 
+MACROSTATES = {
+    "ends": "obs/term_states_{}",
+    "states": "obs/macrostates_{}",
+    "memberships": "obsm/macrostates_{}_memberships",
+    "coarse": "uns/coarse_{}",
+    "eigenvalues": "uns/eigenvalues_{}",
+}
+PROGRAM = "uns/dbx"
+
 
 def fate_probabilities(
     adata: AnnData | MuData,
-    terminal_states: str | Mapping[str, Iterable[str]],
+    terminal_states: str | Mapping[str, Iterable[str]] | None = None,
     *,
     kernel: Literal["pseudotime", "connectivity", "velocity"] | str = "pseudotime",
     time_key: str = "dpt_pseudotime",
@@ -34,9 +44,12 @@ def fate_probabilities(
     nu: float = 0.5,
     weight_connectivities: float = 0.0,
     neighbors_key: str | None = None,
+    n_states: int | None = None,
+    n_cells: int = 30,
     solver: Literal["auto", "direct", "iterative"] = "auto",
     tol: float = 1e-6,
     key_added: str | None = None,
+    random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
     mod: str | None = None,
 ) -> AnnData | MuData | None:
@@ -53,7 +66,9 @@ def fate_probabilities(
     adata
         The annotated data, with neighbours and, for ``kernel="pseudotime"``, pseudotime.
     terminal_states
-        Column of ``obs`` (missing values are transient cells), or name -> names of cells.
+        Column of ``obs`` (missing values are transient cells), or name -> names of cells. By default they are found:
+        states that walks seldom leave, by GPCCA (Reuter et al., 2018), of which those with a probability of .96 or
+        more to stay are terminal, or the most stable one, with a warning.
     kernel
         ``"pseudotime"``: weights of neighbours, those to earlier cells damped or dropped. ``"connectivity"``:
         density-normalised weights. ``"velocity"``: ``obsp["T_fwd"]`` of :func:`dbx.tl.velocity_graph`. Or the key of
@@ -72,12 +87,19 @@ def fate_probabilities(
         Weight of the transitions by connectivity, mixed with those by pseudotime.
     neighbors_key
         Key of ``uns`` with the neighbours.
+    n_states
+        Number of states among which terminal ones are sought; by default the number of eigenvalues before their
+        largest gap among the first 20, at least 2.
+    n_cells
+        Number of cells of each state, those that belong to it most.
     solver
         ``"direct"`` factorises the system, ``"iterative"`` does not; by default up to 2,000 transient cells.
     tol
         Bound of the error of a probability.
     key_added
         Ending of the keys that are written instead of ``"fwd"``.
+    random_state
+        Seed of the start of the eigenvalue solver, with which states are found.
     copy
         Return a copy instead of writing into ``adata``.
     mod
@@ -101,15 +123,26 @@ def fate_probabilities(
     ``obsp["T_fwd"]``
         Transition probabilities, CSR, float64; not with transitions that are in ``obsp`` already.
 
+    Where terminal states are found, also:
+
+    ``obs["macrostates_fwd"]``
+        State of the cells that belong to it most, categorical; states are numbered, the most stable first.
+    ``obsm["macrostates_fwd_memberships"]``
+        Memberships of cells in states, array of shape (n_cells, n_states), float64, rows sum to 1.
+    ``uns["coarse_fwd"]``
+        Transition matrix between states, array of shape (n_states, n_states).
+    ``uns["eigenvalues_fwd"]``
+        Leading eigenvalues of the transitions, real and imaginary part, array of shape (n_values, 2).
+
     Raises
     ------
     KeyError
         There are no neighbours, no such column, or no such entry of ``obsp``.
     ValueError
         A terminal state has no cell, names one that does not exist, or overlaps another; pseudotime has missing values;
-        rows of transitions do not sum to 1.
+        rows of transitions do not sum to 1; ``n_states`` are too many, or split a pair of conjugate eigenvalues.
     RuntimeError
-        The system was not solved to ``tol``.
+        The system was not solved to ``tol``, or the eigenvalues were not found.
 
     Examples
     --------
@@ -126,16 +159,16 @@ def fate_probabilities(
     """
     check_key(key_added)
     key = key_added or "fwd"
-    operator = FateProbabilities(
-        kernel=kernel if kernel in ("pseudotime", "connectivity") else "given",
-        scheme=scheme,
-        frac_to_keep=frac_to_keep,
-        b=b,
-        nu=nu,
-        weight_connectivities=weight_connectivities,
-        solver=solver,
-        tol=tol,
-    )
+    walk: dict[str, Any] = {
+        "kernel": kernel if kernel in ("pseudotime", "connectivity") else "given",
+        "scheme": scheme,
+        "frac_to_keep": frac_to_keep,
+        "b": b,
+        "nu": nu,
+        "weight_connectivities": weight_connectivities,
+    }
+    operator = FateProbabilities(**walk, solver=solver, tol=tol)
+    finder = Macrostates(**walk, n_states=n_states, n_cells=n_cells)
     reads: dict[str, Any] = {"graph": _edges(adata, kernel, neighbors_key, mod)}
     if operator.kernel == "pseudotime":
         reads["time"] = (f"obs/{time_key}",)
@@ -150,14 +183,16 @@ def fate_probabilities(
         writes["transitions"] = f"obsp/T_{key}"
     data = own_copy(adata, copy=copy)
     named: dict[Slot, Any] = {}
-    if isinstance(terminal_states, str):
-        reads["ends"] = f"obs/{terminal_states}"
-    else:
-        reads["ends"] = writes["states"]
+    if terminal_states is not None and not isinstance(terminal_states, str):
         named[Slot.parse(writes["states"], mod)] = _named(data, terminal_states, mod)
-    if reads.get("ends") == writes["states"]:
-        del writes["states"]
-    with assigned(data, named):
+    found = {} if terminal_states is not None else {name: slot.format(key) for name, slot in MACROSTATES.items()}
+    undone = [Slot.parse(slot, mod) for slot in (*found.values(), PROGRAM)] if found else []
+    with restored(data, undone), assigned(data, named):
+        if found:
+            run_step(data, finder, reads=reads, writes=found, seed=resolve_seed(random_state, None), mod=mod)
+        reads["ends"] = f"obs/{terminal_states}" if isinstance(terminal_states, str) else writes["states"]
+        if reads["ends"] == writes["states"]:
+            del writes["states"]
         run_step(data, operator, reads=reads, writes=writes, mod=mod)
     return data if copy else None
 

@@ -41,6 +41,11 @@ EXAMPLES = [
         reads={"values": "layers/log", "graph": GRAPH},
         config={"t": "auto", "solver": "approximate", "n_pca": 5, "columns": (3, 1, 4)},
     ),
+    Example(
+        operator="macrostates",
+        reads={"graph": GRAPH, "time": "obs/age"},
+        config={"scheme": "soft", "b": 3.0, "weight_connectivities": 0.3, "n_states": 3, "n_cells": 5},
+    ),
     Example(operator="fate_probabilities", reads=IN_TIME, config={"solver": "direct"}),
     Example(
         operator="fate_probabilities",
