@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import anndata
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, is_dask
 from dbx.data.moments import whole_parts
+from dbx.ops.callbacks import on_host
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.quality.counting import totals
 
@@ -64,8 +65,11 @@ class DownsampleCounts(Operator):
         if not isinstance(x, jax.Array):
             return {"x": self._drawn(self.seed[...], x)}
         shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        draw = partial(type(self)._drawn, self)
-        return {"x": jax.pure_callback(draw, shape, self.seed[...], jax.lax.stop_gradient(x))}
+        (drawn,) = on_host(self._drawn_alone, [shape], jnp.asarray(self.seed[...]), jax.lax.stop_gradient(x))
+        return {"x": drawn}
+
+    def _drawn_alone(self, seed, x):
+        return (self._drawn(seed, x),)
 
     def _drawn(self, seed, x):
         """A block with the counts that are drawn; the block is left as it is."""

@@ -143,3 +143,21 @@ def test_impossible_numbers_are_refused_in_words(cells):
         fitted(cells[:5])
     with pytest.raises(ValueError, match="knn=False connects all"):
         fitted(np.zeros((MAX_DENSE_CELLS + 1, 2), np.float32), method="gauss", knn=False)
+
+
+def test_distances_by_a_library_keep_float64(cells):
+    """Where the callback runs beside other work, in a thread of its own."""
+    operator = fitted(cells[:40], metric="canberra")
+    many = np.random.default_rng(0).normal(size=(100_000, cells.shape[1]))
+    with jax.enable_x64(True):
+        graphdef, state = nnx.split(operator)
+        state = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64) if jnp.asarray(a).dtype.kind == "f" else a, state)
+        search = jax.jit(lambda x: nnx.merge(graphdef, state)._search_in_library(*_ends_of_search(x, cells)))
+        found = np.asarray(search(many)[1])
+    true = NearestNeighbors(n_neighbors=3, metric="canberra", algorithm="brute").fit(np.float64(cells[:40]))
+    np.testing.assert_allclose(found, true.kneighbors(np.sin(many) * 2)[0], rtol=1e-12)
+
+
+def _ends_of_search(x, cells):
+    shape = (len(x), 3)
+    return jnp.sin(x) * 2, jnp.asarray(cells[:40], jnp.float64), jnp.zeros(shape, jnp.int32), jnp.zeros(shape)

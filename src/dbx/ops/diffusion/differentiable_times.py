@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
+from dbx.ops.callbacks import on_host
 from dbx.ops.diffusion.eigenvectors import Walk, eigenvectors
 from dbx.ops.diffusion.multiscale import CONVERGED, MAX_ITERATIONS, SMALLEST_WIDTH, path_graph
-from dbx.ops.diffusion.on_host import on_host
 from dbx.ops.graph.knn import pair_distances
 from dbx.ops.graph.metrics import METRICS
 from dbx.ops.values import Array

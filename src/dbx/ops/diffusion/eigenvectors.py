@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.callbacks import on_host, packed, unpacked
 from dbx.ops.diffusion.markov import row_sums, scaled, with_loops_of_isolated
-from dbx.ops.diffusion.on_host import on_host, packed, unpacked
 from dbx.ops.diffusion.spectrum import SMALL, Which, largest, leading_eigenpairs
 from dbx.ops.values import Array
 

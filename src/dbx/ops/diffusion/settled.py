@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.callbacks import on_host
 from dbx.ops.diffusion.absorption import AbsorbingWalk
-from dbx.ops.diffusion.on_host import on_host
 from dbx.ops.values import Array
 
 
@@ -21,7 +21,8 @@ def settled(weights: Array, indices: Array, fates: Array, steps: Array, threshol
     solution, by the transposed system.
     """
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (fates, steps)]
-    return on_host(_solution, shapes, weights, indices, fates, steps, threshold)
+    fates, steps = on_host(_solution, shapes, weights, indices, fates, steps, threshold)
+    return fates, steps
 
 
 def _forward(weights, indices, fates, steps, threshold):

@@ -49,11 +49,11 @@ def _nearest(queries, own, x, k, seed, progress):
         return None
     lists = build_lists(queries if x is None else x, seed)
     blocks = Blocks.of_lists(lists) if x is None else Blocks.of_queries(queries, lists)
-    together = x is None and jax.default_backend() == "cpu"  # on a GPU, products are not what takes time
+    together = x is None and jax.default_backend() == "cpu"  # a GPU compares more at once
     probes = choose_probes(queries, own, blocks, lists, k, seed, mutual=together)
     if 2 * probes.number > lists.n_chunks:
         return None
-    if probes.mutual:
+    if together:
         return Nearest(search_pairs(lists, probes.number, k, progress), probes.recall)
     found = search_lists(queries, own, blocks, lists, k=k, n_probes=probes.number, progress=progress)
     return Nearest(found, probes.recall)

@@ -11,8 +11,6 @@ from dbx.ops.graph.metrics import Metric
 
 FEW_PAIRS = 25_000_000
 """Pairs of cells up to which the search on the host is worth it."""
-FEW_CELLS = 20_000
-"""Cells up to which their weights on the host are worth it."""
 EMPTY = -1e30
 """Score of a column without a cell."""
 ROWS = 64

@@ -15,13 +15,15 @@ from dbx.ops.graph.fuzzy import FLATTEST, SMALLEST_SCALE, STEEPEST, STEPS, fuzzy
 from dbx.ops.graph.metrics import Metric
 from dbx.ops.values import Graph, own_rows
 
+SMALL_STEP = 1e-5
+"""Relative size of a Newton step after which none changes single precision."""
 ROWS = 512
 """Cells at once, whose neighbours' coordinates stay in the processor's cache."""
 
 
 def pair_distances(x: np.ndarray, reference: np.ndarray, indices: np.ndarray, metric: Metric) -> np.ndarray:
     """Distances of embedded rows to the reference cells listed for them, of the shape of ``indices``."""
-    return by_rows(lambda rows: np.asarray(metric.pair(x[rows, None], reference[indices[rows]])), len(x))
+    return by_rows(lambda rows: np.asarray(metric.pair(x[rows, None], reference.take(indices[rows], axis=0))), len(x))
 
 
 def stored_edges(stored: Graph, width: int) -> Edges:
@@ -52,9 +54,14 @@ def weighted(
 
 def strengths(edges: Edges) -> np.ndarray:
     """Membership strengths of edges in their own direction: an array of shape (n_cells, width)."""
-    return by_rows(
-        lambda part: _strengths(edges.distances[part], edges.real[part], edges.fitted[part]), len(edges.rows)
-    )
+
+    def some(part: slice) -> np.ndarray:
+        given = (edges.distances[part], edges.real[part], edges.fitted[part])
+        if part.stop - part.start > 1:
+            return _strengths(*given)
+        return _strengths(*(np.repeat(x, 2, axis=0) for x in given))[:1]  # NumPy adds up one row in another order
+
+    return by_rows(some, len(edges.rows))
 
 
 def union(edges: Edges, own: np.ndarray, others: Edges, there: np.ndarray) -> np.ndarray:
@@ -64,7 +71,8 @@ def union(edges: Edges, own: np.ndarray, others: Edges, there: np.ndarray) -> np
         indices, rows = edges.indices[part], edges.rows[part, None]
         back = np.empty_like(own[part])
         for j, column in enumerate(indices.T):
-            back[:, j] = np.where(others.indices[column] == rows, there[column], 0).sum(axis=1)
+            mutual = others.indices.take(column, axis=0) == rows
+            back[:, j] = np.einsum("ij->i", there.take(column, axis=0) * mutual)
         return np.where(edges.real[part], fuzzy_union(own[part], back), 0)
 
     return by_rows(some, len(own))
@@ -77,26 +85,32 @@ def by_rows(compute: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray:
 
 
 def _strengths(distances, real, fitted):
-    nearest = np.where(real & (distances > 0), distances, np.inf).min(axis=1)
+    distances, real = np.ascontiguousarray(distances.T), np.ascontiguousarray(real.T)  # sums are over rows then
+    nearest = np.where(real & (distances > 0), distances, np.inf).min(axis=0)
     rho = np.where(fitted & np.isfinite(nearest), nearest, 0)
-    count = real.sum(axis=1) + fitted
-    excess = np.where(real, np.maximum(distances - rho[:, None], 0), 0)
-    sigma = _bandwidth(excess, real, np.log2(count.astype(distances.dtype)))
-    row_mean = np.where(real, distances, 0).sum(axis=1) / count.astype(distances.dtype)
+    count = (real.sum(axis=0) + fitted).astype(distances.dtype)
+    excess = np.where(real, np.maximum(distances - rho, 0), 0)
+    sigma = _bandwidth(excess, real, np.log2(count))
+    row_mean = np.where(real, distances, 0).sum(axis=0) / count
     sigma = np.maximum(sigma, distances.dtype.type(SMALLEST_SCALE) * row_mean)
-    weights = np.exp(-excess / np.where(sigma > 0, sigma, 1)[:, None])
-    return np.where(real, weights, 0)
+    weights = np.exp(-excess / np.where(sigma > 0, sigma, 1))
+    return np.ascontiguousarray(np.where(real, weights, 0).T)
 
 
 def _bandwidth(excess, real, target):
-    scale = np.where(real, excess, 0).max(axis=1)
-    relative = np.where(real, excess / np.where(scale > 0, scale, 1)[:, None], np.inf)
+    """The sigma of each column: see :func:`dbx.ops.graph.fuzzy.bandwidth`."""
+    scale = np.where(real, excess, 0).max(axis=0)
+    relative = np.where(real, excess / np.where(scale > 0, scale, 1), np.inf)
     limited, inverse = np.minimum(relative, 1), np.full_like(scale, FLATTEST)
+    moving = np.ones(scale.shape, bool)
     for _ in range(STEPS):
-        terms = np.exp(-relative * inverse[:, None])
-        slope = (terms * limited).sum(axis=1)
-        step = (terms.sum(axis=1) - target) / np.where(slope > 0, slope, 1)
-        before, inverse = inverse, np.where(slope > 0, np.clip(inverse + step, FLATTEST, STEEPEST), inverse)
-        if np.array_equal(before, inverse):
+        terms = np.exp(-relative * inverse)
+        slope = (terms * limited).sum(axis=0)
+        moving &= slope > 0
+        step = (terms.sum(axis=0) - target) / np.where(moving, slope, 1)
+        moved = np.where(moving, np.clip(inverse + step, FLATTEST, STEEPEST), inverse)
+        moving &= moved - inverse > SMALL_STEP * inverse  # the error is the square of the step
+        inverse = moved
+        if not moving.any():
             break
     return np.where(inverse > FLATTEST, scale / inverse, 0)

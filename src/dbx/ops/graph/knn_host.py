@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from scipy import sparse
 
+from dbx.data.threads import row_slices
 from dbx.ops.graph.approximate import nearest_others
 from dbx.ops.graph.host_search import embedded, few, nearest_on_host
 from dbx.ops.graph.knn import search
 from dbx.ops.graph.metrics import Metric, find_metric
-from dbx.ops.operator import Progress
+from dbx.ops.operator import Progress, silent
 
 CHUNK = 1 << 13
 """Cells between two updates of the progress bar."""
@@ -55,24 +56,28 @@ def find_neighbors(
             *without_self(*library_nearest(x, x, k=min(k + 1, len(x)), metric=metric, metric_kwds=metric_kwds), k)
         )
     approximate = None if how == "exact" else nearest_others(np.asarray(known.embed(x)), k, seed, progress)
-    indices = _exact(x, k, known, progress) if approximate is None else approximate.indices
+    rows = np.arange(len(x), dtype=np.int32)
+    indices = exact_nearest(x, x, rows, k, known, progress) if approximate is None else approximate.indices
     recall = 1.0 if approximate is None else approximate.recall
     return Found(indices, np.zeros(indices.shape, np.float32), recall)
 
 
-def _exact(x: np.ndarray, k: int, metric: Metric, progress: Progress) -> np.ndarray:
-    n = len(x)
-    size, rows = min(CHUNK, n), np.arange(n, dtype=np.int32)
-    if few(n, n, metric):
-        points = embedded(x, metric)
-        return nearest_on_host(points, points, rows, k)
-    reference = jax.numpy.asarray(x)
-    found = []
+def exact_nearest(
+    queries: np.ndarray, reference: np.ndarray, own: np.ndarray, k: int, metric: Metric, progress: Progress = silent
+) -> np.ndarray:
+    """The ``k`` nearest reference cells of each query by comparison with all, an array of shape (n_queries, k), int32.
+
+    ``own`` of shape (n_queries,) is the row of a query in the reference, which is left out, or -1.
+    """
+    n = len(queries)
+    if few(n, len(reference), metric):
+        return nearest_on_host(embedded(queries, metric), embedded(reference, metric), own, k)
+    size, on_device, found = min(CHUNK, n), jax.numpy.asarray(reference), []
     for start in range(0, n, size):
-        part, own = x[start : start + size], rows[start : start + size]
+        part, selves = queries[start : start + size], own[start : start + size]
         missing = size - len(part)
-        part, own = np.pad(part, ((0, missing), (0, 0))), np.pad(own, (0, missing))
-        found.append(np.asarray(search(part, reference, own, k=k, metric=metric))[: size - missing])
+        part, selves = np.pad(part, ((0, missing), (0, 0))), np.pad(selves, (0, missing))
+        found.append(np.asarray(search(part, on_device, selves, k=k, metric=metric))[: size - missing])
         progress(min(start + size, n), n)
     return np.concatenate(found)
 
@@ -102,6 +107,15 @@ def without_self(indices: np.ndarray, distances: np.ndarray, k: int) -> tuple[np
     indices = np.where(indices < 0, own, indices)
     order = np.argsort(indices == own, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1)
+
+
+def in_column_order(indices: np.ndarray, distances: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours in the order of a CSR matrix, missing ones at the end, in the place of the arguments."""
+    for some in row_slices(slice(0, len(indices)), CHUNK):
+        key = np.where(indices[some] == rows[some, None], np.iinfo(np.int32).max, indices[some])
+        order = np.argsort(key, axis=1)
+        indices[some], distances[some] = (np.take_along_axis(a[some], order, axis=1) for a in (indices, distances))
+    return indices, distances
 
 
 def from_matrix(distances: sparse.csr_matrix | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

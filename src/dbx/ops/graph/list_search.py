@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dbx.ops.graph.knn import SPARE, group_size, largest
-from dbx.ops.graph.lists import CHUNK, EMPTY, Lists, assigned, chunked, with_half_square
+from dbx.ops.graph.lists import CHUNK, EMPTY, Lists, assigned, chunked, padded_rows, with_half_square
 from dbx.ops.operator import Progress
 from dbx.ops.values import Array
 
@@ -22,22 +22,32 @@ BLOCKS = 128
 class Blocks(NamedTuple):
     """Cells that are compared with the same chunks."""
 
-    members: np.ndarray
-    """Array of shape (n_blocks, CHUNK), int32: the row of each cell, the number of cells where there is none."""
+    rows: np.ndarray
+    """Rows of the cells in the order of the blocks, an array of shape (n_cells,), int32."""
+    starts: np.ndarray
+    """The first place of each block and, at the end, the number of cells: shape (n_blocks + 1,)."""
     centres: np.ndarray
     """The chunks nearest to these are searched: array of shape (n_blocks, n_columns + 1)."""
 
     @classmethod
     def of_lists(cls, lists: Lists) -> Blocks:
         """The cells of the lists themselves, by chunks."""
-        return cls(np.asarray(lists.members), np.asarray(lists.centres))
+        return cls(lists.rows, lists.starts, lists.centres)
 
     @classmethod
     def of_queries(cls, queries: np.ndarray, lists: Lists) -> Blocks:
         """Other cells, by the centroid nearest to each: what is searched for one does not depend on the others."""
         nearest = assigned(queries, lists.origin, lists.centroids)
-        members = chunked(nearest, len(lists.centroids))
-        return cls(members, with_half_square(lists.centroids[nearest[members[:, 0], 0]]))
+        rows, starts = chunked(nearest, len(lists.centroids))
+        return cls(rows, starts, with_half_square(lists.centroids[nearest[rows[starts[:-1]], 0]]))
+
+
+class Chunks(NamedTuple):
+    """The lists on the device, as :meth:`Lists.padded`."""
+
+    cells: Array
+    members: Array
+    centres: Array
 
 
 def search_lists(
@@ -50,11 +60,12 @@ def search_lists(
     """
     n = len(queries)
     found = np.empty((n, k), np.int32)
-    device = lists._replace(members=jnp.asarray(lists.members), centres=jnp.asarray(lists.centres))
-    size = min(BLOCKS, len(blocks.members))
+    device = Chunks(*map(jnp.asarray, (*lists.padded(), lists.centres)))
+    members = padded_rows(blocks.rows, blocks.starts)
+    size = min(BLOCKS, len(members))
 
     def run(start: int) -> int:
-        part = _padded(blocks.members[start : start + size], size, n)
+        part = _padded(members[start : start + size], size, n)
         cells = queries.take(part, axis=0, mode="clip") - lists.origin
         selves = np.where(part < n, own.take(part, mode="clip"), -1)
         centres = _padded(blocks.centres[start : start + size], size, 0)
@@ -64,7 +75,7 @@ def search_lists(
 
     done = 0
     with ThreadPoolExecutor(2) as pool:  # one computes while the other collects
-        for count in pool.map(run, range(0, len(blocks.members), size)):
+        for count in pool.map(run, range(0, len(members), size)):
             done += count
             progress(done, n)
     return found
@@ -75,7 +86,7 @@ def _padded(x: np.ndarray, n_rows: int, value: float) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("k", "n_probes"))
-def _nearest_of_blocks(lists: Lists, cells: Array, own: Array, centres: Array, *, k: int, n_probes: int) -> Array:
+def _nearest_of_blocks(lists: Chunks, cells: Array, own: Array, centres: Array, *, k: int, n_probes: int) -> Array:
     """Neighbours of blocks of cells, arrays of shape (n_blocks, CHUNK, ...): shape (n_blocks, CHUNK, k)."""
     n_places = n_probes * CHUNK
     wanted = min(k + 1 + SPARE, n_places)
@@ -84,7 +95,7 @@ def _nearest_of_blocks(lists: Lists, cells: Array, own: Array, centres: Array, *
     def block(part):
         x, row, centre = part
         near = jax.lax.top_k(lists.centres[:, :-1] @ centre[:-1] + lists.centres[:, -1], n_probes)[1]
-        places = lists.chunks[near].reshape(n_places, -1)
+        places = lists.cells[near].reshape(n_places, -1)
         members = lists.members[near].reshape(n_places)
         query = jnp.pad(jnp.pad(x, ((0, 0), (0, 1)), constant_values=1), ((0, 0), (0, 1)))
         score = jnp.matmul(query, places.T, precision=jax.lax.Precision.HIGHEST)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from dbx.data.threads import in_threads, row_slices
 from dbx.ops.arrays import group_means
-from dbx.ops.values import Array
 
 CHUNK = 128
 """Cells of a chunk, compared with others at once."""
@@ -28,24 +26,40 @@ EMPTY = -1e30
 
 
 class Lists(NamedTuple):
-    """Cells by chunks of a list."""
+    """Cells in the order of their chunks, each a part of a list."""
 
-    chunks: Array
-    """Array of shape (n_chunks, CHUNK, n_columns + 2), float32; minus half of the squared length and 1 at the end."""
-    members: Array
-    """Array of shape (n_chunks, CHUNK), int32: the row of each cell, the number of cells where there is none."""
-    centres: Array
-    """Mean of each chunk, an array of shape (n_chunks, n_columns + 1)."""
+    cells: np.ndarray
+    """Array of shape (n_cells, n_columns + 2), float32; minus half of the squared length and 1 at the end."""
+    rows: np.ndarray
+    """The row of each cell, an array of shape (n_cells,), int32."""
+    starts: np.ndarray
+    """The first place of each chunk and, at the end, the number of cells: shape (n_chunks + 1,)."""
+    centres: np.ndarray
+    """Mean of each chunk, an array of shape (n_chunks, n_columns + 1), minus half of its squared length at the end."""
     origin: np.ndarray
     """What was subtracted from every cell, an array of shape (n_columns,): products lose no digits to it."""
     centroids: np.ndarray
     """Array of shape (n_lists, n_columns)."""
 
-    n_cells: int
+    @property
+    def n_cells(self) -> int:
+        return len(self.rows)
 
     @property
     def n_chunks(self) -> int:
-        return self.chunks.shape[0]
+        return len(self.centres)
+
+    def places(self, chunk: int) -> slice:
+        """The places of the cells of a chunk."""
+        return slice(int(self.starts[chunk]), int(self.starts[chunk + 1]))
+
+    def padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cells and rows by chunk, of shape (n_chunks, CHUNK, ...); where there is none, a row of ``n_cells``."""
+        chunk, within = _at(self.starts)
+        cells = np.zeros((self.n_chunks, CHUNK, self.cells.shape[1]), np.float32)
+        cells[:, :, -2:] = EMPTY, 1
+        cells[chunk, within] = self.cells
+        return cells, padded_rows(self.rows, self.starts)
 
 
 def build_lists(x: np.ndarray, seed: int) -> Lists:
@@ -57,16 +71,19 @@ def build_lists(x: np.ndarray, seed: int) -> Lists:
     n, n_columns = x.shape
     origin = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     centroids = _centroids(x, origin, np.random.default_rng(seed))
-    members = chunked(assigned(x, origin, centroids), len(centroids))
-    chunks = np.ones((*members.shape, n_columns + 2), np.float32)
-    for part in row_slices(slice(0, len(members)), 256):  # all at once would take a second copy of the cells
-        cells = x.take(members[part], axis=0, mode="clip") - origin
-        chunks[part, :, :-2] = np.where((members[part] < n)[:, :, None], cells, 0)
-    size = np.maximum((members < n).sum(axis=1), 1)[:, None].astype(np.float32)
-    centres = with_half_square(chunks[:, :, :-2].sum(axis=1) / size)
-    half = np.einsum("ijk,ijk->ij", chunks[:, :, :-2], chunks[:, :, :-2]) / 2
-    chunks[:, :, -2] = np.where(members < n, -half, EMPTY)
-    return Lists(jnp.asarray(chunks), members, centres, origin, centroids, n)
+    rows, starts = chunked(assigned(x, origin, centroids), len(centroids))
+    cells = np.ones((n, n_columns + 2), np.float32)
+
+    def fill(part: slice) -> None:
+        for some in row_slices(part, BLOCK):  # all at once would take a second copy of the cells
+            here = cells[some, :-2]
+            np.subtract(x[rows[some]], origin, out=here)
+            cells[some, -2] = np.einsum("ij,ij->i", here, here) / -2
+
+    in_threads(fill, n)
+    sizes = np.diff(starts)[:, None].astype(np.float32)
+    centres = with_half_square(np.add.reduceat(cells[:, :-2], starts[:-1], axis=0) / sizes)
+    return Lists(cells, rows, starts, centres, origin, centroids)
 
 
 def _centroids(x: np.ndarray, origin: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -104,18 +121,35 @@ def assigned(x: np.ndarray, origin: np.ndarray, centroids: np.ndarray) -> np.nda
     return found
 
 
-def chunked(nearest: np.ndarray, n_lists: int, size: int = CHUNK) -> np.ndarray:
-    """Rows of each chunk, an array of shape (n_chunks, size), int32; ``len(nearest)`` where a place is empty.
+def chunked(nearest: np.ndarray, n_lists: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the order of their chunks, an array of shape (n_cells,), int32, and the first place of each chunk.
 
-    The chunks of a list are of equal size, up to one cell.
+    The chunks of a list are of equal size, up to one cell; at the end of the latter is the number of cells.
     """
-    n = len(nearest)
-    order = np.lexsort((nearest[:, 1], nearest[:, 0]))
+    rows = np.lexsort((nearest[:, 1], nearest[:, 0])).astype(np.int32)
     counts = np.bincount(nearest[:, 0], minlength=n_lists)
-    n_chunks = -(-counts // size)
-    at = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
-    within = at * np.repeat(n_chunks, counts) // np.repeat(counts, counts)
-    chunk = np.repeat(np.cumsum(n_chunks) - n_chunks, counts) + within
-    members = np.full((int(n_chunks.sum()), size), n, np.int32)
-    members[chunk, np.arange(n) - np.searchsorted(chunk, chunk)] = order
+    first, n_chunks = np.cumsum(counts) - counts, -(-counts // CHUNK)
+    chunk = np.arange(n_chunks.sum()) - np.repeat(np.cumsum(n_chunks) - n_chunks, n_chunks)
+    parts = np.repeat(n_chunks, n_chunks)
+    starts = np.repeat(first, n_chunks) - (-chunk * np.repeat(counts, n_chunks) // parts)
+    return rows, np.append(starts, len(rows))
+
+
+def padded_rows(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Rows by chunk, an array of shape (n_chunks, CHUNK), int32; the number of cells where a place is empty."""
+    members = np.full((len(starts) - 1, CHUNK), len(rows), np.int32)
+    members[_at(starts)] = rows
     return members
+
+
+def chunk_of_rows(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The chunk of each row, an array of shape (n_cells,), int32."""
+    chunk = np.empty(len(rows), np.int32)
+    chunk[rows] = _at(starts)[0]
+    return chunk
+
+
+def _at(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The chunk of each place, and its number within."""
+    sizes = np.diff(starts)
+    return np.repeat(np.arange(len(sizes)), sizes), np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)

@@ -15,13 +15,15 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
+from dbx.ops.callbacks import on_host
 from dbx.ops.graph.approximate import nearest_in_reference
 from dbx.ops.graph.edge_weights import Edges, Ends, gauss_weights, jaccard_weights, umap_weights
-from dbx.ops.graph.host_search import FEW_CELLS, embedded, few, nearest_on_host
+from dbx.ops.graph.host_search import embedded
+from dbx.ops.graph.host_weights import pair_distances as pair_distances_on_host
 from dbx.ops.graph.host_weights import stored_edges, weighted
 from dbx.ops.graph.knn import nearest, pair_distances
-from dbx.ops.graph.knn_host import find_neighbors, library_nearest
-from dbx.ops.graph.metrics import find_metric
+from dbx.ops.graph.knn_host import exact_nearest, find_neighbors, in_column_order, library_nearest
+from dbx.ops.graph.metrics import Metric, find_metric
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Graph, Whole, own_rows
 
@@ -94,13 +96,20 @@ class Neighbors(Operator):
         )
         self.searcher = None
         self.recall = Constant(np.float64(recall))
-        order = np.argsort(np.where(indices == rows[:, None], n, indices), axis=1)  # the order of a CSR matrix
-        indices, distances = (np.take_along_axis(a, order, axis=1) for a in (indices, distances.astype(np.float32)))
-        self.reference = Reference(jax.device_put(values))
+        indices, distances = in_column_order(indices, distances.astype(np.float32, copy=False), rows)
+        self.reference = Reference(values)
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
         # __call__ computes the same bits that are stored in the slot, so these are used from here on.
-        distances = apply(self, {"x": x, "rows": rows}, n)["distances"].weights[:, :k]
+        distances = self._distances_of_fitted(x, rows)
         self.reference_distances = Reference(Graph(indices, distances, rows, n, distances=True))
+
+    def _distances_of_fitted(self, x: RowBlocks, rows: np.ndarray) -> np.ndarray:
+        stored, metric = self.reference_distances.get_value(), find_metric(self.metric, dict(self.metric_kwds))
+        if metric is not None and self._by_numpy(metric):
+            values = embedded(x.dense()[:, : self.n_pcs], metric)
+            return pair_distances_on_host(values, values, stored.indices, metric)
+        computed = apply(self, {"x": x, "rows": rows}, len(rows))["distances"]
+        return computed.weights[:, : stored.indices.shape[1]]
 
     def _check(self, n: int) -> None:
         if not 2 <= self.n_neighbors <= n:
@@ -118,47 +127,53 @@ class Neighbors(Operator):
         more: dict[str, Any] = {"ends": Whole(_ends(*nnx.split(self)))}
         if (rows >= 0).all():
             more["nearest"] = np.zeros((len(rows), 1), np.int32)  # nothing to search for
-        elif (found := self._nearest_of_new(inputs["x"], rows)) is not None:
-            more["nearest"] = found
+        elif self.knn and (metric := find_metric(self.metric, dict(self.metric_kwds))) is not None:
+            new = np.flatnonzero(rows < 0)
+            queries, reference = (values[:, : self.n_pcs] for values in (inputs["x"].dense(new), self._fitted_values()))
+            found = self._approximate(queries, reference, np.asarray(own_rows(rows[new])), metric)
+            if found is not None:
+                more["nearest"] = np.zeros((len(rows), self.n_neighbors), np.int32)
+                more["nearest"][new] = found
         return {**inputs, **more}
 
     def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Graph] | None:
-        """UMAP's weights by NumPy, unless there are many cells."""
+        """UMAP's weights by NumPy, for metrics with an embedding."""
         x, rows, metric = inputs["x"], inputs["rows"], find_metric(self.metric, dict(self.metric_kwds))
-        stored, new = self.reference_distances.get_value(), np.flatnonzero(rows < 0)
+        stored = self.reference_distances.get_value()
         n, k = stored.n_reference, self.n_neighbors
-        if self.method != "umap" or not self.knn or metric is None or not few(len(new), n, metric):
+        if metric is None or n < k or not self._by_numpy(metric):
             return None
-        if not k <= n <= FEW_CELLS or len(rows) > FEW_CELLS:
-            return None
-        whole = (np.asarray(part, np.float32) for part in (x.dense(), self.reference[...]))
-        values, reference = (embedded(part[:, : self.n_pcs], metric) for part in whole)
+        values, reference = (
+            part[:, : self.n_pcs] for part in (x.dense().astype(np.float32, copy=False), self._fitted_values())
+        )
         others = stored_edges(stored, k)
-        indices = np.asarray(others.indices)[np.maximum(rows, 0)]
-        if len(new):
-            indices[new] = nearest_on_host(values[new], reference, np.asarray(own_rows(rows[new])), k)
+        indices = np.asarray(others.indices)[np.maximum(own_rows(rows), 0)]
+        if len(new := np.flatnonzero(rows < 0)):
+            queries, own = values[new], np.asarray(own_rows(rows[new]))
+            found = self._approximate(queries, reference, own, metric)
+            indices[new] = exact_nearest(queries, reference, own, k, metric) if found is None else found
+        values, reference = embedded(values, metric), embedded(reference, metric)
         distances, weights = weighted(values, reference, indices, rows, others, metric)
         return {
             "distances": Graph(indices, distances, rows, n, distances=True),
             "connectivities": Graph(indices, weights, rows, n, symmetric=True),
         }
 
-    def _nearest_of_new(self, x: RowBlocks, rows: np.ndarray) -> np.ndarray | None:
-        """Neighbours of new cells, in an array for all cells; None if they are few or the search is exact."""
-        metric, new = find_metric(self.metric, dict(self.metric_kwds)), np.flatnonzero(rows < 0)
-        reference = np.asarray(self.reference[...])
-        if self.search == "exact" or not self.knn or metric is None or metric.embed is None:
+    def _by_numpy(self, metric: Metric) -> bool:
+        return self.method == "umap" and self.knn and metric.embed is not None and jax.default_backend() == "cpu"
+
+    def _fitted_values(self) -> np.ndarray:
+        return np.asarray(self.reference.get_value(), np.float32)
+
+    def _approximate(
+        self, queries: np.ndarray, reference: np.ndarray, own: np.ndarray, metric: Metric
+    ) -> np.ndarray | None:
+        """Neighbours of new cells; None if they are few or the search is exact."""
+        few_pairs = len(queries) * len(reference) < MAX_PAIRS
+        if self.search == "exact" or metric.embed is None or few_pairs:
             return None
-        if len(new) * len(reference) < MAX_PAIRS:
-            return None
-        queries = RowBlocks(x.rows(new)).dense()
-        queries, reference = (np.asarray(metric.embed(values[:, : self.n_pcs])) for values in (queries, reference))
-        found = nearest_in_reference(queries, np.asarray(own_rows(rows[new])), reference, self.n_neighbors)
-        if found is None:
-            return None
-        nearest = np.zeros((len(rows), self.n_neighbors), np.int32)
-        nearest[new] = found.indices
-        return nearest
+        found = nearest_in_reference(embedded(queries, metric), own, embedded(reference, metric), self.n_neighbors)
+        return None if found is None else found.indices
 
     def __call__(
         self, x: Array, rows: Array, nearest: Array | None = None, ends: Ends | None = None
@@ -242,7 +257,7 @@ class Neighbors(Operator):
         shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (indices, distances)]
         options = {"k": indices.shape[1], "metric": self.metric, "metric_kwds": dict(self.metric_kwds)}
         place = partial(library_nearest, **options, dtype=distances.dtype)
-        return tuple(jax.pure_callback(place, shapes, x, reference))
+        return on_host(place, shapes, x, reference)
 
 
 @partial(jax.jit, static_argnums=0)

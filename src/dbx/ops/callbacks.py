@@ -1,37 +1,44 @@
-"""Functions of NumPy arrays within compiled ones, in float64 whatever the precision outside."""
+"""Functions of NumPy arrays within compiled ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from dbx.ops.values import Array
 
-def on_host(function, shapes, *args):
-    """Call a function of NumPy arrays for results of these shapes.
 
-    Numbers travel as their 32-bit words: in the thread of a callback float64 is not enabled and would be narrowed.
+def on_host(
+    function: Callable[..., Sequence[np.ndarray]], shapes: Sequence[jax.ShapeDtypeStruct], *args: Array
+) -> tuple[jax.Array, ...]:
+    """Call a function of NumPy arrays for results of these shapes, in 32 or 64 bits.
+
+    Numbers travel as their 32-bit words: a callback may run in a thread where float64 is not enabled, which narrows it.
     """
     dtypes = [x.dtype for x in args]
 
-    def call(*words):
+    def call(*words: Any) -> tuple[np.ndarray, ...]:
         values = (
             np.asarray(w).view(dtype).reshape(w.shape[: x.ndim])
             for w, dtype, x in zip(words, dtypes, args, strict=True)
         )
-        return tuple(np.ascontiguousarray(x).view(np.uint32).reshape(_words(x).shape) for x in function(*values))
+        results = (np.ascontiguousarray(x, y.dtype) for x, y in zip(function(*values), shapes, strict=True))
+        return tuple(x.view(np.uint32).reshape(_words(x).shape) for x in results)
 
     found = jax.pure_callback(call, tuple(_words(x) for x in shapes), *(_as_words(x) for x in args))
     return tuple(jax.lax.bitcast_convert_type(x, shape.dtype) for x, shape in zip(found, shapes, strict=True))
 
 
-def _words(x) -> jax.ShapeDtypeStruct:
+def _words(x: Any) -> jax.ShapeDtypeStruct:
     wide = (2,) if x.dtype.itemsize == 8 else ()
     return jax.ShapeDtypeStruct((*x.shape, *wide), np.uint32)
 
 
-def _as_words(x):
-    return jax.lax.bitcast_convert_type(x, jnp.uint32)
+def _as_words(x: Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, np.uint32)
 
 
 def packed(x: np.ndarray) -> np.ndarray:
