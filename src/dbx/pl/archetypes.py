@@ -82,7 +82,9 @@ def archetypes(
         ax.text(1.1 * x, 1.1 * y, str(i), ha="center", va="center", color=INK, fontsize=9)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    ax.set_title(f"{n} archetypes, {float(explained):.1%} of the variance" if title is None else title, fontsize=10)
+    ax.set_title(
+        f"{n} archetypes, {float(explained):.1%} of the variance" if title is None else title, fontsize=10, pad=14
+    )
     return finish(ax, key, show=show, save=save, return_fig=return_fig)
 
 

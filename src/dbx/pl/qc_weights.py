@@ -72,6 +72,7 @@ def qc_weights(
     for ax, name, value in zip(grid, metrics, values, strict=True):
         found = table[(table["metric"].astype(str) == name) & table["batch"].astype(str).isin(drawn)]
         _metric(ax, value, weights, passed)
+        ax.set_xlim(ax.get_xlim())  # thresholds far from all cells are outside
         for limit in np.unique(found[["lower", "upper"]].to_numpy(float)):
             if np.isfinite(limit):
                 ax.axvline(limit, **LINE | {"color": UP})
