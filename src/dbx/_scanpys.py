@@ -17,6 +17,7 @@ INSTEAD = {
     "external.pp.mnn_correct": "tl.harmony",
     "external.pp.scanorama_integrate": "tl.harmony",
     "external.pp.scrublet": "pp.scrublet",
+    "external.tl.phate": "tl.phate",
     "external.tl.phenograph": "tl.leiden",
 }
 """A function of scanpy's -> the one of dbx for the same purpose, which maps new cells."""
