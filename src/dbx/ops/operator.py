@@ -93,6 +93,8 @@ class Output:
     view: bool = False
     content: Content | None = None
     """What the slot holds afterwards, where later steps depend on it."""
+    levels: bool = False
+    """Its columns are named by the operator's ``levels``."""
     inference: bool = False
     """A conclusion about the fitted cells (a test, a DE table), which is skipped on a query; a selection is kept."""
     passes: bool = False

@@ -283,3 +283,16 @@ def test_no_program_and_metrics_without_gradient(counts, analysed):
     dbx.tl.umap(analysed, maxiter=15)
     with pytest.raises(ValueError, match="metric='jaccard' has no gradient"):
         dbx.sensitivity(analysed, "obsm/X_umap")
+
+
+def test_columns_of_fates_are_named_by_their_ends():
+    adata = dbx.datasets.simulate(90, 30, 3, 1, seed=0)
+    dbx.pp.log1p(adata)
+    dbx.pp.pca(adata, n_comps=5)
+    dbx.pp.neighbors(adata, n_neighbors=30, use_rep="X_pca")
+    ends = {"one": adata.obs_names[:5], "other": adata.obs_names[5:10]}
+    dbx.tl.fate_probabilities(adata, ends, kernel="connectivity")
+    table = dbx.sensitivity(adata, "obsm/lineages_fwd", "obsm/X_pca")
+    assert list(table["column"].cat.categories) == ["one", "other"]
+    slopes = table.set_index(["column", "gene"])["gradient"]  # fates sum to 1
+    np.testing.assert_allclose(slopes["one"], -slopes["other"][slopes["one"].index], rtol=1e-3, atol=1e-6)

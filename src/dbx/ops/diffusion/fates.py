@@ -48,7 +48,7 @@ class FateProbabilities(WalkOperator):
         "time": Input(kind="columns", optional=True),
     }
     outputs: ClassVar = {
-        "fates": Output(dtype="float64"),
+        "fates": Output(dtype="float64", levels=True),
         "steps": Output(dtype="float64"),
         "states": Output(dtype="category"),
         "confidence": Output(dtype="float64"),

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.operator import Operator
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.pipeline.values import root_values
@@ -70,12 +71,24 @@ class Path:
             msg = f"{self.end.written()} holds {kind}, which have no gradient: name an embedding."
             raise ValueError(msg)
         width = 1 if len(end.shape) == 1 else end.shape[1]
-        levels = () if self.labels is None else made[self.labels].levels
+        levels = self._levels if self.labels is None else made[self.labels].levels
         return list(levels[:width]) if len(levels) >= width else [str(i) for i in range(width)]  # unassigned comes last
+
+    @property
+    def _levels(self) -> tuple[str, ...]:
+        """Names that the last step has of the columns of its results, such as ends of fate probabilities."""
+        last = next(step for step in reversed(self.pipeline.plan.steps) if self.end in step.writes.values())
+        return column_names(self.pipeline.operators[last.name], last, self.end)
 
     def run(self, states: dict[str, Any], values: dict[str, Any], rows) -> dict[str, Any]:
         """The slots that the steps write."""
         return self.pipeline.with_states(states)({}, values, rows=rows)
+
+
+def column_names(operator: Operator, step: Step, slot: Slot) -> tuple[str, ...]:
+    """Names of the columns of a slot that a step writes, none where they have no names."""
+    name = next(name for name, address in step.writes.items() if address == slot)
+    return tuple(getattr(operator, "levels", ())) if operator.outputs[name].levels else ()
 
 
 def make_path(

@@ -12,6 +12,7 @@ from dbx.ops.annotation.labels import unlabeled_levels
 from dbx.ops.checks import listed
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes
+from dbx.program.pipeline.path import column_names
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, read
 from dbx.program.training.chain import Chain
@@ -59,7 +60,7 @@ def _columns(data, chain: Chain, part: Objective, slot: Slot, unlabeled: Any) ->
     """Number of the column of the judged slot that has the name of each cell's value."""
     judged = judged_slot(chain, part)
     writer = next(step for step in reversed(chain.steps) if judged in step.writes.values())
-    names = tuple(getattr(chain.pipeline.operators[writer.name], "levels", ()))
+    names = column_names(chain.pipeline.operators[writer.name], writer, judged)
     if not names:
         msg = f"The columns of {judged.written()} have no names: pass the slot of fate probabilities."
         raise ValueError(msg)
