@@ -52,7 +52,7 @@ def neighbors(
 
     As :func:`scanpy.pp.neighbors`, whose neighbours are approximate from 8,192 cells on. Here all cells are compared
     with each other up to 20,000 cells. From there on each is compared with the nearest lists of an inverted file, so
-    many that 98.4% of the nearest cells of 1,024 sampled ones are among them; the fraction is in
+    many that 98.6% of the nearest cells of 1,024 sampled ones are among them; the fraction is in
     ``uns["neighbors"]["params"]["recall"]``. New cells are connected to their nearest reference cells.
 
     Parameters

@@ -14,7 +14,7 @@ from dbx.ops.graph.lists import Lists, chunk_of_rows
 
 SAMPLE = 1024
 """Cells whose neighbours are found exactly."""
-WANTED = 0.984
+WANTED = 0.986
 """Fraction of the nearest cells to be found."""
 STEPS = (16, 20, 24, 28)
 """Numbers of chunks, times powers of two."""
