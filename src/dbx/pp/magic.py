@@ -64,8 +64,9 @@ def magic(
     Which cells are similar and what is averaged are two questions, and here two arguments: the kernel is built in
     ``use_rep``, and the values of ``layer`` are averaged. Distances are meaningful between logarithms, where few highly
     expressed genes do not outweigh all others; but the mean of logarithms or of square roots is not that of the
-    expression. On simulated cells with known means the kernel in components of log counts with averages of normalised,
-    *linear* counts is closer to the truth than one matrix for both, be it of linear counts or of roots::
+    expression. On a simulated landscape the kernel in components of log counts with averages of normalised, *linear*
+    counts is closer to the true means than one matrix for both, be it of linear counts or of roots; where the strongest
+    genes carry the differences between cells, linear counts for both do as well::
 
         dbx.pp.normalize_total(adata)
         adata.layers["linear"] = adata.X.copy()
