@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dbx.tl.fate_probabilities import fate_probabilities
     from dbx.tl.harmony import harmony
     from dbx.tl.ingest import ingest
+    from dbx.tl.latent_time import latent_time
     from dbx.tl.leiden import leiden
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dbx.tl.phate import phate
     from dbx.tl.pseudotime import pseudotime
     from dbx.tl.rank_genes_groups import rank_genes_groups
+    from dbx.tl.recover_dynamics import recover_dynamics
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
@@ -53,6 +55,7 @@ __all__ = [
     "fate_probabilities",
     "harmony",
     "ingest",
+    "latent_time",
     "leiden",
     "lisi",
     "mmd",
@@ -61,6 +64,7 @@ __all__ = [
     "phate",
     "pseudotime",
     "rank_genes_groups",
+    "recover_dynamics",
     "score_genes",
     "score_genes_cell_cycle",
     "soft_clusters",
@@ -94,6 +98,10 @@ makes(
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
         "obs/leiden": "dbx.tl.leiden(adata)",
         "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
+        "layers/fit_t": "dbx.tl.recover_dynamics(adata)",
+        "layers/fit_velocity": "dbx.tl.recover_dynamics(adata)",
+        "var/fit_likelihood": "dbx.tl.recover_dynamics(adata)",
+        "obs/latent_time": "dbx.tl.latent_time(adata)",
         "layers/velocity": "dbx.tl.velocity(adata)",
         "var/velocity_genes": "dbx.tl.velocity(adata)",
         "obsp/velocity_graph": "dbx.tl.velocity_graph(adata)",

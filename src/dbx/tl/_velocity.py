@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dbx.ops.checks import UnknownNameError, as_names, listed
-from dbx.program import Slot, gene_names, read
+from dbx.program import Slot, gene_names, holder, owner_written, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,3 +47,25 @@ def _among(names, subset: Sequence[str]) -> np.ndarray:
         msg = f"gene_subset has {listed(unknown)}, which are not among the genes."
         raise UnknownNameError(msg)
     return np.asarray(names.isin(wanted))
+
+
+def terminal_slots(
+    data: AnnData | MuData, root_key: str | None, end_key: str | None, mod: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings that name root and end as cells, and slots of those that are columns."""
+    owner = holder(data, Slot("obs", mod=mod))
+    settings, reads = {}, {}
+    for name, key in (("root", root_key), ("end", end_key)):
+        if key is None:
+            continue
+        if key in owner.obs:
+            reads[name] = f"obs/{key}"
+        elif key in owner.obs_names:
+            settings[f"{name}_cell"] = int(owner.obs_names.get_loc(key))
+        else:
+            msg = (
+                f"{name}_key={key!r} is neither a column of {owner_written(mod)}.obs, which has "
+                f"{listed(owner.obs) or 'none'}, nor the name of a cell."
+            )
+            raise UnknownNameError(msg)
+    return settings, reads

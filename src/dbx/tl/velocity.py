@@ -20,13 +20,14 @@ from dbx.program import (
     resolve_seed,
     run_step,
 )
+from dbx.tl._dynamical import dynamical
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
-Mode = Literal["stochastic", "steady_state", "deterministic", "local"]
+Mode = Literal["stochastic", "steady_state", "deterministic", "dynamical", "local"]
 
 
 def velocity(
@@ -36,8 +37,9 @@ def velocity(
     vkey: str = "velocity",
     fit_offset: bool = False,
     perc: Sequence[float] | None = None,
-    min_r2: float = 0.01,
+    min_r2: float | None = 0.01,
     min_ratio: float = 0.01,
+    min_likelihood: float | None = 1e-3,
     groupby: str | None = None,
     groups_for_fit: str | Sequence[str] | None = None,
     constrain_ratio: Sequence[float] | None = None,
@@ -61,6 +63,7 @@ def velocity(
     mode
         ``"steady_state"`` (or ``"deterministic"``): the ratio of unspliced to spliced counts in the steady state is
         that of the cells with extreme counts. ``"stochastic"`` adds the second moments, which all cells contribute to.
+        ``"dynamical"``: by the kinetics of :func:`dbx.tl.recover_dynamics`.
         ``"local"`` (not in scVelo): the graph of steady-state velocities gives a pseudotime, and a velocity is the
         slope of a gene on that time among the 100 nearest cells, blended with its steady-state velocity. It needs no
         rates and few counts, and gives directions with relative speeds; lengths of velocities mean nothing.
@@ -72,7 +75,11 @@ def velocity(
         Percentiles of counts at or beyond which cells are used, ``(5, 95)`` by default; without ``fit_offset`` only the
         upper one counts.
     min_r2, min_ratio
-        A gene's velocity is used if its line has a larger coefficient of determination and slope.
+        A gene's velocity is used if its line has a larger coefficient of determination and slope; ``mode="dynamical"``
+        has no use for the slope, and takes ``min_r2=None``.
+    min_likelihood
+        With ``mode="dynamical"``, a gene's velocity is used if the likelihood of its kinetics is larger, also than that
+        of constant counts.
     groupby, groups_for_fit
         Column of ``obs``, and those of its groups to fit the lines to; all cells by default.
     constrain_ratio
@@ -103,6 +110,11 @@ def velocity(
         ``fit_offset`` also ``var[f"{vkey}_offset"]``; ``mode="local"`` writes only the last.
     ``obs[f"{vkey}_time"]``
         The time of ``mode="local"``.
+    ``uns[vkey]["direction"]``
+        Of ``mode="dynamical"``, over the genes that are used: ``swapping_loses``, the median of what exchanging
+        induction and repression takes from the mean log-likelihood of a cell; ``better_swapped``, the share of genes
+        that it would make likelier; ``against_others``, the share of genes that move against the others between nearby
+        cells.
     ``uns[f"{vkey}_params"]``
         The mode and settings. Of ``mode="local"`` also ``agreement``, the Spearman correlation of the pseudotime from
         the root with that from the end: a low one means that there is no clear direction.
@@ -128,7 +140,21 @@ def velocity(
     (100, 50)
     """
     check_key(vkey, "vkey")
-    check_known(mode, ("stochastic", "steady_state", "deterministic", "local"), "mode")
+    check_known(mode, ("stochastic", "steady_state", "deterministic", "dynamical", "local"), "mode")
+    if mode == "dynamical":
+        return dynamical(
+            adata,
+            vkey,
+            min_likelihood=min_likelihood,
+            min_r2=min_r2,
+            neighbors_key=neighbors_key,
+            seed=resolve_seed(random_state),
+            copy=copy,
+            mod=mod,
+        )
+    if min_r2 is None:
+        msg = 'min_r2=None is for mode="dynamical"; pass a number, such as -10 for genes with any line.'
+        raise ValueError(msg)
     settings = _settings(fit_offset, perc, min_r2, min_ratio, constrain_ratio, groupby, groups_for_fit)
     for moment in ("Ms", "Mu"):
         read(adata, Slot.parse(f"layers/{moment}", mod))  # missing moments are named before missing neighbours

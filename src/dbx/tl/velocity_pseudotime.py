@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.ops.checks import UnknownNameError, listed
 from dbx.ops.dynamics.velocity_pseudotime import VelocityPseudotime
-from dbx.program import Slot, check_key, holder, log, neighbors_slot, owner_written, read, resolve_seed, run_step
+from dbx.program import Slot, check_key, log, neighbors_slot, read, resolve_seed, run_step
 from dbx.program.compat import own_copy
+from dbx.tl._velocity import terminal_slots
 from dbx.tl.terminal_states import terminal_states
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def velocity_pseudotime(
     data = own_copy(adata, copy=copy)
     for name in (f"{vkey}_graph", f"{vkey}_graph_neg"):
         read(data, Slot("obsp", (name,), mod))
-    settings, reads = _terminal(data, root_key, end_key, mod)
+    settings, reads = terminal_slots(data, root_key, end_key, mod)
     operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
     if root_key is None:
         terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
@@ -116,28 +116,6 @@ def velocity_pseudotime(
     )
     _warn(data, vkey, mod)
     return data if copy else None
-
-
-def _terminal(
-    data: AnnData | MuData, root_key: str | None, end_key: str | None, mod: str | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Settings that name root and end as cells, and slots of those that are columns."""
-    owner = holder(data, Slot("obs", mod=mod))
-    settings, reads = {}, {}
-    for name, key in (("root", root_key), ("end", end_key)):
-        if key is None:
-            continue
-        if key in owner.obs:
-            reads[name] = f"obs/{key}"
-        elif key in owner.obs_names:
-            settings[f"{name}_cell"] = int(owner.obs_names.get_loc(key))
-        else:
-            msg = (
-                f"{name}_key={key!r} is neither a column of {owner_written(mod)}.obs, which has "
-                f"{listed(owner.obs) or 'none'}, nor the name of a cell."
-            )
-            raise UnknownNameError(msg)
-    return settings, reads
 
 
 def _warn(data: AnnData | MuData, vkey: str, mod: str | None) -> None:

@@ -72,4 +72,29 @@ EXAMPLES = [
         infinite=frozenset({"pseudotime"}),
         idle={"graph": "it only places new cells"},
     ),
+    Example(
+        operator="recover_dynamics",
+        title="curves",
+        random=True,
+        reads={**MEANS, "graph": GRAPH},
+        config={"genes": tuple(range(60)), "max_iter": 4},
+    ),
+    Example(
+        operator="recover_dynamics",
+        title="basal",
+        random=True,
+        reads={**MEANS, "graph": GRAPH, "steady": "obs/chosen"},
+        config={"genes": tuple(range(60)), "max_iter": 2, "fit_scaling": 0.8, "fit_basal_transcription": True},
+    ),
+    Example(
+        operator="dynamical_velocity",
+        title="two_genes",
+        reads={"speed": "layers/untied", "graph": GRAPH},
+        config={"genes": (1, 5)},
+    ),
+    Example(
+        operator="latent_time",
+        reads={"time": "layers/untied", **CORRELATIONS, "graph": GRAPH},
+        config={"root_cell": 3, "t_max": 2.0, "min_corr_diffusion": -1.0, "weight_diffusion": 0.3},
+    ),
 ]

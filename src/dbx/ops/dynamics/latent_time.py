@@ -1,0 +1,149 @@
+"""Latent time: one time of each cell from the kinetics of its genes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.checks import check_above_zero, check_fraction
+from dbx.ops.dynamics.adjacency import adjacency
+from dbx.ops.dynamics.kept import kept_or_mean
+from dbx.ops.dynamics.pseudotime import velocity_times
+from dbx.ops.dynamics.shared_time import MOST, latent_times, ordered, settled_time
+from dbx.ops.dynamics.terminal import terminal_states
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.values import Edges, Graph
+
+
+class LatentTime(Operator):
+    """Low percentiles over genes of the times since the roots, averaged over roots and, before and after, neighbours.
+
+    ``place`` is where the roots are in the time from the roots of the velocities themselves.
+
+    The roots are the up to four cells that ``root`` marks with the earliest times, or the cell with the number
+    ``root_cell``; the ends likewise. Cells whose time disagrees with that of their neighbours are left out of the mean.
+
+    Bergen et al., Nature Biotechnology, 2020. The reference implementation is ``scvelo.tl.latent_time``.
+
+    New cells: the mean over their neighbours among the reference cells.
+    """
+
+    name = "latent_time"
+    inputs: ClassVar = {
+        "time": Input(genes=True, of_fitted_cells=True),
+        "positive": Input(kind="graph", of_fitted_cells=True),
+        "negative": Input(kind="graph", of_fitted_cells=True),
+        "graph": Input(kind="graph"),
+        "root": Input(kind="columns", optional=True, of_fitted_cells=True),
+        "end": Input(kind="columns", optional=True, of_fitted_cells=True),
+    }
+    outputs: ClassVar = {
+        "latent": Output(),
+        "place": Output(axis="none", dtype="float64", view=True, inference=True),
+    }
+    rowwise = True
+    host = True
+    references: ClassVar = {"times": "latent"}
+
+    def __init__(
+        self,
+        *,
+        min_confidence: float = 0.75,
+        min_corr_diffusion: float | None = None,
+        weight_diffusion: float | None = None,
+        root_cell: int | None = None,
+        end_cell: int | None = None,
+        t_max: float | None = None,
+    ):
+        self.min_confidence = min_confidence
+        self.min_corr_diffusion = min_corr_diffusion
+        self.weight_diffusion = weight_diffusion
+        self.root_cell = root_cell
+        self.end_cell = end_cell
+        self.t_max = t_max
+        check_fraction(min_confidence, "min_confidence")
+        if weight_diffusion is not None:
+            check_fraction(weight_diffusion, "weight_diffusion")
+        if t_max is not None:
+            check_above_zero(t_max, "t_max")
+
+    def fit(
+        self,
+        *,
+        time: RowBlocks,
+        positive: sparse.csr_matrix,
+        negative: sparse.csr_matrix,
+        graph: sparse.csr_matrix,
+        root: dict[str, Any] | None = None,
+        end: dict[str, Any] | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Find the roots and ends, and the times between."""
+        links = neighbourhoods(graph)
+        t = links @ time.dense().astype(np.float64)
+        total = t.sum(axis=1)
+        roots, ends = (
+            np.array([cell]) if cell is not None else ordered(marks(column), total, last=last)
+            for cell, column, last in ((self.root_cell, root, False), (self.end_cell, end, True))
+        )
+        if not len(roots):
+            msg = "No cell is a root: pass root_key, a column that is 1 in root cells or the name of a cell."
+            raise ValueError(msg)
+        diffusion = None
+        if self.min_corr_diffusion is not None or self.weight_diffusion is not None:
+            diffusion = velocity_times(
+                positive, negative, int(roots[0]), int(ends[0]) if len(ends) else None, seed=seed
+            ).time
+            diffusion = np.where(np.isfinite(diffusion), diffusion, 0)
+            t = t[:, self._along(t, diffusion)]
+        early = latent_times(t, roots, ends)
+        settled = settled_time(early, links, self.min_confidence, diffusion, self.weight_diffusion)
+        found, _ = terminal_states(positive, negative, graph, seed=seed)
+        own = latent_times(t, ordered(found, total), np.zeros(0, np.intp))
+        self.place = Constant(np.asarray(own[roots[:MOST]].mean()))
+        self.times = Reference((settled * (1 if self.t_max is None else self.t_max)).astype(np.float32))
+
+    def _along(self, t: np.ndarray, diffusion: np.ndarray) -> np.ndarray:
+        if self.min_corr_diffusion is None:
+            return np.ones(t.shape[1], bool)
+        apart, line = t - t.mean(axis=0), diffusion - diffusion.mean()
+        length = np.sqrt((apart**2).sum(axis=0) * (line**2).sum())
+        found = np.divide(line @ apart, length, out=np.zeros(t.shape[1]), where=length > 0) >= self.min_corr_diffusion
+        if not found.any():
+            msg = f"No gene's time correlates with the diffusion time by min_corr_diffusion={self.min_corr_diffusion}."
+            raise ValueError(msg)
+        return found
+
+    def __call__(self, graph: Graph | Edges, time=None, positive=None, negative=None, root=None, end=None):
+        """Latent time, an array of shape (n_cells,)."""
+        del time, positive, negative, root, end
+        return {"latent": kept_or_mean(self.times.get_value()[:, None], graph, np.nan)[:, 0]}
+
+
+def neighbourhoods(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The mean over each cell and its neighbours as a CSR matrix."""
+    links = adjacency(Edges(graph, np.arange(graph.shape[0], dtype=np.int32))).astype(np.float64)
+    links = (links + sparse.identity(graph.shape[0])).tocsr()
+    links.data /= np.repeat(np.diff(links.indptr), np.diff(links.indptr))
+    return links
+
+
+def marks(columns: dict[str, Any] | None) -> np.ndarray | None:
+    """The numbers of a column, 0 where there is none.
+
+    Raises
+    ------
+    ValueError
+        The column is not of numbers, or is constant.
+    """
+    if not columns:
+        return None
+    (name, values), *_ = columns.items()
+    if not isinstance(values, np.ndarray) or np.ptp(values[np.isfinite(values)]) == 0:
+        msg = f"The column {name!r} must have numbers, 1 in the cells it marks; it is constant or not of numbers."
+        raise ValueError(msg)
+    return np.nan_to_num(values)

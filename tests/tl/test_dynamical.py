@@ -1,0 +1,154 @@
+"""Kinetics of genes, their velocities and latent time: beside scVelo's stored results, and where truth is known."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from velocity_reference import cells
+
+import dbx
+from dbx.ops.dynamics.latent_time import neighbourhoods
+from dbx.ops.dynamics.shared_time import latent_times, settled_time
+from dbx.ops.dynamics.splicing import Curve
+
+pytestmark = pytest.mark.filterwarnings("ignore:Step .* reads", "ignore:Step .* takes")
+FILE = Path(__file__).parents[1] / "reference" / "velocity" / "dynamical.npz"
+N_GENES = 30
+BETTER = 0.94
+
+
+@pytest.fixture(scope="module")
+def scvelo() -> dict[str, np.ndarray]:
+    return dict(np.load(FILE))
+
+
+@pytest.fixture(scope="module")
+def simulated() -> ad.AnnData:
+    """300 cells along one time; 30 genes are induced and repressed, 6 are constant; log-normal noise of neighbours."""
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.uniform(0, 10, 300))[:, None]
+    rates = {"top_u": rng.uniform(2, 8, N_GENES), "r": np.exp(rng.normal(-0.4, 0.4, N_GENES))}
+    on, length = rng.uniform(-3, 6, N_GENES), rng.uniform(2, 5, N_GENES)
+    curve = Curve(rates["top_u"], rates["top_u"] / rates["r"], rates["r"], length)
+    since = t - on
+    u, s = curve.at(since < length, np.where(since < length, np.maximum(since, 0), since - length))
+    velocity = curve.speed(since < length, u, s)[1] * (since > 0)
+    level = rng.uniform(2, 6, 6)
+    u, s = np.hstack([u, 0 * t + level]), np.hstack([s, 0 * t + 2 * level])
+    noisy = [np.maximum(x + 0.15 * rng.normal(size=x.shape) * x.std(axis=0).clip(0.3), 0) for x in (u, s)]
+    adata = ad.AnnData(
+        noisy[1].astype(np.float32), obs=pd.DataFrame({"time": t[:, 0]}, index=[f"c{i}" for i in range(300)])
+    )
+    adata.layers["spliced"], adata.layers["unspliced"] = adata.X, noisy[0].astype(np.float32)
+    adata.obsm["velocity"], adata.varm["r"] = velocity, np.append(rates["r"], np.full(6, np.nan))[:, None]
+    dbx.pp.pca(adata, n_comps=10)
+    dbx.pp.neighbors(adata, n_neighbors=20)
+    dbx.pp.moments(adata)
+    dbx.tl.recover_dynamics(adata, "all")
+    dbx.tl.velocity(adata, mode="dynamical")
+    dbx.tl.velocity_graph(adata)
+    dbx.tl.latent_time(adata)
+    return adata
+
+
+def test_likelihood_is_not_below_scvelos(scvelo):
+    adata = cells()
+    dbx.tl.recover_dynamics(adata, "all")
+    fit = adata.var
+    assert (fit["fit_likelihood"] >= scvelo["likelihood"]).mean() > BETTER
+    good = scvelo["likelihood"] > 0.2
+    ratios = np.log(fit["fit_gamma"] / fit["fit_beta"])[good], np.log(scvelo["gamma"] / scvelo["beta"])[good]
+    assert np.corrcoef(*ratios)[0, 1] > 0.98
+
+
+def test_latent_time_is_defined_as_scvelos(scvelo):
+    links = neighbourhoods(cells().obsp["connectivities"])
+    early = latent_times(scvelo["fit_t"].astype(np.float64), scvelo["roots"], np.zeros(0, int))
+    found = settled_time(early, links, 0.75, None, None)
+    np.testing.assert_allclose(found, scvelo["latent_time"], atol=1e-5)
+
+
+def test_rates_velocities_and_times(simulated):
+    fit = simulated.var.iloc[:N_GENES]
+    assert np.corrcoef(np.log(fit["fit_gamma"] / fit["fit_beta"]), np.log(simulated.varm["r"][:N_GENES, 0]))[0, 1] > 0.9
+    velocity = simulated.layers["velocity"][:, :N_GENES]
+    true = simulated.obsm["velocity"]
+    scale = simulated.X[:, :N_GENES].std(axis=0)
+    product = (velocity / scale * true / scale).sum(axis=1)
+    lengths = [np.linalg.norm(v / scale, axis=1) for v in (velocity, true)]
+    assert np.median(product / (lengths[0] * lengths[1])) > 0.9
+    still = np.abs(simulated.layers["velocity"][:, N_GENES:] / simulated.X[:, N_GENES:].mean(axis=0)).mean()
+    assert still < 0.1 * np.abs(velocity / scale).mean()
+    assert spearmanr(simulated.obs["latent_time"], simulated.obs["time"])[0] > 0.98
+    direction = simulated.uns["velocity"]["direction"]
+    assert direction["swapping_loses"] > 0.5
+    assert direction["better_swapped"] < 0.1
+
+
+def test_new_cells_get_times_on_the_curves(simulated):
+    reference = simulated
+    query = ad.AnnData(
+        reference.X[::6].copy(), layers={k: reference.layers[k][::6].copy() for k in ("spliced", "unspliced")}
+    )
+    query.var_names, query.obs_names = reference.var_names, [f"new{i}" for i in range(query.n_obs)]
+    dbx.rerun(query, reference)
+    for name in ("fit_t", "velocity"):
+        own = [np.corrcoef(query.layers[name][:, g], reference.layers[name][::6, g])[0, 1] for g in range(N_GENES)]
+        assert np.median(own) > 0.95, name
+    assert spearmanr(query.obs["latent_time"], reference.obs["latent_time"][::6])[0] > 0.98
+
+
+def test_a_root_that_lies_late_is_warned_of(simulated):
+    adata = simulated.copy()
+    with pytest.warns(UserWarning, match="'c299' lies late"):
+        dbx.tl.latent_time(adata, root_key="c299")
+    dbx.tl.latent_time(adata, root_key="c0", t_max=5)
+    assert adata.uns["latent_time"]["place"] < 0.2
+    assert adata.obs["latent_time"].max() == 5
+
+
+def test_some_genes_and_settings(simulated):
+    adata = simulated.copy()
+    adata.obs["steady"] = adata.obs["time"] < 1
+    names = adata.var_names[[2, 5]]
+    dbx.tl.recover_dynamics(adata, names, fit_scaling=2.0, steady_state_prior="steady", add_key="two", t_max=10)
+    assert list(adata.var_names[adata.var["two_alpha"].notna()]) == list(names)
+    assert np.isnan(adata.layers["two_t"]).all(axis=0).sum() == adata.n_vars - 2
+    assert np.log(adata.var["two_scaling"].dropna() / 2).abs().max() < 0.3
+
+
+WRONG = {
+    "no moments": (lambda a: a.layers.pop("Ms"), dbx.tl.recover_dynamics, r"'Ms'\] is missing"),
+    "unknown gene": (None, lambda a: dbx.tl.recover_dynamics(a, ["gene0", "Sox2"]), "var_names has 'Sox2'"),
+    "no gene": (None, lambda a: dbx.tl.recover_dynamics(a, "no"), "has no True"),
+    "mode": (None, lambda a: dbx.tl.recover_dynamics(a, assignment_mode="full"), "assignment_mode must be"),
+    "no iterations": (None, lambda a: dbx.tl.recover_dynamics(a, max_iter=0), "max_iter"),
+    "prior": (None, lambda a: dbx.tl.recover_dynamics(a, "all", steady_state_prior="half"), "True and False"),
+    "no kinetics": (None, lambda a: dbx.tl.velocity(a, mode="dynamical"), r"dbx.tl.recover_dynamics\(adata\)"),
+    "no times": (None, dbx.tl.latent_time, r"dbx.tl.recover_dynamics\(adata\)"),
+    "min_r2": (None, lambda a: dbx.tl.velocity(a, min_r2=None), "min_r2=None"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_sentence_and_nothing_written(case):
+    change, call, message = WRONG[case]
+    adata = cells()
+    adata.var["no"], adata.obs["half"] = False, pd.Categorical(["a", "b"] * 50)
+    if change:
+        change(adata)
+    before = [sorted(filter(None, getattr(adata, name))) for name in ("layers", "obs", "var", "uns")]
+    with pytest.raises((ValueError, KeyError), match=message):
+        call(adata)
+    assert [sorted(filter(None, getattr(adata, name))) for name in ("layers", "obs", "var", "uns")] == before
+
+
+def test_too_few_likely_genes(simulated):
+    adata = simulated.copy()
+    with pytest.raises(ValueError, match="Only 0 of 36 genes have kinetics"):
+        dbx.tl.velocity(adata, mode="dynamical", min_likelihood=50)
+    with pytest.raises(ValueError, match="Only 0 genes have a likelihood"):
+        dbx.tl.latent_time(adata, min_likelihood=50)
