@@ -94,6 +94,9 @@ OF_GENES = {
     "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
     "moments": dbx.pp.moments,
+    "recover_dynamics": dbx.tl.recover_dynamics,
+    "latent_time": dbx.tl.latent_time,
+    "velocity dynamical": lambda a: dbx.tl.velocity(a, mode="dynamical"),
     "velocity local": lambda a: dbx.tl.velocity(a, mode="local"),
     **{name: getattr(dbx.tl, name) for name in ("velocity", "velocity_graph", "velocity_confidence")},
     "de": lambda a: dbx.tl.de(a, "~ label"),
@@ -109,9 +112,11 @@ def cells(rng):
     adata.obs["batch"], adata.obs["label"] = pd.Categorical([*"xyxy"]), pd.Categorical([*"abab"])
     adata.obsp["connectivities"] = adata.obsp["distances"] = graph
     adata.obsp["velocity_graph"] = adata.obsp["velocity_graph_neg"] = graph
-    for name in ("spliced", "unspliced", "Ms", "Mu", "velocity"):
+    for name in ("spliced", "unspliced", "Ms", "Mu", "velocity", "fit_t", "fit_velocity"):
         adata.layers[name] = adata.X.copy()
     adata.var["velocity_genes"] = True
+    for name in ("likelihood", "constant_likelihood", "r2", "direction", "agreement"):
+        adata.var[f"fit_{name}"] = 1.0
     adata.obsm["reference_connectivities"] = graph
     adata.uns["iroot"] = 0
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}

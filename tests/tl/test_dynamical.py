@@ -123,7 +123,7 @@ def test_some_genes_and_settings(simulated):
 WRONG = {
     "no moments": (lambda a: a.layers.pop("Ms"), dbx.tl.recover_dynamics, r"'Ms'\] is missing"),
     "unknown gene": (None, lambda a: dbx.tl.recover_dynamics(a, ["gene0", "Sox2"]), "var_names has 'Sox2'"),
-    "no gene": (None, lambda a: dbx.tl.recover_dynamics(a, "no"), "has no True"),
+    "no gene": (None, lambda a: dbx.tl.recover_dynamics(a, "no"), "chooses no gene"),
     "mode": (None, lambda a: dbx.tl.recover_dynamics(a, assignment_mode="full"), "assignment_mode must be"),
     "no iterations": (None, lambda a: dbx.tl.recover_dynamics(a, max_iter=0), "max_iter"),
     "prior": (None, lambda a: dbx.tl.recover_dynamics(a, "all", steady_state_prior="half"), "True and False"),
@@ -152,3 +152,15 @@ def test_too_few_likely_genes(simulated):
         dbx.tl.velocity(adata, mode="dynamical", min_likelihood=50)
     with pytest.raises(ValueError, match="Only 0 genes have a likelihood"):
         dbx.tl.latent_time(adata, min_likelihood=50)
+
+
+def test_fitted_curves_are_drawn_through_the_cells(simulated):
+    ax = dbx.pl.velocity_phase(simulated, simulated.var_names[4], show=False)
+    induced, repressed = ax.lines[:2]
+    assert induced.get_xydata()[-1] == pytest.approx(repressed.get_xydata()[0], rel=1e-6)
+    points = np.vstack([line.get_xydata() for line in (induced, repressed)])
+    cells = np.column_stack([simulated.layers[name][:, 4] for name in ("Ms", "Mu")])
+    size = cells.std(axis=0)
+    apart = np.linalg.norm((cells[:, None] - points) / size, axis=2).min(axis=1)
+    assert np.median(apart) < 0.1
+    assert "likelihood" in ax.get_title()

@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from dbx.ops.checks import UnknownNameError, as_names, listed
+from dbx.ops.dynamics.recover_dynamics import RATES
+from dbx.ops.dynamics.splicing import Curve
 from dbx.pl._cells import draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import finish, panels
@@ -41,7 +43,10 @@ def velocity_phase(
     save: bool | str | None = None,
     return_fig: bool | None = None,
 ) -> Axes | Figure | None:
-    """Draw unspliced against spliced counts of genes, with the line that their velocities are measured from.
+    """Draw unspliced against spliced counts of genes, with their fitted curve or steady-state line.
+
+    The curve of :func:`dbx.tl.recover_dynamics` is solid while a gene is induced, dashed while it is repressed; its
+    steady states are on the thin line. Without one, the line is that which velocities are measured from.
 
     Cells above the line are being induced, those below repressed. A gene that tells about velocity has a loop around
     its line; a cloud on both sides of it tells nothing.
@@ -63,7 +68,8 @@ def velocity_phase(
     ncols
         Genes in a row.
     title
-        Title of the figure; by default the name of the gene, its slope and coefficient of determination.
+        Title of the figure; by default the name of the gene, and the likelihood of its curve or the slope and
+        coefficient of determination of its line.
     {figure}
 
     Returns
@@ -87,7 +93,7 @@ def velocity_phase(
         at = adata.var_names.get_loc(gene)
         points = np.column_stack([_column(layer, at) for layer in layers])
         _cells(place, adata, points, column, vkey, at, legend=i == len(genes) - 1)
-        found = _line(place, adata, points[:, 0], vkey, at)
+        found = _curve(place, adata, at) or _line(place, adata, points[:, 0], vkey, at)
         tidy(place, f"spliced ({xkey})", f"unspliced ({ukey})", f"{gene}{found}" if title is None else title)
     return finish(grid[-1], f"{vkey}_phase", show=show, save=save, return_fig=return_fig)
 
@@ -124,3 +130,22 @@ def _line(ax: Axes, adata, spliced: np.ndarray, vkey: str, at: int) -> str:
     used = bool(adata.var[f"{vkey}_genes"].iloc[at])
     r2 = float(adata.var[f"{vkey}_r2"].iloc[at])
     return f": slope {gamma:.2f}, R² {r2:.2f}{'' if used else ', not used'}"
+
+
+def _curve(ax: Axes, adata, at: int) -> str:
+    """Draw the fitted kinetics, if there are any; returns what to write of them."""
+    if "fit_alpha" not in adata.var or not np.isfinite(adata.var["fit_alpha"].iloc[at]):
+        return ""
+    fit = {name: float(adata.var[f"fit_{name}"].iloc[at]) for name in (*RATES, "u0", "s0", "likelihood")}
+    rate = fit["beta"] * fit["scaling"]
+    top = np.array([fit["alpha"] / fit["beta"]]), np.array([fit["alpha"] / fit["gamma"]])
+    curve = Curve(*top, np.array([fit["gamma"] / rate]), np.array([fit["t_"] * rate]))
+    for on, end, style in ((True, curve.switch, "-"), (False, curve.rest, (0, (3, 1.5)))):
+        t = np.linspace(0, 1, 200)[:, None] ** 2 * end
+        u, s = curve.at(np.full(t.shape, on), t)
+        ax.plot(s + fit["s0"], u + fit["u0"], color=INK, linewidth=1.6, linestyle=style, zorder=4)
+    reached = curve.at(np.full((1, 1), True), curve.switch[None])
+    slope, right = float(top[0][0] / top[1][0]), float(reached[1].item())
+    ends = np.array([0.0, right])
+    ax.plot(ends + fit["s0"], slope * ends + fit["u0"], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=4)
+    return f": likelihood {fit['likelihood']:.2f}"

@@ -167,6 +167,6 @@ def _numbers(data: AnnData | MuData, var_names: str | Sequence[str], mod: str | 
 
 def _chosen(mask: np.ndarray, column: Slot) -> tuple[int, ...]:
     if mask.dtype != bool or not mask.any():
-        msg = f"var_names must choose genes: {column.written()} has no True."
+        msg = f"var_names must choose some genes; {column.written()} chooses no gene."
         raise ValueError(msg)
     return tuple(map(int, np.flatnonzero(mask)))

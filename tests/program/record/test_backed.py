@@ -54,9 +54,10 @@ def backed(request, rng, tmp_path):
     adata = ad.AnnData(x if request.param == "dense" else sparse.csr_matrix(x))
     adata.obs["batch"] = pd.Categorical(np.resize(["a", "b"], 30))
     adata.obsm["X_pca"] = rng.normal(size=(30, 3)).astype(np.float32)
-    for name in ("Ms", "Mu", "spliced", "unspliced", "velocity"):
+    for name in ("Ms", "Mu", "spliced", "unspliced", "velocity", "fit_t"):
         adata.layers[name] = rng.random((30, 12)).astype(np.float32)
     adata.var["velocity_genes"] = True
+    adata.var["fit_likelihood"] = adata.var["fit_constant_likelihood"] = 1.0
     graph = sparse.csr_matrix(np.ones((30, 30)) - np.eye(30))
     for name in ("connectivities", "distances", "velocity_graph", "velocity_graph_neg"):
         adata.obsp[name] = graph
