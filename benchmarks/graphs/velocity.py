@@ -1,0 +1,90 @@
+"""``dbx.tl.recover_dynamics`` and the velocity graph: CPU seconds of the first and of a later call, and memory.
+
+    python benchmarks/graphs/velocity.py fit [n_cells] [n_genes]
+    python benchmarks/graphs/velocity.py graph [n_cells] [n_genes]
+
+Each prints one line of a table; the first call includes all compilation, and memory is above that of the layers. For
+``fit``, ``scvelo`` beside ``n_genes`` measures scVelo's fit instead, in an environment that has it (0.3.4, with
+numpy < 2.3 and pandas < 3).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+import warnings
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+
+def moments(n_cells: int, n_genes: int) -> ad.AnnData:
+    """Genes that are induced and repressed along one time, with noise, and edges to cells near in time."""
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.uniform(0, 12, n_cells)).astype(np.float32)[:, None]
+    on, length = rng.uniform(-2, 8, n_genes), rng.uniform(2, 6, n_genes)
+    top, gamma = rng.uniform(1, 8, n_genes), np.exp(rng.normal(-0.5, 0.4, n_genes))
+    layers = {}
+    for name, rate in (("Mu", np.ones(n_genes)), ("Ms", 0.5 * gamma)):
+        up = 1 - np.exp(-rate * np.clip(t - on, 0, length))
+        value = top / rate * up * np.exp(-rate * np.maximum(t - on - length, 0))
+        layers[name] = (value * rng.gamma(30, 1 / 30, value.shape)).astype(np.float32)
+    adata = ad.AnnData(layers["Ms"], layers=layers)
+    adata.obsm["X_pca"] = np.hstack([t, rng.normal(0, 0.1, (n_cells, 9))]).astype(np.float32)
+    return adata
+
+
+def with_edges(adata: ad.AnnData, k: int = 30) -> None:
+    """Edges to the cells next in order."""
+    n = adata.n_obs
+    offsets = [d for d in range(-k // 2, k // 2 + 1) if d]
+    graph = sparse.diags([np.full(n - abs(d), abs(d), np.float32) for d in offsets], offsets, format="csr")
+    adata.obsp["distances"], adata.obsp["connectivities"] = graph, (graph > 0).astype(np.float32)
+    adata.uns["neighbors"] = {
+        "connectivities_key": "connectivities",
+        "distances_key": "distances",
+        "params": {"n_neighbors": k + 1, "method": "umap"},
+    }
+
+
+def peak() -> float:
+    """Largest resident memory so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def seconds(call, adata: ad.AnnData) -> tuple[list[float], float]:
+    """CPU seconds of two calls, and megabytes above the data."""
+    before, found = peak(), []
+    for _ in range(2):
+        start = time.process_time()
+        call(adata)
+        found.append(time.process_time() - start)
+    return found, peak() - before
+
+
+def main(what: str = "fit", n_cells: str = "2000", n_genes: str = "2000", tool: str = "dbx") -> None:
+    """Print the line."""
+    warnings.simplefilter("ignore")
+    adata = moments(int(n_cells), int(n_genes))
+    with_edges(adata)
+    if tool == "scvelo":
+        import scvelo
+
+        def call(data):
+            scvelo.tl.recover_dynamics(data, "all", n_jobs=1, show_progress_bar=False)
+    else:
+        import dbx
+
+        def call(data):
+            dbx.tl.recover_dynamics(data, "all") if what == "fit" else dbx.tl.velocity_graph(data)
+
+        if what == "graph":
+            dbx.tl.velocity(adata, mode="steady_state")
+    (first, later), megabytes = seconds(call, adata)
+    print(f"| {what}, {tool}, {adata.n_obs:,} x {adata.n_vars:,} | {first:.1f} / {later:.1f} s | {megabytes:.0f} MB |")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
