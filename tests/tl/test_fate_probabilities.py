@@ -97,6 +97,19 @@ def test_a_failed_solve_takes_found_states_back(cells, monkeypatch):
     assert dbx.steps(cells).equals(program)
 
 
+@pytest.mark.filterwarnings("ignore:Step .* reads")
+def test_transitions_of_blocks_of_different_width(cells, monkeypatch):
+    links = cells.obsp["connectivities"].tolil()
+    links[3, :] = links[:, 3] = 0.1  # a hub in the first block
+    cells.obsp["connectivities"] = links.tocsr()
+    expected = cells.copy()
+    dbx.tl.fate_probabilities(expected, "tips")
+    monkeypatch.setattr("dbx.ops.apply.block_rows", lambda n_rows, n_columns: 64)
+    dbx.tl.fate_probabilities(cells, "tips")
+    assert (cells.obsp["T_fwd"] != expected.obsp["T_fwd"]).nnz == 0
+    np.testing.assert_array_equal(cells.obsm["lineages_fwd"], expected.obsm["lineages_fwd"])
+
+
 def test_own_transitions_are_the_same_walk(cells):
     dbx.tl.fate_probabilities(cells, "tips", kernel="connectivity", key_added="one")
     dbx.tl.fate_probabilities(cells, "tips", kernel="T_one", key_added="two")

@@ -116,6 +116,9 @@ def _collect(parts, n_rows: int) -> dict[str, Any]:
                 whole[name] = jax.tree.map(_owned, part)
             elif sparse.issparse(part) or isinstance(part, Edges):
                 whole.setdefault(name, []).append(part)
+            elif isinstance(part, Graph) and not (part.symmetric or part.distances):
+                # each block is as wide as its own cells need
+                whole.setdefault(name, []).append(Edges(part.to_csr(), np.asarray(part.rows)))
             else:
                 if name not in whole:
                     whole[name] = jax.tree.map(lambda leaf: np.empty((n_rows, *leaf.shape[1:]), leaf.dtype), part)
