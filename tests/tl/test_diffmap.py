@@ -127,5 +127,6 @@ def test_wrong_arguments(cells):
 def test_more_components_than_cells():
     adata = branching(8)
     dbx.pp.neighbors(adata, n_neighbors=4, use_rep="X_pca")
-    dbx.tl.diffmap(adata)
+    with pytest.warns(UserWarning, match="n_comps=15 must be below the number of cells, 8"):
+        dbx.tl.diffmap(adata)
     assert adata.obsm["X_diffmap"].shape == (8, 7)  # as scanpy

@@ -1,5 +1,7 @@
 """Diffusion pseudotime beside scanpy's, roots of every kind, and new cells."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scanpy as sc
@@ -8,6 +10,7 @@ from scipy.stats import spearmanr
 from tl.test_diffmap import branching, islands
 
 import dbx
+from dbx._warnings import DbxWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* reads")
 
@@ -127,6 +130,18 @@ def test_a_root_from_before_a_subset(cells):
     some.uns["iroot"] = 0
     with pytest.warns(UserWarning, match=f"among 400 cells, of which {some.n_obs} are left"):
         dbx.tl.dpt(some)
+
+
+def test_a_root_from_before_a_subset_with_new_neighbours(cells):
+    dbx.tl.dpt(cells)
+    some = cells[50:].copy()
+    dbx.pp.neighbors(some, use_rep="X_pca")
+    dbx.tl.diffmap(some)
+    with pytest.warns(DbxWarning, match="check that it is the same cell"):
+        dbx.tl.dpt(some)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="adata.uns")
+        dbx.tl.dpt(some)  # said once: the number is that of these cells now
 
 
 def test_wrong_arguments(cells):

@@ -77,6 +77,14 @@ def test_parts_that_no_path_reaches_are_joined_and_named():
     assert times[80:].min() > times[:80].max()
 
 
+@pytest.mark.filterwarnings("ignore:.* parts of the data")
+def test_duplicates_are_counted(cells):
+    cells.obsm["X_pca"][:12] = cells.obsm["X_pca"][0]
+    with pytest.warns(UserWarning, match="12 of 400 cells have 3 or more duplicates"):
+        dbx.tl.pseudotime(cells, knn=10)
+    assert np.isfinite(cells.obs["pseudotime"]).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

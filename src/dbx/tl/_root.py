@@ -25,8 +25,9 @@ def root_cell(data, graph: str, title: str, mod: str | None = None) -> int:
     """
     owner, written = holder(data, Slot("obs", mod=mod)), owner_written(mod)
     if "iroot" in owner.uns:
-        _warn_of_subset(data, graph, owner.n_obs, written, mod)
-        return _number(owner.uns["iroot"], owner.n_obs, written)
+        root = _number(owner.uns["iroot"], owner.n_obs, written)
+        _warn_of_subset(data, graph, root, owner.n_obs, mod)
+        return root
     profile = owner.uns["xroot"] if "xroot" in owner.uns else owner.var.get("xroot")
     if profile is None:
         msg = (
@@ -52,13 +53,23 @@ def _number(root: Any, n_cells: int, written: str) -> int:
     return int(number.item())
 
 
-def _warn_of_subset(data, graph: str, n_cells: int, written: str, mod: str | None) -> None:
-    writer = load(data).writer(Slot.parse(graph, mod))
+def _warn_of_subset(data, graph: str, root: int, n_cells: int, mod: str | None) -> None:
+    """Warn if the graph, or the number of the root, is of more cells than there are."""
+    registry, slot, written = load(data), Slot("uns", ("iroot",), mod), owner_written(mod)
+    writer = registry.writer(Slot.parse(graph, mod))
     if writer is not None and not writer.mapped and writer.n_cells != n_cells:
         log.warn(
             f"The neighbours were found among {writer.n_cells} cells, of which {n_cells} are left. "
             f"{written}.uns['iroot'] must be the number of the root among these: check it, and run "
             "dbx.pp.neighbors and dbx.tl.diffmap again."
+        )
+        return
+    users = [step for step in registry if not step.mapped and step.constants.get(slot) == root]
+    if users and all(step.n_cells != n_cells for step in users):
+        log.warn(
+            f"{written}.uns['iroot'] is {root}, the root that {users[-1].name!r} had among {users[-1].n_cells} cells, "
+            f"of which {n_cells} are left: check that it is the same cell, or set it again by "
+            f"{written}.uns['iroot'] = {written}.obs_names.get_loc('<name of the cell>')."
         )
 
 

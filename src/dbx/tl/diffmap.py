@@ -76,7 +76,12 @@ def diffmap(
     (100, 5)
     """
     graph = graph_slot(adata, neighbors_key, mod=mod)
-    _warn_of_parts(read(adata, Slot.parse(graph, mod)))
+    edges = read(adata, Slot.parse(graph, mod))
+    _warn_of_parts(edges)
+    if n_comps >= edges.shape[0] > 1:
+        log.warn(
+            f"n_comps={n_comps} must be below the number of cells, {edges.shape[0]}: computing one less than these."
+        )
     return run_step(
         adata,
         DiffusionMap(n_comps=n_comps),
