@@ -177,6 +177,7 @@ WRONG = {
         {"n_neighbors": 300, "n_prin_comps": 5},
         "n_neighbors=300 is not possible with 260 cells: choose at most 260",
     ),
+    "threshold": ({"threshold": np.nan}, "threshold must be a number; got nan"),
     "metric": ({"knn_dist_metric": "jaccard"}, "knn_dist_metric must be one of 'euclidean'"),
     "batch": ({"batch_key": "none"}, "none"),
 }

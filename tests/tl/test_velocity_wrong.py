@@ -27,6 +27,11 @@ def nothing(adata):
     """Leave it as it is."""
 
 
+def with_negative(adata):
+    adata.layers["spliced"] = np.ones(adata.shape, np.float32)
+    adata.layers["unspliced"] = -adata.layers["spliced"]
+
+
 def with_velocity(adata):
     dbx.tl.velocity(adata, mode="steady_state")
 
@@ -47,6 +52,12 @@ CASES = {
     "no unspliced": (without("layers", "unspliced"), dbx.pp.moments, r"layers\['unspliced'\] is missing"),
     "no unspliced counts": (with_layer("unspliced", lambda x: 0 * x + 0.0), dbx.pp.moments, "but .* does not|No cell"),
     "scaled": (with_layer("spliced", lambda x: x - 1.5), dbx.pp.moments, "negative"),
+    "one layer": (
+        nothing,
+        lambda a: dbx.pp.moments(a, layers=("spliced", "spliced")),
+        "names of the spliced and of the unspliced counts; got 'spliced' for both",
+    ),
+    "counts and negative": (with_negative, dbx.pp.moments, r"'unspliced'\] has negative values"),
     "one of counts": (with_layer("spliced", np.rint), dbx.pp.moments, "holds counts, but .*'unspliced'.* does not"),
     "mode": (nothing, lambda a: dbx.pp.moments(a, mode="both"), "mode must be one of 'connectivities'"),
     "neighbours": (nothing, lambda a: dbx.pp.moments(a, neighbors_key="other"), r"uns\['other'\] is missing"),
@@ -63,7 +74,11 @@ CASES = {
         lambda a: dbx.tl.velocity_graph(a, gene_subset=["gene0", "Sox2"]),
         "gene_subset has 'Sox2', which",
     ),
-    "no step": (with_velocity, lambda a: dbx.tl.velocity_graph(a, n_recurse_neighbors=0), "n_steps must be at least 1"),
+    "no step": (
+        with_velocity,
+        lambda a: dbx.tl.velocity_graph(a, n_recurse_neighbors=0),
+        "n_recurse_neighbors must be at least 1",
+    ),
     "scale": (with_velocity, lambda a: dbx.tl.velocity_graph(a, scale=0), "scale must be above 0; got 0"),
     "no graph": (with_velocity, dbx.tl.velocity_embedding, r"_graph'\] is missing .* dbx.tl.velocity_graph\(adata\)"),
     "no graph for time": (with_velocity, dbx.tl.velocity_pseudotime, r"_graph'\] is missing .* dbx.tl.velocity_graph"),

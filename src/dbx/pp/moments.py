@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.data import RowBlocks
 from dbx.ops.checks import check_known
 from dbx.ops.dynamics.moments import Moments
 from dbx.pp.neighbors import neighbors
@@ -101,15 +102,23 @@ def hold_counts(data: AnnData | MuData, layers: tuple[str, str], mod: str | None
     Raises
     ------
     ValueError
-        Only one of them does.
+        Only one of them does, or both are the same layer.
     """
+    if layers[0] == layers[1]:
+        msg = f"layers must be the names of the spliced and of the unspliced counts; got {layers[0]!r} for both."
+        raise ValueError(msg)
     slots = [Slot("layers", (name,), mod) for name in layers]
     counted = [looks_like_counts(read(data, slot)) for slot in slots]
-    if counted[0] != counted[1]:
+    if counted[0] != counted[1] and not _has_wrong_values(read(data, slots[counted[0]])):
         which, other = slots if counted[0] else slots[::-1]
         msg = (
             f"{which.written()} holds counts, but {other.written()} does not: use both as counts, or normalise both, "
             f"such as with dbx.pp.normalize_total(adata, layer={which.key!r})."
         )
         raise ValueError(msg)
-    return counted[0]
+    return any(counted)
+
+
+def _has_wrong_values(x: Any) -> bool:
+    """Whether there are values that no step takes, whatever the scale: the step says which and where."""
+    return any(bool((~(block.rows >= 0)).any()) for block in RowBlocks(x))

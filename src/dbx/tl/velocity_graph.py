@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dbx.ops.checks import check_whole
 from dbx.ops.dynamics.velocity_graph import VelocityGraph
 from dbx.ops.dynamics.velocity_transitions import VelocityTransitions
 from dbx.program import Slot, check_key, exists, neighbors_slot, read, run_step
@@ -103,6 +104,7 @@ def velocity_graph(
     (100, 100)
     """
     check_key(vkey, "vkey")
+    check_whole(n_recurse_neighbors, 1, "n_recurse_neighbors")
     data = own_copy(adata, copy=copy)
     genes = used_genes(data, vkey, gene_subset, mod=mod)
     roots = _is_stochastic(data, vkey, mod) if sqrt_transform is None else sqrt_transform

@@ -91,6 +91,9 @@ class Scrublet(Operator):
         check_known(knn_dist_metric, tuple(METRICS), "knn_dist_metric")
         if threshold is not None:
             check_number(threshold, "threshold")
+            if np.isnan(threshold):
+                msg = "threshold must be a number; got nan."
+                raise ValueError(msg)
         self.expected_doublet_rate, self.sim_doublet_ratio = expected_doublet_rate, sim_doublet_ratio
         self.synthetic_doublet_umi_subsampling = synthetic_doublet_umi_subsampling
         self.knn_dist_metric = knn_dist_metric
