@@ -4,7 +4,7 @@
     python benchmarks/graphs/diffusion.py path [n_cells] [n_genes]
 
 The first prints CPU seconds of the first and of later calls in a fresh process with all compilation (imports excluded),
-on one graph of 15 neighbours that scanpy computed, and the peak of resident memory above the data. The second prints
+on one graph of 15 neighbours, and the peak of resident memory above the data. The second prints
 seconds and the peak of resident memory of the process after each step.
 """
 
@@ -28,9 +28,10 @@ def peak() -> float:
 
 
 def prepare(path: Path, n_cells: int) -> None:
-    """Write cells along the edges of a tree, with scanpy's neighbours."""
+    """Write cells along the edges of a tree, with their neighbours."""
     import anndata as ad
-    import scanpy as sc
+
+    import dbx
 
     rng = np.random.default_rng(0)
     corners = np.cumsum(rng.normal(0, 1, (12, 50)), axis=0)
@@ -38,7 +39,7 @@ def prepare(path: Path, n_cells: int) -> None:
     before = np.maximum(start - rng.integers(0, 2, n_cells), 0)
     x = 6 * (corners[before] * (1 - share) + corners[start + 1] * share) + rng.normal(0, 1, (n_cells, 50))
     adata = ad.AnnData(np.zeros((n_cells, 1), np.float32), obsm={"X_pca": x.astype(np.float32)})
-    sc.pp.neighbors(adata, n_neighbors=15, use_rep="X_pca")
+    dbx.pp.neighbors(adata, n_neighbors=15, use_rep="X_pca")
     adata.uns["iroot"] = 0
     adata.write(path)
 
