@@ -196,3 +196,14 @@ def test_branchings_of_several_components_are_warned_of():
     adata.uns["iroot"] = 160
     with pytest.warns(UserWarning, match="branchings are found in a connected graph only"):
         dbx.tl.dpt(adata, n_branchings=1)
+
+
+@pytest.mark.parametrize("wrong", [{"n_branchings": 1, "min_group_size": -1}, {"n_dcs": 99}])
+def test_nothing_is_written_after_an_error(cells, wrong):
+    adata = cells.copy()
+    del adata.obsm["X_diffmap"], adata.uns["dbx"]
+    before = list(adata.obs), list(adata.uns)
+    with pytest.raises(ValueError, match=r"min_group_size|n_dcs=99"), pytest.warns(UserWarning, match="no diffusion"):
+        dbx.tl.dpt(adata, **wrong)
+    assert "X_diffmap" not in adata.obsm
+    assert (list(adata.obs), list(adata.uns)) == before

@@ -154,6 +154,29 @@ def test_too_few_likely_genes(simulated):
         dbx.tl.latent_time(adata, min_likelihood=50)
 
 
+def test_latent_time_of_some_genes_is_that_of_a_subset(simulated):
+    adata, subset = simulated.copy(), simulated[:, :8].copy()
+    for name in ("fit_t", "fit_velocity"):
+        adata.layers[name][:, 8:] = np.nan
+    adata.var.loc[adata.var_names[8:], ["fit_likelihood", "fit_constant_likelihood"]] = np.nan
+    dbx.tl.latent_time(adata)
+    dbx.tl.latent_time(subset)
+    np.testing.assert_allclose(adata.obs["latent_time"], subset.obs["latent_time"], atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [dbx.tl.latent_time, dbx.tl.velocity_pseudotime])
+def test_no_terminal_states_after_an_error(simulated, time):
+    adata = simulated.copy()
+    adata.obs = adata.obs.drop(columns=["root_cells", "end_points", "latent_time"])
+    columns, steps = list(adata.obs), list(adata.uns["dbx"]["state"])
+    with pytest.raises(KeyError, match="nowhere"):
+        time(adata, neighbors_key="nowhere") if time is dbx.tl.latent_time else time(adata, end_key="nowhere")
+    if time is dbx.tl.latent_time:
+        with pytest.raises(ValueError, match="min_corr_diffusion"):
+            time(adata, min_corr_diffusion=2)
+    assert (list(adata.obs), list(adata.uns["dbx"]["state"])) == (columns, steps)
+
+
 def test_fitted_curves_are_drawn_through_the_cells(simulated):
     ax = dbx.pl.velocity_phase(simulated, simulated.var_names[4], show=False)
     induced, repressed = ax.lines[:2]

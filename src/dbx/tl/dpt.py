@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dbx.ops.checks import check_whole
 from dbx.ops.diffusion.markov import components
 from dbx.ops.diffusion.pseudotime import DiffusionPseudotime
-from dbx.program import Slot, exists, graph_slot, log, read, run_step
+from dbx.program import Slot, all_or_nothing, exists, graph_slot, log, read, run_step
 from dbx.program.compat import own_copy
 from dbx.tl._branchings import DptBranchings
 from dbx.tl._root import root_cell
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+DIFFMAP = ("obsm/X_diffmap", "obs/diffmap_density", "uns/diffmap_evals")
 BRANCHINGS = {
     "groups": "obs/dpt_groups",
     "order": "obs/dpt_order",
@@ -100,22 +101,23 @@ def dpt(
     check_whole(n_branchings, 0, "n_branchings")
     data = own_copy(adata, copy=copy)
     z = Slot.parse("obsm/X_diffmap", mod)
-    if not exists(data, z):
-        log.warn(f"There are no diffusion components: computing {z.written()} by dbx.tl.diffmap with its defaults.")
-        diffmap(data, neighbors_key=neighbors_key, mod=mod)
     reads, uns = {"z": str(z), "graph": graph}, {"uns/iroot": iroot}
-    if n_branchings:
-        _warn_of_parts(read(data, Slot.parse(graph, mod)))
-        branchings = DptBranchings(
-            iroot=iroot,
-            n_dcs=n_dcs,
-            n_branchings=n_branchings,
-            min_group_size=min_group_size,
-            allow_kendall_tau_shift=allow_kendall_tau_shift,
-        )
-        run_step(data, branchings, reads=reads, writes=BRANCHINGS, constants=uns, mod=mod)
-    time = DiffusionPseudotime(iroot=iroot, n_dcs=n_dcs)
-    run_step(data, time, reads=reads, writes={"pseudotime": "obs/dpt_pseudotime"}, constants=uns, mod=mod)
+    with all_or_nothing(data, [*DIFFMAP, *BRANCHINGS.values(), "uns/iroot"], mod):
+        if not exists(data, z):
+            log.warn(f"There are no diffusion components: computing {z.written()} by dbx.tl.diffmap with its defaults.")
+            diffmap(data, neighbors_key=neighbors_key, mod=mod)
+        if n_branchings:
+            _warn_of_parts(read(data, Slot.parse(graph, mod)))
+            branchings = DptBranchings(
+                iroot=iroot,
+                n_dcs=n_dcs,
+                n_branchings=n_branchings,
+                min_group_size=min_group_size,
+                allow_kendall_tau_shift=allow_kendall_tau_shift,
+            )
+            run_step(data, branchings, reads=reads, writes=BRANCHINGS, constants=uns, mod=mod)
+        time = DiffusionPseudotime(iroot=iroot, n_dcs=n_dcs)
+        run_step(data, time, reads=reads, writes={"pseudotime": "obs/dpt_pseudotime"}, constants=uns, mod=mod)
     return data if copy else None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.ops.dynamics.latent_time import LatentTime
-from dbx.program import Slot, check_key, log, neighbors_slot, read, resolve_seed, run_step
+from dbx.program import Slot, all_or_nothing, check_key, log, neighbors_slot, read, resolve_seed, run_step
 from dbx.program.compat import own_copy
 from dbx.tl._velocity import terminal_slots
 from dbx.tl.terminal_states import terminal_states
@@ -117,24 +117,25 @@ def latent_time(
         t_max=t_max,
         **settings,
     )
-    if root_key is None:
-        terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
-        reads = {"root": "obs/root_cells"} | reads
-    run_step(
-        data,
-        operator,
-        reads={
-            "time": "layers/fit_t",
-            "positive": f"obsp/{vkey}_graph",
-            "negative": f"obsp/{vkey}_graph_neg",
-            "graph": neighbors_slot(data, "connectivities", neighbors_key, mod=mod),
-            **reads,
-        },
-        writes={"latent": "obs/latent_time", "place": "uns/latent_time/place"},
-        select=genes,
-        seed=resolve_seed(random_state),
-        mod=mod,
-    )
+    with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
+        if root_key is None:
+            terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
+            reads = {"root": "obs/root_cells"} | reads
+        run_step(
+            data,
+            operator,
+            reads={
+                "time": "layers/fit_t",
+                "positive": f"obsp/{vkey}_graph",
+                "negative": f"obsp/{vkey}_graph_neg",
+                "graph": neighbors_slot(data, "connectivities", neighbors_key, mod=mod),
+                **reads,
+            },
+            writes={"latent": "obs/latent_time", "place": "uns/latent_time/place"},
+            select=genes,
+            seed=resolve_seed(random_state),
+            mod=mod,
+        )
     _warn(data, root_key, mod)
     return data if copy else None
 

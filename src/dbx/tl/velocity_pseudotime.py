@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dbx.ops.dynamics.velocity_pseudotime import VelocityPseudotime
-from dbx.program import Slot, check_key, log, neighbors_slot, read, resolve_seed, run_step
+from dbx.program import Slot, all_or_nothing, check_key, log, neighbors_slot, read, resolve_seed, run_step
 from dbx.program.compat import own_copy
 from dbx.tl._velocity import terminal_slots
 from dbx.tl.terminal_states import terminal_states
@@ -97,23 +97,24 @@ def velocity_pseudotime(
         read(data, Slot("obsp", (name,), mod))
     settings, reads = terminal_slots(data, root_key, end_key, mod)
     operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
-    if root_key is None:
-        terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
-        reads = {"root": "obs/root_cells", "end": "obs/end_points"} | reads
-    run_step(
-        data,
-        operator,
-        reads={
-            "positive": f"obsp/{vkey}_graph",
-            "negative": f"obsp/{vkey}_graph_neg",
-            "graph": neighbors_slot(data, "connectivities", neighbors_key, mod=mod),
-            **reads,
-        },
-        writes={"pseudotime": f"obs/{vkey}_pseudotime", "agreement": f"uns/{vkey}_pseudotime/agreement"},
-        name=f"{vkey}_pseudotime",
-        seed=resolve_seed(random_state),
-        mod=mod,
-    )
+    with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
+        if root_key is None:
+            terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
+            reads = {"root": "obs/root_cells", "end": "obs/end_points"} | reads
+        run_step(
+            data,
+            operator,
+            reads={
+                "positive": f"obsp/{vkey}_graph",
+                "negative": f"obsp/{vkey}_graph_neg",
+                "graph": neighbors_slot(data, "connectivities", neighbors_key, mod=mod),
+                **reads,
+            },
+            writes={"pseudotime": f"obs/{vkey}_pseudotime", "agreement": f"uns/{vkey}_pseudotime/agreement"},
+            name=f"{vkey}_pseudotime",
+            seed=resolve_seed(random_state),
+            mod=mod,
+        )
     _warn(data, vkey, mod)
     return data if copy else None
 

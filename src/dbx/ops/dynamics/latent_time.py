@@ -33,7 +33,7 @@ class LatentTime(Operator):
 
     name = "latent_time"
     inputs: ClassVar = {
-        "time": Input(genes=True, of_fitted_cells=True),
+        "time": Input(genes=True, of_fitted_cells=True, missing=True),
         "positive": Input(kind="graph", of_fitted_cells=True),
         "negative": Input(kind="graph", of_fitted_cells=True),
         "graph": Input(kind="graph"),
