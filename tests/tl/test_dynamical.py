@@ -125,6 +125,8 @@ WRONG = {
     "unknown gene": (None, lambda a: dbx.tl.recover_dynamics(a, ["gene0", "Sox2"]), "var_names has 'Sox2'"),
     "no gene": (None, lambda a: dbx.tl.recover_dynamics(a, "no"), "chooses no gene"),
     "mode": (None, lambda a: dbx.tl.recover_dynamics(a, assignment_mode="full"), "assignment_mode must be"),
+    "empty names": (None, lambda a: dbx.tl.recover_dynamics(a, []), "var_names names no gene"),
+    "scaling": (None, lambda a: dbx.tl.recover_dynamics(a, fit_scaling=-1), "fit_scaling must be above 0"),
     "no iterations": (None, lambda a: dbx.tl.recover_dynamics(a, max_iter=0), "max_iter"),
     "prior": (None, lambda a: dbx.tl.recover_dynamics(a, "all", steady_state_prior="half"), "True and False"),
     "no kinetics": (None, lambda a: dbx.tl.velocity(a, mode="dynamical"), r"dbx.tl.recover_dynamics\(adata\)"),

@@ -158,9 +158,12 @@ def _numbers(data: AnnData | MuData, var_names: str | Sequence[str], mod: str | 
     if isinstance(var_names, str) and var_names == "velocity_genes":
         return None
     wanted = as_names(var_names, "var_names")
+    if not wanted:
+        msg = 'var_names names no gene: pass names, a boolean column of var, or "all".'
+        raise ValueError(msg)
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        msg = f"var_names has {listed(unknown)}, which are not among the genes."
+        msg = f'var_names has {listed(unknown)}, which are not among the genes: pass names, or "all".'
         raise UnknownNameError(msg)
     return _chosen(np.asarray(names.isin(wanted)), Slot("var", ("index",), mod))
 

@@ -78,6 +78,8 @@ class RecoverDynamics(Operator):
         self.fit_basal_transcription = fit_basal_transcription
         check_whole(max_iter, 1, "max_iter")
         check_above_zero(t_max, "t_max")
+        if not isinstance(fit_scaling, bool | np.bool_):
+            check_above_zero(fit_scaling, "fit_scaling")
 
     @property
     def known_scaling(self) -> float | None:

@@ -129,6 +129,8 @@ def _of_block(
     unit = t_max / total_times(found.total_time(curve), curve.switch)
     scaling = np.exp(log_scaling(parameters, cells))
     likelihood, swapped = (log_likelihood(curve, states, cells) for states in (found, found.swapped))
+    direction = np.full(len(likelihood), np.nan)
+    np.subtract(likelihood, swapped, out=direction, where=np.isfinite(likelihood) & np.isfinite(swapped))
     values = Recovered(
         alpha=curve.top_u * cells.std_u / scaling / unit,
         beta=1 / scaling / unit,
@@ -143,7 +145,7 @@ def _of_block(
         s0=low[1],
         variance=variance,
         alignment_scaling=unit,
-        direction=likelihood - swapped,
+        direction=direction,
         agreement=unit,
         r2=unit,
     )
