@@ -1,5 +1,6 @@
 """Kinetics of genes, their velocities and latent time: beside scVelo's stored results, and where truth is known."""
 
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -154,6 +155,9 @@ def test_too_few_likely_genes(simulated):
         dbx.tl.velocity(adata, mode="dynamical", min_likelihood=50)
     with pytest.raises(ValueError, match="Only 0 genes have a likelihood"):
         dbx.tl.latent_time(adata, min_likelihood=50)
+    for call in (dbx.tl.latent_time, partial(dbx.tl.velocity, mode="dynamical")):
+        with pytest.raises(TypeError, match="min_likelihood must be a number"):
+            call(adata, min_likelihood="high")
 
 
 def test_latent_time_of_some_genes_is_that_of_a_subset(simulated):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dbx.ops.checks import check_number
 from dbx.ops.dynamics.dynamical_velocity import DynamicalVelocity
 from dbx.program import Slot, log, neighbors_slot, read, run_step
 
@@ -30,6 +31,9 @@ def dynamical(
 ) -> AnnData | MuData | None:
     """:func:`dbx.tl.velocity` with ``mode="dynamical"``."""
     read(data, Slot("layers", ("fit_velocity",), mod))
+    for name, least in (("min_likelihood", min_likelihood), ("min_r2", min_r2)):
+        if least is not None:
+            check_number(least, name)
     likelihood, constant, r2, loss, agreement = (
         np.asarray(read(data, Slot("var", (f"fit_{name}",), mod)), float)
         for name in ("likelihood", "constant_likelihood", "r2", "direction", "agreement")
