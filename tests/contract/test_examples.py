@@ -47,6 +47,8 @@ TESTED = {
     "neighbours": "test_references",
     "prepared": "test_references",
     "on_host": "test_references",
+    "of_all_cells": "test_together",
+    "together": "test_together",
     "role": "test_declared",
     "check_differentiable": "test_gradients",
     "declared": "tests/test_own_steps",

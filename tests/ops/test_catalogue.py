@@ -35,10 +35,10 @@ def test_each_that_maps_cells_says_how_new_ones_are_mapped(name):
 
 
 def test_what_is_not_there_is_said():
-    assert "magic" not in CATALOGUE
-    assert CATALOGUE.get("magic") is None
-    with pytest.raises(KeyError, match="^Neither dbx nor an installed package has an operator 'magic'"):
-        CATALOGUE["magic"]
+    assert "levitate" not in CATALOGUE
+    assert CATALOGUE.get("levitate") is None
+    with pytest.raises(KeyError, match="^Neither dbx nor an installed package has an operator 'levitate'"):
+        CATALOGUE["levitate"]
     with pytest.raises(AttributeError, match=r"module 'dbx\.ops' has no attribute 'Magic'"):
         dbx.ops.Magic
 

@@ -63,7 +63,7 @@ def with_operator(step, operator, package):
 @pytest.mark.parametrize(
     ("package", "sentence"),
     [
-        ("dbx-magic==1.2", r"in the package dbx-magic, which is not installed: pip install dbx-magic==1\.2"),
+        ("dbx-levitate==1.2", r"in the package dbx-levitate, which is not installed: pip install dbx-levitate==1\.2"),
         ("numpy==0.1", r"in numpy 0\.1, but is not in the installed numpy .*: pip install numpy==0\.1"),
         ("", "its package is not recorded"),
         ("x==1; rm -rf /", "its package is not recorded"),
@@ -72,12 +72,12 @@ def with_operator(step, operator, package):
 )
 def test_a_missing_operator_is_asked_for_by_its_package(small, package, sentence):
     dbx.pp.normalize_total(small)
-    small.uns["dbx"] = with_operator(load(small)["normalize_total"], "magic", package)
-    assert dbx.steps(small)["operator"].tolist() == ["magic"]
-    with pytest.raises(LookupError, match=f"needs the operator 'magic'.*{sentence}"):
+    small.uns["dbx"] = with_operator(load(small)["normalize_total"], "levitate", package)
+    assert dbx.steps(small)["operator"].tolist() == ["levitate"]
+    with pytest.raises(LookupError, match=f"needs the operator 'levitate'.*{sentence}"):
         load(small)["normalize_total"].build()
     query = ad.AnnData(small.layers["counts"].copy(), var=small.var[[]])
-    with pytest.raises(ValueError, match=f"needs the operator 'magic'.*{sentence}"):
+    with pytest.raises(ValueError, match=f"needs the operator 'levitate'.*{sentence}"):
         dbx.rerun(query, small)
 
 

@@ -20,5 +20,12 @@ EXAMPLES = [
         lacks=frozenset({"elbow"}),
         random=True,
     ),
+    Example(
+        operator="archetypes",
+        title="auto",
+        reads={"z": "obsm/embedding", "x": "layers/log"},
+        config={"n_archetypes": "auto", "tol": 1e-3},
+        random=True,
+    ),
     Example(operator="soft_kmeans", reads={"z": "obsm/embedding"}, config={"n_clusters": 4}, random=True),
 ]

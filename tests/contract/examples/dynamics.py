@@ -97,4 +97,9 @@ EXAMPLES = [
         reads={"time": "layers/untied", **CORRELATIONS, "graph": GRAPH},
         config={"root_cell": 3, "t_max": 2.0, "min_corr_diffusion": -1.0, "weight_diffusion": 0.3},
     ),
+    Example(
+        operator="latent_time",
+        title="from_marks",
+        reads={"time": "layers/untied", **CORRELATIONS, "graph": GRAPH, "root": "obs/first", "end": "obs/last"},
+    ),
 ]

@@ -109,10 +109,10 @@ def test_finite_differences(analysed, output, column):
             lambda a: jnp.asarray(a, jnp.float64) if jnp.asarray(a).dtype.kind == "f" else a, path.pipeline.states
         )
         run = jax.jit(lambda x: path.run(states, {**values, "X": x}, rows)[path.end])
-        step = 1e-4 * gradient / np.where(norm > 0, norm, 1)
+        step = 1e-5 * gradient / np.where(norm > 0, norm, 1)
         up, down = (np.asarray(run(values["X"].astype(np.float64) + sign * step))[:, column] for sign in (1, -1))
     assert (norm > 1e-6).mean() > 0.4  # a cluster has no gradient in the midst of it
-    np.testing.assert_allclose((up - down) / 2e-4, norm[:, 0], rtol=5e-3, atol=1e-6)  # gradients were found in float32
+    np.testing.assert_allclose((up - down) / 2e-5, norm[:, 0], rtol=5e-3, atol=1e-6)  # gradients were found in float32
 
 
 def test_a_cell_is_placed_without_itself(analysed):
