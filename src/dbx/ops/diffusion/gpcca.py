@@ -112,7 +112,10 @@ def _highest(x: np.ndarray, slope: np.ndarray, active: np.ndarray, least: float)
         values = x @ found
         if values.min() >= -TOLERANCE:
             break
-        active = np.unique(np.concatenate([active, values.argmin(axis=0)]))
+        further = np.unique(np.concatenate([active, values.argmin(axis=0)]))
+        if len(further) == len(active):  # what is left is within the solver's own tolerance
+            break
+        active = further
     return feasible(x, found), active
 
 
