@@ -39,8 +39,8 @@ def test_what_is_not_there_is_said():
     assert CATALOGUE.get("levitate") is None
     with pytest.raises(KeyError, match="^Neither dbx nor an installed package has an operator 'levitate'"):
         CATALOGUE["levitate"]
-    with pytest.raises(AttributeError, match=r"module 'dbx\.ops' has no attribute 'Magic'"):
-        dbx.ops.Magic
+    with pytest.raises(AttributeError, match=r"module 'dbx\.ops' has no attribute 'Levitate'"):
+        dbx.ops.Levitate
 
 
 def test_a_name_of_dbx_is_not_given_away(monkeypatch):
