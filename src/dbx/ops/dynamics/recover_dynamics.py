@@ -30,13 +30,13 @@ FOR_LINES = (5.0, 95.0), (0.0,)
 
 
 class RecoverDynamics(Operator):
-    """u' = alpha - beta scaling u and s' = beta scaling u - gamma s, with alpha = 0 after the time t_.
+    """u' = alpha - beta scaling u and s' = beta scaling u - gamma s, with alpha = 0 after the switch.
 
     u are unspliced counts over ``scaling``, s spliced counts. Each cell has the time at which the curve is nearest to
-    it, in standard deviations of both counts; whether that is before or after t_ is decided by the cell and its
+    it, in standard deviations of both counts; whether that is before or after the switch is decided by the cell and its
     neighbours. The parameters maximise the Gaussian likelihood of the distances, with penalties on the logarithms of
-    gamma / beta about the ratio of the highest counts, of the scaling about the median over genes, and of t_. Times of
-    genes are on one scale, on which velocities explain displacements between neighbours. Trainable are all rates.
+    gamma / beta about the ratio of the highest counts, of the scaling about the median over genes, and of the switch.
+    Times of genes are on one scale, where velocities explain displacements between neighbours. All rates are trainable.
 
     Bergen et al., Nature Biotechnology, 2020. The reference implementation is ``scvelo.tl.recover_dynamics``.
 
@@ -192,7 +192,7 @@ class RecoverDynamics(Operator):
 
 
 def _views(name: str) -> property:
-    return property(lambda self: self._view(name), doc=f"The value of fit_{name} of each gene; NaN where none is.")
+    return property(lambda self: self._view(name), doc=f"The value of ``fit_{name}`` of each gene; NaN where none is.")
 
 
 for _name in OF_GENES:
