@@ -9,8 +9,9 @@ from packaging.version import Version
 from scipy import __version__, sparse
 from scipy.sparse.linalg import LinearOperator, eigs, eigsh
 
-TAKES_RNG = Version(__version__) >= Version("1.17.0.dev0")
-"""Whether ARPACK's restarts draw from a generator of NumPy's: one of the operating system's, unless it is given."""
+GENERATOR: dict[str, Any] = {"rng": 0} if Version(__version__) >= Version("1.17.0.dev0") else {}
+"""From SciPy 1.17 on ARPACK's restarts draw from a generator of NumPy's: one of the operating system's, unless it is
+given."""
 
 
 def lanczos(
@@ -32,9 +33,8 @@ def lanczos(
     """
     from threadpoolctl import threadpool_limits
 
-    generator: dict[str, Any] = {"rng": 0} if TAKES_RNG else {}
     with threadpool_limits(threads, "blas"):
-        return eigsh(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **generator)
+        return eigsh(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **GENERATOR)
 
 
 def arnoldi(
@@ -53,6 +53,5 @@ def arnoldi(
     """
     from threadpoolctl import threadpool_limits
 
-    generator: dict[str, Any] = {"rng": 0} if TAKES_RNG else {}
     with threadpool_limits(1, "blas"):
-        return eigs(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **generator)
+        return eigs(operator, k=k, which=which, v0=start, ncv=ncv, maxiter=maxiter, tol=tol, **GENERATOR)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import UnknownNameError, check_above_zero, check_fraction, check_whole
 from dbx.ops.graph.knn_host import find_neighbors
 from dbx.ops.graph.metrics import METRICS, Metric
@@ -166,7 +166,7 @@ def decay_weights(distances, bandwidths, reach, decay: float):
 
     NumPy or JAX arrays of one shape; differentiable in distances and bandwidths, with a gradient of 0 at distance 0.
     """
-    xp = np if isinstance(distances, np.ndarray) else jnp
+    xp = array_library(distances)
     apart = distances > 0
     ratio = xp.where(apart, xp.where(apart, distances, 1) / bandwidths, 0)
     near = distances <= reach

@@ -13,7 +13,7 @@ from scipy import sparse
 from dbx._warnings import DbxWarning
 from dbx.ops.checks import check_whole
 from dbx.ops.diffusion.gpcca import coarse_transitions, memberships
-from dbx.ops.diffusion.markov import check_weights
+from dbx.ops.diffusion.markov import check_weights, with_loops_of_isolated
 from dbx.ops.diffusion.schur import Schur, leading_schur
 from dbx.ops.diffusion.walk_operator import WalkOperator, one_column
 from dbx.ops.diffusion.walks import Kernel, Scheme
@@ -92,7 +92,7 @@ class Macrostates(WalkOperator):
             self.fit_scale(one_column(time))
         with jax.enable_x64(True):
             walk = self.all_transitions(graph, time, int(np.diff(graph.indptr).max(initial=1)))
-        walk = _staying(walk)
+        walk = with_loops_of_isolated(walk)
         schur = self._schur(walk, seed)
         n_states = self.n_states or before_gap(schur)
         self._check(schur, n_states)
@@ -141,12 +141,6 @@ def strongest(chi: np.ndarray, n_cells: int) -> np.ndarray:
         cells = np.flatnonzero(likeliest == state)
         chosen[cells[np.argsort(-chi[cells, state], kind="stable")[:n_cells]]] = state
     return chosen
-
-
-def _staying(walk: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Transitions in which a cell without any stays where it is."""
-    empty = np.asarray(walk.sum(axis=1)).ravel() == 0
-    return sparse.csr_matrix(walk + sparse.diags(empty.astype(np.float64))) if empty.any() else walk
 
 
 def _stable(stays: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_known, check_whole
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.diffusion import markov
@@ -134,7 +135,7 @@ class Magic(Operator):
         """Values of genes, from diffused components with the approximate solver."""
         if self.solver == "exact":
             return diffused
-        xp = np if isinstance(diffused, np.ndarray) else jnp
+        xp = array_library(diffused)
         directions, mean = (xp.asarray(part[...]).astype(diffused.dtype) for part in (self.directions, self.mean))
         found = diffused @ directions.T + mean
         return xp.where(xp.asarray(self.nonnegative[...]), xp.maximum(found, 0), found)

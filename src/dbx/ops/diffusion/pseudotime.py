@@ -10,6 +10,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_whole
 from dbx.ops.diffusion.markov import components, density_normalised, neighbour_sums, symmetric_sums
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
@@ -81,7 +82,7 @@ class DiffusionPseudotime(Operator):
     def together(self, z: Array, graph: Graph) -> dict[str, Array]:
         """Pseudotime of all fitted cells, with eigenvalues and the place of the root as they are in these inputs."""
         place, reached = z[:, : self.n_dcs], jnp.isfinite(jnp.asarray(self.times[...]))
-        weights = _weights(_rayleigh_quotients(graph, place))
+        weights = walk_weights(_rayleigh_quotients(graph, place))
         squared = ((weights * (place - place[self.iroot])) ** 2).sum(axis=1)
         apart = reached & (squared > 0)
         distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
@@ -102,11 +103,6 @@ def _rayleigh_quotients(graph: Graph, vectors: Array) -> Array:
     return (vectors * walked).sum(axis=0) / jnp.maximum((vectors**2).sum(axis=0), 1e-30)
 
 
-def _weights(values: Array) -> Array:
-    stationary = values >= STATIONARY
-    return jnp.where(stationary, 1, values / jnp.where(stationary, 1, 1 - values))
-
-
 def check_root(iroot: int, n_dcs: int, n_cells: int, n_columns: int) -> None:
     """Raise ValueError for a root that does not exist, or more components than there are."""
     if n_columns < n_dcs:
@@ -124,7 +120,7 @@ def rayleigh_quotients(graph: sparse.csr_matrix, vectors: np.ndarray) -> np.ndar
     return (vectors * (symmetric @ vectors)).sum(axis=0) / np.maximum((vectors**2).sum(axis=0), 1e-300)
 
 
-def walk_weights(values: np.ndarray) -> np.ndarray:
+def walk_weights(values: Array) -> Array:
     """Weights of diffusion components: lambda / (1 - lambda), and 1 for those of stationary states."""
-    stationary = values >= STATIONARY
-    return np.where(stationary, 1, values / np.where(stationary, 1, 1 - values))
+    xp, stationary = array_library(values), values >= STATIONARY
+    return xp.where(stationary, 1, values / xp.where(stationary, 1, 1 - values))

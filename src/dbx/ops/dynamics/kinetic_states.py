@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-import numpy as np
-
+from dbx.ops.arrays import array_library
 from dbx.ops.dynamics.projection import Nearest, nearest
 from dbx.ops.dynamics.splicing import Curve
 
@@ -52,7 +50,7 @@ class NearestStates(NamedTuple):
 
     def speed(self, curve: Curve, variance: Any) -> Any:
         """Time derivative of spliced counts, the mean over both states by their likelihoods."""
-        library: Any = np if isinstance(self.preferred, np.ndarray) else jnp
+        library: Any = array_library(self.preferred)
         share = 1 / (1 + library.exp(-library.clip(self.preferred / (2 * SOFT * variance), -50, 50)))
         speeds = []
         for state, found in ((True, self.induced), (False, self.repressed)):
@@ -61,7 +59,7 @@ class NearestStates(NamedTuple):
         return share * speeds[0] + (1 - share) * speeds[1]
 
     def _of(self, this: Any, that: Any) -> Any:
-        library: Any = np if isinstance(self.preferred, np.ndarray) else jnp
+        library: Any = array_library(self.preferred)
         return library.where(self.on, this, that)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dbx.ops.arrays import array_library
 from dbx.ops.dynamics.splicing import Curve
 
 N_POINTS = 32
@@ -25,7 +26,7 @@ class Nearest(NamedTuple):
 
 def nearest(curve: Curve, x: Any, y: Any, *, on: bool, points: int = N_POINTS, steps: int = REFINED) -> Nearest:
     """The nearest point of one half of the curves to unspliced x and spliced y, arrays of shape (n_cells, n_genes)."""
-    library = np if isinstance(x, np.ndarray) else jnp
+    library = array_library(x)
     times = spread_times(curve, points, on=on)
     u, s = curve.at(library.asarray(on), times)  # arrays of shape (points, n_genes)
     length = (u**2 + s**2) / 2
@@ -38,7 +39,7 @@ def nearest(curve: Curve, x: Any, y: Any, *, on: bool, points: int = N_POINTS, s
 
 def spread_times(curve: Curve, points: int, *, on: bool) -> Any:
     """Times from 0 to the end of a state at which the curve moves about equally far, of shape (points, n_genes)."""
-    library = np if isinstance(curve.r, np.ndarray) else jnp
+    library = array_library(curve.r)
     rate = library.sqrt(curve.slow)
     share = library.linspace(0.0, 1.0, points)[:, None].astype(curve.r.dtype)
     end = curve.switch if on else curve.rest
@@ -69,7 +70,7 @@ def _nearest_on_device(x, y, u, s, length):
 
 def refined(curve: Curve, on: Any, t: Any, x: Any, y: Any, steps: int = REFINED) -> Any:
     """Times after Gauss-Newton steps towards the nearest point, within their state."""
-    library = np if isinstance(x, np.ndarray) else jnp
+    library = array_library(x)
     end = curve.end(on)
     for _ in range(steps):
         u, s = curve.at(on, t)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.arrays import array_library
 from dbx.ops.values import Array, Edges, Graph, own_rows
 
 QUANTILE = 98
@@ -24,14 +25,14 @@ class Kernel(NamedTuple):
 
     def weight(self, r: Array) -> Array:
         """Weight of a correlation other than 0."""
-        library = np if isinstance(r, np.ndarray) else jnp
+        library = array_library(r)
         if self.signed:
             return library.sign(r) * library.expm1(self.scale * library.abs(r))
         return library.exp(self.scale * r)
 
     def stay(self, confidence: Any, bound: Any) -> Any:
         """Probability of no transition for cells with this largest correlation, as if it were a correlation."""
-        library = np if isinstance(confidence, np.ndarray) else jnp
+        library = array_library(confidence)
         return library.clip(bound - confidence, 0, 1) if self.self_transitions else library.zeros_like(confidence)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import jax.numpy as jnp
-import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.arrays import dense
+from dbx.ops.arrays import array_library, dense
 from dbx.ops.dynamics.adjacency import neighbour_mean
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Edges, Graph
@@ -50,7 +48,7 @@ class VelocityConfidence(Operator):
 
 def unit_rows(v: Array) -> tuple[Array, Array]:
     """Rows less their mean, of length 1 unless they are constant, and what their lengths were."""
-    library = np if isinstance(v, np.ndarray) else jnp
+    library = array_library(v)
     v = v - v.mean(axis=1, keepdims=True)
     square = (v**2).sum(axis=1)
     length = library.where(square > 0, library.sqrt(library.where(square > 0, square, 1)), 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
+from dbx.ops.arrays import array_library
 from dbx.ops.de.glm.genes import GeneCounts
 from dbx.ops.de.glm.likelihood import log_rising, log_rising_slope
 from dbx.ops.de.glm.linear import gram, host_sweep, sweep
@@ -64,7 +64,7 @@ def posterior(x, y, values, times, mu, repeats, design, prior_mean, precision):
     coefficients, which pays for having fitted them (Cox and Reid, J. R. Stat. Soc. B, 1987; McCarthy, Chen and Smyth,
     Nucleic Acids Res., 2012), and a normal prior.
     """
-    xp = np if isinstance(x, np.ndarray) else jnp
+    xp = array_library(x)
     dispersion, size = xp.exp(x)[:, None], xp.exp(-x)[:, None]
     weight = mu / (1 + dispersion * mu)
     information = gram(repeats * weight, design)

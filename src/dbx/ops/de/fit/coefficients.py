@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from dbx.ops.arrays import array_library
 from dbx.ops.de.dispersion.moments import base_moments
 from dbx.ops.de.fit.optimiser import optimise
 from dbx.ops.de.glm.genes import GeneCounts
@@ -144,7 +145,7 @@ def _like(flags, values):
 
 def deviance_of_means(y, log_mu, dispersion, repeats):
     """-2 log likelihood of each gene, without the terms that only counts and dispersion are in."""
-    xp = np if isinstance(log_mu, np.ndarray) else jnp
+    xp = array_library(log_mu)
     return -2 * (y * log_mu - (y + repeats / dispersion) * xp.log1p(dispersion * xp.exp(log_mu))).sum(axis=1)
 
 

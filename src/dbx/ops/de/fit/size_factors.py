@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import array_library
 from dbx.ops.de.glm.rounding import exp
 
 PRESENT = 0.5
@@ -74,7 +74,7 @@ def median_of_ratios(counts, references):
 
     ``counts`` of shape (n_samples, n_genes) is a NumPy or JAX array; NaN where a sample has none of the genes.
     """
-    xp = np if isinstance(counts, np.ndarray) else jnp
+    xp = array_library(counts)
     counts = counts.astype(np.float64) if xp is np else counts
     references = xp.asarray(references, counts.dtype)
     there = (counts >= PRESENT) & ~xp.isnan(references)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-import numpy as np
-
+from dbx.ops.arrays import array_library
 from dbx.ops.values import Array
 
 SHIFT = 6
@@ -23,14 +21,14 @@ def log_rising(y: Array, size: Array) -> Array:
     for i in range(SHIFT):
         product = product * (1 + y / (size + i))
     series = _series(above + y, STIRLING) - _series(above, STIRLING)
-    xp = np if isinstance(size, np.ndarray) else jnp
+    xp = array_library(size)
     slope = y * xp.log1p(SHIFT / size) - y
     return (above + y - 0.5) * xp.log1p(y / above) + slope + series - xp.log(product)
 
 
 def log_rising_slope(y: Array, size: Array) -> Array:
     """Derivative of :func:`log_rising` in ``size``, that is digamma(size + y) - digamma(size) - y / size."""
-    xp = np if isinstance(size, np.ndarray) else jnp
+    xp = array_library(size)
     above = size + SHIFT
     steps: Array | float = 0.0
     for i in range(SHIFT):
