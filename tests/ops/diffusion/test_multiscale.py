@@ -1,10 +1,12 @@
 """The steps of Palantir's pseudotime beside each of them written plainly, and disconnected cells."""
 
 import numpy as np
+import pytest
 from scipy import sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.distance import cdist
 
+from dbx._warnings import DbxWarning
 from dbx.ops.diffusion import multiscale
 from dbx.ops.diffusion.multiscale import (
     adaptive_kernel,
@@ -102,6 +104,8 @@ def test_parts_of_a_kernel_stay_apart_in_its_space(rng):
 
 def test_duplicates():
     x = np.repeat(np.eye(3), 20, axis=0) + np.arange(60)[:, None] // 20
-    space = multiscale_space(adaptive_kernel(x, 10), 10)
+    with pytest.warns(DbxWarning, match="60 of 60 cells have 3 or more duplicates"):
+        kernel = adaptive_kernel(x, 10)
+    space = multiscale_space(kernel, 10)
     graph, _ = path_graph(space, 10, 0)
     assert np.isfinite(waypoint_times(graph, max_min_waypoints(space, 12, 0))).all()
