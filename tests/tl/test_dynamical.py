@@ -121,6 +121,18 @@ def test_some_genes_and_settings(simulated):
     assert np.log(adata.var["two_scaling"].dropna() / 2).abs().max() < 0.3
 
 
+def test_a_gene_by_name_needs_no_others_with_a_good_line(simulated):
+    alone = ad.AnnData(simulated.X[:, :1].copy(), obs=simulated.obs[[]].copy(), obsp=dict(simulated.obsp))
+    alone.uns["neighbors"] = simulated.uns["neighbors"]
+    for name in ("Ms", "Mu"):
+        alone.layers[name] = simulated.layers[name][:, :1].copy()
+    dbx.tl.recover_dynamics(alone, "all")
+    ratios = np.log(alone.var["fit_gamma"] / alone.var["fit_beta"]).iloc[0], np.log(simulated.varm["r"][0, 0])
+    assert abs(ratios[0] - ratios[1]) < 0.3
+    with pytest.raises(ValueError, match=r"Only \d of 1 genes have R2"):
+        dbx.tl.recover_dynamics(alone, "velocity_genes")
+
+
 WRONG = {
     "no moments": (lambda a: a.layers.pop("Ms"), dbx.tl.recover_dynamics, r"'Ms'\] is missing"),
     "unknown gene": (None, lambda a: dbx.tl.recover_dynamics(a, ["gene0", "Sox2"]), "var_names has 'Sox2'"),

@@ -18,6 +18,19 @@ MANY = 0.5
 """Share of genes that speak against the direction from which on there is a warning."""
 
 
+def likelihoods(data: AnnData | MuData, min_likelihood: float | None, mod: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Likelihood of each gene's kinetics, and the one below which they do not count: not below that of a constant."""
+    if min_likelihood is not None:
+        check_number(min_likelihood, "min_likelihood")
+    found, constant = (fitted(data, name, mod) for name in ("likelihood", "constant_likelihood"))
+    return found, np.maximum(constant, 0.0 if min_likelihood is None else min_likelihood)
+
+
+def fitted(data: AnnData | MuData, name: str, mod: str | None) -> np.ndarray:
+    """What :func:`dbx.tl.recover_dynamics` wrote of each gene, an array of shape (n_genes,)."""
+    return np.asarray(read(data, Slot("var", (f"fit_{name}",), mod)), float)
+
+
 def dynamical(
     data: AnnData | MuData,
     vkey: str,
@@ -31,17 +44,12 @@ def dynamical(
 ) -> AnnData | MuData | None:
     """:func:`dbx.tl.velocity` with ``mode="dynamical"``."""
     read(data, Slot("layers", ("fit_velocity",), mod))
-    for name, least in (("min_likelihood", min_likelihood), ("min_r2", min_r2)):
-        if least is not None:
-            check_number(least, name)
-    likelihood, constant, r2, loss, agreement = (
-        np.asarray(read(data, Slot("var", (f"fit_{name}",), mod)), float)
-        for name in ("likelihood", "constant_likelihood", "r2", "direction", "agreement")
-    )
-    chosen = likelihood > np.maximum(constant, 0.0 if min_likelihood is None else min_likelihood)
+    likelihood, least = likelihoods(data, min_likelihood, mod)
+    chosen = likelihood > least
     if min_r2 is not None:
-        chosen &= r2 > min_r2
-    direction = _direction(loss[chosen], agreement[chosen])
+        check_number(min_r2, "min_r2")
+        chosen &= fitted(data, "r2", mod) > min_r2
+    direction = _direction(*(fitted(data, name, mod)[chosen] for name in ("direction", "agreement")))
     done = run_step(
         data,
         DynamicalVelocity(genes=tuple(map(int, np.flatnonzero(chosen)))),

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.ops.checks import check_number
 from dbx.ops.dynamics.latent_time import LatentTime
 from dbx.program import Slot, all_or_nothing, check_key, log, neighbors_slot, read, resolve_seed, run_step
 from dbx.program.compat import own_copy
+from dbx.tl._dynamical import likelihoods
 from dbx.tl._velocity import terminal_slots
 from dbx.tl.terminal_states import terminal_states
 
@@ -144,13 +144,8 @@ def latent_time(
 def _genes(data: AnnData | MuData, min_likelihood: float | None, mod: str | None) -> np.ndarray:
     """Genes with a likely time, an array of shape (n_genes,), bool."""
     read(data, Slot("layers", ("fit_t",), mod))
-    if min_likelihood is not None:
-        check_number(min_likelihood, "min_likelihood")
-    likelihood, constant = (
-        np.asarray(read(data, Slot("var", (name,), mod)), float)
-        for name in ("fit_likelihood", "fit_constant_likelihood")
-    )
-    genes = likelihood >= np.maximum(constant, 0.0 if min_likelihood is None else min_likelihood)
+    likelihood, least = likelihoods(data, min_likelihood, mod)
+    genes = likelihood >= least
     if genes.sum() < 2:
         msg = (
             f"Only {int(genes.sum())} genes have a likelihood above that of constant counts and "

@@ -11,6 +11,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_above_zero, check_fraction
 from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.kept import kept_or_mean
+from dbx.ops.dynamics.marks import marks
 from dbx.ops.dynamics.pseudotime import velocity_times
 from dbx.ops.dynamics.shared_time import MOST, latent_times, ordered, settled_time
 from dbx.ops.dynamics.terminal import terminal_states
@@ -87,7 +88,7 @@ class LatentTime(Operator):
         t = links @ time.dense().astype(np.float64)
         total = t.sum(axis=1)
         roots, ends = (
-            np.array([cell]) if cell is not None else ordered(marks(column), total, last=last)
+            np.array([cell]) if cell is not None else ordered(marks(column, "1"), total, last=last)
             for cell, column, last in ((self.root_cell, root, False), (self.end_cell, end, True))
         )
         if not len(roots):
@@ -130,20 +131,3 @@ def neighbourhoods(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     links = (links + sparse.identity(graph.shape[0])).tocsr()
     links.data /= np.repeat(np.diff(links.indptr), np.diff(links.indptr))
     return links
-
-
-def marks(columns: dict[str, Any] | None) -> np.ndarray | None:
-    """The numbers of a column, 0 where there is none.
-
-    Raises
-    ------
-    ValueError
-        The column is not of numbers, or is constant.
-    """
-    if not columns:
-        return None
-    (name, values), *_ = columns.items()
-    if not isinstance(values, np.ndarray) or np.ptp(values[np.isfinite(values)]) == 0:
-        msg = f"The column {name!r} must have numbers, 1 in the cells it marks; it is constant or not of numbers."
-        raise ValueError(msg)
-    return np.nan_to_num(values)

@@ -101,8 +101,10 @@ class RecoverDynamics(Operator):
             steady_lines(ms, mu, np.ones(ms.n_rows, bool), percentiles, offset=False) for percentiles in FOR_LINES
         )
         line = line._replace(r2=through_all.r2)
-        genes = np.flatnonzero(chosen_genes(ms, mu, line, min_r2=0.01, min_ratio=0.01))
-        genes = genes if self.genes is None else np.asarray(self.genes, np.intp)
+        if self.genes is None:
+            genes = np.flatnonzero(chosen_genes(ms, mu, line, min_r2=0.01, min_ratio=0.01))
+        else:
+            genes = np.asarray(self.genes, np.intp)
         found = recovered(
             ms.select(genes),
             mu.select(genes),

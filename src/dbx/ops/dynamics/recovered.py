@@ -120,7 +120,7 @@ def above(u: np.ndarray, s: np.ndarray, *, basal: bool) -> tuple[tuple[np.ndarra
 def _of_block(
     parameters: np.ndarray, cells: GeneCells, low: tuple, smooth: Smoothing, t_max: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is recovered of some genes before their clocks are set, and their speeds."""
+    """What is recovered of some genes before their clocks are set, without agreement and R2, and their speeds."""
     curve = curve_of(parameters)
     found = nearest_states(curve, cells.x, cells.y)
     found = found.chosen(smooth(found.preferred))
@@ -131,6 +131,7 @@ def _of_block(
     likelihood, swapped = (log_likelihood(curve, states, cells) for states in (found, found.swapped))
     direction = np.full(len(likelihood), np.nan)
     np.subtract(likelihood, swapped, out=direction, where=np.isfinite(likelihood) & np.isfinite(swapped))
+    later = np.full(len(unit), np.nan)
     values = Recovered(
         alpha=curve.top_u * cells.std_u / scaling / unit,
         beta=1 / scaling / unit,
@@ -146,8 +147,8 @@ def _of_block(
         variance=variance,
         alignment_scaling=unit,
         direction=direction,
-        agreement=unit,
-        r2=unit,
+        agreement=later,
+        r2=later,
     )
     table = np.stack(values)
     table[:, n_used < FEWEST_CELLS] = np.nan

@@ -69,4 +69,4 @@ def ordered(marks: np.ndarray | None, time: np.ndarray, *, last: bool = False) -
     if marks is None:
         return np.zeros(0, np.intp)
     order = np.argsort(-time if last else time, kind="stable")
-    return order[marks[order] > 1 - 1e-3]
+    return order[marks[order] > 1 - 1e-3]  # not where it is NaN

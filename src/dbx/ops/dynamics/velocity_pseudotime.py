@@ -9,6 +9,7 @@ from scipy import sparse
 
 from dbx.ops.checks import check_whole
 from dbx.ops.dynamics.kept import kept_or_mean
+from dbx.ops.dynamics.marks import marks
 from dbx.ops.dynamics.pseudotime import peak, velocity_times
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Edges, Graph
@@ -76,17 +77,6 @@ class VelocityPseudotime(Operator):
 
 
 def highest(columns: dict[str, Any] | None, graph: sparse.csr_matrix) -> int | None:
-    """The cell around which a column is highest; None without one.
-
-    Raises
-    ------
-    ValueError
-        The column is not of numbers, or is constant.
-    """
-    if not columns:
-        return None
-    (name, values), *_ = columns.items()
-    if not isinstance(values, np.ndarray) or np.ptp(values) == 0:
-        msg = f"The column {name!r} must have numbers, highest in the cells it marks; it is constant or not of numbers."
-        raise ValueError(msg)
-    return peak(values, graph)
+    """The cell around which a column is highest; None without one."""
+    values = marks(columns, "highest")
+    return None if values is None else peak(values, graph)
