@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import dbx
-from dbx.pl.fate_circular import circular_order, on_circle
+from dbx.pl._cells import corners
+from dbx.pl.fate_circular import circular_order
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_states_that_share_cells_are_beside_each_other(cells):
     shuffled = [2, 0, 4, 1, 3]
     order = [shuffled[i] for i in circular_order(fates[:, shuffled])]
     assert all((a - b) % 5 in (1, 4) for a, b in pairwise(order))
-    np.testing.assert_allclose(np.linalg.norm(on_circle(5), axis=1), 1)
+    np.testing.assert_allclose(np.linalg.norm(corners(5), axis=1), 1)
     ax = dbx.pl.fate_circular(cells, show=False)
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"a", "b", "c"}
 

@@ -4,6 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from scipy import sparse
 
 import dbx
@@ -84,17 +85,20 @@ def test_terminal_states_are_found(cells):
     np.testing.assert_array_equal(cells.obsm["lineages_fwd"], stored.obsm["lineages_fwd"])
 
 
-def test_a_failed_solve_takes_found_states_back(cells, monkeypatch):
+@pytest.mark.parametrize("mod", [None, "rna"])
+def test_a_failed_solve_takes_found_states_back(cells, monkeypatch, mod):
     def fails(*args):
         message = "no"
         raise RuntimeError(message)
 
     monkeypatch.setattr("dbx.ops.diffusion.fates.AbsorbingWalk", fails)
-    keys, program = set(cells.obs), dbx.steps(cells)
+    data = cells if mod is None else MuData({mod: cells})
+    keys, own, program = set(cells.obs), set(data.uns), dbx.steps(data)
     with pytest.raises(RuntimeError, match="no"):
-        dbx.tl.fate_probabilities(cells, n_states=3)
+        dbx.tl.fate_probabilities(data, n_states=3, mod=mod)
     assert set(cells.obs) == keys
-    assert dbx.steps(cells).equals(program)
+    assert set(data.uns) == own
+    assert dbx.steps(data).equals(program)
 
 
 @pytest.mark.filterwarnings("ignore:Step .* reads")

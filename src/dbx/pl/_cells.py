@@ -11,11 +11,22 @@ from matplotlib.axes import Axes
 from dbx.pl._palette import CONTINUOUS, FAINT, INK, RASTERIZED_FROM, REST, colours
 
 
+def point_size(n_cells: int) -> float:
+    """Size of a cell by how many there are."""
+    return float(np.clip(6000 / n_cells, 2, 30))
+
+
+def corners(n: int) -> np.ndarray:
+    """Corners of a regular polygon in the unit circle, clockwise from the top: an array of shape (n, 2)."""
+    angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
+    return np.column_stack([np.cos(angles), np.sin(angles)])
+
+
 def draw_cells(
     ax: Axes, x: np.ndarray, column: pd.Series | None, *, size: float | None = None, legend: bool = True
 ) -> None:
     """Scatter positions of shape (n_cells, 2); a number has a colour bar, categories a legend."""
-    size = float(np.clip(6000 / len(x), 2, 30)) if size is None else size
+    size = point_size(len(x)) if size is None else size
     look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 1, "rasterized": len(x) > RASTERIZED_FROM}
     if column is None:
         ax.scatter(x[:, 0], x[:, 1], color=REST, alpha=0.6, **look)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl._cells import draw_cells
+from dbx.pl._cells import corners, draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import FAINT, INK
@@ -73,12 +73,12 @@ def archetypes(
     explained = read(adata, Slot("uns", (key, "explained_variance")))
     column = None if color is None else read(adata, Slot("obs", (color,)))
     n = weights.shape[1]
-    corners = polygon(n)
+    places = corners(n)
     ax = axes(ax, (5, 4.4))
     edges = np.array([(i, j) for i in range(n) for j in range(i + 1, n)])
-    ax.plot(*corners[edges.T].transpose(2, 0, 1), color=FAINT, linewidth=0.5, alpha=0.6, zorder=0)
-    draw_cells(ax, weights @ corners, column, size=size)
-    for i, (x, y) in enumerate(corners):
+    ax.plot(*places[edges.T].transpose(2, 0, 1), color=FAINT, linewidth=0.5, alpha=0.6, zorder=0)
+    draw_cells(ax, weights @ places, column, size=size)
+    for i, (x, y) in enumerate(places):
         ax.text(1.1 * x, 1.1 * y, str(i), ha="center", va="center", color=INK, fontsize=9)
     ax.set_aspect("equal")
     ax.set_axis_off()
@@ -86,9 +86,3 @@ def archetypes(
         f"{n} archetypes, {float(explained):.1%} of the variance" if title is None else title, fontsize=10, pad=14
     )
     return finish(ax, key, show=show, save=save, return_fig=return_fig)
-
-
-def polygon(n: int) -> np.ndarray:
-    """Corners of a regular polygon with the first on top, an array of shape (n, 2)."""
-    angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
-    return np.column_stack([np.cos(angles), np.sin(angles)])

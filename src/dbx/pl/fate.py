@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.pl._cells import point_size
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._fates import read_fates
 from dbx.pl._figure import finish, panels
@@ -85,7 +86,7 @@ def fate(
 
 def _draw(ax: Axes, x: np.ndarray, fate: np.ndarray, terminal: np.ndarray):
     """Scatter cells by their fate, the likeliest on top; returns the coloured points."""
-    size = float(np.clip(6000 / len(x), 2, 30))
+    size = point_size(len(x))
     look: dict[str, Any] = {"s": size, "rasterized": len(x) > RASTERIZED_FROM}
     lost = np.isnan(fate)
     ax.scatter(x[lost, 0], x[lost, 1], color=REST, alpha=0.5, linewidths=0, zorder=1, **look)

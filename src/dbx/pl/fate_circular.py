@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.pl._cells import draw_cells
+from dbx.pl._cells import corners, draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._fates import read_fates
 from dbx.pl._figure import axes, finish
@@ -80,14 +80,14 @@ def fate_circular(
     )
     if states is None:
         fates = fates.iloc[:, circular_order(fates.to_numpy())]
-    corners = on_circle(fates.shape[1])
-    x, placed = places(fates.to_numpy(), corners)
+    ends = corners(fates.shape[1])
+    x, placed = places(fates.to_numpy(), ends)
     ax = axes(ax, (5.6, 4.6))
     around = np.linspace(0, 2 * np.pi, 200)
     ax.plot(np.cos(around), np.sin(around), **LINE)
     draw_cells(ax, x[placed], column[placed])
-    ax.scatter(corners[:, 0], corners[:, 1], s=26, color=INK, zorder=3)
-    for (cos, sin), state in zip(corners, fates, strict=True):
+    ax.scatter(ends[:, 0], ends[:, 1], s=26, color=INK, zorder=3)
+    for (cos, sin), state in zip(ends, fates, strict=True):
         side = "center" if abs(cos) < 0.3 else ("left" if cos > 0 else "right")
         level = "center" if abs(sin) < 0.3 else ("bottom" if sin > 0 else "top")
         ax.text(1.06 * cos, 1.06 * sin, str(state), ha=side, va=level, fontsize=9, color=INK)
@@ -97,17 +97,11 @@ def fate_circular(
     return finish(ax, "fate_circular", show=show, save=save, return_fig=return_fig)
 
 
-def on_circle(n: int) -> np.ndarray:
-    """Evenly spaced places on the unit circle from the top on, clockwise: array of shape (n, 2)."""
-    angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
-    return np.column_stack([np.cos(angles), np.sin(angles)])
-
-
-def places(fates: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the corners by fates of shape (n_cells, n_states), and which cells have one."""
+def places(fates: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the places of the ends by fates of shape (n_cells, n_states), and which cells have one."""
     total = fates.sum(axis=1)
     placed = np.isfinite(total) & (total > 0)
-    return np.where(placed, 1 / np.where(placed, total, 1), 0)[:, None] * np.nan_to_num(fates) @ corners, placed
+    return np.where(placed, 1 / np.where(placed, total, 1), 0)[:, None] * np.nan_to_num(fates) @ ends, placed
 
 
 def circular_order(fates: np.ndarray) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.checks import check_known
+from dbx.pl._cells import point_size
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, LINE, RASTERIZED_FROM, UP, tidy
@@ -82,7 +83,7 @@ def qc_weights(
 
 
 def _metric(ax: Axes, value: np.ndarray, weights: np.ndarray, passed: np.ndarray) -> None:
-    size = float(np.clip(6000 / len(value), 2, 30))
+    size = point_size(len(value))
     for some, colour in ((passed, DOWN), (~passed, UP)):
         look: dict[str, Any] = {"color": colour, "alpha": 0.7, "rasterized": len(value) > RASTERIZED_FROM}
         ax.scatter(value[some], weights[some], s=size, linewidths=0, **look)

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from dbx.ops.checks import UnknownNameError, as_names, listed
 from dbx.ops.dynamics.recover_dynamics import RATES
 from dbx.ops.dynamics.splicing import Curve
-from dbx.pl._cells import draw_cells
+from dbx.pl._cells import draw_cells, point_size
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, INK, RASTERIZED_FROM, REST, UP, tidy
@@ -110,7 +110,7 @@ def _cells(ax: Axes, adata, points: np.ndarray, column: pd.Series | None, vkey: 
         return
     velocity = _column(read(adata, layer), at)
     limit = max(float(np.nanpercentile(np.abs(velocity), 95)) if np.isfinite(velocity).any() else 0.0, 1e-12)
-    size = float(np.clip(6000 / len(points), 2, 30))
+    size = point_size(len(points))
     look: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": len(points) > RASTERIZED_FROM}
     figure: Any = ax.figure
     shown = ax.scatter(points[:, 0], points[:, 1], c=velocity, cmap=SIGNS, vmin=-limit, vmax=limit, alpha=0.8, **look)

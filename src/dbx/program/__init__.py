@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.stored import as_codes as as_codes
     from dbx.program.slots.writing import assign as assign
     from dbx.program.slots.writing import assigned as assigned
-    from dbx.program.slots.writing import restored as restored
     from dbx.program.training.optimize import optimize as optimize
     from dbx.program.wrappers import call_written as call_written
     from dbx.program.wrappers import makes as makes
@@ -67,7 +66,7 @@ _NAMES = {
     "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts"],
     "slots.slots": ["Slot", "SlotError", "exists", "gene_names", "holder", "owner_written", "read", "row_names"],
     "slots.stored": ["as_codes"],
-    "slots.writing": ["assign", "assigned", "restored"],
+    "slots.writing": ["assign", "assigned"],
     "training.optimize": ["optimize"],
     "wrappers": ["call_written", "makes"],
 }

@@ -11,7 +11,18 @@ import pandas as pd
 from dbx.ops.checks import as_names, listed
 from dbx.ops.diffusion.fates import FateProbabilities
 from dbx.ops.diffusion.macrostates import Macrostates
-from dbx.program import Slot, assigned, check_key, exists, graph_slot, read, resolve_seed, restored, row_names, run_step
+from dbx.program import (
+    Slot,
+    all_or_nothing,
+    assigned,
+    check_key,
+    exists,
+    graph_slot,
+    read,
+    resolve_seed,
+    row_names,
+    run_step,
+)
 from dbx.program.compat import own_copy
 from dbx.program.record.registry import load
 
@@ -29,7 +40,6 @@ MACROSTATES = {
     "coarse": "uns/coarse_{}",
     "eigenvalues": "uns/eigenvalues_{}",
 }
-PROGRAM = "uns/dbx"
 
 
 def fate_probabilities(
@@ -186,8 +196,7 @@ def fate_probabilities(
     if terminal_states is not None and not isinstance(terminal_states, str):
         named[Slot.parse(writes["states"], mod)] = _named(data, terminal_states, mod)
     found = {} if terminal_states is not None else {name: slot.format(key) for name, slot in MACROSTATES.items()}
-    undone = [Slot.parse(slot, mod) for slot in (*found.values(), PROGRAM)] if found else []
-    with restored(data, undone), assigned(data, named):
+    with all_or_nothing(data, found.values(), mod), assigned(data, named):
         if found:
             run_step(data, finder, reads=reads, writes=found, seed=resolve_seed(random_state, None), mod=mod)
         reads["ends"] = f"obs/{terminal_states}" if isinstance(terminal_states, str) else writes["states"]
