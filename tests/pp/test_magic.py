@@ -123,6 +123,7 @@ def test_new_cells_and_the_reference_itself(cells):
 
 WRONG = {
     "t must be": ({"t": 0}, ValueError),
+    't must be a number or "auto"': ({"t": "aut"}, ValueError),
     "knn=160": ({"knn": 160}, ValueError),
     "knn_max must be": ({"knn_max": 2}, ValueError),
     "decay must be": ({"decay": 0}, ValueError),

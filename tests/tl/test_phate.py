@@ -115,6 +115,7 @@ def test_duplicates_are_counted(rng):
     ("settings", "words"),
     [
         ({"t": 0}, "t must be at least 1"),
+        ({"t": "aut"}, 't must be a number or "auto"'),
         ({"knn": 150}, "knn=150 neighbours are not possible with 150 cells"),
         ({"gamma": 2}, "gamma must be from -1"),
         ({"mds_solver": "sgd"}, "mds_solver must be 'smacof'"),

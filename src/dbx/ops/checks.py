@@ -60,6 +60,15 @@ def check_whole(value: float, least: int, name: str) -> None:
         raise ValueError(msg)
 
 
+def check_whole_or_auto(value: float | str, least: int, name: str) -> None:
+    """Raise ValueError unless the value is a whole number of at least ``least``, or ``"auto"``."""
+    if not isinstance(value, str):
+        check_whole(value, least, name)
+    elif value != "auto":
+        msg = f'{name} must be a number or "auto"; got {value!r}.'
+        raise ValueError(msg)
+
+
 def check_at_least(value: float, least: float, name: str) -> None:
     """Raise ValueError unless the value is at least ``least``; also for NaN."""
     check_number(value, name)

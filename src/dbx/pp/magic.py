@@ -9,6 +9,7 @@ import numpy as np
 
 from dbx.ops.checks import as_names, check_whole, did_you_mean, listed
 from dbx.ops.components.pca import PCA
+from dbx.ops.components.principal_axes import n_axes_of
 from dbx.ops.diffusion.decay_graph import DecayGraph
 from dbx.ops.diffusion.magic import Magic
 from dbx.program import (
@@ -183,7 +184,7 @@ def magic(
     settings: dict[str, Any] = {"seed": seed, "mod": mod}
     with all_or_nothing(data, [*scores.values(), *edges.values(), *results.values(), *about], mod):
         if scores:
-            pca = PCA(n_comps=_n_components(data, x, n_pca, mod))
+            pca = PCA(n_comps=n_axes_of(n_pca, *read(data, Slot.parse(x, mod)).shape))
             run_step(data, pca, reads={"x": x}, writes=scores, name=f"{key_added}_pca", **settings)
         run_step(data, kernel, reads={"x": components}, writes=edges, name=f"{key_added}_kernel", **settings)
         reads = {"values": asked.values, "graph": edges["kernel"]}
@@ -261,12 +262,6 @@ def _components(data, x: str, use_rep: str | None, n_pca: int | None, key: str, 
         return x
     check_whole(n_pca, 1, "n_pca")
     return f"obsm/{key}_components"
-
-
-def _n_components(data, x: str, n_pca: int | None, mod: str | None) -> int:
-    """At most as many components as there are."""
-    n_cells, n_genes = read(data, Slot.parse(x, mod)).shape
-    return max(min(n_pca or n_genes, n_cells - 1, n_genes), 1)
 
 
 def _scale(data, x: str, mod: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.ops.checks import check_whole
 from dbx.ops.components.pca import PCA
+from dbx.ops.components.principal_axes import n_axes_of
 from dbx.ops.diffusion.decay_graph import DecayGraph
 from dbx.ops.diffusion.markov import components
 from dbx.ops.diffusion.phate import Metric, Phate, Scaling
@@ -148,6 +149,8 @@ def phate(
     knn, decay = _one_of("knn", knn, KNN, "k", k), _one_of("decay", decay, DECAY, "a", a)
     graph = DecayGraph(knn=knn, decay=decay, knn_max=knn_max, metric=knn_dist)
     reduced = use_rep is None and n_pca is not None
+    if n_pca is not None and reduced:
+        check_whole(n_pca, 1, "n_pca")
     x = representation_slot(data, "X" if use_rep is None else use_rep, None, mod=mod)[0] or "X"
     n_cells, n_columns = read(data, Slot.parse(x, mod)).shape
     landmarks = _landmarks(n_landmark, n_cells)
@@ -161,7 +164,7 @@ def phate(
     about = {f"uns/{key}/params": {**graph.config, **settings, "n_landmark": landmarks or n_cells}}
     with all_or_nothing(data, [*scores.values(), *edges.values(), *results.values(), *about], mod):
         if reduced:
-            pca = PCA(n_comps=_n_components(n_pca, n_cells, n_columns))
+            pca = PCA(n_comps=n_axes_of(n_pca, n_cells, n_columns))
             run_step(data, pca, reads={"x": x}, writes=scores, name=f"{key}_pca", seed=seed, mod=mod)
         source = scores.get("z", x)
         run_step(data, graph, reads={"x": source}, writes=edges, name=f"{key}_kernel", seed=seed, mod=mod)
@@ -200,12 +203,6 @@ def _landmarks(n_landmark: int | None, n_cells: int) -> int | None:
     if n_landmark > n_cells and n_landmark != N_LANDMARK:
         log.warn(f"n_landmark={n_landmark} is more than the {n_cells} cells: all of them are used, without landmarks.")
     return n_landmark if n_landmark < n_cells else None
-
-
-def _n_components(n_pca: int | None, n_cells: int, n_genes: int) -> int:
-    """At most as many components as there are."""
-    check_whole(1 if n_pca is None else n_pca, 1, "n_pca")
-    return max(min(n_pca or n_genes, n_cells - 1, n_genes), 1)
 
 
 def _warn_of_counts(data, x: str, mod: str | None) -> None:

@@ -9,7 +9,7 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float, like, weighted_sums
-from dbx.ops.checks import check_above_zero, check_whole
+from dbx.ops.checks import check_above_zero, check_whole, check_whole_or_auto
 from dbx.ops.clusters.elbow import find_elbow
 from dbx.ops.clusters.pcha import Hull, pcha
 from dbx.ops.clusters.simplex import simplex_weights
@@ -49,12 +49,7 @@ class Archetypes(Operator):
         max_iter: int = 500,
         tol: float = 1e-6,
     ):
-        if isinstance(n_archetypes, str):
-            if n_archetypes != "auto":
-                msg = f'n_archetypes must be a number or "auto"; got {n_archetypes!r}.'
-                raise ValueError(msg)
-        else:
-            check_whole(n_archetypes, 2, "n_archetypes")
+        check_whole_or_auto(n_archetypes, 2, "n_archetypes")
         if not 0 <= delta < 1:
             msg = f"delta must be at least 0 and below 1; got {delta}."
             raise ValueError(msg)

@@ -52,6 +52,11 @@ def principal_axes(x: RowBlocks, n_axes: int, *, centre: bool = True, seed: int 
     return Axes(mean, directions, variance, total_squares / n_cells - mean @ mean)
 
 
+def n_axes_of(wanted: int | None, n_cells: int, n_columns: int) -> int:
+    """Number of axes: as many as wanted, by default all, and no more than there are."""
+    return max(min(wanted or n_columns, n_cells - 1, n_columns), 1)
+
+
 def _from_genes(x: RowBlocks, n_axes: int, centre: bool, seed: int):
     """By the genes' Gram matrix; a provisional mean is subtracted first, against cancellation."""
     shift = _provisional_mean(x) if centre else np.zeros(x.n_columns, x.dtype)

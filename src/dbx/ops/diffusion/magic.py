@@ -13,8 +13,8 @@ from scipy import sparse
 from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
-from dbx.ops.checks import check_known, check_whole
-from dbx.ops.components.principal_axes import principal_axes
+from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
+from dbx.ops.components.principal_axes import n_axes_of, principal_axes
 from dbx.ops.diffusion import markov
 from dbx.ops.diffusion.smoothing import MAX_STEPS, SETTLED, smoothing_curve
 from dbx.ops.diffusion.walks import edge_shares
@@ -61,8 +61,7 @@ class Magic(Operator):
         columns: tuple[int, ...] | None = None,
         n_steps: int | None = None,
     ):
-        if t != "auto":
-            check_whole(t, 1, "t")
+        check_whole_or_auto(t, 1, "t")
         check_known(solver, get_args(Solver), "solver")
         if n_pca is not None:
             check_whole(n_pca, 1, "n_pca")
@@ -92,8 +91,7 @@ class Magic(Operator):
 
     def _components(self, values: RowBlocks, seed: int) -> np.ndarray:
         """Scores of all cells, an array of shape (n_cells, n_pca)."""
-        most = min(values.n_rows - 1, values.n_columns)
-        n_comps = most if self.n_pca is None else min(self.n_pca, most)
+        n_comps = n_axes_of(self.n_pca, values.n_rows, values.n_columns)
         axes = principal_axes(values, n_comps, seed=seed)
         directions = axes.directions.astype(np.float32)
         chosen = slice(None) if self.columns is None else np.asarray(self.columns)

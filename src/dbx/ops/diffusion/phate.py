@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx.ops.checks import check_known, check_number, check_whole
+from dbx.ops.checks import check_known, check_number, check_whole, check_whole_or_auto
 from dbx.ops.diffusion import markov
 from dbx.ops.diffusion.landmarks import landmark_walk, members, spectral_clusters
 from dbx.ops.diffusion.potential import Walk, diffused, entropies, knee, potential_distances, potentials
@@ -68,8 +68,7 @@ class Phate(Operator):
         check_whole(n_components, 1, "n_components")
         if n_landmark is not None:
             check_whole(n_landmark, n_components + 1, "n_landmark")
-        if t != "auto":
-            check_whole(t, 1, "t")
+        check_whole_or_auto(t, 1, "t")
         check_number(gamma, "gamma")
         if not -1 <= gamma <= 1:
             msg = f"gamma must be from -1 (distances of probabilities) to 1 (of their logarithms); got {gamma}."
