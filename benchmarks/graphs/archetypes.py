@@ -1,6 +1,6 @@
 """``dbx.tl.archetypes`` beside the package ``archetypes`` on simulated corners, and new cells beside a joint run.
 
-    python benchmarks/graphs/archetypes.py [python of an environment with archetypes 0.12.2]
+    python -m benchmarks.graphs.archetypes [python of an environment with archetypes 0.12.2]
 
 prints CPU seconds of the first and of a later call in one process (imports excluded, dbx from 5 starts, the package
 from 1), explained variance, the mean distance of the corners found to the true ones over that between true corners,
@@ -10,12 +10,11 @@ and for one half mapped onto the other the correlation of weights and membership
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 import warnings
 
 import numpy as np
+from benchmarks.graphs.calls import columns, in_process, timed
 
 SETS = {
     "4 corners, 1,000 x 20": {"n": 1000, "d": 20, "k": 4, "sharpness": 0.7, "noise": 0.1, "seed": 0},
@@ -66,15 +65,13 @@ def measure(tool: str, name: str) -> dict[str, float]:
     else:
         import archetypes  # noqa: F401
     x, corners = simulated(**SETS[name])
-    seconds = []
-    for _ in range(2):
-        start = time.process_time()
-        found, weights = (ours if tool == "dbx" else package)(x, len(corners))
-        seconds.append(time.process_time() - start)
+    fit, results = ours if tool == "dbx" else package, []
+    seconds = timed(lambda number: results.append(fit(x, len(corners))))
+    found, weights = results[-1]
     apart, pairs = cdist(found, corners), cdist(corners, corners)[np.triu_indices(len(corners), 1)]
     error = apart[linear_sum_assignment(apart)].mean() / pairs.mean()
     explained = 1 - ((x - weights @ found) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum()
-    return {"first": seconds[0], "later": seconds[1], "explained": float(explained), "error": float(error)}
+    return {**seconds, "explained": float(explained), "error": float(error)}
 
 
 def halves(name: str) -> dict[str, float]:
@@ -99,29 +96,19 @@ def halves(name: str) -> dict[str, float]:
     return found
 
 
-def in_process(python: str, tool: str, name: str) -> dict[str, float]:
-    """:func:`measure` in a process of its own."""
-    call = [python, __file__, "--measure", tool, name]
-    return json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-
-
 def main(peer: str | None = None) -> None:
     """Print a line for each set."""
     for name in SETS:
-        found = {"dbx": in_process(sys.executable, "dbx", name)}
-        if peer:
-            found["archetypes"] = in_process(peer, "archetypes", name)
-        parts = [
-            f"{tool} {v['first']:.2f} / {v['later']:.2f} s, explained {v['explained']:.4f}, error {v['error']:.4f}"
-            for tool, v in found.items()
-        ]
+        pythons = {"dbx": sys.executable, "archetypes": peer}
+        found = {tool: in_process("archetypes", python, tool, name) for tool, python in pythons.items() if python}
+        quality = "; ".join(f"{tool} {v['explained']:.4f}, {v['error']:.4f}" for tool, v in found.items())
         mapped = ", ".join(f"{key} {value:.4f}" for key, value in halves(name).items())
-        print(f"| {name} | {' | '.join(parts)} | mapped half: {mapped} |", flush=True)
+        line = f"| {name} | {columns(found, 'archetypes', 2)} | explained, error: {quality} | mapped half: {mapped} |"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        sys.path.pop(0)  # this script has the package's name
+    if sys.argv[1:2] == ["measure"]:
         print(json.dumps(measure(*sys.argv[2:])))
     else:
         main(*sys.argv[1:])

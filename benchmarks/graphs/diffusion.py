@@ -1,7 +1,7 @@
 """``dbx.tl.diffmap`` with ``dbx.tl.dpt`` beside scanpy's, and the way from counts to fates and PHATE of many cells.
 
-    python benchmarks/graphs/diffusion.py [n_cells]
-    python benchmarks/graphs/diffusion.py path [n_cells] [n_genes]
+    python -m benchmarks.graphs.diffusion [n_cells]
+    python -m benchmarks.graphs.diffusion path [n_cells] [n_genes]
 
 The first prints CPU seconds of the first and of later calls in a fresh process with all compilation (imports excluded),
 on one graph of 15 neighbours, the peak of resident memory above the data, and the largest difference of pseudotimes.
@@ -11,7 +11,6 @@ The second prints seconds and the peak of resident memory of the process after e
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,18 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-
-
-def peak() -> float:
-    """Largest resident memory of this process since it began or was reset, in megabytes (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def reset_peak() -> float:
-    """Resident memory now, in megabytes, from which on the largest is counted anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak()
+from benchmarks.graphs.calls import columns, in_process, peak, timed
 
 
 def prepare(path: Path, n_cells: int) -> None:
@@ -56,14 +44,16 @@ def measure(tool: str, path: str) -> dict[str, float]:
 
     import dbx
 
-    tl, adata, before, seconds = (sc if tool == "scanpy" else dbx).tl, sc.read_h5ad(path), reset_peak(), []
-    for _ in range(4):
-        data, start = adata.copy(), time.process_time()
+    tl, adata = (sc if tool == "scanpy" else dbx).tl, sc.read_h5ad(path)
+
+    def call(data) -> None:
         tl.diffmap(data)
         tl.dpt(data)
-        seconds.append(time.process_time() - start)
-        data.write(f"{path}.{tool}.h5ad")
-    return {"first": seconds[0], "later": float(np.median(seconds[1:])), "mb": peak() - before}
+
+    found = timed(call, (adata.copy() for _ in range(4)))
+    call(adata)
+    adata.write(f"{path}.{tool}.h5ad")
+    return found
 
 
 def beside(n_cells: int) -> None:
@@ -71,14 +61,8 @@ def beside(n_cells: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.h5ad"
         prepare(path, n_cells)
-        found = {}
-        for tool in ("scanpy", "dbx"):
-            call = [sys.executable, __file__, "measure", tool, str(path)]
-            said = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found[tool] = json.loads(said.splitlines()[-1])
-        parts = [f"{tool} {v['first']:.1f} / {v['later']:.1f} s, {v['mb']:.0f} MB" for tool, v in found.items()]
-        ratios = " / ".join(f"{found['scanpy'][key] / found['dbx'][key]:.1f}x" for key in ("first", "later"))
-        print(f"| diffmap and dpt, {n_cells:,} | {' | '.join(parts)} | {ratios} | {_difference(path)} |")
+        found = {tool: in_process("diffusion", sys.executable, tool, str(path)) for tool in ("scanpy", "dbx")}
+        print(f"| diffmap and dpt, {n_cells:,} | {columns(found, 'scanpy')} | {_difference(path)} |")
 
 
 def _difference(path: Path) -> str:

@@ -1,6 +1,6 @@
 """``dbx.tl.fate_probabilities`` beside CellRank's kernel and solve: CPU seconds and memory of calls in one process.
 
-    python benchmarks/graphs/fates.py [n_cells] [python_of_cellrank]
+    python -m benchmarks.graphs.fates [n_cells] [python_of_cellrank]
 
 prints one line of a table: CPU seconds of the first and of a later call with all compilation (imports excluded), and
 the peak of resident memory above that of the data, for the hard pseudotime kernel and five terminal states of 30 cells
@@ -11,15 +11,13 @@ has CellRank; without one, its column stays empty.
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+from benchmarks.graphs.calls import columns, in_process, timed
 
 N_ENDS = 5
 
@@ -52,14 +50,10 @@ def measure(tool: str, path: str) -> dict[str, float]:
     import anndata as ad
 
     cells = ad.read_h5ad(path)
-    call = _dbx if tool == "dbx" else _cellrank()
-    before, seconds = peak(), []
-    for _ in range(2):
-        data, start = cells.copy(), time.process_time()
-        fates = call(data)
-        seconds.append(time.process_time() - start)
-    np.save(Path(path).with_name(f"{tool}.npy"), np.asarray(fates))
-    return {"first": seconds[0], "later": seconds[1], "mb": peak() - before}
+    call, fates = _dbx if tool == "dbx" else _cellrank(), {}
+    found = timed(lambda data: fates.update(last=call(data)), (cells.copy() for _ in range(2)))
+    np.save(Path(path).with_name(f"{tool}.npy"), np.asarray(fates["last"]))
+    return found
 
 
 def _dbx(cells) -> np.ndarray:
@@ -83,38 +77,22 @@ def _cellrank():
     return call
 
 
-def peak() -> float:
-    """Largest resident memory so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def in_process(tool: str, python: str, path: Path) -> dict[str, float]:
-    """:func:`measure` in a process of its own."""
-    done = subprocess.run([python, __file__, tool, str(path)], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main(n_cells: int = 20_000, python: str | None = None) -> None:
     """Print the line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.h5ad"
         write_cells(path, n_cells)
-        found = {"cellrank": None if python is None else in_process("cellrank", python, path)}
-        found["dbx"] = in_process("dbx", sys.executable, path)
-        texts = [
-            "-" if v is None else f"{tool} {v['first']:.1f} / {v['later']:.1f} s, {v['mb']:.0f} MB"
-            for tool, v in found.items()
-        ]
-        theirs, ours = found["cellrank"], found["dbx"]
-        ratios = "-" if theirs is None else " / ".join(f"{theirs[k] / ours[k]:.1f}x" for k in ("first", "later"))
-        print(f"| `tl.fate_probabilities`, {n_cells:,}, {N_ENDS} ends | {' | '.join(texts)} | {ratios} |")
-        if theirs is not None:
+        pythons = {"cellrank": python, "dbx": sys.executable}
+        found = {tool: in_process("fates", program, tool, str(path)) for tool, program in pythons.items() if program}
+        print(f"| `tl.fate_probabilities`, {n_cells:,}, {N_ENDS} ends | {columns(found, 'cellrank')} |")
+        if "cellrank" in found:
             mine, other = (np.load(Path(folder) / f"{tool}.npy") for tool in ("dbx", "cellrank"))
             print(f"largest difference of probabilities: {np.abs(mine - other).max():.1g}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1] in ("dbx", "cellrank"):
-        print(json.dumps(measure(sys.argv[1], sys.argv[2])))
+    given = sys.argv[1:]
+    if given[:1] == ["measure"]:
+        print(json.dumps(measure(*given[1:])))
     else:
-        main(*[int(v) for v in sys.argv[1:2]], *sys.argv[2:3])
+        main(*[int(v) for v in given[:1]], *given[1:2])

@@ -1,6 +1,6 @@
 """``dbx.pp.magic`` beside magic-impute: CPU seconds of a first and a later call, each in a process of its own.
 
-    python benchmarks/graphs/magic.py [n_cells] [n_genes] [t] [python]
+    python -m benchmarks.graphs.magic [n_cells] [n_genes] [t] [python]
 
 prints one line of a table: CPU seconds of both calls with all compilation (imports excluded), and the peak of resident
 memory above that of the data. magic-impute 3.0 needs Python 3.11 with pandas 2.0.3 and setuptools below 80:
@@ -11,12 +11,11 @@ normalised counts and the same settings, with 100 principal components.
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.graphs.calls import columns, in_process, timed
 
 
 def measure(tool: str, path: str, t: str) -> dict[str, float]:
@@ -29,31 +28,15 @@ def measure(tool: str, path: str, t: str) -> dict[str, float]:
 
         import dbx
 
-        def call() -> None:
+        def call(number: int) -> None:
             dbx.pp.magic(ad.AnnData(x), t=steps)
     else:
         import magic
 
-        def call() -> None:
+        def call(number: int) -> None:
             magic.MAGIC(t=steps, verbose=0, random_state=0).fit_transform(x)
 
-    before, seconds = peak(), []
-    for _ in range(2):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return {"first": seconds[0], "later": seconds[1], "mb": peak() - before}
-
-
-def peak() -> float:
-    """Largest resident memory so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def in_process(python: str, *args: str) -> dict[str, float]:
-    """:func:`measure` in a process of its own; -P, or this file would be the module magic."""
-    made = subprocess.run([python, "-P", __file__, "measure", *args], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(made.stdout.splitlines()[-1])
+    return timed(call)
 
 
 def main(n_cells: str = "20000", n_genes: str = "50", t: str = "3", python: str = "") -> None:
@@ -69,12 +52,8 @@ def main(n_cells: str = "20000", n_genes: str = "50", t: str = "3", python: str 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "x.npy")
         np.save(path, cells.X.toarray())
-        found = {tool: in_process(program, tool, path, t) for tool, program in tools.items()}
-    parts = [f"{tool} {v['first']:.1f} / {v['later']:.1f} s, {v['mb']:.0f} MB" for tool, v in found.items()]
-    if python:
-        peer = found["magic-impute"]
-        parts.append(" / ".join(f"{peer[key] / found['dbx'][key]:.1f}x" for key in ("first", "later")))
-    print(f"| magic, t={t}, {cells.n_obs:,} x {cells.n_vars:,} | {' | '.join(parts)} |")
+        found = {tool: in_process("magic", program, tool, path, t) for tool, program in tools.items()}
+    print(f"| magic, t={t}, {cells.n_obs:,} x {cells.n_vars:,} | {columns(found, 'magic-impute')} |")
 
 
 if __name__ == "__main__":

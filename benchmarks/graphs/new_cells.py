@@ -1,6 +1,6 @@
 """Half of the cells mapped onto the other half by ``dbx.rerun``, beside a run of all cells, for every step on graphs.
 
-    python benchmarks/graphs/new_cells.py FOLDER [sim3 paul15 varied chcl]
+    python -m benchmarks.graphs.new_cells FOLDER [sim3 paul15 varied chcl]
 
 FOLDER holds the scorers with their data: ``score_trajectory.py`` (sim3, paul15), ``score_velocity.py`` (varied) and
 ``score_doublet.py`` (chcl). Prints a line of a table for each result: mapped cells beside the same cells in the run of

@@ -1,6 +1,6 @@
 """``dbx.tl.phate`` beside phate: CPU seconds and memory of one call, the first and the next, each in a process.
 
-    python benchmarks/graphs/phate.py [n_cells] [n_dims] [python_of_phate]
+    python -m benchmarks.graphs.phate [n_cells] [n_dims] [python_of_phate]
 
 prints one line of a table: CPU seconds of the first and of a later call with all compilation (imports excluded), and
 the peak of resident memory above that of the data. phate 2.0 needs pandas below 2.1 and NumPy below 2: name the Python
@@ -10,13 +10,11 @@ of an environment that has it; without one, its column stays empty.
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
-import time
 import warnings
 
 import numpy as np
+from benchmarks.graphs.calls import columns, in_process, timed
 
 
 def places(n_cells: int, n_dims: int) -> np.ndarray:
@@ -33,13 +31,7 @@ def measure(tool: str, n_cells: int, n_dims: int) -> dict[str, float]:
     """CPU seconds of two calls with different seeds, and megabytes above the data."""
     warnings.simplefilter("ignore")
     x = places(n_cells, n_dims)
-    call = _dbx(x) if tool == "dbx" else _phate(x)
-    before, seconds = peak(), []
-    for seed in range(2):
-        start = time.process_time()
-        call(seed)
-        seconds.append(time.process_time() - start)
-    return {"first": seconds[0], "later": seconds[1], "mb": peak() - before}
+    return timed(_dbx(x) if tool == "dbx" else _phate(x))
 
 
 def _dbx(x: np.ndarray):
@@ -60,30 +52,17 @@ def _phate(x: np.ndarray):
     return call
 
 
-def peak() -> float:
-    """Largest resident memory so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def in_process(tool: str, n_cells: int, n_dims: int, python: str) -> dict[str, float]:
-    """:func:`measure` in a process of its own, in which this file does not hide the package of its name."""
-    call = [python, "-P", __file__, str(n_cells), str(n_dims), tool, "measure"]
-    return json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-
-
 def main(n_cells: int = 20_000, n_dims: int = 50, python: str = "") -> None:
     """Print the line."""
     pythons = {"phate": python, "dbx": sys.executable}
-    found = {tool: in_process(tool, n_cells, n_dims, path) for tool, path in pythons.items() if path}
-    parts = [f"{tool} {v['first']:.1f} / {v['later']:.1f} s, {v['mb']:.0f} MB" for tool, v in found.items()]
-    if "phate" in found:
-        parts.append(" / ".join(f"{found['phate'][key] / found['dbx'][key]:.1f}x" for key in ("first", "later")))
-    print(f"| phate, {n_cells:,} x {n_dims} | {' | '.join(parts)} |")
+    given = str(n_cells), str(n_dims)
+    found = {tool: in_process("phate", path, tool, *given) for tool, path in pythons.items() if path}
+    print(f"| phate, {n_cells:,} x {n_dims} | {columns(found, 'phate')} |")
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    if given[-1:] == ["measure"]:
-        print(json.dumps(measure(given[2], int(given[0]), int(given[1]))))
+    if given[:1] == ["measure"]:
+        print(json.dumps(measure(given[1], *map(int, given[2:]))))
     else:
         main(*map(int, given[:2]), *given[2:])

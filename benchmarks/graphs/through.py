@@ -1,6 +1,6 @@
 """Training through the graph: pseudotime and fates of cells that were not trained on, mapped by ``dbx.rerun``.
 
-    python benchmarks/graphs/through.py SCORER [guo,hsmm,sim3] [--splits 5] [--train pca,gate] [--cells 1000]
+    python -m benchmarks.graphs.through SCORER [guo,hsmm,sim3] [--splits 5] [--train pca,gate] [--cells 1000]
 
 ``SCORER`` is a file with ``load(name)``: the cells, the root, the terminal states and the truth (``time``,
 and ``committor`` of simulated cells). Half of the cells are the reference: components, 15 neighbours, diffusion map and

@@ -1,7 +1,7 @@
 """``dbx.tl.recover_dynamics`` and the velocity graph: CPU seconds of the first and of a later call, and memory.
 
-    python benchmarks/graphs/velocity.py fit [n_cells] [n_genes]
-    python benchmarks/graphs/velocity.py graph [n_cells] [n_genes]
+    python -m benchmarks.graphs.velocity fit [n_cells] [n_genes]
+    python -m benchmarks.graphs.velocity graph [n_cells] [n_genes]
 
 Each prints one line of a table; the first call includes all compilation, and memory is above that of the layers. For
 ``fit``, ``scvelo`` beside ``n_genes`` measures scVelo's fit instead, in an environment that has it (0.3.4, with
@@ -10,13 +10,12 @@ numpy < 2.3 and pandas < 3).
 
 from __future__ import annotations
 
-import resource
 import sys
-import time
 import warnings
 
 import anndata as ad
 import numpy as np
+from benchmarks.graphs.calls import columns, timed
 from scipy import sparse
 
 
@@ -49,21 +48,6 @@ def with_edges(adata: ad.AnnData, k: int = 30) -> None:
     }
 
 
-def peak() -> float:
-    """Largest resident memory so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def seconds(call, adata: ad.AnnData) -> tuple[list[float], float]:
-    """CPU seconds of two calls, and megabytes above the data."""
-    before, found = peak(), []
-    for _ in range(2):
-        start = time.process_time()
-        call(adata)
-        found.append(time.process_time() - start)
-    return found, peak() - before
-
-
 def main(what: str = "fit", n_cells: str = "2000", n_genes: str = "2000", tool: str = "dbx") -> None:
     """Print the line."""
     warnings.simplefilter("ignore")
@@ -82,8 +66,8 @@ def main(what: str = "fit", n_cells: str = "2000", n_genes: str = "2000", tool: 
 
         if what == "graph":
             dbx.tl.velocity(adata, mode="steady_state")
-    (first, later), megabytes = seconds(call, adata)
-    print(f"| {what}, {tool}, {adata.n_obs:,} x {adata.n_vars:,} | {first:.1f} / {later:.1f} s | {megabytes:.0f} MB |")
+    found = timed(lambda number: call(adata))
+    print(f"| {what}, {adata.n_obs:,} x {adata.n_vars:,} | {columns({tool: found}, 'scvelo')} |")
 
 
 if __name__ == "__main__":
