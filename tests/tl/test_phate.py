@@ -1,6 +1,7 @@
 """tl.phate: stored numbers of phate, new cells beside a joint layout, and what cannot be laid out."""
 
 from pathlib import Path
+from unittest import mock
 
 import anndata as ad
 import numpy as np
@@ -49,6 +50,14 @@ def test_numbers_are_phates(laid_out):
     np.testing.assert_allclose(found["entropy"], STORED["entropy"], atol=1e-6)  # of coordinates in single precision
     assert found["stress"] < STORED["stress"]
     assert np.corrcoef(pdist(laid_out.obsm["X_phate"]), pdist(STORED["embedding"]))[0, 1] > 0.9999
+
+
+def test_a_gpu_gives_the_same_bits(laid_out):
+    """Compiled code left the two directions of an edge different there, which was then refused."""
+    adata = of_places(STORED["x"])
+    with mock.patch("jax.default_backend", return_value="gpu"):
+        dbx.tl.phate(adata, use_rep="X_rep")
+    np.testing.assert_array_equal(adata.obsm["X_phate"], laid_out.obsm["X_phate"])
 
 
 @pytest.mark.parametrize("n_landmark", [2000, 300])

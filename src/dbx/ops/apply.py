@@ -36,7 +36,7 @@ def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[st
         return _apply_lazily(operator, next(iter(inputs)), lazy)
     if operator.host or (operator.sparse and any(isinstance(x, RowBlocks) and x.is_sparse for x in inputs.values())):
         return _collect(_host_parts(operator, inputs, n_rows), n_rows)
-    if jax.default_backend() == "cpu" and (found := operator.on_host(inputs)) is not None:
+    if (found := operator.on_host(inputs)) is not None:
         return found
     return _collect(_dense_parts(operator, operator.prepared(inputs), n_rows), n_rows)
 

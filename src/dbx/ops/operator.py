@@ -235,7 +235,7 @@ class Operator(nnx.Module):
         return inputs
 
     def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The outputs of ``__call__`` for all cells by NumPy, on a CPU; None where compiling it is worth it.
+        """The outputs of ``__call__`` for all cells by NumPy, whatever JAX runs on; None where compiling pays.
 
         ``inputs`` are those of ``dbx.ops.apply``.
         """

@@ -137,7 +137,7 @@ class Neighbors(Operator):
         return {**inputs, **more}
 
     def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Graph] | None:
-        """UMAP's weights by NumPy, for metrics with an embedding."""
+        """UMAP's weights by NumPy, for metrics with an embedding and on a CPU."""
         x, rows, metric = inputs["x"], inputs["rows"], find_metric(self.metric, dict(self.metric_kwds))
         stored = self.reference_distances.get_value()
         n, k = stored.n_reference, self.n_neighbors
