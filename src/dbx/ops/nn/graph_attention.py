@@ -1,0 +1,100 @@
+"""Attention over neighbours in a padded list (Brody, Alon and Yahav, ICLR 2022: GATv2)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.ops.arrays import as_float
+from dbx.ops.nn.mlp import Linear
+
+
+class GATv2(nnx.Module):
+    """h_i' = sum_j a_ij W_r h_j over the neighbours j of i and i itself, with a_ij = softmax_j(e_ij).
+
+    The logit is e_ij = v . LeakyReLU(W_l h_i + W_r h_j), for each head with its own v, W_l and W_r; the heads' outputs
+    are concatenated. With ``share_weights`` W_l = W_r, which halves the work. With ``residual`` a linear map of h_i is
+    added. An ``edges`` argument adds a number for each edge to the logits, such as a negative distance.
+    """
+
+    def __init__(self, *, heads: int = 1, residual: bool = False, share_weights: bool = False, slope: float = 0.2):
+        self.heads, self.residual, self.share_weights, self.slope = heads, residual, share_weights, slope
+        self.sender = Linear(use_bias=False)
+        if not share_weights:
+            self.receiver = Linear(use_bias=False)
+        if residual:
+            self.skip = Linear(use_bias=False)
+
+    def reset(self, rng: np.random.Generator, n_in: int, n_out: int) -> None:
+        """Draw the parameters for ``n_out`` units in all, of which each head has an equal part.
+
+        Raises
+        ------
+        ValueError
+            The heads do not divide the units.
+        """
+        if n_out % self.heads:
+            msg = f"heads must divide the number of units, {n_out}; got {self.heads}."
+            raise ValueError(msg)
+        self.sender.reset(rng, n_in, n_out)
+        if not self.share_weights:
+            self.receiver.reset(rng, n_in, n_out)
+        if self.residual:
+            self.skip.reset(rng, n_in, n_out)
+        units = n_out // self.heads
+        self.logit = nnx.Param(as_float(rng.uniform(-1, 1, (self.heads, units)) / np.sqrt(units)))
+
+    def __call__(self, h, indices, mask, *, edges=None):
+        """Array of shape (n_cells, n_out) for ``h`` of shape (n_cells, n_in).
+
+        ``indices`` and ``mask``, arrays of shape (n_cells, width), are each cell's neighbours as row numbers of ``h``
+        and whether the entry is used; ``edges`` has the same shape. ``h`` may have further rows, which only send: then
+        the cells are its first rows.
+        """
+        sent = self.sender(h)
+        mixed = attend(self._attention(h, sent, indices, mask, edges), sent, indices)
+        return mixed + self.skip(h[: len(indices)]) if self.residual else mixed
+
+    def attention(self, h, indices, mask, *, edges=None):
+        """Weights a_ij, an array of shape (n_cells, 1 + width, heads); the cell itself is first."""
+        return self._attention(h, self.sender(h), indices, mask, edges)
+
+    def _attention(self, h, sent, indices, mask, edges):
+        n_cells = len(indices)
+        received = sent[:n_cells] if self.share_weights else self.receiver(h[:n_cells])
+        own = self._logits(received + sent[:n_cells])
+        others = self._logits(received[:, None] + sent[indices])
+        others = others if edges is None else others + edges[:, :, None]
+        logits = jnp.concatenate([own[:, None], others], axis=1)
+        return masked_softmax(logits, with_self(mask)[:, :, None], axis=1)
+
+    def _logits(self, pairs):
+        by_head = pairs.reshape(*pairs.shape[:-1], self.heads, -1)
+        return (jax.nn.leaky_relu(by_head, self.slope) * self.logit[...]).sum(axis=-1)
+
+
+def attend(attention, h, indices):
+    """Weighted sums of rows of ``h`` by heads, an array of shape (n_cells, n_units): sum_j a_ij h_j.
+
+    ``attention`` has the shape (n_cells, 1 + width, heads), the cell itself first; heads divide the units.
+    """
+    by_head = h.reshape(len(h), attention.shape[2], -1)
+    own = attention[:, 0, :, None] * by_head[: len(indices)]
+    mixed = own + (attention[:, 1:, :, None] * by_head[indices]).sum(axis=1)
+    return mixed.reshape(len(indices), -1)
+
+
+def with_self(mask):
+    """The mask of a neighbour list with a first column for the cell itself."""
+    return jnp.concatenate([jnp.ones_like(mask[:, :1]), mask], axis=1)
+
+
+def masked_softmax(logits, mask, *, axis: int):
+    """Softmax over the entries where ``mask`` is True, 0 elsewhere; all 0 where there is none, and so its gradient."""
+    logits = jnp.where(mask, logits, -jnp.inf)
+    top = jax.lax.stop_gradient(logits.max(axis=axis, keepdims=True))
+    weights = jnp.where(mask, jnp.exp(jnp.where(mask, logits - jnp.where(jnp.isfinite(top), top, 0), 0)), 0)
+    total = weights.sum(axis=axis, keepdims=True)
+    return weights / jnp.where(total > 0, total, 1)
