@@ -28,6 +28,12 @@ def test_a_cell_is_at_the_mean_of_the_corners(n, rng):
     for i in range(n):  # the number is beside the corner
         assert np.linalg.norm(at[:n] - texts[str(i)], axis=1).argmin() == i
     assert f"{n} archetypes, 75.0%" in ax.get_title()
+    adata.X[:, 0] = np.arange(len(weights))[::-1]
+    adata.var_names = ["Sox2"]
+    by_gene = dbx.pl.archetypes(adata, key="aa", color="Sox2", show=False)
+    np.testing.assert_array_equal(by_gene.collections[0].get_array(), adata.X[:, 0])
     plt.close("all")
+    with pytest.raises(KeyError, match="color='Sox3' is neither a column of adata.obs nor a gene. Did you mean 'Sox2'"):
+        dbx.pl.archetypes(adata, key="aa", color="Sox3", show=False)
     with pytest.raises(KeyError, match=r"dbx.tl.archetypes"):
         dbx.pl.archetypes(adata, show=False)

@@ -1,5 +1,7 @@
 """``pp.pca`` beside ``scanpy.pp.pca``: the same numbers, signs, keys and dtypes."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -280,3 +282,11 @@ def test_orthonormal_components_stay_so_in_training(labelled):
     np.testing.assert_allclose(loadings.T @ loadings, np.eye(2), atol=2e-6)  # float32
     assert np.abs(loadings - before).max() > 0.1
     np.testing.assert_allclose(adata.obsm["X_pca"], (adata.X - adata.X.mean(axis=0)) @ loadings, atol=1e-4)
+
+
+def test_cells_that_do_not_differ_have_no_share_of_a_variance():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, _, share, variance = dbx.pp.pca(np.ones((20, 5), np.float32), n_comps=2, return_info=True)
+    assert np.isnan(share).all()
+    assert (variance == 0).all()

@@ -106,7 +106,11 @@ def test_a_root_that_lies_late_is_warned_of(simulated):
     adata = simulated.copy()
     with pytest.warns(UserWarning, match="'c299' lies late"):
         dbx.tl.latent_time(adata, root_key="c299")
+    adata.obs["first"] = adata.obs_names == "c0"
+    dbx.tl.latent_time(adata, root_key="first")
+    by_column = adata.obs["latent_time"].copy()
     dbx.tl.latent_time(adata, root_key="c0", t_max=5)
+    np.testing.assert_allclose(adata.obs["latent_time"], 5 * by_column, rtol=1e-6)
     assert adata.uns["latent_time"]["place"] < 0.2
     assert adata.obs["latent_time"].max() == 5
 
@@ -145,6 +149,11 @@ WRONG = {
     "no kinetics": (None, lambda a: dbx.tl.velocity(a, mode="dynamical"), r"dbx.tl.recover_dynamics\(adata\)"),
     "no times": (None, dbx.tl.latent_time, r"dbx.tl.recover_dynamics\(adata\)"),
     "min_r2": (None, lambda a: dbx.tl.velocity(a, min_r2=None), "min_r2=None"),
+    "no gene in enough cells": (
+        lambda a: a.layers.update(Mu=np.where(np.arange(100)[:, None] < 2, a.layers["Mu"], 0)),
+        lambda a: dbx.tl.recover_dynamics(a, a.var_names[:4]),
+        "None of 4 genes can be fitted",
+    ),
 }
 
 

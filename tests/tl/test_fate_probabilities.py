@@ -101,6 +101,28 @@ def test_a_failed_solve_takes_found_states_back(cells, monkeypatch, mod):
     assert dbx.steps(data).equals(program)
 
 
+def test_ends_named_after_an_automatic_run_are_not_a_change_from_outside(cells):
+    """The call itself overwrote what an earlier one had found: no warning, and new cells can go through."""
+    named = dbx.tl.fate_probabilities(cells, ends := {s: cells_of(cells, s) for s in ("down", "up")}, copy=True)
+    dbx.tl.fate_probabilities(cells, n_states=2, n_cells=6, scheme="soft")
+    dbx.tl.fate_probabilities(cells, ends)
+    assert dbx.steps(cells).loc["fate_probabilities", "status"] == "ok"
+    np.testing.assert_array_equal(cells.obsm["lineages_fwd"], named.obsm["lineages_fwd"])
+    assert (cells.obs["term_states_fwd"].dropna() == cells.obs["tips"].dropna()).all()
+    cells.obs["term_states_fwd"] = cells.obs["term_states_fwd"].cat.set_categories(["up", "down"], rename=True)
+    with pytest.warns(dbx.DbxWarning, match="term_states_fwd.*changed outside dbx after 'macrostates'"):
+        dbx.tl.fate_probabilities(cells, "term_states_fwd")
+
+
+def test_a_view_becomes_data_of_its_own(cells):
+    view = cells[:, :]
+    with pytest.warns(dbx.DbxWarning, match="Received a view") as warned:
+        dbx.tl.fate_probabilities(view, {s: cells_of(cells, s) for s in ("down", "up")})
+    assert len(warned) == 1
+    assert not view.is_view
+    assert "lineages_fwd" not in cells.obsm
+
+
 @pytest.mark.filterwarnings("ignore:Step .* reads")
 def test_transitions_of_blocks_of_different_width(cells, monkeypatch):
     links = cells.obsp["connectivities"].tolil()

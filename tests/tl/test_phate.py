@@ -166,3 +166,12 @@ def test_the_plot_shows_the_curve_and_the_number_of_steps(laid_out, tmp_path):
     plt.close("all")
     with pytest.raises(KeyError, match=r"dbx\.tl\.phate"):
         dbx.pl.phate_entropy(of_places(np.zeros((3, 2))))
+
+
+@pytest.mark.filterwarnings("ignore:60 of 60 cells have", "ignore:The values in")
+@pytest.mark.parametrize("n_landmark", [None, 20])
+def test_identical_cells_cannot_be_laid_out(n_landmark):
+    adata = ad.AnnData(np.ones((60, 10), np.float32))
+    with pytest.raises(ValueError, match="All cells are the same to the walk"):
+        dbx.tl.phate(adata, n_landmark=n_landmark)
+    assert not list(adata.obsm)

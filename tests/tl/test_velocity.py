@@ -144,6 +144,47 @@ def test_pseudotime_from_a_named_cell(steady):
         dbx.tl.velocity_pseudotime(adata, root_key="cell7", end_key="cell8")
 
 
+@pytest.mark.parametrize("kind", [bool, "category", str])
+def test_a_boolean_root_is_one_of_ones_and_zeros(steady, kind):
+    adata = steady.copy()
+    adata.obs["first"] = np.arange(100) < 3
+    adata.obs["number"], adata.obs["first"] = adata.obs["first"].astype(float), adata.obs["first"].astype(kind)
+    times = [
+        dbx.tl.velocity_pseudotime(adata, root_key=key, copy=True).obs["velocity_pseudotime"]
+        for key in ("number", "first")
+    ]
+    np.testing.assert_array_equal(*times)
+
+
+def test_more_components_than_cells_are_all_of_them(steady):
+    adata = steady.copy()
+    dbx.tl.velocity_pseudotime(adata, n_dcs=100)
+    expected = adata.obs["velocity_pseudotime"].copy()
+    with pytest.warns(UserWarning, match="n_dcs=101 is more than the 100 cells"):
+        dbx.tl.velocity_pseudotime(adata, n_dcs=101)
+    np.testing.assert_array_equal(adata.obs["velocity_pseudotime"], expected)
+
+
+USERS = {
+    "moments": dbx.pp.moments,
+    "stochastic": dbx.tl.velocity,
+    "velocity_graph": dbx.tl.velocity_graph,
+    "velocity_confidence": dbx.tl.velocity_confidence,
+    "recover_dynamics": lambda a: dbx.tl.recover_dynamics(a, a.var_names[:3]),
+    "diffmap": dbx.tl.diffmap,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Step .* reads")
+@pytest.mark.parametrize("name", USERS)
+def test_neighbours_from_before_a_subset_are_warned_of(steady, name):
+    some = steady[:60].copy()
+    with pytest.warns(UserWarning, match=r"among 100 cells, of which 60 are left.*dbx.pp.neighbors\(adata\) again"):
+        USERS[name](some)
+    dbx.pp.neighbors(some, n_neighbors=15, use_rep="X_pca")
+    USERS[name](some)
+
+
 def test_confidence(steady):
     adata = steady.copy()
     dbx.tl.velocity_confidence(adata)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from dbx.ops.arrays import dense
+from dbx.ops.checks import UnknownNameError, did_you_mean
 from dbx.pl._palette import CONTINUOUS, FAINT, INK, RASTERIZED_FROM, REST, colours
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def point_size(n_cells: int) -> float:
@@ -20,6 +25,24 @@ def corners(n: int) -> np.ndarray:
     """Corners of a regular polygon in the unit circle, clockwise from the top: an array of shape (n, 2)."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
     return np.column_stack([np.cos(angles), np.sin(angles)])
+
+
+def coloured_by(adata: AnnData, color: str) -> pd.Series:
+    """A column of ``obs``, or the values of a gene in ``X``.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither.
+    """
+    if color in adata.obs:
+        return adata.obs[color]
+    if color not in adata.var_names:
+        known = [*adata.obs, *adata.var_names]
+        msg = f"color={color!r} is neither a column of adata.obs nor a gene.{did_you_mean(color, known)}"
+        raise UnknownNameError(msg)
+    values = np.asarray(dense(adata.X[:, np.flatnonzero(adata.var_names == color)[:1]]), float).ravel()
+    return pd.Series(values, index=adata.obs_names, name=color)
 
 
 def draw_cells(

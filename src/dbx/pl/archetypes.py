@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl._cells import corners, draw_cells
+from dbx.pl._cells import coloured_by, corners, draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import FAINT, INK
@@ -44,7 +44,7 @@ def archetypes(
     key
         Key of the archetypes.
     color
-        Column of ``obs`` to colour cells by.
+        Column of ``obs``, or name of a gene, to colour cells by.
     size
         Size of a cell.
     title
@@ -58,7 +58,7 @@ def archetypes(
     Raises
     ------
     KeyError
-        There are no such archetypes, or no such column.
+        There are no such archetypes, or neither such a column nor such a gene.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def archetypes(
     """
     weights = np.asarray(read(adata, Slot("obsm", (f"X_{key}",))), float)
     explained = read(adata, Slot("uns", (key, "explained_variance")))
-    column = None if color is None else read(adata, Slot("obs", (color,)))
+    column = None if color is None else coloured_by(adata, color)
     n = weights.shape[1]
     places = corners(n)
     ax = axes(ax, (5, 4.4))

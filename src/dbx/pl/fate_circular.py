@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.pl._cells import corners, draw_cells
+from dbx.pl._cells import coloured_by, corners, draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._fates import read_fates
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import INK, LINE
-from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,7 +51,7 @@ def fate_circular(
         Terminal states in their order around the circle, at least three; by default all, so that those which many
         cells share are beside each other. Of fewer than all, probabilities are divided by their sum.
     color
-        Column of ``obs`` to colour cells by, categories or numbers; by default the likeliest fate.
+        Column of ``obs``, or name of a gene, to colour cells by; by default the likeliest fate.
     key
         Ending of the keys of the fates, ``key_added`` of :func:`dbx.tl.fate_probabilities`.
     title
@@ -75,9 +74,8 @@ def fate_circular(
         msg = f"A circle needs at least three terminal states; got {fates.shape[1]}. dbx.pl.fate draws any number."
         raise ValueError(msg)
     likeliest = pd.Categorical.from_codes(_argmax(fates.to_numpy()), categories=list(fates))
-    column = (
-        pd.Series(likeliest, index=fates.index, name="fate") if color is None else read(adata, Slot("obs", (color,)))
-    )
+    fate = pd.Series(likeliest, index=fates.index, name="fate")
+    column = fate if color is None else coloured_by(adata, color)
     if states is None:
         fates = fates.iloc[:, circular_order(fates.to_numpy())]
     ends = corners(fates.shape[1])

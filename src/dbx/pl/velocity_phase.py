@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from dbx.ops.checks import UnknownNameError, as_names, listed
 from dbx.ops.dynamics.recover_dynamics import RATES
 from dbx.ops.dynamics.splicing import Curve
-from dbx.pl._cells import draw_cells, point_size
+from dbx.pl._cells import coloured_by, draw_cells, point_size
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, INK, RASTERIZED_FROM, REST, UP, tidy
@@ -64,7 +64,7 @@ def velocity_phase(
     ukey
         Layer of unspliced counts.
     color
-        Column of ``obs`` to colour cells by; by default the velocity of the gene.
+        Column of ``obs``, or name of a gene, to colour cells by; by default the velocity of the gene.
     ncols
         Genes in a row.
     title
@@ -86,7 +86,7 @@ def velocity_phase(
     if unknown or not genes:
         msg = f"var_names has {listed(unknown) or 'no names'}, which are not among the genes."
         raise UnknownNameError(msg)
-    column = None if color is None else read(adata, Slot("obs", (color,)))
+    column = None if color is None else coloured_by(adata, color)
     layers = [read(adata, Slot("layers", (name,))) for name in (xkey, ukey)]
     grid = panels(ax, len(genes), ncols, (3.6, 3.2), "gene")
     for i, (gene, place) in enumerate(zip(genes, grid, strict=True)):

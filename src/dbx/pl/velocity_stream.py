@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dbx.ops.checks import check_above_zero
-from dbx.pl._cells import draw_cells
+from dbx.pl._cells import coloured_by, draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import INK, tidy
@@ -64,7 +64,7 @@ def velocity_stream(
     vkey
         Key of the velocities.
     color
-        Column of ``obs`` to colour cells by, categories or numbers.
+        Column of ``obs``, or name of a gene, to colour cells by.
     density
         Density of the streamlines.
     smooth
@@ -93,7 +93,7 @@ def velocity_stream(
     if x.shape[1] != 2:
         msg = f"Streamlines need an embedding of 2 dimensions; obsm['X_{basis}'] has {x.shape[1]}."
         raise ValueError(msg)
-    column = None if color is None else read(adata, Slot("obs", (color,)))
+    column = None if color is None else coloured_by(adata, color)
     ax = axes(ax, (6.0, 5.0))
     draw_cells(ax, x, column)
     field = on_grid(x, np.nan_to_num(arrows), smooth=smooth, min_mass=min_mass)

@@ -67,6 +67,8 @@ def _adopt_components(adoption: Adoption) -> str | None:
         operator = DiffusionMap(n_comps=len(values))
         if operator.take(graph, vectors.astype(np.float64), values) > RESIDUAL:
             continue
+        if np.abs(vectors.T @ vectors - np.eye(len(values))).max() > RESIDUAL:
+            return "its columns are eigenvectors, but not orthogonal and of norm 1: they were changed since"
         if components(graph).n > 1:
             return f"the graph has {components(graph).described()}, whose stationary states scanpy mixes"
         density = np.asarray(operator.densities.get_value())

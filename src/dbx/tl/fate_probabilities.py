@@ -14,7 +14,6 @@ from dbx.ops.diffusion.macrostates import Macrostates
 from dbx.program import (
     Slot,
     all_or_nothing,
-    assigned,
     check_key,
     exists,
     graph_slot,
@@ -192,17 +191,17 @@ def fate_probabilities(
     if operator.kernel != "given":
         writes["transitions"] = f"obsp/T_{key}"
     data = own_copy(adata, copy=copy)
-    named: dict[Slot, Any] = {}
+    named: dict[str, Any] = {}
     if terminal_states is not None and not isinstance(terminal_states, str):
-        named[Slot.parse(writes["states"], mod)] = _named(data, terminal_states, mod)
+        named[writes["states"]] = _named(data, terminal_states, mod)
     found = {} if terminal_states is not None else {name: slot.format(key) for name, slot in MACROSTATES.items()}
-    with all_or_nothing(data, found.values(), mod), assigned(data, named):
+    with all_or_nothing(data, found.values(), mod):
         if found:
             run_step(data, finder, reads=reads, writes=found, seed=resolve_seed(random_state, None), mod=mod)
         reads["ends"] = f"obs/{terminal_states}" if isinstance(terminal_states, str) else writes["states"]
         if reads["ends"] == writes["states"]:
             del writes["states"]
-        run_step(data, operator, reads=reads, writes=writes, mod=mod)
+        run_step(data, operator, reads=reads, writes=writes, constants=named, mod=mod)
     return data if copy else None
 
 

@@ -57,7 +57,7 @@ def latent_time(
     weight_diffusion
         Weight of the pseudotime by diffusion in the mean with latent time.
     root_key, end_key
-        Column of ``obs`` that is 1 in root (end) cells, or the name of a cell. The roots are those of
+        Column of ``obs`` that is 1 or True in root (end) cells, or the name of a cell. The roots are those of
         :func:`dbx.tl.terminal_states` by default.
     t_max
         Largest time, 1 by default.

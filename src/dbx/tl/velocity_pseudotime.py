@@ -45,8 +45,8 @@ def velocity_pseudotime(
     vkey
         Key of the velocities.
     root_key, end_key
-        Column of ``obs`` that is highest in root (end) cells, or the name of a cell. With a root but no end, the time
-        is that from the root.
+        Column of ``obs`` that is highest, or True, in root (end) cells, or the name of a cell. With a root but no end,
+        the time is that from the root.
     n_dcs
         Number of diffusion components.
     neighbors_key
@@ -97,6 +97,9 @@ def velocity_pseudotime(
         read(data, Slot("obsp", (name,), mod))
     settings, reads = terminal_slots(data, root_key, end_key, mod)
     operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
+    n_cells = read(data, Slot("obsp", (f"{vkey}_graph",), mod)).shape[0]
+    if n_dcs > n_cells:
+        log.warn(f"n_dcs={n_dcs} is more than the {n_cells} cells, which have as many components: all are used.")
     with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
         if root_key is None:
             terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)

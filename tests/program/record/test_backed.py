@@ -110,3 +110,13 @@ def test_a_modality_on_disk(backed, tmp_path):
         dbx.pp.pca(mdata, mod="rna", copy=True)
     with pytest.raises(NotImplementedError, match="open for reading"):
         dbx.pp.log1p(mdata, mod="rna")
+
+
+def test_several_steps_are_refused_before_the_first(backed, monkeypatch):
+    def computed(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr("dbx.ops.components.pca.PCA.fit", computed)
+    with pytest.raises(NotImplementedError, match="on disk.*to_memory"):
+        dbx.pp.magic(backed)
+    assert "dbx" not in backed.uns

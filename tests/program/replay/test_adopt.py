@@ -158,6 +158,22 @@ def test_diffusion_components_and_pseudotime_place_new_cells(in_time):
     np.testing.assert_allclose(cells.obs["dpt_pseudotime"], stored, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda z: 2 * z, lambda z: z[:, [0, 1, 2, 2, 4, 5, 6, 7]]], ids=["doubled", "twice"]
+)
+def test_components_that_are_not_orthonormal_are_not_adopted(in_time, change):
+    cells = in_time[0].copy()
+    at = np.arange(8) if change(np.eye(8))[0, 0] == 2 else [0, 1, 2, 2, 4, 5, 6, 7]
+    cells.obsm["X_diffmap"], cells.uns["diffmap_evals"] = (
+        change(cells.obsm["X_diffmap"]),
+        cells.uns["diffmap_evals"][at],
+    )
+    del cells.obs["dpt_pseudotime"]
+    with pytest.warns(UserWarning, match="are eigenvectors, but not orthogonal and of norm 1"):
+        dbx.adopt(cells)
+    assert dbx.steps(cells).index.tolist() == ["neighbors"]
+
+
 def test_changed_components_and_times_are_not_adopted(in_time):
     cells = in_time[0].copy()
     cells.obsm["X_diffmap"] = cells.obsm["X_diffmap"] ** 2

@@ -68,7 +68,7 @@ class PCA(Operator):
         if self.projection == "gated":
             self.gates = nnx.Param(jnp.full(n_comps, hard_concrete.log_alpha_of(OPEN_START), jnp.float32))
         self.explained = Constant(axes.variance.astype(dtype))
-        self.explained_share = Constant((axes.variance / axes.total_variance).astype(dtype))
+        self.explained_share = Constant((axes.variance / (axes.total_variance or np.nan)).astype(dtype))
 
     def _allowed_comps(self, n_cells: int, n_genes: int) -> int:
         n_comps = min(N_COMPS, n_cells - 1, n_genes - 1) if self.n_comps is None else self.n_comps

@@ -21,7 +21,7 @@ from dbx.ops.diffusion.spectrum import SMALL, Which, largest, leading_eigenpairs
 from dbx.ops.values import Array
 
 GAP = 1e-6
-"""Difference of eigenvalues from which on their eigenvectors are told apart: 1 / gap becomes gap / (gap^2 + GAP^2)."""
+"""Difference below which eigenvalues count as equal: 1 / gap becomes gap / (gap^2 + GAP^2)."""
 FURTHER = 2
 """Eigenvectors that are computed, as a multiple of those asked for: the linear system of the rest converges faster."""
 MAX_ITERATIONS = 500

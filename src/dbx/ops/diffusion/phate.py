@@ -121,6 +121,12 @@ class Phate(Operator):
         curve = entropies(walk)
         t = knee(curve) if self.t == "auto" else self.t
         distances = potential_distances(potentials(diffused(walk, t), self.gamma), self.mds_dist)
+        if not distances.any():
+            msg = (
+                "All cells are the same to the walk: their potential distances are 0, so that there is nothing to lay "
+                "out. Check that cells differ, and pass a smaller t or a larger gamma if they do."
+            )
+            raise ValueError(msg)
         start = classical_mds(distances, self.n_components)
         found = smacof(distances, start, max_iter=0 if self.mds == "classic" else None, progress=progress)
         if self.mds == "nonmetric":

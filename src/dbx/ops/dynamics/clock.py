@@ -42,6 +42,8 @@ def common_clock(velocity: np.ndarray, s: np.ndarray, trust: np.ndarray, links: 
     times are those of genes by their ``trust``, an array of shape (n_genes,).
     """
     first, second = pairs(links, seed)
+    if not len(first):
+        return Clock(np.ones(s.shape[1]), np.full(s.shape[1], np.nan))
     moved = s[second] - s[first]
     mean = (velocity[second] + velocity[first]) / 2
     size = np.sqrt((mean**2).mean(axis=0))

@@ -92,7 +92,7 @@ class LatentTime(Operator):
             for cell, column, last in ((self.root_cell, root, False), (self.end_cell, end, True))
         )
         if not len(roots):
-            msg = "No cell is a root: pass root_key, a column that is 1 in root cells or the name of a cell."
+            msg = "No cell is a root: pass root_key, a column that is 1 or True in root cells or the name of a cell."
             raise ValueError(msg)
         diffusion = None
         if self.min_corr_diffusion is not None or self.weight_diffusion is not None:

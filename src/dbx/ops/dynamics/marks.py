@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from dbx.ops.values import Codes
+
 
 def marks(columns: dict[str, Any] | None, where: str) -> np.ndarray | None:
-    """The numbers of a column, an array of shape (n_cells,); None without one.
+    """The numbers of a column, an array of shape (n_cells,), 1 and 0 for True and False; None without one.
 
     Parameters
     ----------
@@ -20,12 +22,25 @@ def marks(columns: dict[str, Any] | None, where: str) -> np.ndarray | None:
     Raises
     ------
     ValueError
-        The column is not of numbers, or is constant.
+        The column is neither of numbers nor boolean, or is constant.
     """
     if not columns:
         return None
     ((name, values),) = columns.items()
-    if not isinstance(values, np.ndarray) or np.ptp(values[np.isfinite(values)]) == 0:
-        msg = f"The column {name!r} must have numbers, {where} in the cells it marks; it is constant or not of numbers."
+    truth = truth_of(values)
+    numbers = values if truth is None else truth.astype(np.float64)
+    if not isinstance(numbers, np.ndarray) or np.ptp(numbers[np.isfinite(numbers)]) == 0:
+        msg = (
+            f"The column {name!r} must have numbers, {where} in the cells it marks, or be boolean; it is constant or "
+            "of neither kind."
+        )
         raise ValueError(msg)
-    return values
+    return numbers
+
+
+def truth_of(column: Any) -> np.ndarray | None:
+    """Whether a boolean column is True, an array of shape (n_cells,), bool; None for any other."""
+    levels = tuple(map(str.lower, column.levels)) if isinstance(column, Codes) else ()
+    if not levels or not set(levels) <= {"true", "false"}:
+        return None
+    return np.asarray(column.codes) == (levels.index("true") if "true" in levels else -2)

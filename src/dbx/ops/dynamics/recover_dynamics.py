@@ -17,6 +17,7 @@ from dbx.ops.checks import check_above_zero, check_whole
 from dbx.ops.dynamics.adjacency import neighbour_mean
 from dbx.ops.dynamics.kinetic_states import NearestStates, nearest_states
 from dbx.ops.dynamics.lines import steady_lines
+from dbx.ops.dynamics.marks import truth_of
 from dbx.ops.dynamics.recovered import NAMES, Recovered, recovered
 from dbx.ops.dynamics.splicing import Curve
 from dbx.ops.dynamics.velocity_genes import chosen_genes
@@ -215,8 +216,8 @@ def marked(columns: dict[str, Any]) -> np.ndarray:
         The column is not boolean.
     """
     (name, values), *_ = columns.items()
-    levels = tuple(map(str.lower, getattr(values, "levels", ())))
-    if not set(levels) <= {"true", "false"} or not levels:
+    truth = truth_of(values)
+    if truth is None:
         msg = f"steady_state_prior={name!r} must be a column of True and False."
         raise ValueError(msg)
-    return np.asarray(values.codes) == (levels.index("true") if "true" in levels else -2)
+    return truth

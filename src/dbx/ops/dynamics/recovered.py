@@ -94,6 +94,12 @@ def recovered(
         scaled[:, genes] = cells.y
         progress(genes.stop, n_genes)
     found = Recovered(*values)
+    if not np.isfinite(found.alpha).any():
+        msg = (
+            f"None of {n_genes} genes can be fitted: a gene must have spliced and unspliced counts in at least "
+            f"{FEWEST_CELLS} cells, besides the highest percentile."
+        )
+        raise ValueError(msg)
     evidence = np.nan_to_num(np.log(np.maximum(found.likelihood, 1e-12) / found.constant_likelihood))
     velocity *= np.nan_to_num(1 / found.alignment_scaling).astype(np.float32)
     clock = common_clock(velocity, scaled, np.maximum(evidence, 0), links, seed)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dbx._version import __version__
-from dbx.program import compat, log
+from dbx.program import log
 from dbx.program.record.modalities import lowered, programs_of
 from dbx.program.record.registry import KEY, Registry
 from dbx.program.record.step import Step
@@ -25,9 +25,6 @@ def commit(
     """Write computed values and the registry, all or nothing; if what is done ``then`` fails, nothing was written."""
     programs = stored_programs(data, registry)
     check_writable(data, [*values, *programs])
-    if compat.is_view(data):
-        log.warn("Received a view of an AnnData. Making a copy.")
-        compat.to_actual(data)
     with assigned(data, {**values, **programs}):
         if then is not None:
             then()
@@ -46,7 +43,12 @@ def stored_programs(data: AnnData | MuData, registry: Registry) -> dict[Slot, An
 
 @contextmanager
 def all_or_nothing(data: AnnData | MuData, slots: Iterable[str], mod: str | None = None) -> Iterator[None]:
-    """Several steps of one call: if one fails, the slots that they write and the program are as they were."""
+    """Several steps of one call: if one fails, the slots that they write and the program are as they were.
+
+    Slots that cannot be written, as they are on disk, are refused before the first step.
+    """
     holders = (None, *getattr(data, "mod", ()))
-    with restored(data, [*(Slot.parse(slot, mod) for slot in slots), *(Slot("uns", (KEY,), name) for name in holders)]):
+    written = [Slot.parse(slot, mod) for slot in slots]
+    check_writable(data, written)
+    with restored(data, [*written, *(Slot("uns", (KEY,), name) for name in holders)]):
         yield

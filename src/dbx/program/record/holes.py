@@ -93,6 +93,21 @@ def warn_of_holes(name: str, reads: dict[str, Read], *, maps_cells: bool) -> Non
         log.info(f"{read}. It is not repeated for new cells, which do without these values.")
 
 
+def warn_of_removed_cells(registry: Registry, reads: dict[str, Read], n_cells: int) -> None:
+    """Say if a graph that is read was computed among more cells than are left: edges to the others are missing."""
+    for entry in reads.values():
+        writer = registry.by_id(entry.source)
+        if writer is None or writer.mapped or writer.n_cells <= n_cells or entry.slots[0].container != "obsp":
+            continue
+        slot = Slot(entry.slots[0].container, entry.slots[0].keys)
+        call = call_that_makes(slot, entry.slots[0].mod)
+        log.warn(
+            f"{entry.slots[0].written()} was computed among {writer.n_cells} cells, of which {n_cells} are left, so "
+            f"that edges are missing. {f'Run {call} again' if call else f'Run the step {writer.name!r} again'}."
+        )
+        return
+
+
 def is_outside(data, registry: Registry, slot: Slot, value: Any, print_: np.ndarray | None) -> bool:
     """Whether a value that no step wrote was computed, rather than measured or a copy of what the program starts from.
 

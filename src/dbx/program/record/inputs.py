@@ -91,7 +91,12 @@ def gather(
         slots = tuple(Slot.parse(address, mod) for address in several)
         given.n_cells = _n_cells(data, slots[0], title or operator.name)
         stored = [constants[slot] if constants and slot in constants else read(data, slot) for slot in slots]
-        traces = [trace(data, registry, slot, value) for slot, value in zip(slots, stored, strict=True)]
+        traces = [
+            Trace(None, None, print_of(data, slot, value), slot)
+            if constants and slot in constants
+            else trace(data, registry, slot, value)
+            for slot, value in zip(slots, stored, strict=True)
+        ]
         for slot, found in zip(slots, traces, strict=True):
             given.prints[slot] = found.print_
             if found.source is None and found.print_ is not None:

@@ -17,7 +17,7 @@ from dbx.ops.state import rebuild
 from dbx.program import compat, log
 from dbx.program.record.commit import commit
 from dbx.program.record.cut import Drawn, keep, passing, remove
-from dbx.program.record.holes import warn_of_holes
+from dbx.program.record.holes import warn_of_holes, warn_of_removed_cells
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
 from dbx.program.record.prints import same_value
@@ -138,6 +138,7 @@ def compute(
     if writes:
         maps_cells = any(not operator.outputs[output].view for output in writes)
         warn_of_holes(title, given.reads, maps_cells=maps_cells)
+        warn_of_removed_cells(registry, given.reads, given.n_cells)
     if not given.reads:
         owner = holder(data, Slot("obs", mod=mod))
         given.n_cells = owner.n_obs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dbx.program import compat, log
 from dbx.program.slots.slots import Slot, exists, holder, read, row_names
 from dbx.program.slots.stored import as_stored
 
@@ -58,9 +59,12 @@ def assign(data: AnnData | MuData, values: dict[Slot, Any]) -> None:
 
 @contextmanager
 def assigned(data: AnnData | MuData, values: dict[Slot, Any]) -> Iterator[None]:
-    """Write slots for what follows; if that fails, the slots are as they were."""
+    """Write slots for what follows; if that fails, the slots are as they were. A view becomes data of its own."""
     values = _whole_frames(data, values)
     check_writable(data, values)
+    if values and compat.is_view(data):
+        log.warn("Received a view of an AnnData. Making a copy.")
+        compat.to_actual(data)
     check_shapes(data, values)
     with restored(data, values):
         for slot, value in sorted(values.items(), key=lambda item: len(item[0].keys)):  # a dict before its entries
