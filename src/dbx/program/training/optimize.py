@@ -13,6 +13,7 @@ from dbx.ops.checks import check_above_zero, check_at_least, check_held_out
 from dbx.ops.nn.epochs import default_batch_size
 from dbx.ops.nn.training import Training
 from dbx.ops.operator import Input
+from dbx.ops.precision import full_precision
 from dbx.ops.values import Codes
 from dbx.program import log
 from dbx.program.compat import own_copy
@@ -164,7 +165,7 @@ def optimize(
     if batch_size is None and chain.together:
         batch_size = n_trained
     how = _training(loss, n_trained, max_epochs, patience, batch_size, learning_rate, anchor)
-    with log.timed("optimizing " + ", ".join(names)), log.progress("optimize") as show:
+    with full_precision(), log.timed("optimizing " + ", ".join(names)), log.progress("optimize") as show:
         coordinates(chain)
         start_heads(chain, dataset, split.hidden, random_state, show)
         outcome = run_stages(chain, dataset, loss, stages, split, how, seed=random_state, progress=show)
