@@ -34,6 +34,7 @@ CALLS = {
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),
     "soft_kmeans": lambda a: dbx.tl.soft_kmeans(a, 2),
     "archetypes": lambda a: dbx.tl.archetypes(a, 2),
+    "grn": lambda a: dbx.tl.grn(a, tf_names=["0", "1"]),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }

@@ -34,6 +34,7 @@ OPERATORS: dict[str, str] = {
     "combat": "batch.combat:Combat",
     "harmony": "batch.harmony.harmony:Harmony",
     "neighbors": "graph.neighbors:Neighbors",
+    "grn": "regulation.grn:GRN",
     "moments": "dynamics.moments:Moments",
     "steady_state_velocity": "dynamics.steady_state:SteadyState",
     "stochastic_velocity": "dynamics.stochastic:StochasticVelocity",

@@ -76,6 +76,8 @@ class Frame:
     """Each row is a gene, or the rows have no names."""
     gene: np.ndarray | None = None
     """Array of shape (n_rows,), int: gene number of each row of a long table; the program replaces it by the name."""
+    of_genes: tuple[str, ...] = ()
+    """Columns of gene numbers, which the program replaces by names."""
 
 
 @partial(

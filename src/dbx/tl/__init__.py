@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dbx.tl.draw_graph import draw_graph
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.fate_probabilities import fate_probabilities
+    from dbx.tl.grn import grn
     from dbx.tl.harmony import harmony
     from dbx.tl.ingest import ingest
     from dbx.tl.latent_time import latent_time
@@ -53,6 +54,7 @@ __all__ = [
     "draw_graph",
     "embedding_density",
     "fate_probabilities",
+    "grn",
     "harmony",
     "ingest",
     "latent_time",

@@ -63,6 +63,7 @@ def _with_names(table: GroupTable, genes: Any) -> pd.DataFrame | np.recarray:
 
 def _as_frame(frame: Frame, slot: Slot, owner: AnnData, genes: Any) -> pd.DataFrame:
     columns = {name: as_stored(column, Slot("uns"), owner) for name, column in frame.columns.items()}
+    columns |= {name: genes[columns[name]] for name in frame.of_genes}
     if frame.rows == "genes":
         table = pd.DataFrame(columns, index=genes)
         if slot.axis != "genes" or table.index.equals(owner.var_names):

@@ -1,0 +1,30 @@
+"""Examples."""
+
+from contract.example import Example
+
+REGULATORS = {"regulators": (0, 1, 2, 3)}
+ONE_SEED = frozenset({"jaccard"})
+
+EXAMPLES = [
+    Example(
+        operator="grn",
+        reads={"x": "layers/log"},
+        config={**REGULATORS, "targets": (0, 4, 5), "n_estimators": 4, "n_seeds": 2, "n_perms": 1},
+        random=True,
+    ),
+    Example(
+        operator="grn",
+        title="correlation",
+        reads={"x": "layers/log", "groups": "obs/labels"},
+        config={**REGULATORS, "method": "correlation", "n_perms": 1, "top": 20},
+        lacks=ONE_SEED,
+        random=True,
+    ),
+    Example(
+        operator="grn",
+        title="partial",
+        reads={"x": "layers/log"},
+        config={**REGULATORS, "method": "partial", "n_seeds": 2},
+        random=True,
+    ),
+]
