@@ -35,6 +35,7 @@ OPERATORS: dict[str, str] = {
     "harmony": "batch.harmony.harmony:Harmony",
     "neighbors": "graph.neighbors:Neighbors",
     "grn": "regulation.grn:GRN",
+    "grn_activity": "regulation.activity:GRNActivity",
     "moments": "dynamics.moments:Moments",
     "steady_state_velocity": "dynamics.steady_state:SteadyState",
     "stochastic_velocity": "dynamics.stochastic:StochasticVelocity",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.fate_probabilities import fate_probabilities
     from dbx.tl.grn import grn
+    from dbx.tl.grn_activity import grn_activity
     from dbx.tl.harmony import harmony
     from dbx.tl.ingest import ingest
     from dbx.tl.latent_time import latent_time
@@ -55,6 +56,7 @@ __all__ = [
     "embedding_density",
     "fate_probabilities",
     "grn",
+    "grn_activity",
     "harmony",
     "ingest",
     "latent_time",
@@ -98,6 +100,8 @@ makes(
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",
         "scanpy.external.pp.scanorama_integrate": 'dbx.tl.harmony(adata, key="batch")',
+        "uns/grn": "dbx.tl.grn(adata, tf_names=...)",
+        "obsm/X_grn_activity": "dbx.tl.grn_activity(adata)",
         "obs/leiden": "dbx.tl.leiden(adata)",
         "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
         "layers/fit_t": "dbx.tl.recover_dynamics(adata)",

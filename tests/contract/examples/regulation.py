@@ -5,6 +5,8 @@ from contract.example import Example
 REGULATORS = {"regulators": (0, 1, 2, 3)}
 ONE_SEED = frozenset({"jaccard"})
 
+EDGES = {"regulators": (0, 0, 1, 2), "targets": (1, 5, 5, 7), "signs": (1, -1, 1, 1)}
+
 EXAMPLES = [
     Example(
         operator="grn",
@@ -26,5 +28,13 @@ EXAMPLES = [
         reads={"x": "layers/log"},
         config={**REGULATORS, "method": "partial", "n_seeds": 2},
         random=True,
+    ),
+    Example(operator="grn_activity", reads={"x": "layers/log"}, config=EDGES),
+    Example(
+        operator="grn_activity",
+        title="rank",
+        reads={"x": "layers/log"},
+        config={**EDGES, "method": "rank", "top": 0.3},
+        differentiable=False,
     ),
 ]
