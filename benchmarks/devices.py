@@ -92,9 +92,10 @@ def steps(n_cells: int) -> Iterator[Step]:
     adata = counts.copy()
 
     def normalised() -> None:
-        adata.X = counts.X.copy()
-        pp.normalize_total(adata, target_sum=1e4)
-        pp.log1p(adata)
+        found = counts.copy()
+        pp.normalize_total(found, target_sum=1e4)
+        pp.log1p(found)
+        adata.X = found.X
 
     yield "normalize_total, log1p", normalised, lambda: adata.X[:50].toarray()
     yield "highly_variable_genes", lambda: pp.highly_variable_genes(adata, n_top_genes=1000), None
