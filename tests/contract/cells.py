@@ -51,6 +51,8 @@ def cells() -> ad.AnnData:
     made.obs["depth"] = counts.sum(axis=1, dtype=np.float64)
     made.obsm["embedding"] = (centred @ axes.T).astype(np.float32)
     made.obsm["start"] = made.obsm["embedding"][:, :2].copy()
+    made.obsm["spatial"] = np.random.default_rng(2).uniform(0, 10, (n, 2)).astype(np.float32)
+    made.obsm["spatial"][:, 0] += 5 * group
     made.obs["first"], made.obs["last"] = 1.0 * (np.arange(n) % 7 == 0), 1.0 * (np.arange(n) % 5 == 0)
     made.obs["tips"] = made.obs["donor"].where(np.arange(n) % 9 == 0)
     made.obsm["design"] = np.column_stack([np.ones(n), batch == 1]).astype(np.float64)

@@ -48,6 +48,7 @@ TESTED = {
     "prepared": "test_references",
     "on_host": "test_references",
     "of_all_cells": "test_together",
+    "in_space": "test_rows",
     "together": "test_together",
     "role": "test_declared",
     "check_differentiable": "test_gradients",

@@ -43,7 +43,8 @@ def check_new(example: Example, data: ad.AnnData, call) -> None:
     outputs = fitted(example).outputs(call, N_NEW)
     for name, value in outputs.items():
         slot = writes(example)[name]
-        slot = f"obsm/reference_{slot.removeprefix('obsp/')}" if isinstance(value, Graph | Edges) else slot
+        among_reference = isinstance(value, Graph | Edges) and not example.cls.in_space
+        slot = f"obsm/reference_{slot.removeprefix('obsp/')}" if among_reference else slot
         found = read(data, Slot.parse(slot))
         value = value.to_csr() if isinstance(value, Graph | Edges) else value
         if hasattr(value, "levels"):

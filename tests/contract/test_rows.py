@@ -1,7 +1,8 @@
 """What a cell gets does not depend on the cells it is called with: the state stands for the fitted ones.
 
 This holds for operators that do not declare ``rowwise`` as well: the declaration is about blocks and minibatches. It
-forbids to centre by the mean of whatever cells are in the call.
+forbids to centre by the mean of whatever cells are in the call. Where neighbours in tissue are averaged (``in_space``)
+it holds for their order and for slices.
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ from contract.cells import N_FITTED, N_NEW
 from contract.compare import assert_close
 from contract.example import Example, fitted, new_call, rows_of, taken
 from contract.promise import each
+from dbx.ops.values import Graph
 
 
 def check(example: Example) -> None:
@@ -22,12 +24,30 @@ def check_call(made, call, n_cells: int, n_some: int) -> None:
     whole = made.outputs(call, n_cells)
     order = np.random.default_rng(0).permutation(n_cells)
     shuffled = made.outputs({key: rows_of(value, order) for key, value in call.items()}, n_cells)
+    if made.example.cls.in_space:
+        check_slices(made, call, whole, shuffled, order)
+        return
     part = made.outputs({key: rows_of(value, order[:n_some]) for key, value in call.items()}, n_some)
     for key, value in whole.items():
         # other block heights may be summed in another order
         assert_close({key: taken(value, order)}, {key: taken(shuffled[key], slice(None))}, rtol=1e-4, atol=1e-5)
         some = {key: taken(value, order[:n_some])}
         assert_close(some, {key: taken(part[key], slice(None))}, rtol=1e-4, atol=1e-5)
+
+
+def check_slices(made, call, whole, shuffled, order) -> None:
+    """Values follow the order of cells, edges that of both ends; one slice alone gives what it gives among others."""
+    arrays = {key: value for key, value in whole.items() if not isinstance(value, Graph)}
+    for key, value in whole.items():
+        if key in arrays:
+            assert_close({key: taken(value, order)}, {key: taken(shuffled[key], slice(None))}, rtol=1e-4, atol=1e-5)
+        else:
+            assert_close({key: value.to_csr()[order][:, order]}, {key: shuffled[key].to_csr()}, rtol=1e-4, atol=1e-5)
+    for name in made.example.columns:
+        first = np.flatnonzero(np.asarray(call[name].codes) == 0)
+        alone = made.outputs({key: rows_of(value, first) for key, value in call.items()}, len(first))
+        for key, value in arrays.items():
+            assert_close({key: taken(value, first)}, {key: taken(alone[key], slice(None))}, rtol=1e-4, atol=1e-5)
 
 
 @each(lambda example: example.maps_cells)

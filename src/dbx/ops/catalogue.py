@@ -57,6 +57,7 @@ OPERATORS: dict[str, str] = {
     "alpha_decay": "diffusion.decay_graph:DecayGraph",
     "magic": "diffusion.magic:Magic",
     "phate": "diffusion.phate:Phate",
+    "spatial_domains": "space.domains:SpatialDomains",
     "leiden": "clusters.leiden:Leiden",
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",

@@ -139,6 +139,9 @@ class Operator(nnx.Module):
     of_all_cells: ClassVar[bool] = False
     """What it gives a fitted cell depends on all of them: training passes it with all cells at once, by ``together``,
     and fits it again after each stage."""
+    in_space: ClassVar[bool] = False
+    """What it gives a cell depends on its neighbours in tissue: a call gets whole slices, and graphs it returns are
+    between cells of the call."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.soft_kmeans import soft_kmeans
+    from dbx.tl.spatial_domains import spatial_domains
     from dbx.tl.terminal_states import terminal_states
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.tsne import tsne
@@ -73,6 +74,7 @@ __all__ = [
     "score_genes_cell_cycle",
     "soft_clusters",
     "soft_kmeans",
+    "spatial_domains",
     "terminal_states",
     "transfer_labels",
     "tsne",
@@ -116,6 +118,9 @@ makes(
         "obs/end_points": "dbx.tl.terminal_states(adata)",
         "obs/velocity_pseudotime": "dbx.tl.velocity_pseudotime(adata)",
         "obsm/lineages_fwd": 'dbx.tl.fate_probabilities(adata, "terminal_states")',
+        "obs/spatial_domain": "dbx.tl.spatial_domains(adata)",
+        "obsm/X_spatial": "dbx.tl.spatial_domains(adata)",
+        "obsp/spatial_connectivities": "dbx.tl.spatial_domains(adata)",
         "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",
     }
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from dbx.ops.space.neighbors import duplicated, edge_mask, spatial_graph
+from dbx.ops.space.neighbors import edge_mask, spatial_graph, warn_of_shared_places
 
 
 @pytest.fixture
@@ -36,6 +36,16 @@ def test_nearest_within_slices(points):
     assert pairs_of(graph) == {(i, j) for i, row in enumerate(expected.tolist()) for j in row}
     found = np.take_along_axis(distances, np.asarray(graph.indices), axis=1)
     np.testing.assert_allclose(graph.weights, found, rtol=1e-6)
+
+
+def test_neighbours_of_each_other(points):
+    points[:3] = points[0]
+    one_way = pairs_of(spatial_graph(points, n_neighs=4))
+    graph = spatial_graph(points, n_neighs=4, symmetric=True)
+    assert pairs_of(graph) == one_way | {(j, i) for i, j in one_way}
+    i, place = np.nonzero(edge_mask(graph))
+    expected = np.linalg.norm(points[i] - points[graph.indices[i, place]], axis=1)
+    np.testing.assert_allclose(graph.weights[i, place], expected, rtol=1e-6)
 
 
 def test_radius_and_a_cell_without_neighbours(points):
@@ -69,7 +79,8 @@ def test_cells_at_the_same_position(points, coord_type):
     points[:9] = points[0]
     graph = spatial_graph(points, coord_type=coord_type, n_neighs=4)
     assert all(i != j for i, j in pairs_of(graph))
-    assert duplicated(points) == 8
+    with pytest.warns(UserWarning, match="^8 cells"):
+        warn_of_shared_places(points, np.zeros(60))
     if coord_type == "knn":
         assert (np.asarray(edge_mask(graph)).sum(axis=1) == 4).all()
         assert (np.asarray(graph.weights)[:9] == 0).all()

@@ -5,12 +5,14 @@ A neighbour list is a :class:`dbx.ops.values.Graph` with ``distances=True``: unu
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from scipy import sparse
 
+from dbx._warnings import DbxWarning
 from dbx.ops.checks import check_above_zero, check_known, check_whole
 from dbx.ops.values import Graph
 
@@ -35,6 +37,7 @@ def spatial_graph(
     n_neighs: int = 6,
     radius: float | None = None,
     slices: np.ndarray | None = None,
+    symmetric: bool = False,
 ) -> Graph:
     """Neighbours of each cell among the cells of its slice, without itself.
 
@@ -51,6 +54,8 @@ def spatial_graph(
         Largest distance of a neighbour, needed by ``"radius"`` and possible with the others.
     slices
         Number of each cell's slice, an array of shape (n_cells,); one slice by default.
+    symmetric
+        Also list a cell for each of its neighbours: ``"knn"`` alone lists neighbours that do not list it.
 
     Raises
     ------
@@ -66,6 +71,11 @@ def spatial_graph(
         for members in np.split(order, np.cumsum(np.bincount(codes))[:-1])
     ]
     rows, columns, distances = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    if symmetric:
+        both = np.concatenate([rows * len(points) + columns, columns * len(points) + rows])
+        pairs, first = np.unique(both, return_index=True)
+        rows, columns = np.divmod(pairs, len(points))
+        distances = np.tile(distances, 2)[first]
     matrix = sparse.csr_matrix((distances.astype(np.float32), (rows, columns)), (len(points), len(points)))
     return replace(Graph.from_csr(matrix, rows=np.arange(len(points))), distances=True)
 
@@ -108,10 +118,16 @@ def edge_mask(graph: Graph):
     return graph.indices != graph.rows[:, None]
 
 
-def duplicated(points: np.ndarray, slices: np.ndarray | None = None) -> int:
-    """Number of cells at the position of an earlier cell of their slice."""
-    places = points if slices is None else np.column_stack([points, slices])
-    return len(places) - len(np.unique(places, axis=0))
+def warn_of_shared_places(points: np.ndarray, slices: np.ndarray) -> None:
+    """Warn of cells at the position of an earlier cell of their slice."""
+    shared = len(points) - len(np.unique(np.column_stack([points, slices]), axis=0))
+    if shared:
+        warnings.warn(
+            f"{shared} cells have the position of another cell of their slice. They are neighbours at distance 0; if "
+            "the data contain cells twice, remove one of each, or name the slices if there are several.",
+            DbxWarning,
+            stacklevel=2,
+        )
 
 
 def _edges_of(points, members, coord_type: str, n_neighs: int, radius: float | None) -> _Edges:

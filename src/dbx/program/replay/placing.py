@@ -24,7 +24,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
         if name not in outputs:
             continue
         value = outputs[name]
-        if isinstance(value, Graph | Edges) and not own:
+        if isinstance(value, Graph | Edges) and not own and not operator.in_space:
             slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
         if operator.outputs[name].axis == "genes" and slot.axis == "genes":
             value = aligned(value, step.genes, row_names(data, slot))
