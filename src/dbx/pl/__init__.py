@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dbx.pl.fate import fate
     from dbx.pl.fate_circular import fate_circular
     from dbx.pl.gates import gates
+    from dbx.pl.grn import grn
     from dbx.pl.history import history
     from dbx.pl.ma import ma
     from dbx.pl.magic_t import magic_t
@@ -34,6 +35,7 @@ __all__ = [
     "fate",
     "fate_circular",
     "gates",
+    "grn",
     "history",
     "ma",
     "magic_t",
