@@ -87,10 +87,10 @@ def grn(
     places = _layout(len(genes), start, stop)
     ax = axes(ax, (6.5, 6))
     regulates = np.isin(np.arange(len(genes)), start)
-    ax.scatter(*places[regulates].T, s=36, color=INK, zorder=3)
+    ax.scatter(places[regulates, 0], places[regulates, 1], s=36, color=INK, zorder=3)
     width = 0.6 + 2.2 * edges["importance"].to_numpy(float) / edges["importance"].max()
     for at, end, sign, wide in zip(places[start], places[stop], edges["sign"], width, strict=True):
-        ax.add_patch(_edge(at, end, int(sign), wide))
+        ax.add_patch(_edge(tuple(at), tuple(end), int(sign), wide))
     for name, (x, y), is_regulator in zip(genes, places, regulates, strict=True):
         weight, lift = ("bold", 7) if is_regulator else ("normal", 0)
         ax.annotate(
@@ -147,7 +147,7 @@ def _layout(n_genes: int, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     return places
 
 
-def _edge(at: np.ndarray, end: np.ndarray, sign: int, width: float) -> FancyArrowPatch:
+def _edge(at: tuple[float, float], end: tuple[float, float], sign: int, width: float) -> FancyArrowPatch:
     return FancyArrowPatch(
         at,
         end,
