@@ -22,7 +22,7 @@ def cells():
     return adata
 
 
-@pytest.mark.parametrize("method", ["trees", "correlation", "partial"])
+@pytest.mark.parametrize("method", ["trees", "correlation", "partial", "gatv2"])
 def test_a_network_for_each_group(cells, method):
     dbx.tl.grn(cells, tf_names=["t1", "t2"], groupby="state", method=method)
     table = cells.uns["grn"]

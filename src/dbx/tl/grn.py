@@ -24,7 +24,7 @@ def grn(
     *,
     tf_names: Sequence[str] | pd.Index,
     target_genes: Sequence[str] | pd.Index | None = None,
-    method: Literal["trees", "correlation", "partial"] = "trees",
+    method: Literal["trees", "correlation", "partial", "gatv2"] = "trees",
     layer: str | None = None,
     groupby: str | None = None,
     n_estimators: int | Literal["auto"] = "auto",
@@ -55,10 +55,14 @@ def grn(
     method
         ``"trees"``: a forest of extremely randomised trees for each target, as in GENIE3 (Huynh-Thu et al., PLoS ONE,
         2010), grown over bins of expression that all targets share; the importance is the fraction of the target's
-        variance that splits on the
-        regulator explain. ``"correlation"``: Spearman's correlation. ``"partial"``: the correlation given all other
-        genes, from a covariance matrix shrunk as Ledoit and Wolf (2004) propose. Correlations are symmetric: that an
-        edge leads from the regulator to the target is known from ``tf_names`` alone.
+        variance that splits on the regulator explain. ``"correlation"``: Spearman's correlation. ``"partial"``: the
+        correlation given all other genes, from a covariance matrix shrunk as Ledoit and Wolf (2004) propose.
+        Correlations are symmetric: that an edge leads from the regulator to the target is known from ``tf_names``
+        alone. ``"gatv2"``: each target is predicted from its regulators, of which the 50 first ones by partial and by
+        rank correlation are candidates, with weights by attention between learnt embeddings of the genes (Brody et al.,
+        ICLR 2022) and a gate for each edge; trained on cells, from the regression on the regulators, until the error of
+        held-out cells no longer falls. The importance is attention times gate times the regulator's expression, mean
+        over the cells.
     layer
         Layer to read instead of ``X``.
     groupby
@@ -67,8 +71,8 @@ def grn(
     n_estimators
         Trees for each target; by default 250,000 over the number of cells, from 50 to 500.
     n_seeds
-        Number of seeds. Importances of trees are means over them; with correlations, which draw nothing, the further
-        seeds resample the cells.
+        Number of seeds. Importances of trees and of attention are means over them; with correlations, which draw
+        nothing, the further seeds resample the cells.
     n_perms
         Number of permutations of all genes over the cells (of each group), for p-values: the fraction of regulators, in
         all permutations, that are as important for the permuted target. The time is that of ``n_perms`` networks.

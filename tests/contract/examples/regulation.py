@@ -29,6 +29,14 @@ EXAMPLES = [
         config={**REGULATORS, "method": "partial", "n_seeds": 2},
         random=True,
     ),
+    Example(
+        operator="grn",
+        title="gatv2",
+        reads={"x": "layers/log"},
+        config={**REGULATORS, "method": "gatv2"},
+        lacks=ONE_SEED,
+        random=True,
+    ),
     Example(operator="grn_activity", reads={"x": "layers/log"}, config=EDGES),
     Example(
         operator="grn_activity",

@@ -12,6 +12,7 @@ from dbx._warnings import DbxWarning
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
+from dbx.ops.regulation.attention import attention_network
 from dbx.ops.regulation.correlation import correlation_network
 from dbx.ops.regulation.edge_list import EdgeList, joined
 from dbx.ops.regulation.panel import Network, Panel
@@ -20,15 +21,15 @@ from dbx.ops.regulation.repeats import Method, mean_jaccard, mean_network, null_
 from dbx.ops.regulation.trees import tree_network
 from dbx.ops.values import Codes, Frame
 
-METHODS = ("trees", "correlation", "partial")
-SEEDED = ("trees",)
+METHODS = ("trees", "correlation", "partial", "gatv2")
+SEEDED = ("trees", "gatv2")
 """Methods of which another seed gives another network."""
 FEWEST_CELLS = 10
 TABLE = Output(axis="none", dtype=None, view=True, inference=True)
 
 
 class GRN(Operator):
-    """Edges from regulators to targets, by random forests, rank correlations or partial correlations.
+    """Edges from regulators to targets, by trees, rank correlations, partial correlations or attention.
 
     ``regulators`` and ``targets`` are column numbers. A network is computed for each group of cells, or one for all of
     them. The further seeds of a method that does not draw anything resample the cells.
@@ -113,6 +114,8 @@ class GRN(Operator):
     def _method(self, progress: Progress) -> Method:
         if self.method == "trees":
             return lambda panel, seed: tree_network(panel, n_estimators=self.n_estimators, seed=seed, progress=progress)
+        if self.method == "gatv2":
+            return lambda panel, seed: attention_network(panel, seed=seed, progress=progress)
         network = correlation_network if self.method == "correlation" else partial_network
         return lambda panel, seed: network(panel)
 
