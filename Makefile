@@ -46,6 +46,10 @@ docs: $(VENV)/.test
 # most of the time goes to compiling: what JAX compiles is kept, however quick it was, for tests and tutorials only
 docs unit: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 docs unit: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+# as many workers as a small machine has cores: threads of OpenMP and BLAS would only wait for each other, up to 20 times
+# as long as scikit-learn's t-SNE takes with one
+unit: export OMP_NUM_THREADS ?= 1
+unit: export OPENBLAS_NUM_THREADS ?= 1
 unit: $(VENV)/.test
 	@echo "== tests, $$($(BIN)/python --version)"
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
