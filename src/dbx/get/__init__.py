@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from dbx._lazy import lazy
 
 if TYPE_CHECKING:
+    from dbx.get.align_slices import align_slices
     from dbx.get.de import de
     from dbx.get.rank_genes_groups import rank_genes_groups
 
-__all__ = ["de", "rank_genes_groups"]
+__all__ = ["align_slices", "de", "rank_genes_groups"]
 
 lazy(__name__, {name: name for name in __all__}, scanpys="passed")

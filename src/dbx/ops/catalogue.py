@@ -59,6 +59,7 @@ OPERATORS: dict[str, str] = {
     "phate": "diffusion.phate:Phate",
     "spatial_domains": "space.domains:SpatialDomains",
     "leiden": "clusters.leiden:Leiden",
+    "align_slices": "space.align_slices:AlignSlices",
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",

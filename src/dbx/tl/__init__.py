@@ -7,6 +7,7 @@ from dbx.program.wrappers import makes
 
 if TYPE_CHECKING:
     from dbx.pp.pca import pca
+    from dbx.tl.align_slices import align_slices
     from dbx.tl.annotate import annotate
     from dbx.tl.archetypes import archetypes
     from dbx.tl.de import de
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from dbx.tl.wgan import wgan
 
 __all__ = [
+    "align_slices",
     "annotate",
     "archetypes",
     "de",

@@ -1,0 +1,168 @@
+"""One slice aligned with another: starts, transport, the overlap, and the rigid map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.space import rigid
+from dbx.ops.space.exact_transport import Transport
+from dbx.ops.space.fused_gromov import Problem, Run, pairwise, sums
+from dbx.ops.space.partial_overlap import FULL, STILL, refined, robust_place
+from dbx.ops.space.rigid import Rigid
+from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
+
+NEIGHBOURHOODS = (1, 7)
+"""Spots whose profiles are summed before they are matched."""
+FEW = 2
+"""Iterations after which starts are compared, and number of those that go on."""
+
+
+class Slice(NamedTuple):
+    """Spots of one slice."""
+
+    profiles: Any
+    """Counts as CSR, or a representation as an array, of shape (n_spots, n_columns)."""
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How slices are aligned; see :func:`dbx.tl.align_slices`."""
+
+    kind: str
+    alpha: float
+    overlap: float | Literal["auto"]
+    allow_reflection: bool
+    n_init: int | Literal["auto"]
+    refine: bool
+    max_iterations: int
+    tol: float
+
+
+class Aligned(NamedTuple):
+    """The second slice in the frame of the first."""
+
+    map: Rigid
+    plan: sparse.csr_matrix
+    weights: np.ndarray
+    """Of the entries of the plan in the fit of the map."""
+    overlap: float
+    objective: float
+    change: float
+    n_iterations: int
+    converged: bool
+    starts: dict[str, float]
+    """Objective that each start ended at."""
+
+    @property
+    def marginal_error(self) -> float:
+        """Largest relative error of the masses of spots or, with a partial overlap, of the mass transported."""
+        out, into = sums(self.plan)
+        if self.overlap < 1:
+            return float(abs(out.sum() / self.overlap - 1))
+        return float(max(abs(out * len(out) - 1).max(), abs(into * len(into) - 1).max()))
+
+
+def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned:
+    """Align the second slice with the first."""
+    costs = dissimilarity(first.profiles, second.profiles, settings.kind)
+    problem = Problem(costs, first.points, second.points, settings.alpha)
+    whole = _entire(problem, settings)
+    if settings.overlap == 1:
+        return whole
+    place = robust_place(
+        first.points,
+        second.points,
+        [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS],
+        [whole.map],
+        np.random.default_rng(seed),
+        reflect=settings.allow_reflection,
+    )
+    overlap = place.overlap if settings.overlap == "auto" else float(settings.overlap)
+    if settings.overlap == "auto" and overlap >= FULL:
+        return whole if place.map is whole.map else _better(whole, _entire(problem, settings, place.map))
+    return _partial(problem, settings, place.map, overlap)
+
+
+def _around(first: Slice, second: Slice, n: int, costs: np.ndarray, kind: str) -> np.ndarray:
+    if n == 1:
+        return costs
+    x, y = (neighbourhood_sums(some.profiles, some.points, n) for some in (first, second))
+    return dissimilarity(x, y, kind)
+
+
+def _better(one: Aligned, other: Aligned) -> Aligned:
+    best = min(one, other, key=lambda found: found.objective)
+    return best._replace(starts={**one.starts, **other.starts})
+
+
+def _uniform(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    n, m = problem.expression.shape
+    return np.full(n, 1 / n), np.full(m, 1 / m)
+
+
+def _entire(problem: Problem, settings: Settings, place: Rigid | None = None) -> Aligned:
+    """Balanced transport, from a map or from several starts, of which the best after a few iterations go on."""
+    masses = _uniform(problem)
+    x, y = problem.source.points, problem.target.points
+    firsts = {"place": pairwise(x, place(y)) ** 2} if place else _starts(problem, masses, settings)
+    runs = {name: Run(problem, Transport(*masses), cost) for name, cost in firsts.items()}
+    chosen = list(runs)
+    if settings.n_init == "auto":
+        for run in runs.values():
+            run.go_on(min(FEW, settings.max_iterations), settings.tol)
+        chosen.sort(key=lambda name: runs[name].value)
+        chosen = chosen[:FEW]
+    for name in chosen:
+        runs[name].go_on(settings.max_iterations, settings.tol)
+    best = min((runs[name] for name in chosen), key=lambda run: run.value)
+    return _fitted(best, settings, 1.0, {name: runs[name].value for name in chosen})
+
+
+def _starts(problem: Problem, masses: tuple[np.ndarray, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
+    """Costs whose transport is a start: expression, the slope at the uniform plan, and slices laid on each other."""
+    x, y = problem.source, problem.target
+    out, into = masses
+    starts = {
+        "expression": problem.expression,
+        "uniform": problem.slope(out, into, np.outer(x.times(out), y.times(into))),
+    }
+    for name, found in rigid.by_axes(x.points, y.points, reflect=settings.allow_reflection).items():
+        starts[name] = pairwise(x.points, found(y.points)) ** 2
+    return starts if settings.n_init == "auto" else dict(list(starts.items())[: int(settings.n_init)])
+
+
+def _partial(problem: Problem, settings: Settings, start: Rigid, overlap: float) -> Aligned:
+    """Transport of a part of the mass, near where the slices were found to lie on each other."""
+    x, y = problem.source.points, problem.target.points
+    transport = Transport(*_uniform(problem), overlap)
+    if not settings.refine:
+        run = Run(problem, transport, pairwise(x, start(y)) ** 2)
+        run.go_on(settings.max_iterations, settings.tol)
+        return _fitted(run, settings, overlap, {"place": run.value})
+    found = refined(x, y, problem.expression, start, transport, reflect=settings.allow_reflection)
+    value = problem.value(found.plan, problem.between(found.plan))
+    return Aligned(
+        found.map,
+        found.plan,
+        found.weights,
+        overlap,
+        value,
+        found.moved,
+        found.n_rounds,
+        found.moved < STILL,
+        {"place": value},
+    )
+
+
+def _fitted(run: Run, settings: Settings, overlap: float, starts: dict[str, float]) -> Aligned:
+    x, y = run.problem.source.points, run.problem.target.points
+    found = rigid.of_plan(run.plan, x, y, reflect=settings.allow_reflection)
+    weights = run.plan.tocoo().data
+    return Aligned(
+        found, run.plan, weights, overlap, run.value, run.change, run.n_iterations, run.change < settings.tol, starts
+    )

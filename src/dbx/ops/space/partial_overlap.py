@@ -1,0 +1,132 @@
+"""Where one slice lies on another of which it shows a part: matches by expression, a robust fit, and what overlaps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from dbx.ops.space import rigid
+from dbx.ops.space.exact_transport import Transport
+from dbx.ops.space.rigid import Rigid
+
+NEAR = 0.75
+"""Spacings within which a spot of the other slice covers a spot: half the diagonal of a square grid is 0.71."""
+FULL = 0.9
+"""Two slices of which so much covers each other are taken to overlap entirely, as outlines always differ a little."""
+N_ROUNDS = 50
+STILL = 1e-3
+"""Spacings that a round moves no spot by where it is the last one."""
+LEAST_WIDTH = 0.25
+"""Least standard deviation of the residual distances, in spacings."""
+
+
+class Place(NamedTuple):
+    """Where the second slice lies."""
+
+    map: Rigid
+    overlap: float
+    evidence: float
+    """Sum of the standardised likeness of the profiles of spots that lie on each other."""
+
+
+class Refined(NamedTuple):
+    """The last round of the alternation of transport and fit."""
+
+    map: Rigid
+    plan: sparse.csr_matrix
+    weights: np.ndarray
+    """Of the entries of the plan in the fit."""
+    moved: float
+    """Spacings by which it moved a spot at most."""
+    n_rounds: int
+
+
+def spacing_of(points: np.ndarray) -> float:
+    """Median distance to the nearest other spot."""
+    from scipy.spatial import cKDTree
+
+    return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
+
+
+def standardised(dissimilarity: np.ndarray) -> np.ndarray:
+    """Dissimilarities without the effects of rows and of columns, in standard deviations."""
+    centred = dissimilarity - dissimilarity.mean(axis=1, keepdims=True)
+    centred -= centred.mean(axis=0)
+    return centred / max(float(centred.std()), np.finfo(float).tiny)
+
+
+def matches(dissimilarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each spot with the spot of the other slice that is most like it, for both slices."""
+    n, m = dissimilarity.shape
+    rows = np.concatenate([np.arange(n), dissimilarity.argmin(axis=0)])
+    return rows, np.concatenate([dissimilarity.argmin(axis=1), np.arange(m)])
+
+
+def place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spacing: float) -> Place:
+    """How much of the slices overlaps by a map, and how much alike are the spots that lie on each other."""
+    from scipy.spatial import cKDTree
+
+    moved = found(y)
+    to_x, nearest_x = cKDTree(x).query(moved)
+    to_y, nearest_y = cKDTree(moved).query(x)
+    on_x, on_y = to_x < NEAR * spacing, to_y < NEAR * spacing
+    evidence = -likeness[nearest_x[on_x], on_x].sum() - likeness[on_y, nearest_y[on_y]].sum()
+    return Place(found, float(min(on_x.mean(), on_y.mean())), float(evidence))
+
+
+def robust_place(
+    x: np.ndarray,
+    y: np.ndarray,
+    dissimilarities: list[np.ndarray],
+    others: list[Rigid],
+    rng: np.random.Generator,
+    *,
+    reflect: bool,
+) -> Place:
+    """The best supported of maps that are fitted to matches by expression, and of others."""
+    spacing = max(spacing_of(x), spacing_of(y))
+    maps = list(others)
+    for dissimilarity in dissimilarities:
+        rows, columns = matches(dissimilarity)
+        maps.append(rigid.robust(x[rows], y[columns], spacing, rng, reflect=reflect))
+    likeness = standardised(dissimilarities[-1])
+    return max((place(found, x, y, likeness, spacing) for found in maps), key=lambda at: at.evidence)
+
+
+def refined(
+    x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarray, start: Rigid, transport: Transport, *, reflect: bool
+) -> Refined:
+    """Alternate transport by expression and residual distances with a robust fit to it, until neither changes.
+
+    It has ended when a round moves no spot by more than :data:`STILL`.
+    """
+    spacing = max(spacing_of(x), spacing_of(y))
+    likeness = standardised(dissimilarity)
+    found = start
+    for n_rounds in range(1, N_ROUNDS + 1):  # noqa: B007  # returned
+        plan = transport(_costs(x, found(y), likeness, spacing))
+        pairs = plan.tocoo()
+        before = found
+        found, weights = rigid.reweighted(x[pairs.row], y[pairs.col], pairs.data, found, spacing, reflect=reflect)
+        moved = float(np.abs(found(y) - before(y)).max()) / spacing
+        if moved < STILL:
+            break
+    return Refined(found, plan, weights, moved, n_rounds)
+
+
+def _costs(x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spacing: float) -> np.ndarray:
+    """Negative log-likelihood ratios of being partners against being neighbours, by position and by expression."""
+    from scipy.spatial.distance import cdist
+
+    residual = cdist(x, y) / spacing
+    nearest = residual.min(axis=0)
+    width = max(float(np.median(nearest[nearest < 1])) if (nearest < 1).any() else 1.0, LEAST_WIDTH)
+    partners, ring = residual < 0.5, (residual >= 0.5) & (residual < 2)
+    cost = residual**2 / (2 * width**2)
+    if partners.sum() > 2 and ring.sum() > 2:
+        gap = float(likeness[ring].mean() - likeness[partners].mean())
+        spread = float(likeness[ring].var())
+        cost += max(gap, 0.0) / max(spread, np.finfo(float).tiny) * likeness
+    return cost

@@ -1,0 +1,121 @@
+"""Rotations and shifts between two slices: weighted Procrustes, and a fit that tolerates wrong matches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+N_DRAWS = 2000
+"""Pairs of matches that a robust fit tries."""
+CUTOFF = 3.0
+"""Residuals beyond this many spacings have no weight in a robust fit."""
+
+
+class Rigid(NamedTuple):
+    """y -> rotation y + shift."""
+
+    rotation: np.ndarray
+    shift: np.ndarray
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """The points in the other frame."""
+        return points @ self.rotation.T + self.shift
+
+    def after(self, first: Rigid) -> Rigid:
+        """The map that applies another one first."""
+        return Rigid(self.rotation @ first.rotation, self.rotation @ first.shift + self.shift)
+
+
+def identity(n_dims: int) -> Rigid:
+    """The map that moves nothing."""
+    return Rigid(np.eye(n_dims), np.zeros(n_dims))
+
+
+def procrustes(cross: np.ndarray, to: np.ndarray, of: np.ndarray, *, reflect: bool) -> Rigid:
+    """The rigid map of least squares from means and the cross-covariance of weighted pairs (Kabsch).
+
+    ``cross`` is the sum of (x - to) (y - of)' over pairs, an array of shape (n_dims, n_dims).
+    """
+    left, _, right = np.linalg.svd(cross)
+    signs = np.ones(len(cross))
+    if not reflect:
+        signs[-1] = np.sign(np.linalg.det(left @ right))
+    rotation = (left * signs) @ right
+    return Rigid(rotation, to - rotation @ of)
+
+
+def of_pairs(x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reflect: bool = False) -> Rigid:
+    """The map from ``y`` to ``x``, row by row."""
+    weights = weights / weights.sum()
+    to, of = weights @ x, weights @ y
+    return procrustes((x - to).T @ ((y - of) * weights[:, None]), to, of, reflect=reflect)
+
+
+def of_plan(plan, x: np.ndarray, y: np.ndarray, *, reflect: bool = False) -> Rigid:
+    """The map from ``y`` to ``x`` by a sparse coupling of their rows."""
+    pairs = plan.tocoo()
+    return of_pairs(x[pairs.row], y[pairs.col], pairs.data, reflect=reflect)
+
+
+def by_axes(x: np.ndarray, y: np.ndarray, *, reflect: bool) -> dict[str, Rigid]:
+    """Maps from ``y`` to ``x`` that lay the principal axes of one on those of the other, turned by right angles."""
+    axes_x, axes_y = principal_axes(x), principal_axes(y)
+    n_dims = x.shape[1]
+    found = {}
+    for flip in (1.0, -1.0)[: 1 + int(reflect)]:
+        for turn in range(4):
+            angle = turn * np.pi / 2
+            rotation = np.eye(n_dims)
+            rotation[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+            rotation[:, -1] *= flip
+            rotation = axes_x.T @ rotation @ axes_y
+            name = f"turned by {90 * turn}" + (", mirrored" if flip < 0 else "")
+            found[name] = Rigid(rotation, x.mean(axis=0) - rotation @ y.mean(axis=0))
+    return found
+
+
+def principal_axes(points: np.ndarray) -> np.ndarray:
+    """Principal axes as rows, with determinant 1."""
+    axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2]
+    axes[-1] *= np.sign(np.linalg.det(axes))
+    return axes
+
+
+def robust(x: np.ndarray, y: np.ndarray, spacing: float, rng: np.random.Generator, *, reflect: bool = False) -> Rigid:
+    """The map from ``y`` to ``x`` that most matches agree with: random sampling, then reweighted least squares."""
+    size = x.shape[1] if reflect else 2
+    drawn = rng.integers(0, len(x), (N_DRAWS, size))
+    drawn = drawn[np.linalg.norm(y[drawn[:, 0]] - y[drawn[:, 1]], axis=1) > spacing]
+    best, most = identity(x.shape[1]), -1.0
+    for some in drawn:
+        found = of_pairs(x[some], y[some], np.ones(size), reflect=reflect)
+        weight = biweight(np.linalg.norm(found(y) - x, axis=1) / spacing).sum()
+        if weight > most:
+            best, most = found, weight
+    return reweighted(x, y, np.ones(len(x)), best, spacing, reflect=reflect)[0]
+
+
+def biweight(residual: np.ndarray) -> np.ndarray:
+    """Tukey's weights of residuals in spacings."""
+    return np.maximum(1 - (residual / CUTOFF) ** 2, 0) ** 2
+
+
+def reweighted(
+    x: np.ndarray,
+    y: np.ndarray,
+    masses: np.ndarray,
+    start: Rigid,
+    spacing: float,
+    *,
+    reflect: bool,
+    n_iterations: int = 20,
+) -> tuple[Rigid, np.ndarray]:
+    """Least squares with weights that fall with the residuals, from a map that is about right; and the weights."""
+    found, weights = start, masses
+    for _ in range(n_iterations):
+        agreeing = masses * biweight(np.linalg.norm(found(y) - x, axis=1) / spacing)
+        if np.count_nonzero(agreeing) <= x.shape[1]:
+            break
+        found, weights = of_pairs(x, y, agreeing, reflect=reflect), agreeing
+    return found, weights
