@@ -249,6 +249,7 @@ def labelled():
     return adata
 
 
+@pytest.mark.arithmetic
 def test_a_price_shuts_components(labelled):
     adata = labelled.copy()
     dbx.pp.pca(adata, n_comps=10, projection="gated")
@@ -272,6 +273,7 @@ def test_a_price_shuts_components(labelled):
     assert before[:, shut].any()
 
 
+@pytest.mark.arithmetic
 def test_orthonormal_components_stay_so_in_training(labelled):
     adata = labelled.copy()
     dbx.pp.pca(adata, n_comps=2, projection="orthonormal")

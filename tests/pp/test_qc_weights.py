@@ -176,6 +176,7 @@ def test_a_cell_without_a_value_has_no_weight(cells):
     assert np.isfinite(cells.obs["qc_weight"]).all()
 
 
+@pytest.mark.arithmetic
 def test_a_gradient_moves_the_thresholds(cells):
     """The derivative of the weights in a threshold, by hand: w * (1 - sigmoid) / (scale * softness)."""
     dbx.pp.qc_weights(cells, metrics=["share"], log1p=False, directions="high")

@@ -217,6 +217,7 @@ def test_deges_leaves_called_genes_out_of_the_size_factors(samples):
     assert called[false].sum() < (plain.varm["de"]["padj"] < 0.05)[false].sum()
 
 
+@pytest.mark.arithmetic
 @pytest.mark.slow
 def test_deges_on_changes_that_all_go_one_way():
     """2,000 genes, 50 against 50, 200 of them doubled, Poisson counts: a shift of four percent decides."""

@@ -275,6 +275,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.arithmetic
 @pytest.mark.slow
 def test_memory_of_cells():
     """60,000 cells x 1,000 genes, a seventh not zero: 480 MB as one dense copy, which would not fit."""

@@ -32,6 +32,7 @@ def test_it_gives_what_is_stored(pipeline, analysed):
     assert labels.tolist() == analysed.obs["leiden"].tolist()
 
 
+@pytest.mark.arithmetic
 def test_jit_gives_the_same(pipeline, analysed):
     slots = slots_of(pipeline, analysed, slice(0, 20))
     plain = pipeline(pipeline.parameters, slots)["obsm/X_pca_harmony"]
@@ -39,6 +40,7 @@ def test_jit_gives_the_same(pipeline, analysed):
     np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.arithmetic
 def test_a_gradient_flows_through_every_step_between(pipeline, analysed):
     slots = slots_of(pipeline, analysed, slice(0, 20))
 

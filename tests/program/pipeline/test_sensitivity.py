@@ -62,6 +62,7 @@ def test_through_a_projection_it_is_the_loading(analysed):
     assert one["effect"].abs().is_monotonic_decreasing
 
 
+@pytest.mark.arithmetic
 def test_from_counts_it_is_the_chain_rule(analysed):
     """z = sum_j L_j log(1 + s x_j / T): its derivative by hand, T being the total of the cell."""
     k, x = 1, analysed.layers["counts"].toarray().astype(np.float64)
@@ -95,6 +96,7 @@ def test_scaling_divides_by_the_standard_deviation(counts):
     np.testing.assert_allclose(of_logs, (of_scaled / sd).loc[of_logs.index], rtol=1e-4)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(("output", "column"), [("obsm/X_pca_harmony", 0), ("obsm/X_umap", 1), ("obs/leiden", 0)])
 def test_finite_differences(analysed, output, column):
     """In float64, all steps from the counts to the result; each cell is moved along its own gradient."""
@@ -128,6 +130,7 @@ def test_a_cell_is_placed_without_itself(analysed):
     assert 7 in np.asarray(run(path.pipeline.states, values, np.array([-1], np.int32))["obsp/distances"].indices)
 
 
+@pytest.mark.arithmetic
 def test_moving_cells_along_the_gradient_moves_their_places_as_predicted(analysed):
     given = {"column": 0, "per_cell": True}
     gradient = dbx.sensitivity(analysed, "obsm/X_umap", "obsm/X_pca_harmony", **given).to_numpy()

@@ -38,6 +38,7 @@ def before():
     return adata
 
 
+@pytest.mark.arithmetic
 def test_gradient_moves_both_ends_of_an_edge(before):
     registry = load(before)
     chain = make_chain(registry, Location(before, registry, {}, own=True), N_CELLS, ["pca"], [SLOT])
@@ -64,6 +65,7 @@ def test_gradient_moves_both_ends_of_an_edge(before):
         assert float(numeric) == pytest.approx(size, rel=0.05)
 
 
+@pytest.mark.arithmetic
 def test_clusters_become_clearer_and_the_program_gives_them_again(before):
     after = dbx.optimize(
         before, Function(entropy, slot=SLOT), train="pca", anchor=0.0, max_epochs=30, learning_rate=0.02, copy=True
@@ -92,6 +94,7 @@ def test_clusters_become_clearer_and_the_program_gives_them_again(before):
     assert (query.obs["leiden"].astype(str).to_numpy() == before.obs["leiden"][:20].astype(str).to_numpy()).mean() > 0.8
 
 
+@pytest.mark.arithmetic
 def test_blocks_of_larger_data_come_close(before, monkeypatch):
     """With blocks of a few cells and their neighbours, the way is less exact and leads to clearer clusters as well."""
     monkeypatch.setattr("dbx.program.training.objective.BLOCK", 100)

@@ -59,6 +59,7 @@ def change(adata, name):
     return found["before"], found["after"]
 
 
+@pytest.mark.arithmetic
 def test_batches_mix_by_lisi_and_a_smaller_embedding_is_not_how(before):
     after = trained(before, BatchMixing("batch"), max_epochs=100)
     assert after.uns["optimize"]["kept"].all()
@@ -67,6 +68,7 @@ def test_batches_mix_by_lisi_and_a_smaller_embedding_is_not_how(before):
     assert after.obsm["X_pca"].std() > 0.5 * before.obsm["X_pca"].std()
 
 
+@pytest.mark.arithmetic
 def test_compact_groups_by_the_share_of_variance_within(before):
     after = trained(before, Compactness("label"))
 
@@ -79,6 +81,7 @@ def test_compact_groups_by_the_share_of_variance_within(before):
     assert change(after, "compactness")[0] == pytest.approx(within(before), abs=0.1)
 
 
+@pytest.mark.arithmetic
 def test_reconstruction_has_nothing_to_gain_at_the_components(before):
     """They are the best linear map already: the share of variance that is lost is theirs, and stays."""
     after = trained(before, Reconstruction())
@@ -92,6 +95,7 @@ def test_reconstruction_has_nothing_to_gain_at_the_components(before):
     assert change(after, "reconstruction")[0] < change(again, "reconstruction")[1] < change(again, "reconstruction")[0]
 
 
+@pytest.mark.arithmetic
 def test_velocities_are_pushed_through_the_program(before):
     adata = before.copy()
     velocity = np.random.default_rng(3).normal(0, 1, adata.shape)
@@ -127,6 +131,7 @@ def test_any_function_of_slots(before):
         trained(before, lambda z: z.mean())
 
 
+@pytest.mark.arithmetic
 def test_sums_are_balanced_by_their_sizes_before_or_weighted_as_told(before):
     balanced = trained(before, Function(lambda z: z[:, 0]) + Function(lambda z: 100 * z[:, 1]))
     parts = balanced.uns["optimize"]["losses"]
@@ -149,6 +154,7 @@ def test_sums_are_balanced_by_their_sizes_before_or_weighted_as_told(before):
     assert set(balanced.uns["optimize"]["history"]) > {"loss", "validation_loss", "cross_entropy", "batch_mixing"}
 
 
+@pytest.mark.arithmetic
 def test_steps_are_freed_one_after_the_other_and_kept_one_by_one(before):
     adata = before.copy()
     dbx.tl.harmony(adata, "batch")
@@ -232,6 +238,7 @@ def test_normalisation_is_trained_from_counts_that_lie_in_a_layer(counted):
         trained(gone, target, train=["normalize_total"])
 
 
+@pytest.mark.arithmetic
 def test_an_autoencoder_is_trained_by_labels_and_its_own_bound(counted):
     adata = counted.copy()
     dbx.pp.vae_normalize(adata, n_latent=3, n_hidden=16, max_epochs=30)
@@ -285,6 +292,7 @@ def test_objectives_are_checked_and_tell_what_they_are():
         dbx.optimize(adata, "label")
 
 
+@pytest.mark.arithmetic
 def test_a_parametric_layout_is_trained_as_a_network(before):
     """Three types that the layout mixes are told from it after training; new cells go through the same network."""
     adata = before.copy()

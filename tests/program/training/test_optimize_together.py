@@ -68,6 +68,7 @@ def test_pseudotime_of_new_cells_gains_and_the_program_is_whole(before):
     assert correlation[1] > correlation[0]
 
 
+@pytest.mark.arithmetic
 def test_fates_are_trained_through(before):
     after = dbx.optimize(before, Fate("branch"), copy=True, **QUICK | {"max_epochs": 4})
     losses = after.uns["optimize"]["losses"]["fate"]
@@ -79,6 +80,7 @@ def test_fates_are_trained_through(before):
     assert losses["after"] == pytest.approx(-written.mean(), rel=1e-3)
 
 
+@pytest.mark.arithmetic
 def test_shortest_paths_are_trained_through_into_new_slots(before):
     loss = Ordering("hours", slot="obs/pseudotime")
     after = dbx.optimize(before, loss, key_added="timed", copy=True, **QUICK | {"max_epochs": 4})
