@@ -91,6 +91,7 @@ OF_GENES = {
     "normalize_pearson_residuals": dbx.pp.normalize_pearson_residuals,
     "score_genes": lambda a: dbx.tl.score_genes(a, ["0", "1"], ctrl_size=2),
     "score_genes_cell_cycle": lambda a: dbx.tl.score_genes_cell_cycle(a, s_genes=["0"], g2m_genes=["1"]),
+    "grn_activity": dbx.tl.grn_activity,
     "recipe_zheng17": dbx.pp.recipe_zheng17,
     "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
@@ -120,6 +121,8 @@ def cells(rng):
         adata.var[f"fit_{name}"] = 1.0
     adata.obsm["reference_connectivities"] = graph
     adata.uns["iroot"] = 0
+    edge = {"TF": ["0"], "target": ["1"], "importance": [1.0], "sign": [1]}
+    adata.uns["grn"] = pd.DataFrame(edge)
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}
     return adata
 

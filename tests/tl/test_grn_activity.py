@@ -61,7 +61,12 @@ def test_the_network_of_one_group(cells):
     [
         (lambda a: a.uns.pop("grn"), KeyError, "dbx.tl.grn"),
         (lambda a: a.uns.update(grn=EDGES.drop(columns="sign")), KeyError, "lacks 'sign'"),
-        (lambda a: a.uns.update(grn=EDGES.assign(target="x")), ValueError, "1 targets .* not among the genes"),
+        (
+            lambda a: a.uns.update(grn=EDGES.assign(target=["x", "g1", "y", "g2", "b"])),
+            ValueError,
+            "2 targets .* not among the genes",
+        ),
+        (lambda a: a.uns.update(grn=EDGES.assign(target="x")), ValueError, "None of the genes of .* is in var_names"),
         (lambda a: a.uns.update(grn=EDGES.assign(sign=0)), ValueError, "no edge with a sign"),
     ],
 )

@@ -146,6 +146,9 @@ def _check_targets(edges: pd.DataFrame, names: pd.Index, key: str) -> None:
         msg = f"adata.uns[{key!r}] has no edge with a sign."
         raise ValueError(msg)
     absent = sorted(set(edges["target"]) - set(names))
+    if len(absent) == edges["target"].nunique():
+        msg = f"None of the genes of adata.uns[{key!r}] is in var_names ({listed(names)}); got {listed(absent)}."
+        raise ValueError(msg)
     if absent:
         msg = (
             f"{len(absent)} targets of adata.uns[{key!r}] are not among the genes ({listed(absent)}): infer it "
