@@ -50,17 +50,20 @@ def measure(tool: str, path: str) -> dict[str, float]:
     import anndata as ad
 
     cells = ad.read_h5ad(path)
-    call, fates = _dbx if tool == "dbx" else _cellrank(), {}
+    call, fates = _dbx() if tool == "dbx" else _cellrank(), {}
     found = timed(lambda data: fates.update(last=call(data)), (cells.copy() for _ in range(2)))
     np.save(Path(path).with_name(f"{tool}.npy"), np.asarray(fates["last"]))
     return found
 
 
-def _dbx(cells) -> np.ndarray:
-    import dbx
+def _dbx():
+    from dbx.tl import fate_probabilities
 
-    dbx.tl.fate_probabilities(cells, "ends", time_key="time")
-    return cells.obsm["lineages_fwd"]
+    def call(cells) -> np.ndarray:
+        fate_probabilities(cells, "ends", time_key="time")
+        return cells.obsm["lineages_fwd"]
+
+    return call
 
 
 def _cellrank():

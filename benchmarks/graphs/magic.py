@@ -26,10 +26,10 @@ def measure(tool: str, path: str, t: str) -> dict[str, float]:
     if tool == "dbx":
         import anndata as ad
 
-        import dbx
+        from dbx.pp import magic as of_dbx
 
         def call(number: int) -> None:
-            dbx.pp.magic(ad.AnnData(x), t=steps)
+            of_dbx(ad.AnnData(x), t=steps)
     else:
         import magic
 

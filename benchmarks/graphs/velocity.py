@@ -59,13 +59,13 @@ def main(what: str = "fit", n_cells: str = "2000", n_genes: str = "2000", tool: 
         def call(data):
             scvelo.tl.recover_dynamics(data, "all", n_jobs=1, show_progress_bar=False)
     else:
-        import dbx
+        from dbx.tl import recover_dynamics, velocity, velocity_graph
 
         def call(data):
-            dbx.tl.recover_dynamics(data, "all") if what == "fit" else dbx.tl.velocity_graph(data)
+            recover_dynamics(data, "all") if what == "fit" else velocity_graph(data)
 
         if what == "graph":
-            dbx.tl.velocity(adata, mode="steady_state")
+            velocity(adata, mode="steady_state")
     found = timed(lambda number: call(adata))
     print(f"| {what}, {adata.n_obs:,} x {adata.n_vars:,} | {columns({tool: found}, 'scvelo')} |")
 

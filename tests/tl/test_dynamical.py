@@ -214,3 +214,28 @@ def test_fitted_curves_are_drawn_through_the_cells(simulated):
     apart = np.linalg.norm((cells[:, None] - points) / size, axis=2).min(axis=1)
     assert np.median(apart) < 0.1
     assert "likelihood" in ax.get_title()
+
+
+TIMES = {"latent_time": dbx.tl.latent_time, "velocity_pseudotime": dbx.tl.velocity_pseudotime}
+
+
+@pytest.mark.filterwarnings("ignore:The times from the root", "ignore:.*was computed among")
+@pytest.mark.parametrize("name", TIMES)
+def test_groups_have_the_times_that_they_have_alone(simulated, name):
+    adata = simulated.copy()
+    adata.obs["half"] = np.where(np.arange(300) < 140, "a", "b")
+    TIMES[name](adata, groupby="half")
+    for half in ("a", "b"):
+        alone = adata[adata.obs["half"] == half].copy()
+        TIMES[name](alone)
+        together = adata[alone.obs_names]
+        for key in (name, "root_cells", "end_points"):
+            np.testing.assert_allclose(together.obs[key], alone.obs[key], atol=1e-6)
+    with pytest.raises(ValueError, match="The root is one cell, which is not in the group 'b'"):
+        TIMES[name](adata, groupby="half", root_key="c0")
+    adata.obs["first"] = adata.obs_names == "c0"
+    with pytest.raises(ValueError, match="root marks no cell of the group 'b'"):
+        TIMES[name](adata, groupby="half", root_key="first")
+    adata.obs["half"] = np.where(np.arange(300) < 2, "few", "b")
+    with pytest.raises(ValueError, match="at least 3 cells; 'few' has fewer"):
+        TIMES[name](adata, groupby="half")

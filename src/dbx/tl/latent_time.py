@@ -32,6 +32,7 @@ def latent_time(
     root_key: str | None = None,
     end_key: str | None = None,
     t_max: float | None = None,
+    groupby: str | None = None,
     neighbors_key: str | None = None,
     random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
@@ -61,6 +62,9 @@ def latent_time(
         :func:`dbx.tl.terminal_states` by default.
     t_max
         Largest time, 1 by default.
+    groupby
+        Column of ``obs`` with groups that are processes of their own, such as lineages: each has its own root, end and
+        time, without the edges to other groups.
     neighbors_key
         Key of the neighbours in ``uns``; ``"neighbors"`` by default.
     random_state
@@ -111,6 +115,7 @@ def latent_time(
     for name in (f"{vkey}_graph", f"{vkey}_graph_neg"):
         read(data, Slot("obsp", (name,), mod))
     settings, reads = terminal_slots(data, root_key, end_key, mod)
+    reads |= {} if groupby is None else {"groups": f"obs/{groupby}"}
     operator = LatentTime(
         min_confidence=min_confidence,
         min_corr_diffusion=min_corr_diffusion,
@@ -120,7 +125,9 @@ def latent_time(
     )
     with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
         if root_key is None:
-            terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
+            terminal_states(
+                data, vkey=vkey, groupby=groupby, neighbors_key=neighbors_key, random_state=random_state, mod=mod
+            )
             reads = {"root": "obs/root_cells"} | reads
         run_step(
             data,

@@ -17,6 +17,7 @@ def terminal_states(
     adata: AnnData | MuData,
     *,
     vkey: str = "velocity",
+    groupby: str | None = None,
     scale: float = 10.0,
     eps: float = 1e-3,
     neighbors_key: str | None = None,
@@ -35,6 +36,9 @@ def terminal_states(
         Annotated data with the graph of :func:`dbx.tl.velocity_graph`.
     vkey
         Key of the velocities.
+    groupby
+        Column of ``obs`` with groups that are processes of their own, such as lineages: each has its own roots and
+        ends, without the edges to other groups.
     scale
         Factor of correlations in the exponent of probabilities.
     eps
@@ -79,7 +83,8 @@ def terminal_states(
     return run_step(
         adata,
         TerminalStates(scale=scale, eps=eps),
-        reads={
+        reads=({} if groupby is None else {"groups": f"obs/{groupby}"})
+        | {
             "positive": f"obsp/{vkey}_graph",
             "negative": f"obsp/{vkey}_graph_neg",
             "distances": neighbors_slot(adata, "distances", neighbors_key, mod=mod),

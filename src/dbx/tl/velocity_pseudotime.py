@@ -24,6 +24,7 @@ def velocity_pseudotime(
     adata: AnnData | MuData,
     *,
     vkey: str = "velocity",
+    groupby: str | None = None,
     root_key: str | None = None,
     end_key: str | None = None,
     n_dcs: int = 10,
@@ -44,6 +45,9 @@ def velocity_pseudotime(
         Annotated data with the graph of :func:`dbx.tl.velocity_graph`.
     vkey
         Key of the velocities.
+    groupby
+        Column of ``obs`` with groups that are processes of their own, such as lineages: each has its own root, end and
+        time, without the edges to other groups.
     root_key, end_key
         Column of ``obs`` that is highest, or True, in root (end) cells, or the name of a cell. With a root but no end,
         the time is that from the root.
@@ -65,7 +69,7 @@ def velocity_pseudotime(
     ``obs[f"{vkey}_pseudotime"]``
         Pseudotime from 0 to 1; infinite for cells that neither the root nor the end reaches.
     ``uns[f"{vkey}_pseudotime"]``
-        ``agreement``: Spearman correlation of the times from the root and from the end.
+        ``agreement``: Spearman correlation of the times from the root and from the end, the lowest of the groups.
     ``obs["root_cells"]``, ``obs["end_points"]``
         As :func:`dbx.tl.terminal_states`, if no root is passed.
 
@@ -96,13 +100,16 @@ def velocity_pseudotime(
     for name in (f"{vkey}_graph", f"{vkey}_graph_neg"):
         read(data, Slot("obsp", (name,), mod))
     settings, reads = terminal_slots(data, root_key, end_key, mod)
+    reads |= {} if groupby is None else {"groups": f"obs/{groupby}"}
     operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
     n_cells = read(data, Slot("obsp", (f"{vkey}_graph",), mod)).shape[0]
     if n_dcs > n_cells:
         log.warn(f"n_dcs={n_dcs} is more than the {n_cells} cells, which have as many components: all are used.")
     with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
         if root_key is None:
-            terminal_states(data, vkey=vkey, neighbors_key=neighbors_key, random_state=random_state, mod=mod)
+            terminal_states(
+                data, vkey=vkey, groupby=groupby, neighbors_key=neighbors_key, random_state=random_state, mod=mod
+            )
             reads = {"root": "obs/root_cells", "end": "obs/end_points"} | reads
         run_step(
             data,

@@ -57,10 +57,10 @@ EXAMPLES = [
         config={"n_nearest": 20, "n_pcs": 1, "min_r2": -10.0, "strength": 0.5},
         infinite=frozenset({"time_used"}),
     ),
-    Example(operator="terminal_states", reads={**CORRELATIONS, "distances": GRAPH}),
+    Example(operator="terminal_states", reads={**CORRELATIONS, "distances": GRAPH, "groups": "obs/batch"}),
     Example(
         operator="velocity_pseudotime",
-        reads={**CORRELATIONS, "graph": GRAPH, "root": "obs/age", "end": "obs/depth"},
+        reads={**CORRELATIONS, "graph": GRAPH, "root": "obs/age", "end": "obs/depth", "groups": "obs/batch"},
         config={"n_dcs": 4},
         infinite=frozenset({"pseudotime"}),
     ),
@@ -100,6 +100,13 @@ EXAMPLES = [
     Example(
         operator="latent_time",
         title="from_marks",
-        reads={"time": "layers/untied", **CORRELATIONS, "graph": GRAPH, "root": "obs/first", "end": "obs/last"},
+        reads={
+            "time": "layers/untied",
+            **CORRELATIONS,
+            "graph": GRAPH,
+            "root": "obs/first",
+            "end": "obs/last",
+            "groups": "obs/batch",
+        },
     ),
 ]

@@ -74,8 +74,15 @@ def test_far_from_the_origin_no_digits_are_lost(x, found):
     assert recall(far.indices, brute(x, K)) > WANTED - 0.01
 
 
-def test_few_cells_are_left_to_the_exact_search(x):
-    assert nearest_others(x[:20], K) is None
+def test_all_cells_are_compared_where_half_of_them_would_have_to_be():
+    noise = np.random.default_rng(0).normal(size=(3000, 40)).astype(np.float32)
+    found = nearest_others(noise, K, seed=1)
+    assert found.recall == 1
+    assert recall(found.indices, brute(noise, K)) > 0.9999  # float32 exchanges neighbours at nearly the same distance
+
+
+def test_few_cells_are_compared_with_all(x):
+    assert recall(nearest_others(x[:20], K).indices, brute(x[:20], K)) == 1
 
 
 def test_duplicates_are_neighbours(x):

@@ -12,14 +12,16 @@ import numpy as np
 from scipy import sparse
 
 from dbx._warnings import DbxWarning
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_above_zero, check_known
-from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver
-from dbx.ops.diffusion.markov import check_weights
+from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver, without_columns
+from dbx.ops.diffusion.host_walks import host_transitions
+from dbx.ops.diffusion.markov import check_weights, row_sums
 from dbx.ops.diffusion.settled import settled
 from dbx.ops.diffusion.walk_operator import WalkOperator, one_column, padded_transitions
 from dbx.ops.diffusion.walks import Kernel, Scheme, completed, edge_shares
 from dbx.ops.operator import Constant, Input, Output, Progress, Reference, silent
-from dbx.ops.values import Array, Codes, Graph
+from dbx.ops.values import Array, Codes, Edges, Graph
 
 ROUNDING = 100
 """Weights of edges that differ from the stored ones by so many units of rounding count as the same."""
@@ -111,16 +113,44 @@ class FateProbabilities(WalkOperator):
             times = one_column(time)
             self.fit_scale(times)
             self.times = Reference(times)
-        with jax.enable_x64(True):
-            width = self.edges.get_value().indices.shape[1]
-            transitions = self.all_transitions(graph, time, width)
-        found = AbsorbingWalk(transitions, codes, len(self.levels), self.solver, self.tol).absorbed()
+        found = AbsorbingWalk(
+            self.all_transitions(graph, time), codes, len(self.levels), self.solver, self.tol
+        ).absorbed()
         self.stored_fates = Reference(found.fates)
         self.stored_steps = Reference(found.steps)
         self.stored_confidence = Reference((codes >= 0).astype(np.float64))
         _warn(found.fates, self.levels)
         self.residual = Constant(np.float64(found.residual))
         self.mean_fate = Constant(np.nanmean(found.fates, axis=0))
+
+    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is stored of fitted cells, and new cells by their neighbours; None if all are there with other edges."""
+        graph, rows = inputs["graph"].matrix, np.asarray(inputs["graph"].rows)
+        edges, fates, steps = (x.get_value() for x in (self.edges, self.stored_fates, self.stored_steps))
+        fates, steps = np.asarray(fates, np.float64), np.asarray(steps, np.float64)
+        here = times = None
+        if self.kernel == "pseudotime":
+            here = np.asarray(self.scaled(one_column(inputs["time"])), np.float64)
+            times = np.asarray(self.scaled(np.asarray(self.times[...])), np.float64)
+        density = np.asarray(edges.weights, np.float64).sum(axis=1)
+        found = host_transitions(graph, here, times, density, self.walk)
+        ahead = without_columns(found, np.isnan(fates[:, 0]))
+        if np.array_equal(rows, np.arange(len(fates))) and self._changed(ahead, fates, steps, graph.dtype):
+            return None
+        kept = [x[np.maximum(rows, 0)] for x in (fates, steps)]
+        new = np.flatnonzero(rows < 0)
+        if len(new):
+            for old, placed in zip(kept, _ahead(ahead[new], fates, steps), strict=True):
+                old[new] = placed
+        return self._outputs(rows, kept[0], kept[1], Edges(found, rows))
+
+    def _changed(self, ahead: sparse.csr_matrix, fates: np.ndarray, steps: np.ndarray, dtype: Any) -> bool:
+        """Whether what is stored does not solve the system of these transitions."""
+        values, free = np.nan_to_num(np.column_stack([fates, steps[:, 0]])), steps[:, 0] > 0
+        apart = (ahead @ values - values)[free]
+        apart[:, -1] = (apart[:, -1] + 1) / max(values[:, -1].max(), 1)
+        threshold = ROUNDING * np.finfo(dtype).eps + 4 * float(self.residual[...])
+        return bool(np.abs(apart).max(initial=0) > threshold)
 
     def __call__(self, graph: Graph, ends: Codes | None = None, time: Mapping[str, Array] | None = None):
         """Fates, steps, ends, degree of priming and transitions of cells; ``ends`` is only used by ``fit``."""
@@ -158,16 +188,22 @@ class FateProbabilities(WalkOperator):
             fates_here, steps_here = jax.lax.cond(ordered, everything, some)
         else:
             fates_here, steps_here = some()
-        end = fitted & (steps_here[:, 0] == 0)
-        states = jnp.where(end, jnp.nan_to_num(fates_here).argmax(axis=1), -1).astype(jnp.int32)
-        mean = jnp.asarray(self.mean_fate[...], dtype)
+        transitions = Graph(graph.indices, weights, graph.rows, graph.n_reference)
+        return self._outputs(graph.rows, fates_here, steps_here, transitions)
+
+    def _outputs(self, rows, fates, steps, transitions: Graph | Edges) -> dict[str, Any]:
+        xp, dtype = array_library(fates), fates.dtype
+        fitted = rows >= 0
+        end = fitted & (steps[:, 0] == 0)
+        states = xp.where(end, xp.nan_to_num(fates).argmax(axis=1), -1).astype(np.int32)
+        mean, confidence = (xp.asarray(x[...]).astype(dtype) for x in (self.mean_fate, self.stored_confidence))
         return {
-            "fates": fates_here,
-            "steps": steps_here,
+            "fates": fates,
+            "steps": steps,
             "states": Codes(states, self.levels),
-            "confidence": jnp.where(fitted, jnp.asarray(self.stored_confidence[...], dtype)[own], 0),
-            "priming": _entropy(mean[None])[0] - _entropy(fates_here),
-            "transitions": Graph(graph.indices, weights, graph.rows, graph.n_reference),
+            "confidence": xp.where(fitted, confidence[xp.maximum(rows, 0)], 0),
+            "priming": _entropy(mean[None])[0] - _entropy(fates),
+            "transitions": transitions,
         }
 
 
@@ -225,10 +261,21 @@ def _placed(graph: Graph, transitions: Array, fates: Array, steps: Array) -> tup
     return jnp.where(reached, found, jnp.nan), jnp.where(reached, taken, jnp.nan)
 
 
+def _ahead(ahead: sparse.csr_matrix, fates: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_placed`, of transitions that lead to cells that reach an end only."""
+    fates, (mean, variance) = np.nan_to_num(fates), np.nan_to_num(steps).T
+    reached = (row_sums(ahead) > 0)[:, None]
+    then = ahead @ mean
+    spread = ahead @ (variance + mean**2) - then**2
+    taken = np.column_stack([1 + then, np.maximum(spread, 0)])
+    return np.where(reached, ahead @ fates, np.nan), np.where(reached, taken, np.nan)
+
+
 def _entropy(fates: Array) -> Array:
+    xp = array_library(fates)
     positive = fates > 0
-    logs = jnp.log(jnp.where(positive, fates, 1))
-    return jnp.where(jnp.isnan(fates[:, 0]), jnp.nan, -jnp.where(positive, fates * logs, 0).sum(axis=1))
+    logs = xp.log(xp.where(positive, fates, 1))
+    return xp.where(xp.isnan(fates[:, 0]), xp.nan, -xp.where(positive, fates * logs, 0).sum(axis=1))
 
 
 def _as_float(graph: Graph, dtype: Any) -> Graph:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
 import numpy as np
 from scipy import sparse
 
@@ -90,9 +89,7 @@ class Macrostates(WalkOperator):
         check_weights(graph)
         if self.kernel == "pseudotime":
             self.fit_scale(one_column(time))
-        with jax.enable_x64(True):
-            walk = self.all_transitions(graph, time, int(np.diff(graph.indptr).max(initial=1)))
-        walk = with_loops_of_isolated(walk)
+        walk = with_loops_of_isolated(self.all_transitions(graph, time))
         schur = self._schur(walk, seed)
         n_states = self.n_states or before_gap(schur)
         self._check(schur, n_states)

@@ -25,12 +25,15 @@ class DensityNormalised(NamedTuple):
 
     symmetric: sparse.csr_matrix
     """T_s = z^-1 K' z^-1 with K' = q^-1 K q^-1: symmetric, with the eigenvalues of ``transitions``."""
-    transitions: sparse.csr_matrix
-    """T = z^-1 T_s z: rows sum to 1. Its right eigenvectors are z^-1 times those of ``symmetric``."""
     z: np.ndarray
     """Roots of the row sums of K', an array of shape (n_cells,): the leading eigenvector of T_s in each component."""
     density: np.ndarray
     """q, the row sums of K, an array of shape (n_cells,)."""
+
+    @property
+    def transitions(self) -> sparse.csr_matrix:
+        """T = z^-1 T_s z: rows sum to 1. Its right eigenvectors are z^-1 times those of ``symmetric``."""
+        return scaled(self.symmetric, 1 / self.z, self.z)
 
 
 def density_normalised(kernel: sparse.csr_matrix) -> DensityNormalised:
@@ -42,7 +45,7 @@ def density_normalised(kernel: sparse.csr_matrix) -> DensityNormalised:
     density = row_sums(kernel)
     adjusted = scaled(kernel, 1 / density, 1 / density)
     z = np.sqrt(row_sums(adjusted))
-    return DensityNormalised(scaled(adjusted, 1 / z, 1 / z), scaled(adjusted, 1 / z**2, None), z, density)
+    return DensityNormalised(scaled(adjusted, 1 / z, 1 / z), z, density)
 
 
 def row_normalised(kernel: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -89,7 +89,7 @@ def _component(matrix: sparse.csr_matrix, k: int, which: Which, seed: int, tol: 
 
 def _iterative(matrix: sparse.csr_matrix, k: int, which: Which, seed: int, tol: float):
     start = np.random.default_rng(seed).standard_normal(matrix.shape[0])
-    width = min(max(2 * k + 1, 4 * k, 20), matrix.shape[0])
+    width = min(max(2 * k + 1, 20), matrix.shape[0])
     wanted = "LM" if which == "magnitude" else "LA"
     values, vectors = lanczos(matrix, k, which=wanted, start=start, ncv=width, tol=tol)
     order = np.argsort(-values)

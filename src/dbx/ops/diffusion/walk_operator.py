@@ -10,11 +10,11 @@ import numpy as np
 from scipy import sparse
 
 from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_share
+from dbx.ops.diffusion.host_walks import host_transitions
+from dbx.ops.diffusion.markov import row_sums
 from dbx.ops.diffusion.walks import Bias, Kernel, Scheme, transitions
 from dbx.ops.operator import Constant, Operator
-from dbx.ops.values import Codes, Graph
-
-BLOCK = 4096
+from dbx.ops.values import Codes
 
 padded_transitions = jax.jit(transitions, static_argnums=4)
 
@@ -64,22 +64,10 @@ class WalkOperator(Operator):
         """Pseudotime on the scale of the fitted cells."""
         return (times - self.origin[...]) / self.span[...]
 
-    def all_transitions(
-        self, graph: sparse.csr_matrix, time: Mapping[str, np.ndarray] | None, width: int
-    ) -> sparse.csr_matrix:
-        """Transitions of all fitted cells, by blocks of rows with at most ``width`` edges."""
-        n, parts, graph = graph.shape[0], [], graph.astype(np.float64)
-        density = np.asarray(graph.sum(axis=1)).ravel()
-        times = None if self.kernel != "pseudotime" else self.scaled(one_column(time))
-        size = min(n, BLOCK)
-        for start in range(0, n, size):
-            rows = np.arange(start, min(start + size, n), dtype=np.int32)
-            padded = np.pad(rows, (0, size - len(rows)), mode="edge")
-            block = Graph.from_csr(graph[padded], rows=padded, width=width)
-            here = None if times is None else times[padded]
-            weights = np.asarray(padded_transitions(block, here, times, density, self.walk))[: len(rows)]
-            parts.append(Graph(block.indices[: len(rows)], weights, rows, n).to_csr())
-        return sparse.csr_matrix(sparse.vstack(parts))
+    def all_transitions(self, graph: sparse.csr_matrix, time: Mapping[str, np.ndarray] | None) -> sparse.csr_matrix:
+        """Transitions of all fitted cells."""
+        times = None if self.kernel != "pseudotime" else np.asarray(self.scaled(one_column(time)), np.float64)
+        return host_transitions(graph, times, times, row_sums(graph.astype(np.float64)), self.walk)
 
 
 def one_column(columns: Mapping[str, Any] | None) -> Any:

@@ -11,12 +11,13 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_above_zero, check_fraction
 from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.kept import kept_or_mean
+from dbx.ops.dynamics.lineages import Lineage, lineages
 from dbx.ops.dynamics.marks import marks
 from dbx.ops.dynamics.pseudotime import velocity_times
 from dbx.ops.dynamics.shared_time import MOST, latent_times, ordered, settled_time
 from dbx.ops.dynamics.terminal import terminal_states
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
-from dbx.ops.values import Edges, Graph
+from dbx.ops.values import Codes, Edges, Graph
 
 
 class LatentTime(Operator):
@@ -26,6 +27,7 @@ class LatentTime(Operator):
 
     The roots are the up to four cells that ``root`` marks with the earliest times, or the cell with the number
     ``root_cell``; the ends likewise. Cells whose time disagrees with that of their neighbours are left out of the mean.
+    Each of the ``groups`` has its own roots, ends and time, and ``place`` is the latest of them.
 
     Bergen et al., Nature Biotechnology, 2020. The reference implementation is ``scvelo.tl.latent_time``.
 
@@ -40,6 +42,7 @@ class LatentTime(Operator):
         "graph": Input(kind="graph"),
         "root": Input(kind="columns", optional=True, of_fitted_cells=True),
         "end": Input(kind="columns", optional=True, of_fitted_cells=True),
+        "groups": Input(kind="codes", optional=True, of_fitted_cells=True),
     }
     outputs: ClassVar = {
         "latent": Output(),
@@ -80,16 +83,33 @@ class LatentTime(Operator):
         graph: sparse.csr_matrix,
         root: dict[str, Any] | None = None,
         end: dict[str, Any] | None = None,
+        groups: Codes | None = None,
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
         """Find the roots and ends, and the times between."""
+        marked = [marks(columns, "1") for columns in (root, end)]
+        times, places = np.empty(graph.shape[0], np.float32), []
+        of_genes = time.dense().astype(np.float64)
+        for part in lineages(groups, len(times)):
+            edges = [part.among(x) for x in (positive, negative, graph)]
+            found, place = self._of_lineage(part, of_genes[part.rows], *edges, *marked, seed=seed)
+            times[part.rows] = found * (1 if self.t_max is None else self.t_max)
+            places.append(place)
+        self.place = Constant(np.asarray(max(places)))
+        self.times = Reference(times)
+
+    def _of_lineage(self, part: Lineage, t, positive, negative, graph, root, end, *, seed: int):
+        """Times of some cells from 0 to 1, and the place of their roots."""
         links = neighbourhoods(graph)
-        t = links @ time.dense().astype(np.float64)
+        t = links @ t
         total = t.sum(axis=1)
+        given = ((self.root_cell, root, "root"), (self.end_cell, end, "end"))
         roots, ends = (
-            np.array([cell]) if cell is not None else ordered(marks(column, "1"), total, last=last)
-            for cell, column, last in ((self.root_cell, root, False), (self.end_cell, end, True))
+            np.array([part.place(cell, title)])
+            if cell is not None
+            else ordered(part.marks(values, title), total, last=title == "end")
+            for cell, values, title in given
         )
         if not len(roots):
             msg = "No cell is a root: pass root_key, a column that is 1 or True in root cells or the name of a cell."
@@ -105,8 +125,7 @@ class LatentTime(Operator):
         settled = settled_time(early, links, self.min_confidence, diffusion, self.weight_diffusion)
         found, _ = terminal_states(positive, negative, graph, seed=seed)
         own = latent_times(t, ordered(found, total), np.zeros(0, np.intp))
-        self.place = Constant(np.asarray(own[roots[:MOST]].mean()))
-        self.times = Reference((settled * (1 if self.t_max is None else self.t_max)).astype(np.float32))
+        return settled, own[roots[:MOST]].mean()
 
     def _along(self, t: np.ndarray, diffusion: np.ndarray) -> np.ndarray:
         if self.min_corr_diffusion is None:
@@ -119,9 +138,9 @@ class LatentTime(Operator):
             raise ValueError(msg)
         return found
 
-    def __call__(self, graph: Graph | Edges, time=None, positive=None, negative=None, root=None, end=None):
+    def __call__(self, graph: Graph | Edges, time=None, positive=None, negative=None, root=None, end=None, groups=None):
         """Latent time, an array of shape (n_cells,)."""
-        del time, positive, negative, root, end
+        del time, positive, negative, root, end, groups
         return {"latent": kept_or_mean(self.times.get_value()[:, None], graph, np.nan)[:, 0]}
 
 

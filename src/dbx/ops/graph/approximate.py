@@ -28,7 +28,8 @@ class Nearest(NamedTuple):
 def nearest_others(x: np.ndarray, k: int, seed: int = 0, progress: Progress = silent) -> Nearest | None:
     """The ``k`` nearest others of each row of ``x``, an array of shape (n_cells, n_columns).
 
-    None if half of all cells would have to be compared with each, or k is above 1,000: the exact search is as fast.
+    All cells are compared, each pair once, if half of them would have to be compared with each. None if k is above
+    1,000, or on a GPU in this case: the exact search is as fast.
     """
     return _nearest(x, np.arange(len(x), dtype=np.int32), None, k, seed, progress)
 
@@ -51,9 +52,12 @@ def _nearest(queries, own, x, k, seed, progress):
     blocks = Blocks.of_lists(lists) if x is None else Blocks.of_queries(queries, lists)
     together = x is None and jax.default_backend() == "cpu"  # a GPU compares more at once
     probes = choose_probes(queries, own, blocks, lists, k, seed, mutual=together)
-    if 2 * probes.number > lists.n_chunks:
-        return None
+    most = 2 * probes.number > lists.n_chunks
+    if together and most:
+        return Nearest(search_pairs(lists, lists.n_chunks, k, progress), 1.0)
     if together:
         return Nearest(search_pairs(lists, probes.number, k, progress), probes.recall)
+    if most:
+        return None
     found = search_lists(queries, own, blocks, lists, k=k, n_probes=probes.number, progress=progress)
     return Nearest(found, probes.recall)
