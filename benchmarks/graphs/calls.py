@@ -56,6 +56,6 @@ def columns(found: Mapping[str, Mapping[str, float]], peer: str, digits: int = 1
     for tool, v in found.items():
         memory = f", {v['mb']:.0f} MB" if "mb" in v else ""
         parts.append(f"{tool} {v['first']:.{digits}f} / {v['later']:.{digits}f} s{memory}")
-    if peer in found:
+    if {peer, "dbx"} <= set(found):
         parts.append(" / ".join(f"{found[peer][key] / found['dbx'][key]:.1f}x" for key in ("first", "later")))
     return " | ".join(parts)

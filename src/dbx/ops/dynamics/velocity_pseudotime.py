@@ -74,8 +74,8 @@ class VelocityPseudotime(Operator):
             if first is None:
                 msg = "There is no root: pass a column of root cells, or the number of one."
                 raise ValueError(msg)
-            edges = (part.among(graph) for graph in (positive, negative))
-            found = velocity_times(*edges, first, last, n_dcs=self.n_dcs, seed=seed)
+            up, down = part.among(positive), part.among(negative)
+            found = velocity_times(up, down, first, last, n_dcs=self.n_dcs, seed=seed)
             times[part.rows] = found.time
             agreements.append(found.agreement)
         self.agreement = Constant(np.fmin.reduce(np.asarray(agreements, np.float64)))
