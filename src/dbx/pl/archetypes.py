@@ -63,7 +63,7 @@ def archetypes(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> dbx.pp.log1p(adata)
     >>> dbx.pp.pca(adata, n_comps=5)
     >>> dbx.tl.archetypes(adata, 3)

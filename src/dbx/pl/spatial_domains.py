@@ -66,7 +66,7 @@ def spatial_domains(
     Examples
     --------
     >>> import dbx, numpy as np
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> adata.obsm["spatial"] = np.random.default_rng(0).uniform(size=(100, 2))
     >>> ax = dbx.pl.spatial_domains(adata, "batch", show=False)
     """

@@ -153,7 +153,7 @@ def magic(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> dbx.pp.normalize_total(adata)
     >>> adata.layers["linear"] = adata.X.copy()
     >>> dbx.pp.log1p(adata)

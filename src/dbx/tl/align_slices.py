@@ -120,7 +120,7 @@ def align_slices(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(80, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(80, 50, 3, 1, seed=0)
     >>> adata.obsm["spatial"] = [[i % 8, i // 8 % 5] for i in range(80)]
     >>> adata.obs["slice"] = ["a"] * 40 + ["b"] * 40
     >>> dbx.tl.align_slices(adata, "slice", overlap=1.0)

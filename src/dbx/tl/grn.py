@@ -111,7 +111,7 @@ def grn(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> dbx.pp.normalize_total(adata)
     >>> dbx.pp.log1p(adata)
     >>> dbx.tl.grn(adata, tf_names=adata.var_names[:5], method="correlation", top=20)

@@ -82,7 +82,7 @@ def grn_activity(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 50, 3, 1, seed=0)
     >>> dbx.pp.normalize_total(adata)
     >>> dbx.pp.log1p(adata)
     >>> dbx.tl.grn(adata, tf_names=adata.var_names[:5], method="correlation")
