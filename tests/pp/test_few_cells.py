@@ -77,6 +77,7 @@ OF_CELLS = {  # they read no gene
     **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "archetypes", "phate")},
 }
 OF_GENES = {
+    "align_slices": lambda a: dbx.tl.align_slices(a, "batch", spatial_key="X_pca"),
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},
     "neighbors in X": lambda a: dbx.pp.neighbors(a, use_rep="X"),
     "gene_gate": lambda a: dbx.pp.gene_gate(a, 5, by=None),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
     from dbx.pl.sensitivity import sensitivity
     from dbx.pl.size_factors import size_factors
+    from dbx.pl.slices import slices
     from dbx.pl.spatial_domains import spatial_domains
     from dbx.pl.velocity_phase import velocity_phase
     from dbx.pl.velocity_stream import velocity_stream
@@ -48,6 +49,7 @@ __all__ = [
     "scrublet_score_distribution",
     "sensitivity",
     "size_factors",
+    "slices",
     "spatial_domains",
     "velocity_phase",
     "velocity_stream",

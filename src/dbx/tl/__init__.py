@@ -97,6 +97,8 @@ makes(
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
         "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
+        "obsm/spatial_aligned": "dbx.tl.align_slices(adata, slice_key)",
+        "uns/align_slices": "dbx.tl.align_slices(adata, slice_key)",
         "obsm/X_phate": "dbx.tl.phate(adata)",
         "uns/phate": "dbx.tl.phate(adata)",
         "obsm/X_tsne": "dbx.tl.tsne(adata)",

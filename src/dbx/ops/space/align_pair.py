@@ -11,7 +11,7 @@ from scipy import sparse
 from dbx.ops.space import rigid
 from dbx.ops.space.exact_transport import Transport
 from dbx.ops.space.fused_gromov import Problem, Run, pairwise, sums
-from dbx.ops.space.partial_overlap import FULL, STILL, refined, robust_place
+from dbx.ops.space.partial_overlap import FULL, STILL, agreeing, place_of, refined, robust_place
 from dbx.ops.space.rigid import Rigid
 from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
 
@@ -74,14 +74,12 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
     whole = _entire(problem, settings)
     if settings.overlap == 1:
         return whole
-    place = robust_place(
-        first.points,
-        second.points,
-        [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS],
-        [whole.map],
-        np.random.default_rng(seed),
-        reflect=settings.allow_reflection,
-    )
+    if settings.overlap == "auto" and agreeing(whole.map, first.points, second.points, costs) > 0.5:
+        place = place_of(whole.map, first.points, second.points, costs)
+    else:
+        around = [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS]
+        rng = np.random.default_rng(seed)
+        place = robust_place(first.points, second.points, around, whole.map, rng, reflect=settings.allow_reflection)
     overlap = place.overlap if settings.overlap == "auto" else float(settings.overlap)
     if settings.overlap == "auto" and overlap >= FULL:
         return whole if place.map is whole.map else _better(whole, _entire(problem, settings, place.map))
@@ -106,27 +104,38 @@ def _uniform(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _entire(problem: Problem, settings: Settings, place: Rigid | None = None) -> Aligned:
-    """Balanced transport, from a map or from several starts, of which the best after a few iterations go on."""
-    masses = _uniform(problem)
+    """Balanced transport, from a map or from several starts.
+
+    With ``n_init="auto"``, further starts are tried if the first two end at different objectives, and of these the best
+    after a few iterations go on.
+    """
     x, y = problem.source.points, problem.target.points
-    firsts = {"place": pairwise(x, place(y)) ** 2} if place else _starts(problem, masses, settings)
-    runs = {name: Run(problem, Transport(*masses), cost) for name, cost in firsts.items()}
-    chosen = list(runs)
-    if settings.n_init == "auto":
-        for run in runs.values():
-            run.go_on(min(FEW, settings.max_iterations), settings.tol)
-        chosen.sort(key=lambda name: runs[name].value)
-        chosen = chosen[:FEW]
-    for name in chosen:
-        runs[name].go_on(settings.max_iterations, settings.tol)
-    best = min((runs[name] for name in chosen), key=lambda run: run.value)
-    return _fitted(best, settings, 1.0, {name: runs[name].value for name in chosen})
+    starts = {"place": pairwise(x, place(y)) ** 2} if place else _starts(problem, settings)
+    runs: dict[str, Run] = {}
+
+    def ended(names: list[str], max_iterations: int) -> None:
+        for name in names:
+            if name not in runs:
+                runs[name] = Run(problem, Transport(*_uniform(problem)), starts[name])
+            runs[name].go_on(max_iterations, settings.tol)
+
+    names = list(starts)
+    if settings.n_init != "auto":
+        ended(names, settings.max_iterations)
+    else:
+        ended(names[:FEW], settings.max_iterations)
+        if len({run.value for run in runs.values()}) > 1:
+            ended(names, min(FEW, settings.max_iterations))
+            ended(sorted(runs, key=lambda name: runs[name].value)[:FEW], settings.max_iterations)
+    runs = {name: run for name, run in runs.items() if run.change < settings.tol} or runs
+    best = min(runs.values(), key=lambda run: run.value)
+    return _fitted(best, settings, 1.0, {name: run.value for name, run in runs.items()})
 
 
-def _starts(problem: Problem, masses: tuple[np.ndarray, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
+def _starts(problem: Problem, settings: Settings) -> dict[str, np.ndarray]:
     """Costs whose transport is a start: expression, the slope at the uniform plan, and slices laid on each other."""
     x, y = problem.source, problem.target
-    out, into = masses
+    out, into = _uniform(problem)
     starts = {
         "expression": problem.expression,
         "uniform": problem.slope(out, into, np.outer(x.times(out), y.times(into))),

@@ -13,6 +13,8 @@ from dbx.ops.space.rigid import Rigid
 
 NEAR = 0.75
 """Spacings within which a spot of the other slice covers a spot: half the diagonal of a square grid is 0.71."""
+AGREE = 1.5
+"""Spacings within which matched spots agree with a map."""
 FULL = 0.9
 """Two slices of which so much covers each other are taken to overlap entirely, as outlines always differ a little."""
 N_ROUNDS = 50
@@ -64,8 +66,12 @@ def matches(dissimilarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, np.concatenate([dissimilarity.argmin(axis=1), np.arange(m)])
 
 
-def place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spacing: float) -> Place:
+def place_of(found: Rigid, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarray) -> Place:
     """How much of the slices overlaps by a map, and how much alike are the spots that lie on each other."""
+    return _place(found, x, y, standardised(dissimilarity), max(spacing_of(x), spacing_of(y)))
+
+
+def _place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spacing: float) -> Place:
     from scipy.spatial import cKDTree
 
     moved = found(y)
@@ -76,23 +82,33 @@ def place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spac
     return Place(found, float(min(on_x.mean(), on_y.mean())), float(evidence))
 
 
+def agreeing(found: Rigid, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarray) -> float:
+    """Fraction of matches by expression that a map puts within :data:`AGREE` spacings of each other.
+
+    With more than a half, no other map has as many.
+    """
+    rows, columns = matches(dissimilarity)
+    residual = np.linalg.norm(found(y)[columns] - x[rows], axis=1)
+    return float((residual < AGREE * max(spacing_of(x), spacing_of(y))).mean())
+
+
 def robust_place(
     x: np.ndarray,
     y: np.ndarray,
     dissimilarities: list[np.ndarray],
-    others: list[Rigid],
+    other: Rigid,
     rng: np.random.Generator,
     *,
     reflect: bool,
 ) -> Place:
-    """The best supported of maps that are fitted to matches by expression, and of others."""
+    """The best supported of maps that are fitted to matches by expression, and of another one."""
     spacing = max(spacing_of(x), spacing_of(y))
-    maps = list(others)
+    maps = [other]
     for dissimilarity in dissimilarities:
         rows, columns = matches(dissimilarity)
         maps.append(rigid.robust(x[rows], y[columns], spacing, rng, reflect=reflect))
     likeness = standardised(dissimilarities[-1])
-    return max((place(found, x, y, likeness, spacing) for found in maps), key=lambda at: at.evidence)
+    return max((_place(found, x, y, likeness, spacing) for found in maps), key=lambda at: at.evidence)
 
 
 def refined(

@@ -8,6 +8,8 @@ import numpy as np
 
 N_DRAWS = 2000
 """Pairs of matches that a robust fit tries."""
+BLOCK = 1 << 18
+"""Residuals that are held at a time."""
 CUTOFF = 3.0
 """Residuals beyond this many spacings have no weight in a robust fit."""
 
@@ -88,12 +90,26 @@ def robust(x: np.ndarray, y: np.ndarray, spacing: float, rng: np.random.Generato
     drawn = rng.integers(0, len(x), (N_DRAWS, size))
     drawn = drawn[np.linalg.norm(y[drawn[:, 0]] - y[drawn[:, 1]], axis=1) > spacing]
     best, most = identity(x.shape[1]), -1.0
-    for some in drawn:
-        found = of_pairs(x[some], y[some], np.ones(size), reflect=reflect)
-        weight = biweight(np.linalg.norm(found(y) - x, axis=1) / spacing).sum()
-        if weight > most:
-            best, most = found, weight
+    step = max(1, BLOCK // len(x))
+    for start in range(0, len(drawn), step):
+        rotations, shifts = _of_few(x[drawn[start : start + step]], y[drawn[start : start + step]], reflect=reflect)
+        moved = np.einsum("kij,nj->kin", rotations, y) + shifts[:, :, None]
+        squared = ((moved - x.T) ** 2).sum(axis=1) / spacing**2
+        agreeing = (np.maximum(1 - squared / CUTOFF**2, 0) ** 2).sum(axis=1)
+        i = int(agreeing.argmax())
+        if agreeing[i] > most:
+            best, most = Rigid(rotations[i], shifts[i]), float(agreeing[i])
     return reweighted(x, y, np.ones(len(x)), best, spacing, reflect=reflect)[0]
+
+
+def _of_few(x: np.ndarray, y: np.ndarray, *, reflect: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and shifts of many maps, each of a few pairs, for arrays of shape (n_maps, n_pairs, n_dims)."""
+    to, of = x.mean(axis=1), y.mean(axis=1)
+    left, _, right = np.linalg.svd(np.einsum("kni,knj->kij", x - to[:, None], y - of[:, None]))
+    if not reflect:
+        left[:, :, -1] *= np.sign(np.linalg.det(left @ right))[:, None]
+    rotations = left @ right
+    return rotations, to - np.einsum("kij,kj->ki", rotations, of)
 
 
 def biweight(residual: np.ndarray) -> np.ndarray:

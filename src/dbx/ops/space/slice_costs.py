@@ -9,6 +9,8 @@ PSEUDOCOUNT = 0.01
 """Added to every count before profiles are normalised, as in PASTE."""
 COLUMNS = 1024
 """Genes of which dense blocks are made."""
+COMMON = 0.1
+"""Genes with counts in more of the spots than this are multiplied densely, the others sparsely."""
 
 
 def divergence(x: sparse.csr_matrix, y: sparse.csr_matrix) -> np.ndarray:
@@ -17,16 +19,36 @@ def divergence(x: sparse.csr_matrix, y: sparse.csr_matrix) -> np.ndarray:
     Profiles are counts and :data:`PSEUDOCOUNT`, normalised to sum 1 over the genes. An array of shape (n_x, n_y).
     """
     x, y = sparse.csc_matrix(x, dtype=np.float64), sparse.csc_matrix(y, dtype=np.float64)
-    n_genes = x.shape[1]
-    totals_x, totals_y = (np.asarray(m.sum(axis=1)).ravel() + PSEUDOCOUNT * n_genes for m in (x, y))
-    cross = np.zeros((x.shape[0], y.shape[0]))
-    own = np.zeros(x.shape[0])
-    for start in range(0, n_genes, COLUMNS):
-        genes = slice(start, start + COLUMNS)
-        shares = (x[:, genes].toarray() + PSEUDOCOUNT) / totals_x[:, None]
-        own += (shares * np.log(shares)).sum(axis=1)
-        cross += shares @ np.log((y[:, genes].toarray() + PSEUDOCOUNT) / totals_y[:, None]).T
-    return own[:, None] - cross
+    totals_x, totals_y = (row_sums(m) + PSEUDOCOUNT * m.shape[1] for m in (x, y))
+    logs_x, logs_y = _above_none(x), _above_none(y)
+    own = row_sums(x.multiply(logs_x)) + PSEUDOCOUNT * row_sums(logs_x)
+    cross = _product(x, logs_y)
+    cross += PSEUDOCOUNT * row_sums(logs_y)
+    return (own[:, None] - cross) / totals_x[:, None] + np.log(totals_y) - np.log(totals_x)[:, None]
+
+
+def row_sums(x) -> np.ndarray:
+    """Sum of each row."""
+    return np.asarray(x.sum(axis=1), np.float64).ravel()
+
+
+def _above_none(x: sparse.csc_matrix) -> sparse.csc_matrix:
+    """log(x + pseudocount) - log(pseudocount), which is 0 without counts."""
+    found = x.copy()
+    found.data = np.log1p(x.data / PSEUDOCOUNT)
+    return found
+
+
+def _product(x: sparse.csc_matrix, y: sparse.csc_matrix) -> np.ndarray:
+    """The product x y', densely for the genes that many spots have."""
+    common = np.diff(x.indptr) * np.diff(y.indptr) > COMMON**2 * x.shape[0] * y.shape[0]
+    rare = np.flatnonzero(~common)
+    found = (x[:, rare].tocsr() @ y[:, rare].T.tocsr()).toarray()
+    many = np.flatnonzero(common)
+    for start in range(0, len(many), COLUMNS):
+        genes = many[start : start + COLUMNS]
+        found += x[:, genes].toarray() @ y[:, genes].toarray().T
+    return found
 
 
 def dissimilarity(x, y, kind: str) -> np.ndarray:
