@@ -73,7 +73,8 @@ def align_slices(
     allow_reflection
         Slices may be mirrored.
     n_init
-        Number of starts; by default six, of which the two that are best after two iterations go on.
+        Number of starts. By default two and, where they end at different objectives, four more, of which those that are
+        best after two iterations go on; slices of more than 1,500 spots start from where 500 of their spots led.
     refine
         With partial overlap, couple spots by expression and by how far from each other the fitted map puts them,
         alternating with the fit. Otherwise the coupling is that of partial fused Gromov-Wasserstein transport.

@@ -17,6 +17,10 @@ from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
 
 NEIGHBOURHOODS = (1, 7)
 """Spots whose profiles are summed before they are matched."""
+SAME = 1e-9
+"""Relative difference of objectives that are the same."""
+LARGE, SKETCH = 1500, 500
+"""Spots of slices above which starts are compared on so many spots."""
 FEW = 2
 """Iterations after which starts are compared, and number of those that go on."""
 
@@ -71,19 +75,27 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
     """Align the second slice with the first."""
     costs = dissimilarity(first.profiles, second.profiles, settings.kind)
     problem = Problem(costs, first.points, second.points, settings.alpha)
-    whole = _entire(problem, settings)
+    rng = np.random.default_rng(seed)
+    large = settings.n_init == "auto" and min(costs.shape) > LARGE
+    whole = _entire(problem, settings, _sketched(problem, settings, rng) if large else None)
     if settings.overlap == 1:
         return whole
     if settings.overlap == "auto" and agreeing(whole.map, first.points, second.points, costs) > 0.5:
         place = place_of(whole.map, first.points, second.points, costs)
     else:
         around = [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS]
-        rng = np.random.default_rng(seed)
         place = robust_place(first.points, second.points, around, whole.map, rng, reflect=settings.allow_reflection)
     overlap = place.overlap if settings.overlap == "auto" else float(settings.overlap)
     if settings.overlap == "auto" and overlap >= FULL:
         return whole if place.map is whole.map else _better(whole, _entire(problem, settings, place.map))
     return _partial(problem, settings, place.map, overlap)
+
+
+def _sketched(problem: Problem, settings: Settings, rng: np.random.Generator) -> Rigid:
+    """The map of the best start on some spots of both slices, which is about right for all."""
+    i, j = (np.sort(rng.choice(size, SKETCH, replace=False)) for size in problem.expression.shape)
+    x, y = problem.source.points[i], problem.target.points[j]
+    return _entire(Problem(problem.expression[np.ix_(i, j)], x, y, problem.alpha), settings).map
 
 
 def _around(first: Slice, second: Slice, n: int, costs: np.ndarray, kind: str) -> np.ndarray:
@@ -106,7 +118,7 @@ def _uniform(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 def _entire(problem: Problem, settings: Settings, place: Rigid | None = None) -> Aligned:
     """Balanced transport, from a map or from several starts.
 
-    With ``n_init="auto"``, further starts are tried if the first two end at different objectives, and of these the best
+    With ``n_init="auto"`` further starts are tried if the first two end at different objectives, and of these the best
     after a few iterations go on.
     """
     x, y = problem.source.points, problem.target.points
@@ -124,7 +136,8 @@ def _entire(problem: Problem, settings: Settings, place: Rigid | None = None) ->
         ended(names, settings.max_iterations)
     else:
         ended(names[:FEW], settings.max_iterations)
-        if len({run.value for run in runs.values()}) > 1:
+        values = [run.value for run in runs.values()]
+        if max(values) - min(values) > SAME * abs(min(values)):
             ended(names, min(FEW, settings.max_iterations))
             ended(sorted(runs, key=lambda name: runs[name].value)[:FEW], settings.max_iterations)
     runs = {name: run for name, run in runs.items() if run.change < settings.tol} or runs
