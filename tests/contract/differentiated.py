@@ -50,7 +50,7 @@ def differentiated(example: Example) -> Differentiated:
         given = jax.tree.unflatten(inputs[1], inputs[0])
         fixed = {name: given[name] if name in counts else value for name, value in call.items()}
         loss = {"loss": operator.loss(fixed, outputs)} if has_loss(example) else {}
-        reached = {name: jnp.where(jnp.isinf(outputs[name]), 0, outputs[name]) for name in example.infinite}
+        reached = {name: jnp.where(jnp.isfinite(outputs[name]), outputs[name], 0) for name in example.infinite}
         return weighted({**outputs, **reached, **loss}), outputs
 
     gradient = jax.jit(jax.grad(lambda point: evaluate(point)[0]))

@@ -48,7 +48,8 @@ class Example:
     lacks: frozenset[str] = frozenset()
     """Declared outputs that it does not have with these settings."""
     infinite: frozenset[str] = frozenset()
-    """Outputs that are infinite for some cells: no path leads to them in the graph of all examples, which has parts."""
+    """Outputs that are infinite or missing for some cells: no path leads to them in the graph of all examples, which
+    has parts, or they have no later time."""
     asks: tuple[Mapping[str, Any], ...] = ()
     """Settings that the fit does not depend on, to be changed after it."""
 

@@ -57,7 +57,7 @@ def check_rows(example: Example) -> None:
             assert_bitwise(unpadded({port: outputs[port]}), unpadded({port: kept[attribute]}))
     new, anew = (made.outputs(with_rows(example, rows)) for rows in (np.full_like(own, -1), -2 - own))
     for found in (new, anew):
-        reached = {name: np.where(np.isinf(found[name]), 0, found[name]) for name in example.infinite}
+        reached = {name: np.where(np.isfinite(found[name]), found[name], 0) for name in example.infinite}
         assert finite({**found, **reached})
     call = {name: rows_of(value, [OTHER]) for name, value in with_rows(example, -2 - own).items()}
     before, after = (each.outputs(call, 1) for each in (made, with_moved_reference(example)))

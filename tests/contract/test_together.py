@@ -27,7 +27,7 @@ def check(example: Example) -> None:
 
         def number(moving):
             found = outputs(moving)
-            reached = {name: jnp.where(jnp.isinf(found[name]), 0, found[name]) for name in example.infinite}
+            reached = {name: jnp.where(jnp.isfinite(found[name]), found[name], 0) for name in example.infinite}
             return weighted({**found, **reached})
 
         for name, value in outputs(moving).items():

@@ -25,8 +25,9 @@ def on_host(
             np.asarray(w).view(dtype).reshape(w.shape[: x.ndim])
             for w, dtype, x in zip(words, dtypes, args, strict=True)
         )
-        results = (np.ascontiguousarray(x, y.dtype) for x, y in zip(function(*values), shapes, strict=True))
-        return tuple(x.view(np.uint32).reshape(_words(x).shape) for x in results)
+        results = zip(function(*values), shapes, strict=True)
+        # a number comes out of ascontiguousarray as an array of one
+        return tuple(np.ascontiguousarray(x, y.dtype).view(np.uint32).reshape(_words(y).shape) for x, y in results)
 
     found = jax.pure_callback(call, tuple(_words(x) for x in shapes), *(_as_words(x) for x in args))
     return tuple(jax.lax.bitcast_convert_type(x, shape.dtype) for x, shape in zip(found, shapes, strict=True))

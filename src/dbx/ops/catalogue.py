@@ -62,6 +62,7 @@ OPERATORS: dict[str, str] = {
     "align_slices": "space.align_slices:AlignSlices",
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
+    "ot_trajectory": "transport.trajectory:OTTrajectory",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "nb_glm": "de.nb_glm:NBGLM",
     "vst": "de.vst:VST",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dbx.tl.leiden import leiden
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
+    from dbx.tl.ot_trajectory import ot_trajectory
     from dbx.tl.paga import paga
     from dbx.tl.phate import phate
     from dbx.tl.pseudotime import pseudotime
@@ -66,6 +67,7 @@ __all__ = [
     "leiden",
     "lisi",
     "mmd",
+    "ot_trajectory",
     "paga",
     "pca",
     "phate",
@@ -102,6 +104,7 @@ makes(
         "obsm/X_phate": "dbx.tl.phate(adata)",
         "uns/phate": "dbx.tl.phate(adata)",
         "obsm/X_tsne": "dbx.tl.tsne(adata)",
+        "obsm/ot_potentials": 'dbx.tl.ot_trajectory(adata, "time")',
         "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",

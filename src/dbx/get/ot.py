@@ -1,0 +1,111 @@
+"""Couplings of cells of two times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.transport.coupling import Coupling
+from dbx.ops.transport.passes import log_sums
+from dbx.ops.transport.points import Points
+from dbx.ops.transport.times import at
+from dbx.program.slots.slots import SlotError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
+    """Couplings of :func:`dbx.tl.ot_trajectory`.
+
+    Parameters
+    ----------
+    adata
+        Data with couplings; for a MuData pass the modality, ``mdata["rna"]``.
+    key
+        Key in ``uns``.
+
+    Returns
+    -------
+    (earlier time, later time) -> coupling, with the cells of each time in the order of ``adata``:
+
+    ``push(x)``, ``pull(x)``
+        Values of earlier cells carried to later ones, and back.
+    ``rows(i)``, ``matrix()``
+        Some rows of the coupling; all of it, up to 5,000 x 5,000 cells.
+    ``growth``
+        Descendants of each earlier cell.
+    ``marginal_error``, ``converged``
+        Largest relative error of the sum of a column, and whether it was below the threshold.
+
+    Raises
+    ------
+    SlotError
+        There are no couplings, or only some of the cells they were computed for.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> import numpy as np
+    >>> cells = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> cells.obs["day"] = [0.0, 1.0] * 50
+    >>> dbx.pp.log1p(cells)
+    >>> dbx.pp.pca(cells, n_comps=5)
+    >>> dbx.tl.ot_trajectory(cells, "day", tau_a=1, tau_b=1)
+    >>> coupling = dbx.get.ot(cells)[0.0, 1.0]
+    >>> bool(np.allclose(coupling.push(np.ones(50)), 1 / 50))
+    True
+    """
+    pairs, params = _found(adata, key)
+    points = np.asarray(adata.obsm[params["use_rep"]], np.float64)
+    times = _times(adata, params["time_key"])
+    potentials = np.asarray(adata.obsm[f"{key}_potentials"])
+    couplings = {}
+    for number, pair in enumerate(pairs.itertuples()):
+        columns = slice(number * pair.n_solves, (number + 1) * pair.n_solves)
+        source, target = (np.flatnonzero(at(times, time)) for time in (pair.source, pair.target))
+        if (len(source), len(target)) != (pair.n_source, pair.n_target):
+            msg = (
+                f"The coupling from {pair.source:g} to {pair.target:g} is of {pair.n_source} and {pair.n_target} "
+                f"cells, and here are {len(source)} and {len(target)}: take it of all cells, or run "
+                "dbx.tl.ot_trajectory again."
+            )
+            raise SlotError(msg)
+        couplings[float(pair.source), float(pair.target)] = _coupling(
+            pair, points, potentials[:, columns], source, target
+        )
+    return couplings
+
+
+def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarray, target: np.ndarray) -> Coupling:
+    phi, gamma = potentials[source], potentials[target]
+    unit = pair.scale * pair.epsilon
+    grown = pair.last_round + 1 if pair.n_solves > pair.last_round + 1 else 0
+    logs = phi[:, grown] + log_sums(Points.scaled(points[source], points[target], unit), gamma[:, grown])
+    sums = np.exp(logs - logs.max())
+    return Coupling(
+        x=points[source],
+        y=points[target],
+        phi=phi[:, pair.last_round],
+        gamma=gamma[:, pair.last_round],
+        unit=unit,
+        source=source,
+        target=target,
+        marginal_error=float(pair.marginal_error),
+        converged=bool(pair.converged),
+        growth=sums / sums.sum() * pair.descendants,
+    )
+
+
+def _times(adata: AnnData, key: str) -> np.ndarray:
+    return pd.to_numeric(adata.obs[key].astype(object)).to_numpy(np.float64)
+
+
+def _found(adata: AnnData, key: str) -> tuple[pd.DataFrame, dict]:
+    found = adata.uns.get(key)
+    if not isinstance(found, dict) or "pairs" not in found or f"{key}_potentials" not in adata.obsm:
+        msg = f"adata.uns[{key!r}] has no couplings: compute them with dbx.tl.ot_trajectory(adata, time_key)."
+        raise SlotError(msg)
+    return found["pairs"], found["params"]

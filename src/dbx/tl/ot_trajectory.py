@@ -1,0 +1,161 @@
+"""Couplings between cells of consecutive times by optimal transport."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+from dbx.ops.transport.trajectory import OTTrajectory
+from dbx.program import check_key, resolve_seed, run_step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def ot_trajectory(
+    adata: AnnData | MuData,
+    time_key: str,
+    *,
+    use_rep: str = "X_pca",
+    time_pairs: Iterable[tuple[float, float]] | None = None,
+    epsilon: float = 0.05,
+    tau_a: float = 0.95,
+    tau_b: float = 0.999,
+    scale_cost: Literal["median", "mean"] | float = "median",
+    growth_key: str | None = None,
+    growth_iters: int | Literal["auto"] = "auto",
+    growth_weight: float | Literal["auto"] = "auto",
+    batch_size: int | None = None,
+    max_iterations: int = 5000,
+    threshold: float = 1e-6,
+    allow_unconverged: bool = False,
+    key_added: str = "ot",
+    random_state: int | np.random.RandomState | None = 0,
+    copy: bool = False,
+    mod: str | None = None,
+) -> AnnData | MuData | None:
+    """Couple cells of consecutive times by optimal transport (Schiebinger et al., Cell, 2019).
+
+    Entropic transport of squared Euclidean distances with penalised marginals, as in Waddington-OT and, with its names,
+    ``moscot.problems.time.TemporalProblem``: P minimises <C, P> - epsilon H(P) + lambda_a KL(P 1 | a) +
+    lambda_b KL(P' 1 | b), where tau = lambda / (lambda + epsilon), a is the expected number of descendants of a cell
+    and b is the same for all cells of the later time. It is computed by row blocks: memory grows linearly with the
+    number of cells. :func:`dbx.get.ot` returns the couplings, which :func:`dbx.rerun` extends to new cells of known
+    times; a new time needs a new fit.
+
+    Growth is a given number of descendants and not what transport could not explain: sums of rows of a coupling that is
+    refined (``growth_iters``) predict fates better and growth worse. The growth that is written therefore comes from a
+    solve of its own, with the given growth and a stronger penalty.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with an embedding.
+    time_key
+        Column of ``obs`` with times: numbers, or categories whose names are numbers.
+    use_rep
+        Entry of ``obsm`` in which distances are taken.
+    time_pairs
+        Pairs of an earlier and a later time; all consecutive ones by default.
+    epsilon
+        Weight of the entropy, in units of the scale of costs. Values below 0.02 are reached from larger ones.
+    tau_a, tau_b
+        Penalties of the marginals of the earlier and the later time, between 0 and 1; 1 makes them exact.
+    scale_cost
+        What the distances of each pair are divided by: their median or mean (over a million sampled ones where there
+        are more), or a number.
+    growth_key
+        Column of ``obs`` with the expected number of descendants of a cell per unit time, such as
+        exp(birth - death); equal for all cells by default.
+    growth_iters
+        Number of solves, each but the first with the sums of rows of the one before as masses. By default 3 with
+        ``growth_key``, as in Waddington-OT, and 1 without.
+    growth_weight
+        Penalty lambda_a of the solve for growth. ``"auto"``: of 1, 2, 5 and 10 the one whose growth agrees best with
+        the given growth of held-out cells. Only used with ``growth_key``.
+    batch_size
+        Number of rows of the coupling that are computed at once; by default as many as stay in the processor's cache.
+    max_iterations
+        Maximum number of iterations of a solve.
+    threshold
+        Largest relative error of the sum of a column at which iterations stop, when all sums of rows are right.
+    allow_unconverged
+        Accept solutions that did not reach ``threshold``.
+    key_added
+        Key in ``uns``, and start of those in ``obsm`` and ``obs``.
+    random_state
+        Seed of the sampled costs and of the held-out cells.
+    copy
+        Work on a copy and return it.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    None, or the copy with ``copy=True``. Writes:
+
+    ``obsm["<key_added>_potentials"]``
+        Dual potentials over epsilon, array of shape (n_cells, n_pairs x n_solves), float64, NaN where a cell is of
+        neither time.
+    ``obs["<key_added>_growth"]``
+        Descendants of a cell per unit time, missing for cells without a later time.
+    ``uns[key_added]["pairs"]``
+        Table of the pairs of times: numbers of cells, scale of costs, iterations, largest relative error of a column's
+        sum, whether it converged, penalty of growth.
+    ``uns[key_added]["params"]``
+        ``time_key`` and ``use_rep``.
+
+    Raises
+    ------
+    KeyError
+        There is no such embedding or column.
+    ValueError
+        There is one time only, a time with fewer than 2 cells, growth that is not above 0, or a missing coordinate.
+    RuntimeError
+        A solve did not converge.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> cells = dbx.datasets.simulate(200, 100, 3, 1, seed=0)
+    >>> dbx.pp.normalize_total(cells)
+    >>> dbx.pp.log1p(cells)
+    >>> dbx.pp.pca(cells, n_comps=10)
+    >>> cells.obs["day"] = [0.0, 1.0] * 100
+    >>> dbx.tl.ot_trajectory(cells, "day")
+    >>> bool(cells.uns["ot"]["pairs"]["converged"].all())
+    True
+    """
+    check_key(key_added)
+    reads: dict[str, str | tuple[str, ...]] = {"z": f"obsm/{use_rep}", "time": (f"obs/{time_key}",)}
+    if growth_key is not None:
+        reads["growth"] = (f"obs/{growth_key}",)
+    pairs = None if time_pairs is None else tuple((float(first), float(second)) for first, second in time_pairs)
+    return run_step(
+        adata,
+        OTTrajectory(
+            time_pairs=pairs,
+            epsilon=epsilon,
+            tau_a=tau_a,
+            tau_b=tau_b,
+            scale_cost=scale_cost,
+            growth_iters=growth_iters,
+            growth_weight=growth_weight,
+            batch_size=batch_size,
+            max_iterations=max_iterations,
+            threshold=threshold,
+            allow_unconverged=allow_unconverged,
+        ),
+        reads=reads,
+        writes={
+            "potentials": f"obsm/{key_added}_potentials",
+            "growth_rates": f"obs/{key_added}_growth",
+            "pairs": f"uns/{key_added}/pairs",
+        },
+        constants={f"uns/{key_added}/params": {"time_key": time_key, "use_rep": use_rep}},
+        seed=resolve_seed(random_state),
+        copy=copy,
+        mod=mod,
+    )

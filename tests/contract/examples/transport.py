@@ -1,0 +1,17 @@
+"""Examples."""
+
+from contract.example import Example
+
+POINTS = {"z": "obsm/embedding", "time": "obs/group"}
+NO_LATER = frozenset({"potentials", "growth_rates"})
+
+EXAMPLES = [
+    Example(operator="ot_trajectory", reads=POINTS, config={"epsilon": 0.2}, infinite=NO_LATER),
+    Example(
+        operator="ot_trajectory",
+        title="growth",
+        reads={**POINTS, "growth": "obs/depth"},
+        config={"epsilon": 0.2, "growth_iters": 2, "growth_weight": 2.0, "time_pairs": ((0.0, 2.0), (1.0, 2.0))},
+        infinite=NO_LATER,
+    ),
+]

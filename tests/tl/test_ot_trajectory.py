@@ -1,0 +1,161 @@
+"""Couplings of annotated data: what is written, new cells, and wrong uses that leave the data as they are."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import dbx
+from dbx.program import SlotError
+
+
+def made(n: int = 60) -> ad.AnnData:
+    """Cells of three times that drift along two of twenty genes; the right half divides twice as often."""
+    rng = np.random.default_rng(0)
+    time = np.repeat([0.0, 1.0, 3.0], n)
+    side = rng.choice([-1.0, 1.0], 3 * n)
+    places = np.column_stack([2 * time, side * (1 + time), rng.normal(size=3 * n)])
+    x = places @ rng.normal(size=(3, 20)) + rng.normal(0, 0.3, (3 * n, 20))
+    obs = pd.DataFrame({"day": time, "side": pd.Categorical(np.where(side > 0, "right", "left"))})
+    obs.index = [f"c{i}" for i in range(3 * n)]
+    obs["growth"] = np.where(side > 0, 2.0, 1.0)
+    data = ad.AnnData(x.astype(np.float32), obs=obs)
+    dbx.pp.pca(data, n_comps=5)
+    return data
+
+
+@pytest.fixture(scope="module")
+def _cells():
+    return made()
+
+
+@pytest.fixture
+def cells(_cells):
+    return _cells.copy()
+
+
+def test_what_is_written(cells):
+    dbx.tl.ot_trajectory(cells, "day")
+    pairs = cells.uns["ot"]["pairs"]
+    assert pairs[["source", "target"]].to_numpy().tolist() == [[0, 1], [1, 3]]
+    assert pairs["converged"].all()
+    assert (pairs["marginal_error"] <= 1e-6).all()
+    potentials = cells.obsm["ot_potentials"]
+    assert np.isnan(potentials[:60, 1]).all()
+    assert np.isnan(potentials[120:, 0]).all()
+    assert np.isfinite(potentials[60:120]).all()
+    assert cells.obs["ot_growth"].isna().to_numpy().tolist() == [False] * 120 + [True] * 60
+    couplings = dbx.get.ot(cells)
+    side = (cells.obs["side"] == "right").to_numpy(float)
+    for (first, second), coupling in couplings.items():
+        matrix = coupling.matrix()
+        assert matrix.shape == (60, 60)
+        # masses differ from equal ones as the penalties allow, and cells stay on their side
+        np.testing.assert_allclose(matrix.sum(axis=0) * 60, 1, atol=0.02)
+        stays = matrix[side[coupling.source] == 1][:, side[coupling.target] == 1].sum()
+        assert stays > 0.9 * matrix[side[coupling.source] == 1].sum()
+        growth = cells.obs["ot_growth"].to_numpy()[coupling.source] ** (second - first)
+        np.testing.assert_allclose(coupling.growth, growth, rtol=1e-9)
+        np.testing.assert_allclose(growth, matrix.sum(axis=1) / matrix.sum() * 60, rtol=1e-9)
+
+
+def test_given_growth_is_kept_and_not_refined_away(cells):
+    dbx.tl.ot_trajectory(cells, "day", growth_key="growth")
+    found, given = cells.obs["ot_growth"].to_numpy()[:120], cells.obs["growth"].to_numpy()[:120]
+    assert np.corrcoef(np.log(found), np.log(given))[0, 1] > 0.95
+    coupling = dbx.get.ot(cells)[1.0, 3.0]
+    # descendants of two units of time, g^2; as many in all as were given
+    np.testing.assert_allclose(coupling.growth.sum(), (given[60:] ** 2).sum(), rtol=1e-9)
+    refined = coupling.matrix().sum(axis=1)
+    assert (
+        np.corrcoef(np.log(refined), np.log(given[60:]))[0, 1]
+        < np.corrcoef(np.log(found[60:]), np.log(given[60:]))[0, 1]
+    )
+    assert cells.uns["ot"]["pairs"]["growth_weight"].round(6).isin([1, 2, 5, 10]).all()
+
+
+def test_new_cells_get_what_fitted_cells_have(cells):
+    dbx.tl.ot_trajectory(cells, "day", growth_key="growth", threshold=1e-9)
+    copies = cells[::3].copy()
+    for key in ("ot_growth",):
+        del copies.obs[key]
+    copies.obs_names = [f"new{i}" for i in range(len(copies))]
+    stored = cells[::3].obsm["ot_potentials"]
+    dbx.rerun(copies, cells)
+    np.testing.assert_allclose(copies.obsm["ot_potentials"], stored, atol=1e-6)
+    np.testing.assert_allclose(copies.obs["ot_growth"], cells.obs["ot_growth"].to_numpy()[::3], rtol=1e-6)
+    copies.obs["day"] = 2.0
+    with pytest.raises(ValueError, match="a new time is a new coupling"):
+        dbx.rerun(copies, cells)
+
+
+def test_times_by_name(cells):
+    dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
+    expected = dbx.get.ot(cells)[0.0, 3.0].matrix()
+    cells.obs["day"] = pd.Categorical(cells.obs["day"].map({0.0: "0", 1.0: "10", 3.0: "3"}))
+    dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
+    assert list(dbx.get.ot(cells)) == [(0.0, 3.0)]
+    np.testing.assert_array_equal(dbx.get.ot(cells)[0.0, 3.0].matrix(), expected)
+
+
+def one_time(cells):
+    cells.obs["day"] = 1.0
+
+
+def one_cell(cells):
+    cells.obs.iloc[0, 0] = -1.0
+
+
+def words(cells):
+    cells.obs["day"] = "early"
+
+
+def missing(cells):
+    cells.obsm["X_pca"][4, 0] = np.nan
+
+
+def negative(cells):
+    cells.obs.loc["c3", "growth"] = -1.0
+
+
+def fine(cells):
+    pass
+
+
+WRONG = [
+    (one_time, {}, ValueError, "of one time"),
+    (one_cell, {}, ValueError, "only 1 cell"),
+    (words, {}, ValueError, "Times must be numbers"),
+    (missing, {}, ValueError, "NaN|not finite"),
+    (negative, {"growth_key": "growth"}, ValueError, "above 0"),
+    (fine, {"epsilon": 0.0}, ValueError, "epsilon must be above 0"),
+    (fine, {"tau_a": 1.5}, ValueError, "tau_a must be"),
+    (fine, {"time_pairs": [(1, 0)]}, ValueError, "earlier one first"),
+    (fine, {"time_pairs": [(0, 2)]}, ValueError, "no cell"),
+    (fine, {"max_iterations": 2}, RuntimeError, "did not converge"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "options", "error", "message"), WRONG)
+def test_wrong_uses_are_refused_and_nothing_is_written(cells, spoil, options, error, message):
+    spoil(cells)
+    before = cells.copy()
+    with pytest.raises(error, match=message):
+        dbx.tl.ot_trajectory(cells, "day", **options)
+    assert "ot" not in cells.uns
+    assert set(cells.obsm) == set(before.obsm)
+    assert set(cells.obs) == set(before.obs)
+
+
+def test_unconverged_where_it_is_allowed(cells):
+    dbx.tl.ot_trajectory(cells, "day", max_iterations=2, allow_unconverged=True)
+    assert not dbx.get.ot(cells)[0.0, 1.0].converged
+
+
+def test_a_large_coupling_is_not_made_whole(cells, monkeypatch):
+    dbx.tl.ot_trajectory(cells, "day")
+    monkeypatch.setattr("dbx.ops.transport.coupling.LARGEST", 50)
+    with pytest.raises(MemoryError, match="push"):
+        dbx.get.ot(cells)[0.0, 1.0].matrix()
+    with pytest.raises(SlotError, match="take it of all cells"):
+        dbx.get.ot(cells[:100])
