@@ -89,6 +89,25 @@ def test_new_cells_get_what_fitted_cells_have(cells):
         dbx.rerun(copies, cells)
 
 
+def test_fates_are_products_of_couplings(cells):
+    dbx.tl.ot_trajectory(cells, "day")
+    dbx.tl.ot_fates(cells, "side")
+    first, second = (c.matrix() / c.matrix().sum(axis=1, keepdims=True) for c in dbx.get.ot(cells).values())
+    last = pd.get_dummies(cells.obs["side"]).to_numpy(float)[120:]
+    fates = cells.obsm["ot_fate_side"]
+    np.testing.assert_array_equal(fates[120:], last)
+    np.testing.assert_allclose(fates[60:120], second @ last, rtol=1e-9)
+    np.testing.assert_allclose(fates[:60], first @ second @ last, rtol=1e-9)
+    copies = cells[:120:3].copy()
+    copies.obs_names = [f"new{i}" for i in range(40)]
+    del copies.obs["side"]
+    dbx.rerun(copies, cells)
+    np.testing.assert_allclose(copies.obsm["ot_fate_side"], fates[:120:3], rtol=1e-5)
+    del cells.uns["ot"]
+    with pytest.raises(SlotError, match="ot_trajectory"):
+        dbx.tl.ot_fates(cells, "side")
+
+
 def test_times_by_name(cells):
     dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
     expected = dbx.get.ot(cells)[0.0, 3.0].matrix()

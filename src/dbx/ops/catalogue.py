@@ -63,6 +63,7 @@ OPERATORS: dict[str, str] = {
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "ot_trajectory": "transport.trajectory:OTTrajectory",
+    "ot_fates": "transport.fates:OTFates",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "nb_glm": "de.nb_glm:NBGLM",
     "vst": "de.vst:VST",

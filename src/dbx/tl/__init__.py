@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dbx.tl.leiden import leiden
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
+    from dbx.tl.ot_fates import ot_fates
     from dbx.tl.ot_trajectory import ot_trajectory
     from dbx.tl.paga import paga
     from dbx.tl.phate import phate
@@ -67,6 +68,7 @@ __all__ = [
     "leiden",
     "lisi",
     "mmd",
+    "ot_fates",
     "ot_trajectory",
     "paga",
     "pca",
@@ -104,6 +106,7 @@ makes(
         "obsm/X_phate": "dbx.tl.phate(adata)",
         "uns/phate": "dbx.tl.phate(adata)",
         "obsm/X_tsne": "dbx.tl.tsne(adata)",
+        "uns/ot": 'dbx.tl.ot_trajectory(adata, "time")',
         "obsm/ot_potentials": 'dbx.tl.ot_trajectory(adata, "time")',
         "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",

@@ -14,4 +14,10 @@ EXAMPLES = [
         config={"epsilon": 0.2, "growth_iters": 2, "growth_weight": 2.0, "time_pairs": ((0.0, 2.0), (1.0, 2.0))},
         infinite=NO_LATER,
     ),
+    Example(
+        operator="ot_fates",
+        reads={"z": "obsm/embedding", "potentials": "obsm/embedding", "time": "obs/group", "groups": "obs/donor"},
+        config={"pairs": ((0.0, 1.0, 10.0, 0), (1.0, 2.0, 20.0, 1))},
+        infinite=frozenset({"fates"}),
+    ),
 ]

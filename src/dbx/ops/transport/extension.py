@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dbx.data.threads import row_slices
 from dbx.ops.transport.passes import log_sums
 from dbx.ops.transport.points import Points
 from dbx.ops.values import Array
@@ -26,5 +27,26 @@ def log_sums_to(z: Array, points: Array, weights: Any, unit: Any) -> Any:
 
     def one(cell):
         return jax.nn.logsumexp(offsets + 2 * (points @ cell) / unit) - (cell**2).sum() / unit
+
+    return jax.lax.map(one, z, batch_size=ROWS)
+
+
+def shares_of(z: Array, points: Array, weights: Any, unit: Any, values: Array) -> Any:
+    """Mean of ``values`` over points, weighted by exp(w_j - distance_ij^2 / unit), of shape (n_cells, n_columns)."""
+    if isinstance(z, np.ndarray) and isinstance(points, np.ndarray):
+        kept = np.isfinite(weights)
+        pair, found = Points.scaled(z, points[kept], float(unit)), np.empty((len(z), values.shape[1]))
+        right = pair.right(weights[kept].astype(np.float64), np.float64)
+        for rows in row_slices(slice(0, len(z)), ROWS):
+            logs = pair.left(rows, 0, np.float64) @ right
+            shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+            found[rows] = shares @ values[kept] / shares.sum(axis=1, keepdims=True)
+        return found
+    points, weights = jnp.asarray(points, z.dtype), jnp.asarray(weights, z.dtype)
+    values = jnp.where(jnp.isfinite(weights)[:, None], values, 0)
+    offsets = weights - (points**2).sum(axis=1) / unit
+
+    def one(cell):
+        return jax.nn.softmax(offsets + 2 * (points @ cell) / unit) @ values
 
     return jax.lax.map(one, z, batch_size=ROWS)

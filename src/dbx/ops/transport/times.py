@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import listed
 from dbx.ops.values import Codes
 
 SAME = 1e-6
-"""Times closer than this, relative to the largest one, are the same."""
+"""Times closer than this, relative to one more than their size, are the same."""
 
 
 def times_of(columns: Mapping[str, Any]) -> Any:
@@ -25,7 +26,8 @@ def times_of(columns: Mapping[str, Any]) -> Any:
     ((name, column),) = columns.items()
     if not isinstance(column, Codes):
         return column
-    return np.array([*(_number(level, name) for level in column.levels), np.nan])[column.codes]
+    numbers = [*(_number(level, name) for level in column.levels), np.nan]
+    return array_library(column.codes).asarray(numbers)[column.codes]
 
 
 def _number(level: str, name: str) -> float:
@@ -41,7 +43,7 @@ def _number(level: str, name: str) -> float:
 
 def at(times: Any, time: Any) -> Any:
     """Which cells are of a time."""
-    return abs(times - time) <= SAME * max(abs(time), 1)
+    return abs(times - time) <= SAME * (1 + abs(time))
 
 
 def pairs_of(times: np.ndarray, pairs: Sequence[tuple[float, float]] | None) -> list[tuple[float, float]]:
