@@ -45,6 +45,8 @@ def trajectory(adata: ad.AnnData, root: str, ends: dict[str, list[str]]) -> None
         dbx.tl.fate_probabilities(adata, ends, key_added=name, **settings)
     dbx.tl.soft_kmeans(adata, 8)
     dbx.tl.phate(adata, use_rep="X_pca")
+    dbx.tl.archetypes(adata, 4)
+    dbx.pp.magic(adata, layer="linear", use_rep="X_pca")
 
 
 def velocities(adata: ad.AnnData, root: str, ends: dict[str, list[str]]) -> None:
@@ -61,6 +63,10 @@ def velocities(adata: ad.AnnData, root: str, ends: dict[str, list[str]]) -> None
     dbx.tl.velocity_pseudotime(adata, vkey="stochastic", root_key=root)
     dbx.tl.velocity_embedding(adata, basis="pca", vkey="stochastic")
     dbx.tl.velocity_confidence(adata, vkey="stochastic")
+    dbx.tl.recover_dynamics(adata)
+    dbx.tl.velocity(adata, mode="dynamical", vkey="dynamical")
+    dbx.tl.velocity_graph(adata, vkey="dynamical")
+    dbx.tl.latent_time(adata, vkey="dynamical", root_key=root)
 
 
 def doublets(adata: ad.AnnData, root: str, ends: dict[str, list[str]]) -> None:
@@ -108,8 +114,10 @@ def _close(a: np.ndarray, b: np.ndarray) -> str:
 
 
 def _genes(a: np.ndarray, b: np.ndarray) -> str:
-    """Median over the genes of the correlation over cells."""
-    some = (np.nanstd(a, axis=0) > 0) & (np.nanstd(b, axis=0) > 0)
+    """Median over the genes of both of the correlation over cells."""
+    known = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
+    a, b = a[:, known], b[:, known]
+    some = (a.std(axis=0) > 0) & (b.std(axis=0) > 0)
     found = [np.corrcoef(x, y)[0, 1] for x, y in zip(a[:, some].T, b[:, some].T, strict=True)]
     return f"genes' median r {np.nanmedian(found):.4f}"
 
@@ -124,6 +132,15 @@ def _partition(a: np.ndarray, b: np.ndarray) -> str:
     from sklearn.metrics import adjusted_rand_score
 
     return f"adjusted Rand index {adjusted_rand_score(a.argmax(1), b.argmax(1)):.4f}"
+
+
+def _matched(a: np.ndarray, b: np.ndarray) -> str:
+    """Correlation of the weights, each archetype with that of the other run that it is most like."""
+    from scipy.optimize import linear_sum_assignment
+
+    found = np.corrcoef(a.T, b.T)[: a.shape[1], a.shape[1] :]
+    rows, columns = linear_sum_assignment(-found)
+    return f"archetypes' r {found[rows, columns].min():.4f} at least"
 
 
 def _errors(a: np.ndarray, b: np.ndarray, truth: dict) -> str:
@@ -145,11 +162,16 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], str]] = {
     **{f"obsm/lineages_{key}": _close for key in FATES},
     "obsm/soft_kmeans_probabilities": _partition,
     "obsm/X_phate": _apart,
+    "obsm/X_archetypes": _matched,
+    "layers/magic": _genes,
     "obs/doublet_score": _rank,
     "layers/Ms": _genes,
     "layers/Mu": _genes,
     "layers/steady_state": _genes,
     "layers/stochastic": _genes,
+    "layers/fit_t": _genes,
+    "layers/dynamical": _genes,
+    "obs/latent_time": _rank,
     "obs/stochastic_pseudotime": _rank,
     "obsm/stochastic_pca": _directions,
     "obs/stochastic_confidence": _rank,
