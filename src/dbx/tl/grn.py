@@ -69,7 +69,7 @@ def grn(
         Column of ``obs``: a network for each group of cells, with its genes scaled within the group. Cells without a
         group (missing values) are not used.
     n_estimators
-        Trees for each target; by default 250,000 over the number of cells, from 50 to 500.
+        Trees for each target; by default 400,000 over the number of cells, from 50 to 800.
     n_seeds
         Number of seeds. Importances of trees and of attention are means over them; with correlations, which draw
         nothing, the further seeds resample the cells.

@@ -29,9 +29,9 @@ TRAINING = Training(
 class RegulatorAttention(nnx.Module):
     """Predicts each target of a cell: y_g = sum_t a_gt w_gt x_t, over the candidate regulators t of gene g.
 
-    a_gt is the attention of GATv2 between learnt embeddings of the genes, with the gene itself, whose part is 0, in the
-    softmax: what no regulator explains. w_gt is the gate of the edge, so that a_gt w_gt is a coefficient. These start
-    at the regression of targets on regulators with a shrunk covariance.
+    a_gt is the attention of GATv2 between learnt embeddings of genes, as a target and as a regulator, with the target
+    itself, whose part is 0, in the softmax: what no regulator explains. w_gt is the gate of the edge, so that a_gt w_gt
+    is a coefficient. These start at the regression of targets on regulators with a shrunk covariance.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,10 @@ class RegulatorAttention(nnx.Module):
         n_targets = len(panel.targets)
         self.nodes = Constant(np.concatenate([panel.targets, panel.regulators]).astype(np.int32))
         self.indices, self.mask = Constant(indices), Constant(mask)
-        self.embedding = nnx.Param(as_float(rng.normal(size=(panel.values.shape[1], N_UNITS)) / np.sqrt(N_UNITS)))
+        # not one embedding for both: a regulator's own targets would be trained otherwise than those of other genes,
+        # so that genes without any structure would have a network
+        drawn = rng.normal(size=(n_targets + len(panel.regulators), N_UNITS)) / np.sqrt(N_UNITS)
+        self.embedding = nnx.Param(as_float(drawn))
         self.attention.reset(rng, N_UNITS, N_UNITS)
         wanted = np.take_along_axis(start.T, indices, axis=1)
         strength = np.log(np.maximum(np.abs(wanted), SMALLEST))
@@ -56,9 +59,10 @@ class RegulatorAttention(nnx.Module):
 
     def shares(self) -> Array:
         """Attention of each target to its candidates, an array of shape (n_targets, n_candidates)."""
-        h = self.embedding[...][self.nodes[...]]
         senders = self.indices[...] + len(self.indices[...])
-        return self.attention.attention(h, senders, self.mask[...], edges=self.strength[...])[:, 1:, 0]
+        return self.attention.attention(self.embedding[...], senders, self.mask[...], edges=self.strength[...])[
+            :, 1:, 0
+        ]
 
     def coefficients(self) -> Array:
         """Attention times gate, an array of shape (n_regulators, n_targets)."""

@@ -19,9 +19,9 @@ THIRD, MOST_TRIED = 3, 32
 """Regulators tried at each split: a third, as is usual for regression, but no more than so many."""
 ROWS_AT_ONCE = 1 << 17
 """Cells of all trees that are grown at once, about 20 MB."""
-ENOUGH = 250_000
+ENOUGH = 400_000
 """Cells of all trees of a target, where the number of trees is not given."""
-FEW, MANY = 50, 500
+FEW, MANY = 50, 800
 """Trees of a target at least and at most, where their number is not given."""
 
 
