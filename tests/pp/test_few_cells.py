@@ -36,6 +36,7 @@ CALLS = {
     "archetypes": lambda a: dbx.tl.archetypes(a, 2),
     "grn": lambda a: dbx.tl.grn(a, tf_names=["0", "1"]),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
+    "ligrec": lambda a: dbx.tl.ligrec(a, "label", resource=pd.DataFrame({"ligand": ["0"], "receptor": ["1"]})),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }
 

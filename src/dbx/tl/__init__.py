@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbx.tl.ingest import ingest
     from dbx.tl.latent_time import latent_time
     from dbx.tl.leiden import leiden
+    from dbx.tl.ligrec import ligrec
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
     from dbx.tl.ot_fates import ot_fates
@@ -66,6 +67,7 @@ __all__ = [
     "ingest",
     "latent_time",
     "leiden",
+    "ligrec",
     "lisi",
     "mmd",
     "ot_fates",
@@ -115,6 +117,7 @@ makes(
         "uns/grn": "dbx.tl.grn(adata, tf_names=...)",
         "obsm/X_grn_activity": "dbx.tl.grn_activity(adata)",
         "obs/leiden": "dbx.tl.leiden(adata)",
+        "uns/ligrec": 'dbx.tl.ligrec(adata, "leiden")',
         "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
         "layers/fit_t": "dbx.tl.recover_dynamics(adata)",
         "layers/fit_velocity": "dbx.tl.recover_dynamics(adata)",

@@ -23,6 +23,7 @@ NEED_MORE = (
     dbx.pp.subsample,
     dbx.tl.annotate,
     dbx.tl.de,
+    dbx.tl.ligrec,
     dbx.tl.paga,
     dbx.tl.transfer_labels,
     dbx.tl.umap,

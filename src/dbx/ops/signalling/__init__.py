@@ -1,0 +1,1 @@
+"""Ligands, receptors and what cells make of them."""
