@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.pl.gates import gates
     from dbx.pl.grn import grn
     from dbx.pl.history import history
+    from dbx.pl.ligrec import ligrec
     from dbx.pl.ma import ma
     from dbx.pl.magic_t import magic_t
     from dbx.pl.phate_entropy import phate_entropy
@@ -39,6 +40,7 @@ __all__ = [
     "gates",
     "grn",
     "history",
+    "ligrec",
     "ma",
     "magic_t",
     "phate_entropy",
