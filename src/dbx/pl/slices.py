@@ -34,6 +34,8 @@ def slices(
 ) -> Axes | Figure | None:
     """Draw the spots of slices before and after they are aligned, one colour a slice.
 
+    With ``ax`` only the positions after are drawn.
+
     Parameters
     ----------
     adata
@@ -48,7 +50,7 @@ def slices(
         Size of a spot.
     title
         Title of the panel after; by default ``"aligned"``.
-    {figure} With ``ax`` only the positions after are drawn.
+    {figure}
 
     Returns
     -------
