@@ -103,7 +103,7 @@ def velocity_pseudotime(
     reads |= {} if groupby is None else {"groups": f"obs/{groupby}"}
     operator = VelocityPseudotime(n_dcs=n_dcs, **settings)
     n_cells = read(data, Slot("obsp", (f"{vkey}_graph",), mod)).shape[0]
-    if n_dcs > n_cells:
+    if n_dcs > n_cells > 0:
         log.warn(f"n_dcs={n_dcs} is more than the {n_cells} cells, which have as many components: all are used.")
     with all_or_nothing(data, ["obs/root_cells", "obs/end_points"] if root_key is None else [], mod):
         if root_key is None:
