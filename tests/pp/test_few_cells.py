@@ -34,6 +34,7 @@ CALLS = {
     "soft_clusters": lambda a: dbx.tl.soft_clusters(a, "label"),
     "soft_kmeans": lambda a: dbx.tl.soft_kmeans(a, 2),
     "archetypes": lambda a: dbx.tl.archetypes(a, 2),
+    "spatial_domains": lambda a: dbx.tl.spatial_domains(a, 2, spatial_key="X_pca"),
     "grn": lambda a: dbx.tl.grn(a, tf_names=["0", "1"]),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
     "ligrec": lambda a: dbx.tl.ligrec(a, "label", resource=pd.DataFrame({"ligand": ["0"], "receptor": ["1"]})),
@@ -75,7 +76,10 @@ OF_CELLS = {  # they read no gene
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     "terminal_states": dbx.tl.terminal_states,
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
-    **{name: CALLS[name] for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "archetypes", "phate")},
+    **{
+        name: CALLS[name]
+        for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "archetypes", "phate", "spatial_domains")
+    },
 }
 OF_GENES = {
     "align_slices": lambda a: dbx.tl.align_slices(a, "batch", spatial_key="X_pca"),
