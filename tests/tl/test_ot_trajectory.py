@@ -108,6 +108,28 @@ def test_fates_are_products_of_couplings(cells):
         dbx.tl.ot_fates(cells, "side")
 
 
+def test_transitions_between_groups(cells):
+    dbx.tl.ot_trajectory(cells, "day")
+    matrix = dbx.get.ot(cells)[0.0, 1.0].matrix()
+    right = (cells.obs["side"] == "right").to_numpy()
+    table = dbx.tl.ot_cell_transition(cells, 0, 1, "side")
+    expected = matrix[right[:60]][:, right[60:120]].sum() / matrix[right[:60]].sum()
+    np.testing.assert_allclose(table.loc["right", "right"], expected, rtol=1e-9)
+    backward = dbx.tl.ot_cell_transition(cells, 0, 1, "side", forward=False)
+    np.testing.assert_allclose(backward.sum(axis=0), 1, rtol=1e-12)
+    with pytest.raises(KeyError, match="time_pairs"):
+        dbx.tl.ot_cell_transition(cells, 0, 3, "side")
+
+
+def test_a_time_between_is_closest_to_the_coupling(cells):
+    """Cells drift at a constant speed, away from the middle on two sides: only coupled cells stay on theirs."""
+    dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
+    found = dbx.get.ot_validation(cells, 0, 1, 3)["energy_distance"]
+    assert found.idxmin() == "coupling"
+    with pytest.raises(ValueError, match="must be between"):
+        dbx.get.ot_validation(cells, 0, 2, 3)
+
+
 def test_times_by_name(cells):
     dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
     expected = dbx.get.ot(cells)[0.0, 3.0].matrix()

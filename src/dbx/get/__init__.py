@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from dbx.get.de import de
     from dbx.get.ligrec import ligrec
     from dbx.get.ot import ot
+    from dbx.get.ot_validation import ot_validation
     from dbx.get.rank_genes_groups import rank_genes_groups
 
-__all__ = ["align_slices", "de", "ligrec", "ot", "rank_genes_groups"]
+__all__ = ["align_slices", "de", "ligrec", "ot", "ot_validation", "rank_genes_groups"]
 
 lazy(__name__, {name: name for name in __all__}, scanpys="passed")

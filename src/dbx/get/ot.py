@@ -79,6 +79,13 @@ def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
     return couplings
 
 
+def cells_of(adata: AnnData, time: float, key: str = "ot") -> np.ndarray:
+    """Coordinates of the cells of a time in the representation of the couplings."""
+    _, params = _found(adata, key)
+    points = np.asarray(adata.obsm[params["use_rep"]], np.float64)
+    return points[np.asarray(at(_times(adata, params["time_key"]), time))]
+
+
 def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarray, target: np.ndarray) -> Coupling:
     phi, gamma = potentials[source], potentials[target]
     unit = pair.scale * pair.epsilon

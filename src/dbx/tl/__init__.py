@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dbx.tl.ligrec import ligrec
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
+    from dbx.tl.ot_cell_transition import ot_cell_transition
     from dbx.tl.ot_fates import ot_fates
     from dbx.tl.ot_trajectory import ot_trajectory
     from dbx.tl.paga import paga
@@ -70,6 +71,7 @@ __all__ = [
     "ligrec",
     "lisi",
     "mmd",
+    "ot_cell_transition",
     "ot_fates",
     "ot_trajectory",
     "paga",

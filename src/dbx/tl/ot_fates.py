@@ -66,8 +66,8 @@ def ot_fates(
     >>> dbx.pp.pca(cells, n_comps=10)
     >>> cells.obs["day"] = [0.0, 1.0] * 100
     >>> dbx.tl.ot_trajectory(cells, "day")
-    >>> dbx.tl.ot_fates(cells, "cell_type")
-    >>> cells.obsm["ot_fate_cell_type"].shape
+    >>> dbx.tl.ot_fates(cells, "group")
+    >>> cells.obsm["ot_fate_group"].shape
     (200, 3)
     """
     check_key(key_added)
