@@ -25,6 +25,8 @@ NEED_MORE = (
     dbx.tl.de,
     dbx.tl.ligrec,
     dbx.tl.paga,
+    dbx.tl.grn,
+    dbx.tl.grn_activity,
     dbx.tl.transfer_labels,
     dbx.tl.umap,
 )
