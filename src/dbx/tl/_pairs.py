@@ -167,7 +167,7 @@ def _report(table: pd.DataFrame, genes: pd.Index, species: int, share: float, n_
         )
     else:
         why = "Names must be those of adata.var_names, such as gene symbols, and of the same species."
-    some = f"the data have {listed(genes[:3])}, the resource {listed(here[:3]) or 'none'}"
+    some = f"the data have {listed(genes[:3]) or 'no gene'}, the resource {listed(here[:3]) or 'none'}"
     msg = f"{share:.0%} of the resource's genes and {n_found} of its pairs are among the genes ({some}). {why}"
     if not n_found:
         raise ValueError(msg)
