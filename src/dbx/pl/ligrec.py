@@ -52,8 +52,10 @@ def ligrec(
         Data with results of :func:`dbx.tl.ligrec`.
     key
         Key in ``uns``.
-    source_groups, target_groups
-        Groups that send and that receive, all by default.
+    source_groups
+        Groups that send, all by default.
+    target_groups
+        Groups that receive, all by default.
     n_pairs
         Number of pairs, the most specific ones among these groups.
     title
