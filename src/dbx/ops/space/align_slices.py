@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.threads import one_blas_thread
 from dbx.ops.checks import (
     check_above_zero,
     check_known,
@@ -30,6 +32,8 @@ from dbx.ops.values import Array, Codes, Frame
 
 KINDS = ("kl", "euclidean")
 LEAST_SPOTS = 3
+SMALL = 1 << 20
+"""Pairs of spots below which threads of matrix products only wait for each other."""
 
 
 class AlignSlices(Operator):
@@ -147,7 +151,9 @@ class AlignSlices(Operator):
     def _aligned(self, first: Slice, second: Slice, name: str, seed: int) -> Aligned:
         if self.dissimilarity == "kl":
             _check_shared(first.profiles, second.profiles, name)
-        found = align(first, second, self._settings, seed)
+        small = len(first.points) * len(second.points) < SMALL
+        with one_blas_thread() if small else contextlib.nullcontext():
+            found = align(first, second, self._settings, seed)
         if not found.converged and not self.allow_unconverged:
             msg = (
                 f"The alignment of slice {name!r} has not converged in {found.n_iterations} iterations (last change "
