@@ -54,18 +54,22 @@ class GATv2(nnx.Module):
         the cells are its first rows.
         """
         sent = self.sender(h)
-        mixed = attend(self._attention(h, sent, indices, mask, edges), sent, indices)
+        attention = self.weights(sent, self._received(h, sent, indices), indices, mask, edges=edges)
+        mixed = attend(attention, sent, indices)
         return mixed + self.skip(h[: len(indices)]) if self.residual else mixed
 
     def attention(self, h, indices, mask, *, edges=None):
         """Weights a_ij, an array of shape (n_cells, 1 + width, heads); the cell itself is first."""
-        return self._attention(h, self.sender(h), indices, mask, edges)
+        sent = self.sender(h)
+        return self.weights(sent, self._received(h, sent, indices), indices, mask, edges=edges)
 
-    def _attention(self, h, sent, indices, mask, edges):
-        n_cells = len(indices)
-        received = sent[:n_cells] if self.share_weights else self.receiver(h[:n_cells])
-        own = self._logits(received + sent[:n_cells])
-        others = self._logits(received[:, None] + sent[indices])
+    def _received(self, h, sent, indices):
+        return sent[: len(indices)] if self.share_weights else self.receiver(h[: len(indices)])
+
+    def weights(self, sent, received, indices, mask, *, own=None, edges=None):
+        """The same from W_r h of all rows, and W_l h and W_r h (``own``) of the cells, which are the first if not given."""
+        own = self._logits(received + (sent[: len(indices)] if own is None else own))
+        others = over_neighbours(lambda j: self._logits(received + sent[j]), indices)
         others = others if edges is None else others + edges[:, :, None]
         logits = jnp.concatenate([own[:, None], others], axis=1)
         return masked_softmax(logits, with_self(mask)[:, :, None], axis=1)
@@ -75,15 +79,31 @@ class GATv2(nnx.Module):
         return (jax.nn.leaky_relu(by_head, self.slope) * self.logit[...]).sum(axis=-1)
 
 
-def attend(attention, h, indices):
+def attend(attention, h, indices, *, own=None):
     """Weighted sums of rows of ``h`` by heads, an array of shape (n_cells, n_units): sum_j a_ij h_j.
 
-    ``attention`` has the shape (n_cells, 1 + width, heads), the cell itself first; heads divide the units.
+    ``attention`` has the shape (n_cells, 1 + width, heads), the cell itself first; heads divide the units. ``own`` are
+    the cells' own rows, the first ones if not given.
     """
+    own = h[: len(indices)] if own is None else own
     by_head = h.reshape(len(h), attention.shape[2], -1)
-    own = attention[:, 0, :, None] * by_head[: len(indices)]
-    mixed = own + (attention[:, 1:, :, None] * by_head[indices]).sum(axis=1)
+    own = attention[:, 0, :, None] * own.reshape(len(own), attention.shape[2], -1)
+
+    @jax.checkpoint
+    def add(total, edge):
+        weight, j = edge
+        return total + weight[:, :, None] * by_head[j], None
+
+    mixed = jax.lax.scan(add, own, (attention[:, 1:].swapaxes(0, 1), indices.T))[0]
     return mixed.reshape(len(indices), -1)
+
+
+def over_neighbours(function, indices):
+    """Results of a function of one neighbour of each cell for all of them, along axis 1, place by place.
+
+    Arrays of cells x neighbours x units are never made, also not for the gradient.
+    """
+    return jax.lax.map(jax.checkpoint(function), jnp.asarray(indices).T).swapaxes(0, 1)
 
 
 def with_self(mask):

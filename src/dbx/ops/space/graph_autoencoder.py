@@ -1,0 +1,71 @@
+"""An autoencoder whose encoder and decoder average over neighbours with the same attention (STAGATE)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dbx.ops.arrays import as_float
+from dbx.ops.nn.graph_attention import GATv2, attend
+
+ROWS_AT_ONCE = 2048
+"""Cells encoded at once where no gradient is taken."""
+
+
+class GraphAutoencoder(nnx.Module):
+    """Expression of a cell from a code of its neighbourhood, the weights of the decoder being those of the encoder.
+
+    The code is sum_j a_ij x_j P + ELU(sum_j a_ij x_j W) U, with GATv2's attention a over the cell and its neighbours;
+    the expression is c_i P' + ELU(c_i U') W' with the code's means c_i = sum_j a_ij code_j. Before training the logits
+    and U are zero and P are principal axes: the code is the neighbour mean of principal components.
+
+    Dong and Zhang, Nature Communications 2022; without P, U and W are STAGATE's two layers.
+    """
+
+    def __init__(self, *, heads: int = 1):
+        self.layer = GATv2(heads=heads, share_weights=True)
+
+    def reset(self, rng: np.random.Generator, axes: np.ndarray, n_hidden: int) -> None:
+        """Draw W; ``axes`` are the principal axes, an array of shape (n_genes, n_code)."""
+        self.layer.reset(rng, len(axes), n_hidden)
+        self.layer.logit = nnx.Param(as_float(np.zeros_like(self.layer.logit[...])))
+        self.axes = nnx.Param(as_float(axes))
+        self.narrow = nnx.Param(as_float(np.zeros((n_hidden, axes.shape[1]))))
+
+    def encode(self, x, indices, mask):
+        """Codes of the cells with neighbour lists, which are the first rows of ``x``, and their attention."""
+        sent = self.layer.sender(x)
+        n_cells = len(indices)
+        return self._code(sent, x @ self.axes[...], sent[:n_cells], None, indices, mask)
+
+    def encode_all(self, x, indices, mask):
+        """Codes of all cells, some at a time."""
+        n_cells = len(x)
+        if n_cells <= ROWS_AT_ONCE:
+            return self.encode(x, indices, mask)[0]
+        sent, projected = self.layer.sender(x), x @ self.axes[...]
+        n_parts = -(-n_cells // ROWS_AT_ONCE)
+        rows = jnp.minimum(jnp.arange(n_parts * ROWS_AT_ONCE), n_cells - 1).reshape(n_parts, -1)
+
+        def some(rows):
+            return self._code(sent, projected, sent[rows], projected[rows], indices[rows], mask[rows])[0]
+
+        return jax.lax.map(some, rows).reshape(n_parts * ROWS_AT_ONCE, -1)[:n_cells]
+
+    def _code(self, sent, projected, received, own, indices, mask):
+        attention = self.layer.weights(sent, received, indices, mask, own=received)
+        hidden = jax.nn.elu(attend(attention, sent, indices, own=received))
+        mean = attention.mean(axis=2, keepdims=True)
+        return attend(mean, projected, indices, own=own) + hidden @ self.narrow[...], mean
+
+    def decode(self, code, attention, indices):
+        """Centred expression of the cells with attention, which are the first rows of ``code``."""
+        means = attend(attention, code, indices)
+        hidden = jax.nn.elu(means @ self.narrow[...].T)
+        return means @ self.axes[...].T + hidden @ self.layer.sender.kernel[...].T
+
+    def alone(self, x):
+        """Codes of cells without neighbours."""
+        return x @ self.axes[...] + jax.nn.elu(self.layer.sender(x)) @ self.narrow[...]

@@ -1,0 +1,130 @@
+"""Training of a graph autoencoder on hidden entries, stopped by others that are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from dbx.ops.nn.steps import adam, moments_of, moved
+from dbx.ops.operator import Progress
+from dbx.ops.space.graph_autoencoder import GraphAutoencoder
+from dbx.ops.space.patches import Patch
+
+LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-3, 1e-4, 5.0
+"""STAGATE's."""
+HELD_OUT = 0.1
+"""Fraction of entries that the encoder does not see and that decide when to stop."""
+EPOCHS_AT_ONCE = 10
+"""Epochs of a single part between two looks at the held-out entries."""
+PATIENCE = 5
+"""Looks without a better value after which training stops."""
+ENOUGH = 1e-4
+"""Relative improvement that counts."""
+
+
+class History(NamedTuple):
+    """Mean squared error of the entries trained on and held out, by epoch."""
+
+    epochs: np.ndarray
+    trained: np.ndarray
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    graphdef: Any
+    optimiser: optax.GradientTransformation
+
+
+def train_autoencoder(
+    model: GraphAutoencoder,
+    x: np.ndarray,
+    parts: list[Patch],
+    *,
+    max_epochs: int,
+    seed: int,
+    progress: Progress,
+) -> History:
+    """Minimise the squared error in place; the parameters with the least error of held-out entries are kept.
+
+    ``x`` is centred expression, an array of shape (n_cells, n_genes).
+    """
+    rng = np.random.default_rng(seed)
+    held = rng.random(x.shape, np.float32) < HELD_OUT
+    graphdef, parameters = nnx.split(model, nnx.Param)
+    fixed = _Fixed(graphdef, adam(1e-8, WEIGHT_DECAY, CLIP_NORM))
+    parameters = jax.tree.map(np.array, parameters)
+    carry = jax.device_put((parameters, moments_of(fixed.optimiser, parameters)))
+    single = _batch(x, held, parts[0]) if len(parts) == 1 else None
+    best, kept, waited, rows = np.inf, parameters, 0, []
+    step = EPOCHS_AT_ONCE if single is not None else 1
+    for epoch in range(0, max_epochs, step):
+        before = jax.device_get(carry[0])
+        if single is not None:
+            carry, errors = _steps(fixed, carry, single, min(step, max_epochs - epoch))
+            now = np.asarray(errors)[0]
+        else:
+            sums = np.zeros(4)
+            for i in rng.permutation(len(parts)):
+                carry, errors = _steps(fixed, carry, _batch(x, held, parts[i]), 1)
+                sums += np.asarray(errors)[0]
+            now = sums
+        trained, held_out = now[0] / now[1], now[2] / now[3]
+        if not np.isfinite(trained + held_out):
+            msg = f"Training diverged in epoch {epoch + 1}: look for cells or genes with extreme values."
+            raise FloatingPointError(msg)
+        rows.append((epoch, trained, held_out))
+        progress(epoch + step, max_epochs, f"held-out error {held_out:.4f}")
+        if held_out < best * (1 - ENOUGH):
+            best, kept, waited = held_out, before, 0
+        else:
+            waited += 1
+            if waited >= PATIENCE:
+                break
+    nnx.update(model, jax.device_put(kept))
+    return History(*np.array(rows).T)
+
+
+def _batch(x: np.ndarray, held: np.ndarray, part: Patch) -> dict[str, Any]:
+    return jax.device_put(
+        {
+            "x": x[part.cells],
+            "held": held[part.cells],
+            "indices": part.indices,
+            "mask": part.mask,
+            "weights": part.weights,
+        }
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 3), donate_argnums=1)
+def _steps(fixed: _Fixed, carry, batch, n_steps: int):
+    """Steps on one part; sums of squared errors and numbers of entries before each, trained on and held out."""
+
+    def step(carry, _):
+        parameters, moments = carry
+        (_, errors), gradient = jax.value_and_grad(partial(_error, fixed.graphdef, batch), has_aux=True)(parameters)
+        parameters, moments = moved(fixed.optimiser, LEARNING_RATE, gradient, moments, parameters)
+        return (parameters, moments), errors
+
+    return jax.lax.scan(step, carry, length=n_steps)
+
+
+def _error(graphdef, batch, parameters):
+    model = nnx.merge(graphdef, parameters)
+    x, held, weights = batch["x"], batch["held"], batch["weights"][:, None]
+    code, attention = model.encode(jnp.where(held, 0, x), batch["indices"], batch["mask"])
+    n_own = len(weights)
+    found = model.decode(code, attention[:n_own], batch["indices"][:n_own])
+    square = (found - x[:n_own]) ** 2
+    seen = weights * ~held[:n_own]
+    unseen = weights * held[:n_own]
+    sums = jnp.stack([(square * seen).sum(), seen.sum(), (square * unseen).sum(), unseen.sum()])
+    return sums[0] / sums[1], sums
