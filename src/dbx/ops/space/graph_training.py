@@ -21,6 +21,8 @@ LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-3, 1e-4, 5.0
 """STAGATE's."""
 HELD_OUT = 0.1
 """Fraction of entries that the encoder does not see and that decide when to stop."""
+HIDDEN = 0.1
+"""Fraction of the other entries that the encoder does not see in a step and has to predict."""
 EPOCHS_AT_ONCE = 10
 """Epochs of a single part between two looks at the held-out entries."""
 PATIENCE = 5
@@ -68,12 +70,12 @@ def train_autoencoder(
     for epoch in range(0, max_epochs, step):
         before = jax.device_get(carry[0])
         if single is not None:
-            carry, errors = _steps(fixed, carry, single, min(step, max_epochs - epoch))
+            carry, errors = _steps(fixed, carry, single, min(step, max_epochs - epoch), epoch, seed)
             now = np.asarray(errors)[0]
         else:
             sums = np.zeros(4)
             for i in rng.permutation(len(parts)):
-                carry, errors = _steps(fixed, carry, _batch(x, held, parts[i]), 1)
+                carry, errors = _steps(fixed, carry, _batch(x, held, parts[i]), 1, epoch * len(parts) + i, seed)
                 sums += np.asarray(errors)[0]
             now = sums
         trained, held_out = now[0] / now[1], now[2] / now[3]
@@ -105,26 +107,28 @@ def _batch(x: np.ndarray, held: np.ndarray, part: Patch) -> dict[str, Any]:
 
 
 @partial(jax.jit, static_argnums=(0, 3), donate_argnums=1)
-def _steps(fixed: _Fixed, carry, batch, n_steps: int):
+def _steps(fixed: _Fixed, carry, batch, n_steps: int, first, seed):
     """Steps on one part; sums of squared errors and numbers of entries before each, trained on and held out."""
 
-    def step(carry, _):
+    def step(carry, number):
         parameters, moments = carry
-        (_, errors), gradient = jax.value_and_grad(partial(_error, fixed.graphdef, batch), has_aux=True)(parameters)
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        (_, errors), gradient = jax.value_and_grad(partial(_error, fixed.graphdef, batch, key), has_aux=True)(parameters)
         parameters, moments = moved(fixed.optimiser, LEARNING_RATE, gradient, moments, parameters)
         return (parameters, moments), errors
 
-    return jax.lax.scan(step, carry, length=n_steps)
+    return jax.lax.scan(step, carry, first + jnp.arange(n_steps))
 
 
-def _error(graphdef, batch, parameters):
+def _error(graphdef, batch, key, parameters):
     model = nnx.merge(graphdef, parameters)
     x, held, weights = batch["x"], batch["held"], batch["weights"][:, None]
-    code, attention = model.encode(jnp.where(held, 0, x), batch["indices"], batch["mask"])
+    hidden = jax.random.bernoulli(key, HIDDEN, x.shape) & ~held
+    code, attention = model.encode(jnp.where(held | hidden, 0, x), batch["indices"], batch["mask"])
     n_own = len(weights)
     found = model.decode(code, attention[:n_own], batch["indices"][:n_own])
     square = (found - x[:n_own]) ** 2
-    seen = weights * ~held[:n_own]
+    seen = weights * hidden[:n_own]
     unseen = weights * held[:n_own]
     sums = jnp.stack([(square * seen).sum(), seen.sum(), (square * unseen).sum(), unseen.sum()])
     return sums[0] / sums[1], sums
