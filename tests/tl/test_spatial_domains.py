@@ -116,3 +116,17 @@ def test_shared_positions_are_said():
     adata.obsm["spatial"][1] = adata.obsm["spatial"][0]
     with pytest.warns(UserWarning, match="1 cells have the position of another cell"):
         dbx.tl.spatial_domains(adata, 3, **SETTINGS)
+
+
+def test_attention_starts_at_neighbour_means_and_finds_layers():
+    adata = tissue(0)
+    adata = ad.AnnData(adata.obsm["z"], obs=adata.obs, obsm={"spatial": adata.obsm["spatial"]})
+    dbx.tl.spatial_domains(adata, 3, method="gat", hidden=(16, 5), max_epochs=40)
+    assert ari(adata) > 0.7
+    history = adata.uns["spatial_domain"]["history"]
+    assert len(history) == 4
+    assert np.isfinite(history["held_out"]).all()
+    query = tissue(2)
+    query = ad.AnnData(query.obsm["z"], obs=query.obs, obsm={"spatial": query.obsm["spatial"]})
+    dbx.rerun(query, adata)
+    assert ari(query) > 0.7

@@ -58,6 +58,7 @@ OPERATORS: dict[str, str] = {
     "magic": "diffusion.magic:Magic",
     "phate": "diffusion.phate:Phate",
     "spatial_domains": "space.domains:SpatialDomains",
+    "spatial_domains_gat": "space.attention_domains:AttentionDomains",
     "leiden": "clusters.leiden:Leiden",
     "align_slices": "space.align_slices:AlignSlices",
     "macrostates": "diffusion.macrostates:Macrostates",

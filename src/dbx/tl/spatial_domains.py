@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.checks import check_known
+from dbx.ops.space.attention_domains import AttentionDomains
 from dbx.ops.space.domains import SpatialDomains
 from dbx.program import check_key, representation_slot, resolve_seed, run_step
 
@@ -18,13 +20,18 @@ def spatial_domains(
     *,
     spatial_key: str = "spatial",
     use_rep: str | None = "X_pca",
+    method: Literal["smooth", "gat"] = "smooth",
     coord_type: Literal["knn", "radius", "delaunay", "grid"] = "knn",
     n_neighs: int = 6,
     radius: float | None = None,
     n_rounds: int = 2,
+    hidden: tuple[int, int] = (512, 30),
+    heads: int = 1,
     batch_key: str | None = None,
     refine: bool = True,
     cluster: Literal["gmm", "kmeans", "leiden"] = "gmm",
+    max_epochs: int = 1000,
+    batch_size: int | Literal["auto"] = "auto",
     key_added: str = "spatial_domain",
     random_state: Any = 0,
     copy: bool = False,
@@ -47,7 +54,12 @@ def spatial_domains(
     spatial_key
         Entry of ``obsm`` with positions.
     use_rep
-        Entry of ``obsm``; None computes 50 principal components of ``X``, which must be logarithmised.
+        Entry of ``obsm`` for ``"smooth"``; None computes 50 principal components of ``X``, which must be logarithmised.
+    method
+        ``"smooth"``, or ``"gat"``: before, cells are encoded with their neighbours by a graph autoencoder with
+        attention (GATv2; STAGATE, Dong and Zhang, Nature Communications 2022) on the logarithmised counts in ``X``. It
+        starts as the neighbour mean of principal components, and is trained on entries that are hidden from it while
+        other, held-out entries are predicted better.
     coord_type
         Neighbours: the nearest cells (``"knn"``), all within ``radius``, those that share a triangle of a Delaunay
         triangulation, or the nearest spots of a regular grid (``"grid"``: ``n_neighs=6`` for hexagons, as of Visium, 4
@@ -58,7 +70,9 @@ def spatial_domains(
     radius
         Largest distance of a neighbour, in units of the positions.
     n_rounds
-        Rounds of averaging over neighbours.
+        Rounds of averaging over neighbours; with ``"gat"`` the code is the first one.
+    hidden, heads
+        Units of the hidden layer and of the code, and attention heads, of ``"gat"``.
     batch_key
         Column of ``obs`` with the slice of each cell, for data of several slices. Without it all cells are in one.
     refine
@@ -66,6 +80,8 @@ def spatial_domains(
     cluster
         ``"gmm"``, a mixture with one covariance shrunken towards a sphere; ``"kmeans"``; or ``"leiden"``, communities
         among the 15 most similar cells at the resolution that comes closest to ``n_domains``.
+    max_epochs, batch_size
+        Largest number of epochs and cells of a step of ``"gat"``; ``"auto"`` is all up to 10,000 cells, else 2,048.
     key_added
         Key in ``obs``, ``obsm`` and ``uns``.
     random_state
@@ -89,6 +105,8 @@ def spatial_domains(
         Neighbours in tissue, 1 for each, and their distances.
     ``uns[key_added]["criterion"]``
         Bayesian information criterion by number of domains.
+    ``uns[key_added]["history"]``
+        Mean squared error of hidden and of held-out entries by epoch, with ``"gat"``.
 
     Raises
     ------
@@ -110,17 +128,24 @@ def spatial_domains(
     (200, 3)
     """
     check_key(key_added)
-    operator = SpatialDomains(
-        n_domains=n_domains,
-        coord_type=coord_type,
-        n_neighs=n_neighs,
-        radius=radius,
-        n_rounds=n_rounds,
-        refine=refine,
-        cluster=cluster,
-    )
+    check_known(method, ("smooth", "gat"), "method")
+    settings: dict[str, Any] = {
+        "n_domains": n_domains,
+        "coord_type": coord_type,
+        "n_neighs": n_neighs,
+        "radius": radius,
+        "n_rounds": n_rounds,
+        "refine": refine,
+        "cluster": cluster,
+    }
+    operator: SpatialDomains
+    if method == "smooth":
+        operator = SpatialDomains(**settings)
+    else:
+        size = None if isinstance(batch_size, str) and batch_size == "auto" else batch_size
+        operator = AttentionDomains(hidden=hidden, heads=heads, max_epochs=max_epochs, batch_size=size, **settings)
     reads = {"points": f"obsm/{spatial_key}"}
-    if use_rep is None:
+    if use_rep is None or method == "gat":
         reads["genes"] = "X"
     else:
         reads["z"] = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
@@ -137,6 +162,7 @@ def spatial_domains(
             "connectivities": "obsp/spatial_connectivities",
             "distances": "obsp/spatial_distances",
             "criterion": f"uns/{key_added}/criterion",
+            **({"history": f"uns/{key_added}/history"} if method == "gat" else {}),
         },
         seed=resolve_seed(random_state, None),
         copy=copy,

@@ -14,4 +14,10 @@ EXAMPLES = [
         reads={"genes": "layers/log", "points": "obsm/spatial", "slices": "obs/batch"},
         config=CONFIG | {"coord_type": "delaunay", "n_rounds": 1, "cluster": "kmeans", "refine": False},
     ),
+    Example(
+        operator="spatial_domains_gat",
+        reads={"genes": "layers/log", "points": "obsm/spatial", "slices": "obs/batch"},
+        random=True,
+        config=CONFIG | {"hidden": (8, 4), "heads": 2, "max_epochs": 20, "batch_size": 50},
+    ),
 ]

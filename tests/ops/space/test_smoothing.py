@@ -32,7 +32,8 @@ def test_axes_are_a_generalised_eigenproblem(rng):
     x[:, 0] += 3 * points[:, 0]
     x[:, 1] += 3 * (points[:, 1] > 5)
     x -= x.mean(axis=0)
-    found = spatial_axes(x, graph, 2, np.zeros(300, int))
+    shuffled = x[permuted_within(np.zeros(300, int), 0)]
+    found = spatial_axes(x, smoothed(x, graph, 2), smoothed(shuffled, graph, 2))
     means = walk_of(graph) @ walk_of(graph) @ x
     values, vectors = eigh(np.cov(means.T, bias=True), np.cov(x.T, bias=True))
     assert found.directions.shape == (5, 2)

@@ -67,7 +67,8 @@ class GATv2(nnx.Module):
         return sent[: len(indices)] if self.share_weights else self.receiver(h[: len(indices)])
 
     def weights(self, sent, received, indices, mask, *, own=None, edges=None):
-        """The same from W_r h of all rows, and W_l h and W_r h (``own``) of the cells, which are the first if not given."""
+        """The same from W_r h of all rows, and W_l h and W_r h (``own``) of the cells: the first rows if not given."""
+        sent = jnp.asarray(sent)
         own = self._logits(received + (sent[: len(indices)] if own is None else own))
         others = over_neighbours(lambda j: self._logits(received + sent[j]), indices)
         others = others if edges is None else others + edges[:, :, None]
@@ -86,7 +87,7 @@ def attend(attention, h, indices, *, own=None):
     the cells' own rows, the first ones if not given.
     """
     own = h[: len(indices)] if own is None else own
-    by_head = h.reshape(len(h), attention.shape[2], -1)
+    by_head = jnp.asarray(h).reshape(len(h), attention.shape[2], -1)
     own = attention[:, 0, :, None] * own.reshape(len(own), attention.shape[2], -1)
 
     @jax.checkpoint

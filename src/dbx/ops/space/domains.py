@@ -20,7 +20,7 @@ from dbx.ops.space.domain_mixture import CLUSTERS, Cluster, choose_mixture
 from dbx.ops.space.neighbors import CoordType, check_graph_settings, edge_mask, spatial_graph, warn_of_shared_places
 from dbx.ops.space.slice_scale import device_codes, scaled_by_slice, slice_codes, slice_scale
 from dbx.ops.space.smoothing import cells_averaged, neighbour_mean, smoothed
-from dbx.ops.space.spatial_axes import spatial_axes
+from dbx.ops.space.spatial_axes import permuted_within, spatial_axes
 from dbx.ops.values import Codes, Frame, Graph
 
 MAX_PCS = 50
@@ -110,11 +110,16 @@ class SpatialDomains(Operator):
         self.width = 2 * graph.indices.shape[1]  # new slices may have cells with more neighbours
         values = self._values(z, genes, seed)
         n_slices = 1 if slices is None else slices.n_levels
-        self.scale = Constant(slice_scale(values, codes, n_slices).astype(np.float32))
-        values = np.asarray(scaled_by_slice(values, codes, np.asarray(self.scale[...], np.float64)))
-        axes = spatial_axes(values, graph, self.n_rounds, codes, seed=seed)
+        self.scale = Constant(self._scale(values, codes, n_slices).astype(np.float32))
+        values = np.asarray(scaled_by_slice(values, codes, np.asarray(self.scale[...], values.dtype)))
+        alone = self._learnt(values, graph, places, codes, seed, progress)
+        means, by_chance = (
+            smoothed(self._codes_of(some, graph), graph, self.n_further)
+            for some in (values, values[permuted_within(codes, seed)])
+        )
+        axes = spatial_axes(alone, means, by_chance)
         self.axes = nnx.Param(as_float(axes.directions))
-        embedding = smoothed(values, graph, self.n_rounds) @ axes.directions
+        embedding = means @ axes.directions
         chosen = choose_mixture(
             embedding,
             self.n_domains,
@@ -126,6 +131,26 @@ class SpatialDomains(Operator):
         )
         self.compared = Constant(chosen.criterion)
         self._keep_mixture(chosen.mixture, embedding, places, codes)
+
+    @property
+    def n_further(self) -> int:
+        """Rounds of plain averaging over neighbours."""
+        return self.n_rounds
+
+    def _scale(self, values: np.ndarray, codes: np.ndarray, n_slices: int) -> np.ndarray:
+        return slice_scale(values, codes, n_slices)
+
+    def _learnt(self, values: np.ndarray, graph: Graph, points, codes, seed: int, progress: Progress) -> np.ndarray:
+        """Coordinates of cells without their neighbours, after what has to be learnt for them."""
+        return values
+
+    def _codes_of(self, values: np.ndarray, graph: Graph) -> np.ndarray:
+        """Coordinates of cells among their neighbours on the host, float64."""
+        return values
+
+    def _coded(self, values, graph: Graph):
+        """The same on a device."""
+        return values
 
     def _check_cells(self, n_cells: int) -> None:
         if n_cells < 3:
@@ -181,7 +206,7 @@ class SpatialDomains(Operator):
         known = self.scale[...].shape[1]
         if slices.n_levels > known:
             values = np.asarray(self._projected(_dense(z), _dense(genes)), np.float64)
-            found = slice_scale(values, np.asarray(slices.codes), slices.n_levels)[:, known:]
+            found = self._scale(values, np.asarray(slices.codes), slices.n_levels)[:, known:]
             self.scale = Constant(np.concatenate([self.scale[...], found.astype(np.float32)], axis=1))
 
     def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -201,7 +226,8 @@ class SpatialDomains(Operator):
             near = self._found(self._near, points, codes, min(REFINED_BY, len(points) - 1))
         values = self._projected(z, genes)
         values = scaled_by_slice(values, codes, like(self.scale[...], values))
-        for _ in range(self.n_rounds):
+        values = self._coded(values, graph)
+        for _ in range(self.n_further):
             values = neighbour_mean(values, graph)
         embedding = values @ like(self.axes[...], values)
         probabilities = jax.nn.softmax(self._log_joint(embedding), axis=1)

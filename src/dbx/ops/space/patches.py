@@ -1,4 +1,4 @@
-"""Parts of a neighbour graph with all that is needed to reconstruct their cells: cells, neighbours, their neighbours."""
+"""Parts of a neighbour graph, each with the neighbours that are needed to reconstruct its cells."""
 
 from __future__ import annotations
 

@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbx.ops.space.smoothing import smoothed
-from dbx.ops.values import Graph
-
 SMALLEST_VARIANCE = 1e-6
 """Axes with less than this fraction of the largest variance are left out before whitening."""
 FEWEST_AXES = 2
@@ -25,8 +22,8 @@ class SpatialAxes(NamedTuple):
     """Largest variance with cells in each other's places."""
 
 
-def spatial_axes(x: np.ndarray, graph: Graph, n_rounds: int, slices: np.ndarray, *, seed: int = 0) -> SpatialAxes:
-    """The axes whose neighbour means vary more than those of any axis do once cells are permuted within slices.
+def spatial_axes(x: np.ndarray, means: np.ndarray, by_chance: np.ndarray) -> SpatialAxes:
+    """The axes along which neighbour means vary more than those of permuted cells do along any axis.
 
     Among all directions of variance 1 these are the ones that neighbours share most (Switzer and Green, Stanford
     Technical Report 6, 1984). There are at least two.
@@ -34,28 +31,22 @@ def spatial_axes(x: np.ndarray, graph: Graph, n_rounds: int, slices: np.ndarray,
     Parameters
     ----------
     x
-        Centred coordinates, an array of shape (n_cells, n_dims), float64.
-    graph
-        Neighbours.
-    n_rounds
-        Rounds of averaging over neighbours.
-    slices
-        Number of each cell's slice, an array of shape (n_cells,).
-    seed
-        Seed of the permutation.
+        Coordinates of cells, an array of shape (n_cells, n_dims), float64.
+    means
+        Their means over neighbours.
+    by_chance
+        The same with cells permuted beforehand.
     """
-    variance, axes = np.linalg.eigh(x.T @ x / len(x))
+    variance, axes = np.linalg.eigh(_covariance(x))
     kept = variance > SMALLEST_VARIANCE * variance[-1]
     whiten = axes[:, kept] / np.sqrt(variance[kept])
-    white = x @ whiten
-    found, rotation = np.linalg.eigh(_covariance(smoothed(white, graph, n_rounds)))
-    shuffled = smoothed(white[permuted_within(slices, seed)], graph, n_rounds)
-    by_chance = float(np.linalg.eigvalsh(_covariance(shuffled))[-1])
+    found, rotation = np.linalg.eigh(whiten.T @ _covariance(means) @ whiten)
+    chance = float(np.linalg.eigvalsh(whiten.T @ _covariance(by_chance) @ whiten)[-1])
     found, rotation = found[::-1], rotation[:, ::-1]
-    n_axes = min(max(int((found > by_chance).sum()), FEWEST_AXES), len(found))
+    n_axes = min(max(int((found > chance).sum()), FEWEST_AXES), len(found))
     directions = whiten @ rotation[:, :n_axes]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-    return SpatialAxes(directions * np.sign(largest), found[:n_axes], by_chance)
+    return SpatialAxes(directions * np.sign(largest), found[:n_axes], chance)
 
 
 def permuted_within(slices: np.ndarray, seed: int) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""The graph autoencoder: its start, its parts, and training."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from dbx.ops.operator import silent
+from dbx.ops.space.graph_autoencoder import GraphAutoencoder
+from dbx.ops.space.graph_training import train_autoencoder
+from dbx.ops.space.neighbors import edge_mask, spatial_graph
+from dbx.ops.space.patches import patches
+from dbx.ops.space.smoothing import smoothed
+
+
+def made(rng, n=80):
+    points = rng.uniform(0, 10, (n, 2))
+    x = (rng.normal(size=(n, 6)) + np.outer(points[:, 0], np.linspace(-1, 1, 6))).astype(np.float32)
+    x -= x.mean(axis=0)
+    model = GraphAutoencoder(heads=2)
+    model.reset(np.random.default_rng(1), np.linalg.svd(x, full_matrices=False)[2][:2].T, 4)
+    return points, x, spatial_graph(points, symmetric=True), model
+
+
+def test_it_starts_as_the_neighbour_mean_of_components(rng):
+    _, x, graph, model = made(rng)
+    codes, attention = model.encode(jnp.asarray(x), graph.indices, edge_mask(graph))
+    axes = np.asarray(model.axes[...])
+    np.testing.assert_allclose(codes, smoothed(x @ axes, graph, 1), rtol=1e-4, atol=1e-5)
+    expected = smoothed(x @ axes, graph, 2) @ axes.T
+    np.testing.assert_allclose(model.decode(codes, attention, graph.indices), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_give_what_the_whole_graph_gives(rng):
+    points, x, graph, model = made(rng)
+    model.narrow[...] = model.narrow[...] + rng.normal(size=(4, 2))
+    model.layer.logit[...] = model.layer.logit[...] + rng.normal(size=(2, 2))
+    codes, attention = model.encode(jnp.asarray(x), graph.indices, edge_mask(graph))
+    whole = np.asarray(model.decode(codes, attention, graph.indices))
+    slices, seen = np.repeat([0, 1], 40), []
+    for part in patches(graph, points, slices, 30):
+        codes, attention = model.encode(jnp.asarray(x[part.cells]), part.indices, part.mask)
+        n_own = len(part.weights)
+        found = np.asarray(model.decode(codes, attention[:n_own], part.indices[:n_own]))
+        own = part.weights > 0
+        np.testing.assert_allclose(found[own], whole[part.cells[:n_own][own]], rtol=1e-4, atol=1e-5)
+        seen.append(part.cells[:n_own][own])
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(80))
+
+
+def test_training_keeps_the_best_held_out_error(rng):
+    points, x, graph, model = made(rng)
+    found = train_autoencoder(
+        model, x, patches(graph, points, np.zeros(80), 100), max_epochs=60, seed=0, progress=silent
+    )
+    assert (np.diff(found.epochs) == 10).all()
+    assert found.held_out.min() <= found.held_out[0]
