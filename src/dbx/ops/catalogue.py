@@ -59,6 +59,7 @@ OPERATORS: dict[str, str] = {
     "phate": "diffusion.phate:Phate",
     "spatial_domains": "space.domains:SpatialDomains",
     "spatial_domains_gat": "space.attention_domains:AttentionDomains",
+    "communication": "signalling.communication:Communication",
     "leiden": "clusters.leiden:Leiden",
     "align_slices": "space.align_slices:AlignSlices",
     "macrostates": "diffusion.macrostates:Macrostates",

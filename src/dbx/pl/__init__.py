@@ -7,6 +7,7 @@ from dbx._lazy import lazy
 if TYPE_CHECKING:
     from dbx.pl.archetypes import archetypes
     from dbx.pl.before_after import before_after
+    from dbx.pl.communication import communication
     from dbx.pl.counts import counts
     from dbx.pl.dispersions import dispersions
     from dbx.pl.fate import fate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "archetypes",
     "before_after",
+    "communication",
     "counts",
     "dispersions",
     "fate",

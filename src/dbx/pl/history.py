@@ -27,7 +27,7 @@ HELD_OUT = "validation_"
 """Prefix of the curves of held-out cells."""
 LABELS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder loss"}
 LABELS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "misclassification rate"}
-UNITLESS = ("mmd", "distance", "critic_loss")
+UNITLESS = ("mmd", "distance", "critic_loss", "squared_error")
 
 
 class Stage(NamedTuple):
@@ -131,7 +131,7 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
     if not trained:
         msg = (
             "No recorded step has a training history. Steps that have one: dbx.pp.vae_normalize, solo and denoise, "
-            "dbx.tl.mmd, wgan, and annotate with method='scanvi' or 'cellassign'."
+            "dbx.tl.mmd, wgan, communication, and annotate with method='scanvi' or 'cellassign'."
         )
         raise ValueError(msg)
     if name is None:
@@ -195,6 +195,6 @@ def _mark_stages(ax: Axes, stages: Sequence[Stage], skip: int) -> None:
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
     """The epoch whose parameters were kept, counted from 1; None where no cells were held out."""
-    losses = {"loss": 1, "elbo": -1}
+    losses = {"loss": 1, "elbo": -1, "squared_error": 1}
     held_out = [sign * curves[HELD_OUT + name] for name, sign in losses.items() if HELD_OUT + name in curves]
     return int(np.argmin(held_out[0])) + 1 if held_out else None

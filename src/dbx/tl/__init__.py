@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dbx.tl.align_slices import align_slices
     from dbx.tl.annotate import annotate
     from dbx.tl.archetypes import archetypes
+    from dbx.tl.communication import communication
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
     from dbx.tl.diffmap import diffmap
@@ -55,6 +56,7 @@ __all__ = [
     "align_slices",
     "annotate",
     "archetypes",
+    "communication",
     "de",
     "dendrogram",
     "diffmap",
@@ -133,6 +135,8 @@ makes(
         "obs/end_points": "dbx.tl.terminal_states(adata)",
         "obs/velocity_pseudotime": "dbx.tl.velocity_pseudotime(adata)",
         "obsm/lineages_fwd": 'dbx.tl.fate_probabilities(adata, "terminal_states")',
+        "uns/communication": "dbx.tl.communication(adata, groupby, resource=...)",
+        "obsm/X_communication": "dbx.tl.communication(adata, groupby, resource=...)",
         "obs/spatial_domain": "dbx.tl.spatial_domains(adata)",
         "obsm/X_spatial": "dbx.tl.spatial_domains(adata)",
         "obsp/spatial_connectivities": "dbx.tl.spatial_domains(adata)",
