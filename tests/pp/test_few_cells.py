@@ -13,6 +13,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:zero-centering", "ignore:These look like raw counts", "ignore:There are 4 cells, fewer than n_neighbors"
 )
 
+PAIR = pd.DataFrame({"ligand": ["0"], "receptor": ["1"]})
 QUICK = {"n_hidden": 8, "max_epochs": 1}
 CALLS = {
     "vae_normalize": lambda a: dbx.pp.vae_normalize(a, **QUICK),
@@ -37,7 +38,7 @@ CALLS = {
     "spatial_domains": lambda a: dbx.tl.spatial_domains(a, 2, spatial_key="X_pca"),
     "grn": lambda a: dbx.tl.grn(a, tf_names=["0", "1"]),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
-    "ligrec": lambda a: dbx.tl.ligrec(a, "label", resource=pd.DataFrame({"ligand": ["0"], "receptor": ["1"]})),
+    "ligrec": lambda a: dbx.tl.ligrec(a, "label", resource=PAIR),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }
 
@@ -76,6 +77,9 @@ OF_CELLS = {  # they read no gene
     "velocity_embedding": lambda a: dbx.tl.velocity_embedding(a, "pca"),
     "terminal_states": dbx.tl.terminal_states,
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
+    "ot_trajectory": lambda a: dbx.tl.ot_trajectory(a, "day"),
+    "ot_fates": lambda a: dbx.tl.ot_fates(a, "label"),
+    "ot_cell_transition": lambda a: dbx.tl.ot_cell_transition(a, 0, 1, "label"),
     **{
         name: CALLS[name]
         for name in ("harmony", "neighbors", "soft_clusters", "soft_kmeans", "archetypes", "phate", "spatial_domains")
@@ -83,6 +87,7 @@ OF_CELLS = {  # they read no gene
 }
 OF_GENES = {
     "align_slices": lambda a: dbx.tl.align_slices(a, "batch", spatial_key="X_pca"),
+    "communication": lambda a: dbx.tl.communication(a, "label", resource=PAIR, spatial_key="X_pca"),
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},
     "neighbors in X": lambda a: dbx.pp.neighbors(a, use_rep="X"),
     "gene_gate": lambda a: dbx.pp.gene_gate(a, 5, by=None),
@@ -118,6 +123,7 @@ def cells(rng):
     graph = sparse.csr_matrix(np.ones((4, 4), np.float32) - np.eye(4, dtype=np.float32))
     adata = ad.AnnData(rng.poisson(3.0, (4, 20)).astype(np.float32), obsm={"X_pca": np.ones((4, 4), np.float32)})
     adata.obs["batch"], adata.obs["label"] = pd.Categorical([*"xyxy"]), pd.Categorical([*"abab"])
+    adata.obs["day"] = [0.0, 0.0, 1.0, 1.0]
     adata.obsp["connectivities"] = adata.obsp["distances"] = graph
     adata.obsp["velocity_graph"] = adata.obsp["velocity_graph_neg"] = graph
     for name in ("spliced", "unspliced", "Ms", "Mu", "velocity", "fit_t", "fit_velocity"):
@@ -129,6 +135,18 @@ def cells(rng):
     adata.uns["iroot"] = 0
     edge = {"TF": ["0"], "target": ["1"], "importance": [1.0], "sign": [1]}
     adata.uns["grn"] = pd.DataFrame(edge)
+    pair = {
+        "source": 0.0,
+        "target": 1.0,
+        "n_source": 2,
+        "n_target": 2,
+        "scale": 1.0,
+        "epsilon": 1.0,
+        "descendants": 2.0,
+    }
+    pair |= {"n_solves": 1, "last_round": 0, "marginal_error": 0.0, "converged": True}
+    adata.uns["ot"] = {"pairs": pd.DataFrame([pair]), "params": {"time_key": "day", "use_rep": "X_pca"}}
+    adata.obsm["ot_potentials"] = np.zeros((4, 1))
     adata.uns["neighbors"] = {"connectivities_key": "connectivities", "distances_key": "distances", "params": {}}
     return adata
 

@@ -69,7 +69,7 @@ def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
         if (len(source), len(target)) != (pair.n_source, pair.n_target):
             msg = (
                 f"The coupling from {pair.source:g} to {pair.target:g} is of {pair.n_source} and {pair.n_target} "
-                f"cells, and here are {len(source)} and {len(target)}: take it of all cells, or run "
+                f"cells, and here are {len(source)} cells and {len(target)}: take it of all cells, or run "
                 "dbx.tl.ot_trajectory again."
             )
             raise SlotError(msg)

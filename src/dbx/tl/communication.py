@@ -147,19 +147,19 @@ def communication(
     (200, 3)
     """
     check_key(key_added)
-    check_groups(adata, [groupby], "Communication", mod, cells=MIN_CELLS)
     slot = Slot.parse(matrix_slot(layer), mod)
     names = gene_names(adata, slot)
     if not names.is_unique:
         msg = "Gene names are not unique: make them so with adata.var_names_make_unique()."
         raise ValueError(msg)
+    pairs = pairs_among(resource, names)
+    check_groups(adata, [groupby], "Communication", mod, cells=MIN_CELLS)
     if looks_like_counts(read(adata, slot)):
         msg = (
             f"Communication needs log-normalised values, but {slot.written()} holds whole numbers, such as raw counts: "
             "run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer."
         )
         raise ValueError(msg)
-    pairs = pairs_among(resource, names)
     of_targets = _targets(adata, targets, names, pairs, mod)
     mask = np.zeros(len(names), bool)
     mask[pairs.columns] = mask[of_targets] = True

@@ -8,13 +8,22 @@ import numpy as np
 import pandas as pd
 
 from dbx.get.ot import ot
+from dbx.program import Slot, holder
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 
 def ot_cell_transition(
-    adata: AnnData, source: float, target: float, groups: str, *, forward: bool = True, key: str = "ot"
+    adata: AnnData | MuData,
+    source: float,
+    target: float,
+    groups: str,
+    *,
+    forward: bool = True,
+    key: str = "ot",
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Mass that goes from each group of cells of one time to each group of another.
 
@@ -24,7 +33,7 @@ def ot_cell_transition(
     Parameters
     ----------
     adata
-        Annotated data with a coupling of the two times; for a MuData pass the modality.
+        Annotated data with a coupling of the two times.
     source, target
         The earlier and the later time.
     groups
@@ -33,6 +42,8 @@ def ot_cell_transition(
         Rows sum to 1: where the descendants of a group are. Otherwise columns do: where a group comes from.
     key
         Key of the couplings in ``uns``.
+    mod
+        Modality of a MuData.
 
     Returns
     -------
@@ -42,6 +53,8 @@ def ot_cell_transition(
     ------
     KeyError
         There is no coupling of these times, or no such column.
+    ValueError
+        There are no cells.
 
     Examples
     --------
@@ -54,7 +67,11 @@ def ot_cell_transition(
     >>> dbx.tl.ot_cell_transition(cells, 0, 1, "group").shape
     (3, 3)
     """
-    couplings = ot(adata, key)
+    cells = holder(adata, Slot("obs", mod=mod))
+    if not cells.n_obs:
+        msg = "Transitions need cells; the data have 0 cells."
+        raise ValueError(msg)
+    couplings = ot(cells, key)
     if (source, target) not in couplings:
         there = ", ".join(f"({first:g}, {second:g})" for first, second in couplings)
         msg = (
@@ -63,8 +80,8 @@ def ot_cell_transition(
         )
         raise KeyError(msg)
     coupling = couplings[source, target]
-    column = adata.obs[groups].astype("category")
-    before, after = (pd.get_dummies(column.iloc[cells]) for cells in (coupling.source, coupling.target))
+    column = cells.obs[groups].astype("category")
+    before, after = (pd.get_dummies(column.iloc[members]) for members in (coupling.source, coupling.target))
     table = before.to_numpy(float).T @ coupling.pull(after.to_numpy(float))
     total = table.sum(axis=1, keepdims=True) if forward else table.sum(axis=0, keepdims=True)
     shares = np.divide(table, total, out=np.full_like(table, np.nan), where=total > 0)
