@@ -12,10 +12,10 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float, like
-from dbx.ops.callbacks import on_host
 from dbx.ops.checks import check_known, check_whole
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.space.called_graph import called_graph
 from dbx.ops.space.domain_mixture import CLUSTERS, Cluster, choose_mixture
 from dbx.ops.space.neighbors import CoordType, check_graph_settings, edge_mask, spatial_graph, warn_of_shared_places
 from dbx.ops.space.slice_scale import device_codes, scaled_by_slice, slice_codes, slice_scale
@@ -222,8 +222,8 @@ class SpatialDomains(Operator):
         """Domain, probabilities and coordinates of each cell, and its neighbours in space."""
         codes = device_codes(slices, len(points))
         if graph is None:
-            graph = self._found(self._graph, points, codes, self.width)
-            near = self._found(self._near, points, codes, min(REFINED_BY, len(points) - 1))
+            graph = called_graph(self._graph, points, codes, self.width)
+            near = called_graph(self._near, points, codes, min(REFINED_BY, len(points) - 1))
         values = self._projected(z, genes)
         values = scaled_by_slice(values, codes, like(self.scale[...], values))
         values = self._coded(values, graph)
@@ -244,22 +244,6 @@ class SpatialDomains(Operator):
         if z is not None:
             return z
         return (genes - like(self.gene_means[...], genes)) @ like(self.pcs[...], genes)
-
-    def _found(self, search, points, codes, width) -> Graph:
-        """Neighbours found on the host from within a compiled function, in lists of a fixed width."""
-
-        def padded(points, codes):
-            indices = np.asarray(search(points, codes).indices)
-            if indices.shape[1] > width:
-                msg = f"A cell has {indices.shape[1]} neighbours, more than twice as many as any fitted one: {width}."
-                raise ValueError(msg)
-            own = np.repeat(np.arange(len(points))[:, None], width - indices.shape[1], axis=1)
-            return (np.concatenate([indices, own], axis=1).astype(np.int32),)
-
-        shapes = [jax.ShapeDtypeStruct((len(points), width), np.int32)]
-        (indices,) = on_host(padded, shapes, jax.lax.stop_gradient(points), codes.astype(jnp.int32))
-        rows = jnp.arange(len(points), dtype=jnp.int32)
-        return Graph(indices, jnp.zeros(indices.shape, points.dtype), rows, len(points), distances=True)
 
     def _log_joint(self, embedding):
         """Log-density of coordinates and domain up to a constant, an array of shape (n_cells, n_domains)."""

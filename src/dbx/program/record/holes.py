@@ -1,4 +1,4 @@
-"""Values that no recorded step made: what reads them, what made them as far as can be told, and what to do."""
+"""Values that no recorded step made: what reads them, what made them as far as traces show, and what to do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Hole:
     gap: str | None
     """Name of the step that wrote, or read as counts, what was changed before it was read here; None otherwise."""
     maker: str
-    """What made the value, as far as can be told; empty if nothing is known."""
+    """What made the value, as far as its traces show; empty if nothing is known."""
 
     def reason(self, name: str | None = None) -> str:
         """The slot and where its value came from; ``name`` is that of the data."""
