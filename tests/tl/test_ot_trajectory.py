@@ -57,6 +57,7 @@ def test_what_is_written(cells):
         growth = cells.obs["ot_growth"].to_numpy()[coupling.source] ** (second - first)
         np.testing.assert_allclose(coupling.growth, growth, rtol=1e-9)
         np.testing.assert_allclose(growth, matrix.sum(axis=1) / matrix.sum() * 60, rtol=1e-9)
+    assert repr(dbx.get.ot(cells)[0.0, 1.0]).startswith("<coupling of 60 with 60 cells, converged, marginal error ")
 
 
 def test_given_growth_is_kept_and_not_refined_away(cells):

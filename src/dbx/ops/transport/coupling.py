@@ -16,7 +16,7 @@ LARGEST = 5_000
 """Cells of either time up to which the whole matrix is made when asked."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Coupling:
     """Masses P_ij = exp(phi_i + gamma_j - |x_i - y_j|^2 / unit) between cells of two times, computed by blocks."""
 
@@ -37,6 +37,11 @@ class Coupling:
     converged: bool
     growth: np.ndarray
     """Descendants of each source cell, array of shape (n,)."""
+
+    def __repr__(self) -> str:
+        n, m = self.shape
+        state = "converged" if self.converged else "not converged"
+        return f"<coupling of {n} with {m} cells, {state}, marginal error {self.marginal_error:.1e}>"
 
     @property
     def shape(self) -> tuple[int, int]:

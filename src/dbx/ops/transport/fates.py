@@ -35,6 +35,7 @@ class OTFates(Operator):
     }
     outputs: ClassVar = {"fates": Output(dtype="float64", levels=True)}
     rowwise = True
+    unlisted = frozenset({"pairs"})
     host = True
     precision = "float64"
     references: ClassVar = {"points": "z", "weights": "potentials", "times": "time", "stored_fates": "fates"}
