@@ -116,8 +116,8 @@ SAME_MEANING = {
 }
 
 
-MOST_POSITIONAL = {"tl.ot_cell_transition": 4}
-"""Where there are more than 3: the times of a transition come as a pair, as in moscot."""
+MOST_POSITIONAL = {"tl.ot_cell_transition": 4, "tl.ot_interpolate": 4}
+"""Where there are more than 3: times come together, as in moscot."""
 
 
 def function_of(package, name):

@@ -79,6 +79,8 @@ OF_CELLS = {  # they read no gene
     "velocity_pseudotime": dbx.tl.velocity_pseudotime,
     "ot_trajectory": lambda a: dbx.tl.ot_trajectory(a, "day"),
     "ot_fates": lambda a: dbx.tl.ot_fates(a, "label"),
+    "ot_ancestors": lambda a: dbx.tl.ot_ancestors(a, a.obs["day"] == 1),
+    "ot_interpolate": lambda a: dbx.tl.ot_interpolate(a, 0, 0.5, 1),
     "ot_cell_transition": lambda a: dbx.tl.ot_cell_transition(a, 0, 1, "label"),
     **{
         name: CALLS[name]

@@ -122,6 +122,53 @@ def test_transitions_between_groups(cells):
         dbx.tl.ot_cell_transition(cells, 0, 3, "side")
 
 
+def test_ancestors_are_products_of_columns(cells):
+    dbx.tl.ot_trajectory(cells, "day")
+    right = (cells.obs["side"] == "right").to_numpy()
+    late = cells.obs["day"] == 3
+    shares = dbx.tl.ot_ancestors(cells, late & right)
+    first, second = (c.matrix() / c.matrix().sum(axis=0) for c in dbx.get.ot(cells).values())
+    own = right[120:] / right[120:].sum()
+    np.testing.assert_allclose(shares, [*(first @ second @ own), *(second @ own), *own], rtol=1e-9)
+    assert shares[60:120][right[60:120]].sum() > 0.95  # cells stay on their side
+    by_name = dbx.tl.ot_ancestors(cells, list(cells.obs_names[60:63]))
+    np.testing.assert_allclose(by_name[:60], first[:, :3].mean(axis=1), rtol=1e-9)
+    assert by_name[120:].isna().all()
+    for wrong, error, message in [
+        (right, ValueError, "of one time"),
+        (late & False, ValueError, "at least one cell"),
+        (right[:5], ValueError, "each of the 180 cells; got 5"),
+        (["c1", "no"], KeyError, "no cells 'no'"),
+        (["c1"], ValueError, "No coupling leads to time 0"),
+    ]:
+        with pytest.raises(error, match=message):
+            dbx.tl.ot_ancestors(cells, wrong)
+
+
+def test_interpolated_points_are_between_pairs_of_the_coupling(cells):
+    dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
+    before = set(cells.obs), set(cells.obsm), set(cells.uns)
+    found = dbx.tl.ot_interpolate(cells, 0, 1, 3, n_points=4000)
+    assert before == (set(cells.obs), set(cells.obsm), set(cells.uns))
+    coupling = dbx.get.ot(cells)[0.0, 3.0]
+    matrix = coupling.matrix() / coupling.matrix().sum()
+    pairs = pd.crosstab(found.obs["interpolated_from"], found.obs["interpolated_to"]) / 4000
+    pairs = pairs.reindex(index=cells.obs_names[:60], columns=cells.obs_names[120:], fill_value=0).to_numpy()
+    assert (np.abs(pairs - matrix) <= 5 * np.sqrt(matrix / 4000) + 5 / 4000).all()
+    ends = (cells[list(found.obs[f"interpolated_{end}"])].obsm["X_pca"] for end in ("from", "to"))
+    np.testing.assert_allclose(found.obsm["X_pca"], np.average(list(ends), axis=0, weights=[2, 1]), rtol=1e-5)
+    # never taken for cells: no genes, no name and no time of a cell
+    assert found.n_vars == 0
+    assert "day" not in found.obs
+    assert not set(found.obs_names) & set(cells.obs_names)
+    again = dbx.tl.ot_interpolate(cells, 0, 1, 3, n_points=4000)
+    np.testing.assert_array_equal(again.obsm["X_pca"], found.obsm["X_pca"])
+    with pytest.raises(ValueError, match="must be between"):
+        dbx.tl.ot_interpolate(cells, 0, 4, 3)
+    with pytest.raises(KeyError, match="time_pairs"):
+        dbx.tl.ot_interpolate(cells, 0, 0.5, 1)
+
+
 def test_a_time_between_is_closest_to_the_coupling(cells):
     """Cells drift at a constant speed, away from the middle on two sides: only coupled cells stay on theirs."""
     dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])

@@ -79,11 +79,35 @@ def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
     return couplings
 
 
+def coupling_of(adata: AnnData, source: float, target: float, key: str = "ot") -> Coupling:
+    """The coupling of two times.
+
+    Raises
+    ------
+    SlotError
+        There is none.
+    """
+    couplings = ot(adata, key)
+    if (source, target) not in couplings:
+        there = ", ".join(f"({first:g}, {second:g})" for first, second in couplings)
+        msg = (
+            f"There is no coupling from {source:g} to {target:g}, only {there}: pass time_pairs=[({source:g}, "
+            f"{target:g})] to dbx.tl.ot_trajectory."
+        )
+        raise SlotError(msg)
+    return couplings[source, target]
+
+
 def cells_of(adata: AnnData, time: float, key: str = "ot") -> np.ndarray:
     """Coordinates of the cells of a time in the representation of the couplings."""
     _, params = _found(adata, key)
     points = np.asarray(adata.obsm[params["use_rep"]], np.float64)
     return points[np.asarray(at(_times(adata, params["time_key"]), time))]
+
+
+def times_of_cells(adata: AnnData, key: str = "ot") -> np.ndarray:
+    """Time of each cell, array of shape (n_cells,)."""
+    return _times(adata, _found(adata, key)[1]["time_key"])
 
 
 def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarray, target: np.ndarray) -> Coupling:

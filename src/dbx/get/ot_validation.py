@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.get.ot import cells_of, ot
-from dbx.program.slots.slots import SlotError
+from dbx.get.ot import cells_of, coupling_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,15 +57,12 @@ def ot_validation(
     ValueError
         ``t`` is not between them, or has fewer than 2 cells.
     """
-    couplings = ot(adata, key)
-    if (t0, t1) not in couplings:
-        msg = f"There is no coupling from {t0:g} to {t1:g}: pass time_pairs=[({t0:g}, {t1:g})] to dbx.tl.ot_trajectory."
-        raise SlotError(msg)
+    coupling = coupling_of(adata, t0, t1, key)
     between = cells_of(adata, t, key)
     if not t0 < t < t1 or len(between) < 2:
         msg = f"Time {t:g} must be between {t0:g} and {t1:g} and have at least 2 cells; it has {len(between)}."
         raise ValueError(msg)
-    coupling, rng, share = couplings[t0, t1], np.random.default_rng(random_state), (t - t0) / (t1 - t0)
+    rng, share = np.random.default_rng(random_state), (t - t0) / (t1 - t0)
     x, y, between = (points[:, :n_dims] for points in (coupling.x, coupling.y, between))
     i, j = coupling.sample(MOST, rng)
     independent = rng.integers(0, len(x), MOST), rng.integers(0, len(y), MOST)

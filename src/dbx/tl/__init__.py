@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from dbx.tl.ligrec import ligrec
     from dbx.tl.lisi import lisi
     from dbx.tl.mmd import mmd
+    from dbx.tl.ot_ancestors import ot_ancestors
     from dbx.tl.ot_cell_transition import ot_cell_transition
     from dbx.tl.ot_fates import ot_fates
+    from dbx.tl.ot_interpolate import ot_interpolate
     from dbx.tl.ot_trajectory import ot_trajectory
     from dbx.tl.paga import paga
     from dbx.tl.phate import phate
@@ -73,8 +75,10 @@ __all__ = [
     "ligrec",
     "lisi",
     "mmd",
+    "ot_ancestors",
     "ot_cell_transition",
     "ot_fates",
+    "ot_interpolate",
     "ot_trajectory",
     "paga",
     "pca",

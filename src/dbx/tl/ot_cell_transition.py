@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
-from dbx.get.ot import ot
+from dbx.get.ot_transitions import transitions_of
 from dbx.program import Slot, holder
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -67,23 +65,4 @@ def ot_cell_transition(
     >>> dbx.tl.ot_cell_transition(cells, 0, 1, "group").shape
     (3, 3)
     """
-    cells = holder(adata, Slot("obs", mod=mod))
-    if not cells.n_obs:
-        msg = "Transitions need cells; the data have 0 cells."
-        raise ValueError(msg)
-    couplings = ot(cells, key)
-    if (source, target) not in couplings:
-        there = ", ".join(f"({first:g}, {second:g})" for first, second in couplings)
-        msg = (
-            f"There is no coupling from {source:g} to {target:g}, only {there}: pass time_pairs=[({source:g}, "
-            f"{target:g})] to dbx.tl.ot_trajectory."
-        )
-        raise KeyError(msg)
-    coupling = couplings[source, target]
-    column = cells.obs[groups].astype("category")
-    before, after = (pd.get_dummies(column.iloc[members]) for members in (coupling.source, coupling.target))
-    table = before.to_numpy(float).T @ coupling.pull(after.to_numpy(float))
-    total = table.sum(axis=1, keepdims=True) if forward else table.sum(axis=0, keepdims=True)
-    shares = np.divide(table, total, out=np.full_like(table, np.nan), where=total > 0)
-    found = pd.DataFrame(shares, index=list(before), columns=list(after))
-    return found.loc[before.any().to_numpy(), after.any().to_numpy()]
+    return transitions_of(holder(adata, Slot("obs", mod=mod)), source, target, groups, forward=forward, key=key)
