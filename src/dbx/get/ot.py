@@ -110,6 +110,12 @@ def times_of_cells(adata: AnnData, key: str = "ot") -> np.ndarray:
     return _times(adata, _found(adata, key)[1]["time_key"])
 
 
+def is_of_last_time(adata: AnnData, key: str = "ot") -> np.ndarray:
+    """Which cells have no later time, array of shape (n_cells,)."""
+    times, sources = times_of_cells(adata, key), _found(adata, key)[0]["source"].unique()
+    return ~np.any([at(times, source) for source in sources], axis=0)
+
+
 def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarray, target: np.ndarray) -> Coupling:
     phi, gamma = potentials[source], potentials[target]
     unit = pair.scale * pair.epsilon

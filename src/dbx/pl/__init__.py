@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from dbx.pl.ligrec import ligrec
     from dbx.pl.ma import ma
     from dbx.pl.magic_t import magic_t
+    from dbx.pl.ot_fates import ot_fates
+    from dbx.pl.ot_growth import ot_growth
+    from dbx.pl.ot_transition import ot_transition
     from dbx.pl.phate_entropy import phate_entropy
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
@@ -45,6 +48,9 @@ __all__ = [
     "ligrec",
     "ma",
     "magic_t",
+    "ot_fates",
+    "ot_growth",
+    "ot_transition",
     "phate_entropy",
     "program",
     "pvalue_hist",

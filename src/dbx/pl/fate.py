@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.pl._cells import point_size
 from dbx.pl._doc_params import FIGURE, doc_params
-from dbx.pl._fates import read_fates
+from dbx.pl._fates import draw_fate, read_fates
 from dbx.pl._figure import finish, panels
-from dbx.pl._palette import CONTINUOUS, INK, RASTERIZED_FROM, REST, tidy
+from dbx.pl._palette import tidy
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def fate(
     drawn = panels(ax, fates.shape[1], ncols, (3.4, 3.0), "terminal state")
     points = None
     for axes, state in zip(drawn, fates, strict=True):
-        points = _draw(axes, x[:, :2], fates[state].to_numpy(), (ends == state).to_numpy())
+        points = draw_fate(axes, x[:, :2], fates[state].to_numpy(), (ends == state).to_numpy())
         tidy(axes, f"{basis} 1", f"{basis} 2", title if title is not None and len(drawn) == 1 else str(state))
         axes.set(xticks=[], yticks=[])
     figure: Any = drawn[-1].figure
@@ -82,17 +81,3 @@ def fate(
     bar.outline.set_visible(False)
     bar.set_label("fate probability")
     return finish(drawn[-1], f"fate_{basis}", show=show, save=save, return_fig=return_fig)
-
-
-def _draw(ax: Axes, x: np.ndarray, fate: np.ndarray, terminal: np.ndarray):
-    """Scatter cells by their fate, the likeliest on top; returns the coloured points."""
-    size = point_size(len(x))
-    look: dict[str, Any] = {"s": size, "rasterized": len(x) > RASTERIZED_FROM}
-    lost = np.isnan(fate)
-    ax.scatter(x[lost, 0], x[lost, 1], color=REST, alpha=0.5, linewidths=0, zorder=1, **look)
-    order = np.flatnonzero(~lost)[np.argsort(fate[~lost], kind="stable")]
-    points = ax.scatter(
-        x[order, 0], x[order, 1], c=fate[order], cmap=CONTINUOUS, vmin=0, vmax=1, linewidths=0, zorder=2, **look
-    )
-    ax.scatter(x[terminal, 0], x[terminal, 1], s=size + 6, facecolors="none", edgecolors=INK, linewidths=0.6, zorder=3)
-    return points

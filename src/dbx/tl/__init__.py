@@ -118,6 +118,7 @@ makes(
         "obsm/X_tsne": "dbx.tl.tsne(adata)",
         "uns/ot": 'dbx.tl.ot_trajectory(adata, "time")',
         "obsm/ot_potentials": 'dbx.tl.ot_trajectory(adata, "time")',
+        "obs/ot_growth": 'dbx.tl.ot_trajectory(adata, "time")',
         "obs/pseudotime": "dbx.tl.pseudotime(adata)",
         "obs/dpt_pseudotime": "dbx.tl.dpt(adata)",
         "uns/paga": "dbx.tl.paga(adata)",
