@@ -20,7 +20,7 @@ def made(n: int = 60) -> ad.AnnData:
     obs.index = [f"c{i}" for i in range(3 * n)]
     obs["growth"] = np.where(side > 0, 2.0, 1.0)
     data = ad.AnnData(x.astype(np.float32), obs=obs)
-    dbx.pp.pca(data, n_comps=5)
+    dbx.pp.pca(data, n_comps=5, dtype="float64")
     return data
 
 
