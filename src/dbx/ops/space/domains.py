@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -222,7 +222,7 @@ class SpatialDomains(Operator):
         """Domain, probabilities and coordinates of each cell, and its neighbours in space."""
         codes = device_codes(slices, len(points))
         if graph is None:
-            graph = called_graph(self._graph, points, codes, self.width)
+            graph = called_graph(self._graph, points, codes, cast(int, self.width))
             near = called_graph(self._near, points, codes, min(REFINED_BY, len(points) - 1))
         values = self._projected(z, genes)
         values = scaled_by_slice(values, codes, like(self.scale[...], values))
