@@ -62,6 +62,7 @@ OPERATORS: dict[str, str] = {
     "communication": "signalling.communication:Communication",
     "leiden": "clusters.leiden:Leiden",
     "align_slices": "space.align_slices:AlignSlices",
+    "center_slice": "space.center_slice:CenterSlice",
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "ot_trajectory": "transport.trajectory:OTTrajectory",

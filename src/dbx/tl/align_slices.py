@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.checks import check_known
 from dbx.ops.space.align_slices import AlignSlices
+from dbx.ops.space.center_slice import CenterSlice
 from dbx.program import check_key, matrix_slot, representation_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
 KEY = "spatial_aligned"
+METHODS = ("pairwise", "center")
 
 
 def align_slices(
@@ -23,6 +28,10 @@ def align_slices(
     use_rep: str | None = None,
     layer: str | None = None,
     reference: str | None = None,
+    method: Literal["pairwise", "center"] = "pairwise",
+    n_components: int = 15,
+    slice_weights: Mapping[str, float] | None = None,
+    max_rounds: int = 20,
     alpha: float = 0.1,
     overlap: float | Literal["auto"] = "auto",
     allow_reflection: bool = False,
@@ -47,7 +56,13 @@ def align_slices(
     then moved by the rigid map that fits the coupled spots best (weighted Procrustes). Slices are not mirrored unless
     ``allow_reflection``.
 
-    :func:`dbx.rerun` aligns a new slice with the reference slice, whose profiles the program stores.
+    With ``method="center"`` all are aligned with a centre slice, whose expression is fitted to them: it has the spots
+    of the reference, and for them ``n_components`` non-negative factors of the mean counts of the spots coupled with
+    each, of least Kullback-Leibler divergence. Alignment and factorisation alternate until the objective
+    changes by less than a thousandth. The reference's own spots are coupled with themselves. The centre has less noise
+    than any of the slices; :func:`dbx.get.center_slice` returns it.
+
+    :func:`dbx.rerun` aligns a new slice with the reference or centre slice, whose profiles the program stores.
 
     Zeira et al., Nature Methods 2022; for partial overlap Liu, Zeira and Raphael, Genome Research 2023.
 
@@ -65,7 +80,16 @@ def align_slices(
         Layer with counts instead of ``X``.
     reference
         Slice with which each of the others is aligned. By default each slice is aligned with the one before it, in the
-        order of the categories, and all are moved into the frame of the first.
+        order of the categories, and all are moved into the frame of the first. With ``method="center"`` the slice whose
+        spots are those of the centre, by default the first.
+    method
+        ``"pairwise"``, or ``"center"`` to align all slices with a centre slice that is fitted to them.
+    n_components
+        Number of factors of the centre slice.
+    slice_weights
+        Weight of each slice in the centre slice; by default all have the same.
+    max_rounds
+        Maximum number of alignments of all slices with the centre slice.
     alpha
         Weight of the distances within slices against expression, from 0 to 1.
     overlap
@@ -110,13 +134,20 @@ def align_slices(
         Mass that spots share, one row for each entry: numbers of the pair and of the two cells, from 0, and the mass;
         :func:`dbx.get.align_slices` makes matrices of it.
 
+    ``uns[key]["center_spots"]``, ``uns[key]["center_genes"]``, ``uns[key]["center_positions"]``
+        With ``method="center"``: factors W and H, whose product is the expression of the centre slice (spots x genes,
+        in counts), and the positions of its spots.
+    ``uns[key]["rounds"]``
+        With ``method="center"``: mean objective of the slices after each round.
+
     Raises
     ------
     KeyError
         There are no such positions, representation or slices.
     ValueError
         There is one slice only, a slice has fewer than three spots, positions that are not finite or mostly the same,
-        or no gene with counts in common with the other; a setting is out of its range; the alignment has not converged.
+        or no gene with counts in common with the other; a setting is out of its range; the alignment or the centre
+        slice has not converged; ``use_rep`` is passed with ``method="center"``.
 
     Examples
     --------
@@ -130,30 +161,40 @@ def align_slices(
     """
     check_key(key_added)
     key = "align_slices" if key_added == KEY else key_added
+    check_known(method, METHODS, "method")
+    if method == "center" and use_rep is not None:
+        msg = 'method="center" fits expression to counts; remove use_rep (layer=... names a layer with counts).'
+        raise ValueError(msg)
     dissimilarity: Literal["kl", "euclidean"] = "kl" if use_rep is None else "euclidean"
     if use_rep is None:
         slot = matrix_slot(layer)
     else:
         slot = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
-    operator = AlignSlices.declared({"dissimilarity": dissimilarity})(
-        dissimilarity=dissimilarity,
-        reference=reference,
-        alpha=alpha,
-        overlap=overlap,
-        allow_reflection=allow_reflection,
-        n_init=n_init,
-        refine=refine,
-        max_iterations=max_iterations,
-        tol=tol,
-        allow_unconverged=allow_unconverged,
-    )
+    settings: dict[str, Any] = {
+        "reference": reference,
+        "alpha": alpha,
+        "overlap": overlap,
+        "allow_reflection": allow_reflection,
+        "n_init": n_init,
+        "refine": refine,
+        "max_iterations": max_iterations,
+        "tol": tol,
+        "allow_unconverged": allow_unconverged,
+    }
+    operator: AlignSlices
+    if method == "center":
+        operator = CenterSlice(
+            n_components=n_components, slice_weights=slice_weights, max_rounds=max_rounds, **settings
+        )
+    else:
+        operator = AlignSlices.declared({"dissimilarity": dissimilarity})(dissimilarity=dissimilarity, **settings)
     return run_step(
         adata,
         operator,
         reads={"x": slot, "spatial": f"obsm/{spatial_key}", "slices": f"obs/{slice_key}"},
         writes={
             "aligned": f"obsm/{key_added}",
-            **{name: f"uns/{key}/{name}" for name in ("rotation", "shift", "pairs", "starts", "coupling")},
+            **{name: f"uns/{key}/{name}" for name in operator.outputs if name != "aligned"},
         },
         seed=resolve_seed(random_state, None),
         copy=copy,

@@ -16,4 +16,11 @@ EXAMPLES = [
         idle=UNREAD,
         random=True,
     ),
+    Example(
+        operator="center_slice",
+        reads={"x": "layers/counts", **PLACES},
+        config={**SETTINGS, "n_components": 2, "allow_unconverged": True, "max_rounds": 2},
+        idle=UNREAD,
+        random=True,
+    ),
 ]

@@ -91,6 +91,15 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
     return _partial(problem, settings, place.map, overlap)
 
 
+def realign(first: Slice, second: Slice, settings: Settings, before: Aligned) -> Aligned:
+    """Align the second slice anew with one that has changed a little, from where it was and with the same overlap."""
+    costs = dissimilarity(first.profiles, second.profiles, settings.kind)
+    problem = Problem(costs, first.points, second.points, settings.alpha)
+    if before.overlap == 1:
+        return _entire(problem, settings, before.map)
+    return _partial(problem, settings, before.map, before.overlap)
+
+
 def _sketched(problem: Problem, settings: Settings, rng: np.random.Generator) -> Rigid:
     """The map of the best start on some spots of both slices, which is about right for all."""
     i, j = (np.sort(rng.choice(size, SKETCH, replace=False)) for size in problem.expression.shape)

@@ -16,22 +16,21 @@ from dbx.data.threads import one_blas_thread
 from dbx.ops.checks import (
     check_above_zero,
     check_known,
-    check_number,
     check_share,
     check_whole,
     check_whole_or_auto,
     listed,
 )
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
-from dbx.ops.space.align_pair import Aligned, Settings, Slice, align
+from dbx.ops.space.align_pair import Aligned, Settings, Slice, align, realign
 from dbx.ops.space.differentiable_maps import composed, pair_maps
 from dbx.ops.space.fused_objective import distance_term, expression_term
 from dbx.ops.space.rigid import Rigid, identity
+from dbx.ops.space.slice_checks import check_overlap, check_points, check_shared, check_spots
 from dbx.ops.space.slice_tables import START_NAMES, SUMMARY, pair_table, start_table
 from dbx.ops.values import Array, Codes, Frame
 
 KINDS = ("kl", "euclidean")
-LEAST_SPOTS = 3
 SMALL = 1 << 20
 """Pairs of spots below which threads of matrix products only wait for each other."""
 
@@ -80,7 +79,7 @@ class AlignSlices(Operator):
         check_known(dissimilarity, KINDS, "dissimilarity")
         check_share(alpha, "alpha")
         if overlap != "auto":
-            _check_overlap(overlap)
+            check_overlap(overlap)
         check_whole_or_auto(n_init, 1, "n_init")
         check_whole(max_iterations, 1, "max_iterations")
         check_above_zero(tol, "tol")
@@ -117,43 +116,51 @@ class AlignSlices(Operator):
             aligned = self._aligned(kept[first], kept[second], slices.levels[second], seed)
             maps[second] = maps[first].after(aligned.map)
             found.append(aligned)
-            if self.reference is None and first != chain[0][0]:
+            if self._chained and first != chain[0][0]:
                 del kept[first]
         self._keep_maps([maps[code] for code in range(len(slices.levels))])
         self._keep_pairs(found, chain, slices)
         self._keep_reference(kept[chain[0][0]])
+
+    @property
+    def _chained(self) -> bool:
+        """Each slice is aligned with the one before it."""
+        return self.reference is None
 
     def _check_levels(self, slices: Codes) -> None:
         if slices.n_levels < 2:
             msg = f"Slices are aligned with each other, and there is only one: {listed(slices.levels)}."
             raise ValueError(msg)
         counts = np.bincount(np.asarray(slices.codes), minlength=slices.n_levels)
-        _check_spots(dict(zip(slices.levels, counts.tolist(), strict=True)))
+        check_spots(dict(zip(slices.levels, counts.tolist(), strict=True)))
         if self.reference is not None and self.reference not in slices.levels:
             msg = f"reference must be one of the slices, {listed(slices.levels)}; got {self.reference!r}."
             raise ValueError(msg)
 
     def _chain(self, slices: Codes) -> list[tuple[int, int]]:
         """Pairs of slices, the second of which is moved; the first of all is the frame."""
-        if self.reference is None:
+        if self._chained:
             return [(i, i + 1) for i in range(slices.n_levels - 1)]
-        frame = slices.levels.index(self.reference)
+        frame = 0 if self.reference is None else slices.levels.index(self.reference)
         return [(frame, i) for i in range(slices.n_levels) if i != frame]
 
     def _slice(self, x: RowBlocks, spatial: RowBlocks, rows: np.ndarray, name: str) -> Slice:
         points = RowBlocks(spatial, dtype=np.float64).dense(np.flatnonzero(rows))
         profiles = x.rows(np.flatnonzero(rows))
-        _check_points(points, name)
+        check_points(points, name)
         if self.dissimilarity == "kl":
             profiles = sparse.csr_matrix(profiles, dtype=np.float32)
         return Slice(profiles, points)
 
-    def _aligned(self, first: Slice, second: Slice, name: str, seed: int) -> Aligned:
+    def _aligned(self, first: Slice, second: Slice, name: str, seed: int, before: Aligned | None = None) -> Aligned:
         if self.dissimilarity == "kl":
-            _check_shared(first.profiles, second.profiles, name)
+            check_shared(first.profiles, second.profiles, name)
         small = len(first.points) * len(second.points) < SMALL
         with one_blas_thread() if small else contextlib.nullcontext():
-            found = align(first, second, self._settings, seed)
+            if before is None:
+                found = align(first, second, self._settings, seed)
+            else:
+                found = realign(first, second, self._settings, before)
         if not found.converged and not self.allow_unconverged:
             msg = (
                 f"The alignment of slice {name!r} has not converged in {found.n_iterations} iterations (last change "
@@ -195,7 +202,7 @@ class AlignSlices(Operator):
         weights = jnp.asarray(self.masses[...][1], spatial.dtype)
         chain = jnp.asarray(self.chain[...])
         found = pair_maps(spatial, pair, first, second, weights, len(chain), reflect=self.allow_reflection)
-        if self.reference is None:
+        if self._chained:
             found = composed(*found)
         kept = (jnp.asarray(v[...], spatial.dtype) for v in (self.rotations, self.shifts))
         rotations, shifts = (old.at[chain[:, 1]].set(new) for old, new in zip(kept, found, strict=True))
@@ -212,10 +219,14 @@ class AlignSlices(Operator):
             some = pair == number
             i, j, mass = first[some], second[some], np.asarray(self.masses[...])[0][some]
             values.append(
-                (1 - self.alpha) * expression_term(x[i], x[j], mass, self.dissimilarity)
+                (1 - self.alpha) * expression_term(self._partners(x, i), x[j], mass, self.dissimilarity)
                 + self.alpha * distance_term(spatial[i], spatial[j], mass)
             )
         return jnp.stack(values)
+
+    def _partners(self, x: Array, rows: np.ndarray) -> Array:
+        """Profiles with which those of the moved slices are compared, for rows of the slices that stay."""
+        return x[rows]
 
     def extend(self, *, x: RowBlocks, spatial: RowBlocks, slices: Codes, seed: int = 0, progress: Progress = silent):
         """Align slices that were not in the fit with the reference slice; the others are unchanged."""
@@ -225,7 +236,7 @@ class AlignSlices(Operator):
         ]
         for code in range(len(maps), slices.n_levels):
             name = slices.levels[code]
-            _check_spots({name: int((codes == code).sum())})
+            check_spots({name: int((codes == code).sum())})
             new = self._slice(x, spatial, codes == code, name)
             maps.append(self._aligned(self._reference(), new, name, seed).map)
         self._keep_maps(maps)
@@ -314,36 +325,3 @@ def _of_representation() -> type[AlignSlices]:
     inputs = {**AlignSlices.inputs, "x": Input()}
     body = {"inputs": inputs, "__module__": __name__, "__qualname__": AlignSlices.__qualname__}
     return type(AlignSlices.__name__, (AlignSlices,), body)
-
-
-def _check_overlap(overlap: float) -> None:
-    check_number(overlap, "overlap")
-    if not 0 < overlap <= 1:
-        msg = f'overlap must be "auto" or a fraction above 0 and at most 1; got {overlap}.'
-        raise ValueError(msg)
-
-
-def _check_spots(counts: Mapping[str, int]) -> None:
-    few = [name for name, count in counts.items() if count < LEAST_SPOTS]
-    if few:
-        msg = f"A slice must have at least {LEAST_SPOTS} spots; fewer are in {listed(few)}. Remove these slices first."
-        raise ValueError(msg)
-
-
-def _check_points(points: np.ndarray, name: str) -> None:
-    if points.shape[1] not in (2, 3):
-        msg = f"Positions must have 2 or 3 coordinates; got {points.shape[1]}."
-        raise ValueError(msg)
-    if len(np.unique(points, axis=0)) < (len(points) + 1) // 2 + 1:
-        msg = f"Most spots of slice {name!r} have the position of another one: are these the coordinates of the spots?"
-        raise ValueError(msg)
-
-
-def _check_shared(first: sparse.csr_matrix, second: sparse.csr_matrix, name: str) -> None:
-    shared = (first.getnnz(axis=0) > 0) & (second.getnnz(axis=0) > 0)
-    if not shared.any():
-        msg = (
-            f"Slice {name!r} shares no gene with the slice it is aligned with: no gene has counts in both. Are genes "
-            "named alike in all slices?"
-        )
-        raise ValueError(msg)
