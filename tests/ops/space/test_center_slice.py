@@ -5,8 +5,10 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import dbx
+from dbx.ops.space.center_mixture import factorised
 from dbx.program.record.registry import load
 
 ANGLES = np.deg2rad([0.0, 70.0, 200.0])
@@ -49,10 +51,19 @@ def test_the_centre_is_nearer_the_truth_than_any_slice():
     single = max(likeness(adata.X[adata.obs["slice"] == name], truth) for name in "abc")
     assert likeness(center.X, truth) > 0.5 + 0.5 * single  # less than half as far from 1 as the best of the slices
     # with factors of the reference alone there is more noise than with all three
-    from dbx.ops.space.center_mixture import factorised
-
     alone = factorised(adata.X[: len(place)], 3, 0).product.toarray()
     assert likeness(center.X, truth) > likeness(alone, truth)
+
+
+def test_factors_are_scikit_learns(slices):
+    from sklearn.decomposition import NMF
+
+    counts = sparse.csr_matrix(slices["counts0"])
+    start = factorised(counts[::-1], 4, 1)  # other spots' factors
+    found = factorised(counts, 4, 0, start)
+    model = NMF(4, init="custom", solver="mu", beta_loss="kullback-leibler", max_iter=200)
+    spots = model.fit_transform(counts, W=start.weights.copy(), H=start.genes.copy())
+    np.testing.assert_allclose(found.product.toarray(), spots @ model.components_, rtol=1e-6, atol=1e-9)
 
 
 def test_objective_is_of_the_stored_centre():
