@@ -56,11 +56,13 @@ def test_chance_is_not_divided():
     assert adata.obs["spatial_domain"].nunique() == 1
 
 
-def test_number_of_domains_by_bic():
+def test_number_of_domains_by_bic(capsys):
     adata = tissue(1)
-    dbx.tl.spatial_domains(adata, **SETTINGS)
+    with dbx.settings.override(verbosity="info"):
+        dbx.tl.spatial_domains(adata, **SETTINGS)
     table = adata.uns["spatial_domain"]["criterion"]
     assert table["n_domains"][table["bic"].argmin()] == adata.obs["spatial_domain"].nunique() == 3
+    assert "3 domains: the least Bayesian information criterion of 1 to" in capsys.readouterr().err
 
 
 def test_a_new_slice_on_its_own_graph(fitted):

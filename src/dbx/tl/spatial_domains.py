@@ -50,7 +50,7 @@ def spatial_domains(
         Annotated data with positions of cells and, by default, principal components of logarithmised counts.
     n_domains
         Number of domains; chosen by the Bayesian information criterion of the mixture if not given, with as many
-        observations as there are independent cells in the neighbour means.
+        observations as there are independent cells in the neighbour means. The number is logged at ``info``.
     spatial_key
         Entry of ``obsm`` with positions.
     use_rep

@@ -45,10 +45,14 @@ def choose_mixture(
     numbers = [n_domains] if n_domains else list(range(1, min(MOST_DOMAINS, len(x) - 1) + 1))
     found = []
     for i, number in enumerate(numbers):
-        progress(i, len(numbers), f"{number} domains")
+        progress(i, len(numbers), f"{number} domains" if i else "")
         found.append(_mixture(x, number, cluster, n_init, seed))
     criterion = np.array([one.bic(n_independent) for one in found])
-    return Chosen(found[int(criterion.argmin())], np.array([numbers, criterion]))
+    best = int(criterion.argmin())
+    if n_domains is None:
+        note = f"{numbers[best]} domains: the least Bayesian information criterion of 1 to {numbers[-1]}"
+        progress(0, len(numbers), note)
+    return Chosen(found[best], np.array([numbers, criterion]))
 
 
 def _mixture(x, number: int, cluster: Cluster, n_init: int, seed: int) -> TiedMixture:
