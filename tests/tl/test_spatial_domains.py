@@ -102,6 +102,7 @@ def test_other_clusterings(cluster):
         (lambda a: None, {"coord_type": "rings"}, ValueError, "coord_type must be one of"),
         (lambda a: None, {"use_rep": "X_pca"}, KeyError, "X_pca"),
         (lambda a: None, {"batch_key": "sample"}, KeyError, "sample"),
+        (lambda a: None, {"denoised": True}, ValueError, "needs method"),
     ],
 )
 def test_wrong_input_changes_nothing(change, settings, error, message):
@@ -123,8 +124,12 @@ def test_shared_positions_are_said():
 def test_attention_starts_at_neighbour_means_and_finds_layers():
     adata = tissue(0)
     adata = ad.AnnData(adata.obsm["z"], obs=adata.obs, obsm={"spatial": adata.obsm["spatial"]})
-    dbx.tl.spatial_domains(adata, 3, method="gat", hidden=(16, 5), max_epochs=40)
+    dbx.tl.spatial_domains(adata, 3, method="gat", hidden=(16, 5), max_epochs=40, denoised=True)
     assert ari(adata) > 0.7
+    _, layer = np.unique(adata.obs["layer"], return_inverse=True)
+    truth = np.stack([adata.X[layer == i].mean(axis=0) for i in range(3)])[layer]
+    error, noise = (((x - truth) ** 2).mean() for x in (adata.layers["spatial_denoised"], adata.X))
+    assert error < noise / 3
     history = adata.uns["spatial_domain"]["history"]
     assert len(history) == 4
     assert np.isfinite(history["held_out"]).all()

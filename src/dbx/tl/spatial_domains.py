@@ -32,6 +32,7 @@ def spatial_domains(
     cluster: Literal["gmm", "kmeans", "leiden"] = "gmm",
     max_epochs: int = 1000,
     batch_size: int | Literal["auto"] = "auto",
+    denoised: bool = False,
     key_added: str = "spatial_domain",
     random_state: Any = 0,
     copy: bool = False,
@@ -82,6 +83,8 @@ def spatial_domains(
         among the 15 most similar cells at the resolution that comes closest to ``n_domains``.
     max_epochs, batch_size
         Largest number of epochs and cells of a step of ``"gat"``; ``"auto"`` is all up to 10,000 cells, else 2,048.
+    denoised
+        With ``"gat"``, also write the expression that is decoded from the codes of each cell's neighbourhood.
     key_added
         Key in ``obs``, ``obsm`` and ``uns``.
     random_state
@@ -103,6 +106,8 @@ def spatial_domains(
         Neighbour means on the spatial axes.
     ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``
         Neighbours in tissue, 1 for each, and their distances.
+    ``layers["spatial_denoised"]``
+        Decoded logarithmised expression, dense, with ``denoised=True``.
     ``uns[key_added]["criterion"]``
         Bayesian information criterion by number of domains.
     ``uns[key_added]["history"]``
@@ -113,7 +118,8 @@ def spatial_domains(
     KeyError
         There is no such embedding, column or position.
     ValueError
-        Positions are missing or all the same, there are fewer cells than domains, or the counts are not logarithmised.
+        Positions are missing or all the same, there are fewer cells than domains, or the counts are not logarithmised;
+        ``denoised=True`` without ``method="gat"``.
 
     Examples
     --------
@@ -129,6 +135,9 @@ def spatial_domains(
     """
     check_key(key_added)
     check_known(method, ("smooth", "gat"), "method")
+    if denoised and method != "gat":
+        msg = 'denoised=True needs method="gat", which has a decoder.'
+        raise ValueError(msg)
     settings: dict[str, Any] = {
         "n_domains": n_domains,
         "coord_type": coord_type,
@@ -143,7 +152,9 @@ def spatial_domains(
         operator = SpatialDomains(**settings)
     else:
         size = None if isinstance(batch_size, str) and batch_size == "auto" else batch_size
-        operator = AttentionDomains(hidden=hidden, heads=heads, max_epochs=max_epochs, batch_size=size, **settings)
+        operator = AttentionDomains.declared({"denoised": denoised})(
+            hidden=hidden, heads=heads, max_epochs=max_epochs, batch_size=size, denoised=denoised, **settings
+        )
     reads = {"points": f"obsm/{spatial_key}"}
     if use_rep is None or method == "gat":
         reads["genes"] = "X"
@@ -162,6 +173,7 @@ def spatial_domains(
             "connectivities": "obsp/spatial_connectivities",
             "distances": "obsp/spatial_distances",
             "criterion": f"uns/{key_added}/criterion",
+            **({"expression": "layers/spatial_denoised"} if denoised else {}),
             **({"history": f"uns/{key_added}/history"} if method == "gat" else {}),
         },
         seed=resolve_seed(random_state, None),

@@ -6,7 +6,7 @@ CONFIG = {"n_domains": 3, "n_init": 2}
 EMBEDDING = {"z": "obsm/embedding", "points": "obsm/spatial"}
 
 EXAMPLES = [
-    Example(operator="spatial_domains", reads=EMBEDDING, config=CONFIG),
+    Example(operator="spatial_domains", reads=EMBEDDING, config=CONFIG, random=True),
     Example(
         operator="spatial_domains",
         title="slices",
@@ -18,6 +18,6 @@ EXAMPLES = [
         operator="spatial_domains_gat",
         reads={"genes": "layers/log", "points": "obsm/spatial", "slices": "obs/batch"},
         random=True,
-        config=CONFIG | {"hidden": (8, 4), "heads": 2, "max_epochs": 20, "batch_size": 50},
+        config=CONFIG | {"hidden": (8, 4), "heads": 2, "max_epochs": 20, "batch_size": 50, "denoised": True},
     ),
 ]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dbx.ops.operator import silent
+from dbx.ops.space import graph_autoencoder
 from dbx.ops.space.graph_autoencoder import GraphAutoencoder
 from dbx.ops.space.graph_training import train_autoencoder
 from dbx.ops.space.neighbors import edge_mask, spatial_graph
@@ -27,6 +28,17 @@ def test_it_starts_as_the_neighbour_mean_of_components(rng):
     np.testing.assert_allclose(codes, smoothed(x @ axes, graph, 1), rtol=1e-4, atol=1e-5)
     expected = smoothed(x @ axes, graph, 2) @ axes.T
     np.testing.assert_allclose(model.decode(codes, attention, graph.indices), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_of_rows_give_what_all_rows_give(rng, monkeypatch):
+    _, x, graph, model = made(rng)
+    model.narrow[...] = model.narrow[...] + rng.normal(size=(4, 2))
+    given = jnp.asarray(x), jnp.asarray(graph.indices), jnp.asarray(edge_mask(graph))
+    codes, attention = model.encode(*given)
+    monkeypatch.setattr(graph_autoencoder, "ROWS_AT_ONCE", 32)
+    np.testing.assert_allclose(model.encode_all(*given), codes, rtol=1e-5, atol=1e-5)
+    expected = model.decode(codes, attention, graph.indices)
+    np.testing.assert_allclose(model.denoise_all(*given), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_parts_give_what_the_whole_graph_gives(rng):

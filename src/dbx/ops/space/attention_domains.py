@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import like
 from dbx.ops.checks import check_whole
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.operator import Constant, Output, Progress
@@ -59,6 +61,7 @@ class AttentionDomains(SpatialDomains):
         heads: int = 1,
         max_epochs: int = 1000,
         batch_size: int | None = None,
+        denoised: bool = False,
         levels: tuple[str, ...] = (),
         width: int | None = None,
     ):
@@ -90,7 +93,13 @@ class AttentionDomains(SpatialDomains):
         self.heads = heads
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.denoised = denoised
         self.network = GraphAutoencoder(heads=heads)
+
+    @classmethod
+    def declared(cls, config: Mapping[str, Any]) -> type[AttentionDomains]:
+        """Decoded expression is an output only if it is asked for."""
+        return _denoising() if config.get("denoised") else cls
 
     @property
     def n_further(self) -> int:
@@ -128,11 +137,26 @@ class AttentionDomains(SpatialDomains):
     def _coded(self, values, graph: Graph):
         return self.network.encode_all(values, graph.indices, edge_mask(graph))
 
+    def _further(self, values, graph: Graph, codes) -> dict[str, Any]:
+        """Decoded expression, with the means of the slice again."""
+        if not self.denoised:
+            return {}
+        decoded = self.network.denoise_all(values, graph.indices, edge_mask(graph))
+        return {"expression": decoded + like(self.scale[...], values)[0][codes]}
+
     @property
     def history(self) -> Frame:
         """Mean squared error of hidden and of held-out entries by epoch."""
         epoch, trained, held_out = np.asarray(self.errors[...])
         return Frame({"epoch": epoch.astype(np.int64), "loss": trained, "held_out": held_out}, rows=None)
+
+
+@cache
+def _denoising() -> type[AttentionDomains]:
+    """The class with decoded expression."""
+    outputs = {**AttentionDomains.outputs, "expression": Output(content="log")}
+    body = {"outputs": outputs, "__module__": __name__, "__qualname__": AttentionDomains.__qualname__}
+    return type(AttentionDomains.__name__, (AttentionDomains,), body)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -152,6 +152,10 @@ class SpatialDomains(Operator):
         """The same on a device."""
         return values
 
+    def _further(self, values, graph: Graph, codes) -> dict[str, Any]:
+        """Outputs besides, from scaled coordinates of cells."""
+        return {}
+
     def _check_cells(self, n_cells: int) -> None:
         if n_cells < 3:
             msg = f"Spatial domains need at least 3 cells; got {n_cells}."
@@ -226,6 +230,7 @@ class SpatialDomains(Operator):
             near = called_graph(self._near, points, codes, min(REFINED_BY, len(points) - 1))
         values = self._projected(z, genes)
         values = scaled_by_slice(values, codes, like(self.scale[...], values))
+        further = self._further(values, graph, codes)
         values = self._coded(values, graph)
         for _ in range(self.n_further):
             values = neighbour_mean(values, graph)
@@ -238,6 +243,7 @@ class SpatialDomains(Operator):
             "probabilities": probabilities,
             "embedding": embedding,
             **_edges(points, graph),
+            **further,
         }
 
     def _projected(self, z, genes):

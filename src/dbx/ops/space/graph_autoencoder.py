@@ -42,17 +42,21 @@ class GraphAutoencoder(nnx.Module):
 
     def encode_all(self, x, indices, mask):
         """Codes of all cells, some at a time."""
-        n_cells = len(x)
-        if n_cells <= ROWS_AT_ONCE:
-            return self.encode(x, indices, mask)[0]
+        return self._everywhere(x, indices, mask)[0]
+
+    def denoise_all(self, x, indices, mask):
+        """Centred expression of all cells, decoded some cells at a time."""
+        code, attention = self._everywhere(x, indices, mask)
+        if len(x) <= ROWS_AT_ONCE:
+            return self.decode(code, attention, indices)
+        return _by_rows(lambda i: self._decoded(attend(attention[i], code, indices[i], own=code[i])), len(x))
+
+    def _everywhere(self, x, indices, mask):
+        """Codes and attention of all cells."""
+        if len(x) <= ROWS_AT_ONCE:
+            return self.encode(x, indices, mask)
         sent, projected = self.layer.sender(x), x @ self.axes[...]
-        n_parts = -(-n_cells // ROWS_AT_ONCE)
-        rows = jnp.minimum(jnp.arange(n_parts * ROWS_AT_ONCE), n_cells - 1).reshape(n_parts, -1)
-
-        def some(rows):
-            return self._code(sent, projected, sent[rows], projected[rows], indices[rows], mask[rows])[0]
-
-        return jax.lax.map(some, rows).reshape(n_parts * ROWS_AT_ONCE, -1)[:n_cells]
+        return _by_rows(lambda i: self._code(sent, projected, sent[i], projected[i], indices[i], mask[i]), len(x))
 
     def _code(self, sent, projected, received, own, indices, mask):
         attention = self.layer.weights(sent, received, indices, mask, own=received)
@@ -62,10 +66,20 @@ class GraphAutoencoder(nnx.Module):
 
     def decode(self, code, attention, indices):
         """Centred expression of the cells with attention, which are the first rows of ``code``."""
-        means = attend(attention, code, indices)
+        return self._decoded(attend(attention, code, indices))
+
+    def _decoded(self, means):
         hidden = jax.nn.elu(means @ self.narrow[...].T)
         return means @ self.axes[...].T + hidden @ self.layer.sender.kernel[...].T
 
     def alone(self, x):
         """Codes of cells without neighbours."""
         return x @ self.axes[...] + jax.nn.elu(self.layer.sender(x)) @ self.narrow[...]
+
+
+def _by_rows(some, n_rows: int):
+    """Arrays that a function gives for some rows, joined for all of them."""
+    n_parts = -(-n_rows // ROWS_AT_ONCE)
+    rows = jnp.minimum(jnp.arange(n_parts * ROWS_AT_ONCE), n_rows - 1).reshape(n_parts, -1)
+    found = jax.lax.map(some, rows)
+    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:n_rows], found)
