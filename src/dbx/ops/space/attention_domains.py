@@ -34,7 +34,7 @@ class AttentionDomains(SpatialDomains):
 
     Expression is centred within each slice. The network starts as the neighbour mean of principal components and is
     trained to predict entries that are hidden from it, until others that are held out are predicted no better
-    (:mod:`dbx.ops.space.graph_training`); its codes are the first of ``n_rounds`` rounds. Trainable are the network
+    (``dbx.ops.space.graph_training``); its codes are the first of ``n_rounds`` rounds. Trainable are the network
     besides.
 
     Dong and Zhang, Nature Communications 2022. The reference implementation is STAGATE_pyG.

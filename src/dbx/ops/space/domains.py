@@ -34,7 +34,7 @@ class SpatialDomains(Operator):
 
     The embedding is centred and scaled within each slice, averaged over the neighbours of each cell in ``n_rounds``
     rounds, and projected on the axes along which neighbours agree more than by chance
-    (:mod:`dbx.ops.space.spatial_axes`). With ``refine`` the probabilities are averaged over the nearest cells.
+    (``dbx.ops.space.spatial_axes``). With ``refine`` the probabilities are averaged over the nearest cells.
     Trainable are the axes, and means, covariance and proportions of the mixture.
 
     Each call needs whole slices, since cells are averaged with others of the call.
