@@ -55,6 +55,7 @@ TESTED = {
     "declared": "tests/test_own_steps",
     "functions": "tests/test_own_steps",
     "unlisted": "tests/test_own_steps",
+    "config_after": "tests/tl/test_ot_trajectory",
     "listed": "tests/program/record/test_listing",
 }
 """Optional part of an operator -> where its promise is tested."""

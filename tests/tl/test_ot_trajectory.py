@@ -109,6 +109,20 @@ def test_fates_are_products_of_couplings(cells):
         dbx.tl.ot_fates(cells, "side")
 
 
+@pytest.mark.parametrize("settings", [{"epsilon": 0.3}, {"growth_iters": 2}, {"time_pairs": ((0.0, 3.0),)}])
+def test_fates_follow_couplings_that_are_fitted_again(cells, settings):
+    """Units of distances and columns of potentials are other ones then."""
+    expected = cells.copy()
+    dbx.tl.ot_trajectory(expected, "day", **settings)
+    dbx.tl.ot_fates(expected, "side")
+    dbx.tl.ot_trajectory(cells, "day")
+    dbx.tl.ot_fates(cells, "side")
+    assert not np.array_equal(cells.obsm["ot_fate_side"], expected.obsm["ot_fate_side"], equal_nan=True)
+    dbx.rerun(cells, config={"ot_trajectory": settings})
+    np.testing.assert_array_equal(cells.obsm["ot_fate_side"], expected.obsm["ot_fate_side"])
+    assert (dbx.steps(cells)["status"] == "ok").all()
+
+
 def test_transitions_between_groups(cells):
     dbx.tl.ot_trajectory(cells, "day")
     matrix = dbx.get.ot(cells)[0.0, 1.0].matrix()

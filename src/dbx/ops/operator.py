@@ -229,6 +229,14 @@ class Operator(nnx.Module):
         """
         return self.config
 
+    @classmethod
+    def config_after(cls, config: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The configuration for another fit, with the settings that were taken from results of earlier steps.
+
+        ``results`` are the outputs, by name, of the step that an input comes from, for inputs whose step just ran.
+        """
+        return config
+
     def jitter(self, key) -> dict[str, Any]:
         """Parameter -> noise that is added to it in each minibatch of a training, for stochastic gates."""
         return {}

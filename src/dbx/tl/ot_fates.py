@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbx.ops.transport.fates import OTFates
+from dbx.ops.transport.fates import OTFates, last_couplings
 from dbx.program import Slot, SlotError, check_key, exists, owner_written, read, run_step
 
 if TYPE_CHECKING:
@@ -77,14 +77,10 @@ def ot_fates(
         owner = owner_written(mod)
         msg = f"{slot.written()} has no couplings: compute them with dbx.tl.ot_trajectory({owner}, time_key)."
         raise SlotError(msg)
-    pairs = tuple(
-        (float(p.source), float(p.target), float(p.scale * p.epsilon), int(i * p.n_solves + p.last_round))
-        for i, p in enumerate(found["pairs"].itertuples())
-    )
     params = found["params"]
     return run_step(
         adata,
-        OTFates(pairs=pairs),
+        OTFates(pairs=last_couplings(found["pairs"])),
         reads={
             "z": f"obsm/{params['use_rep']}",
             "potentials": f"obsm/{key}_potentials",

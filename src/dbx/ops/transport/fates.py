@@ -44,6 +44,12 @@ class OTFates(Operator):
         self.pairs = pairs
         self.levels = levels
 
+    @classmethod
+    def config_after(cls, config: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """With the pairs of couplings that were fitted again."""
+        table = results.get("potentials", {}).get("pairs")
+        return config if table is None else {**config, "pairs": last_couplings(table.columns)}
+
     def fit(
         self,
         *,
@@ -105,3 +111,11 @@ class OTFates(Operator):
             carried = self._carried(z, self.points.get_value(), self.weights.get_value(), known, stored, pair)
             new = xp.where(at(times, first)[:, None], carried, new)
         return {"fates": xp.where((rows >= 0)[:, None], found, new)}
+
+
+def last_couplings(pairs: Mapping[str, Any]) -> tuple[tuple[float, float, float, int], ...]:
+    """(Earlier time, later time, unit of distances, column of potentials) of each row of a table of pairs."""
+    units = np.asarray(pairs["scale"]) * np.asarray(pairs["epsilon"])
+    columns = np.arange(len(units)) * np.asarray(pairs["n_solves"]) + np.asarray(pairs["last_round"])
+    rows = zip(pairs["source"], pairs["target"], units, columns, strict=True)
+    return tuple((float(first), float(second), float(unit), int(column)) for first, second, unit, column in rows)

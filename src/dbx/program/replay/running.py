@@ -89,7 +89,16 @@ class Run:
         new = self.changed.get(step.name)
         if step.name in self.after:  # what it learned was of other values
             step, new = new or step, None
+        step = self._after_results(step, before)
+        if new is not None:
+            new = self._after_results(new, before)
         return refitted(target, replay, step, written, new, keeps=self.refit == "continue")
+
+    def _after_results(self, step: Step, before: list[Result]) -> Step:
+        """A step with the settings that the results of the steps before it give."""
+        outputs = {self.registry[result.step.name].id: result.outputs for result in before}
+        results = {name: outputs[read.source] for name, read in step.reads.items() if read.source in outputs}
+        return replace(step, config=step.operator_class.config_after(step.config, results))
 
     def selections(self, plan: Plan, target: AnnData | MuData) -> list[Result]:
         """Selections of genes made on the reference, which did not run; fitted again, only those that could not."""
