@@ -28,6 +28,11 @@ def log_row_sums(log_a: Any, phi: Any, tau: Any) -> Any:
 
 def normalised(logs: Any) -> Any:
     """Logarithms of values that sum to 1."""
+    return logs - log_total(logs)
+
+
+def log_total(logs: Any) -> Any:
+    """Log of the sum of exp(logs)."""
     xp = array_library(logs)
     largest = logs.max()
-    return logs - largest - xp.log(xp.exp(logs - largest).sum())
+    return largest + xp.log(xp.exp(logs - largest).sum())

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dbx.ops.transport.growth import log_row_sums, normalised
-from dbx.ops.transport.sinkhorn import Marginals, sinkhorn
-from dbx.ops.transport.solves import Settings
+from dbx.ops.transport.growth import normalised
+from dbx.ops.transport.solves import Settings, refined, solved_once
 
 WEIGHTS = (1.0, 2.0, 5.0, 10.0)
 """Penalties that are tried."""
@@ -35,16 +34,18 @@ def growth_weight(
     x, y, log_growth = x[some], y[rng.permutation(len(y))[:MOST]], log_growth[some]
     folds = np.arange(len(x)) % FOLDS
     settings = replace(settings, threshold=LOOSE)
-    errors = np.zeros((FOLDS, len(WEIGHTS)))
+    own, errors = normalised(log_growth), np.zeros((FOLDS, len(WEIGHTS)))
     for fold in range(FOLDS):
         held = folds == fold
         given = log_growth.copy()
         given[held] = _near(x[held], x[~held], log_growth[~held])
-        start = None
+        log_a = normalised(given)
+        start: np.ndarray | None = None
         for k, weight in enumerate(WEIGHTS):
-            found = _row_sums(x, y, normalised(given), settings, weight, start)
-            start = found[1]
-            errors[fold, k] = np.mean((found[0][held] - normalised(log_growth)[held]) ** 2)
+            tau = tau_of(weight, settings.epsilon)
+            found = solved_once(x, y, log_a, tau, settings, start).potentials
+            start = found.gamma
+            errors[fold, k] = np.mean((refined(log_a, found.phi, tau)[held] - own[held]) ** 2)
     mean = errors.mean(axis=0)
     return WEIGHTS[int(mean.argmin())], mean
 
@@ -52,22 +53,6 @@ def growth_weight(
 def tau_of(weight: float, epsilon: float) -> float:
     """Tau = lambda / (lambda + epsilon) of a penalty lambda."""
     return weight / (weight + epsilon)
-
-
-def _row_sums(x, y, log_a, settings: Settings, weight: float, start) -> tuple[np.ndarray, np.ndarray]:
-    tau = tau_of(weight, settings.epsilon)
-    found = sinkhorn(
-        x,
-        y,
-        Marginals(log_a, np.full(len(y), -np.log(len(y))), tau, settings.tau_b),
-        epsilon=settings.epsilon,
-        scale=settings.scale,
-        threshold=settings.threshold,
-        max_iterations=settings.max_iterations,
-        start=start,
-        size=settings.size,
-    )
-    return normalised(log_row_sums(log_a, found.phi, tau)), found.gamma
 
 
 def _near(points: np.ndarray, others: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -49,20 +49,26 @@ def solves(
     """
     found: list[Solve] = []
     for tau, masses, start in _plan(log_a, settings, rounds, growth_tau, found, starts):
-        log_b = np.full(len(y), -np.log(len(y)))
-        potentials = sinkhorn(
-            x,
-            y,
-            Marginals(masses, log_b, tau, settings.tau_b),
-            epsilon=settings.epsilon,
-            scale=settings.scale,
-            threshold=settings.threshold,
-            max_iterations=settings.max_iterations,
-            start=start,
-            size=settings.size,
-        )
-        found.append(Solve(masses, tau, potentials))
+        found.append(solved_once(x, y, masses, tau, settings, start))
     return found
+
+
+def solved_once(
+    x: np.ndarray, y: np.ndarray, log_a: np.ndarray, tau: float, settings: Settings, start: np.ndarray | None
+) -> Solve:
+    """One solve with these masses of source cells, those of target cells equal; ``start`` are potentials of these."""
+    potentials = sinkhorn(
+        x,
+        y,
+        Marginals(log_a, np.full(len(y), -np.log(len(y))), tau, settings.tau_b),
+        epsilon=settings.epsilon,
+        scale=settings.scale,
+        threshold=settings.threshold,
+        max_iterations=settings.max_iterations,
+        start=start,
+        size=settings.size,
+    )
+    return Solve(log_a, tau, potentials)
 
 
 def _plan(

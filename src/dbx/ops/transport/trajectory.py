@@ -15,7 +15,7 @@ from dbx.ops.checks import check_above_zero, check_known, check_whole, check_who
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.transport.all_pairs import Pair, Shared, place, solved, together
 from dbx.ops.transport.extension import log_sums_to
-from dbx.ops.transport.growth import check_growth, log_row_sums
+from dbx.ops.transport.growth import check_growth, log_row_sums, log_total
 from dbx.ops.transport.held_out import growth_weight, tau_of
 from dbx.ops.transport.points import Scale, cost_scale
 from dbx.ops.transport.solves import Solve
@@ -135,7 +135,7 @@ class OTTrajectory(Operator):
             self._check(pair, solves)
             place(potentials, columns, times, pair, solves)
             table.append([*pair, *_summary(solves[shared.rounds - 1], (second - first) * log_growth[source])])
-            norms.append([_log_total(log_row_sums(s.log_a, s.potentials.phi, s.tau_a)) for s in solves])
+            norms.append([log_total(log_row_sums(s.log_a, s.potentials.phi, s.tau_a)) for s in solves])
         self.table = Constant(np.array(table))
         self.norms = Constant(np.array(norms))
         self.points = Reference(points)
@@ -219,10 +219,10 @@ class OTTrajectory(Operator):
             mine = at(times, first)
             phi, norm = xp.where(mine, potentials[:, p * per_pair + s], 0), norms[p, s]
             if anew:
-                total = _log_total(xp.where(mine, duration * log_growth, -xp.inf))
+                total = log_total(xp.where(mine, duration * log_growth, -xp.inf))
             logs = log_row_sums(duration * log_growth - total, phi, tau)
             if anew:
-                norm = _log_total(xp.where(mine, logs, -xp.inf))
+                norm = log_total(xp.where(mine, logs, -xp.inf))
             mine &= duration < nearest
             growth = xp.where(mine, xp.exp((logs - norm + total) / duration), growth)
             nearest = xp.where(mine, duration, nearest)
@@ -291,21 +291,14 @@ def _summary(solve: Solve, log_descendants: np.ndarray) -> list[float]:
     found = solve.potentials
     logs = log_row_sums(solve.log_a, found.phi, solve.tau_a)
     return [
-        float(np.exp(_log_total(logs))),
+        float(np.exp(log_total(logs))),
         found.error,
         found.iterations,
         found.converged,
-        float(_log_total(log_descendants)),
+        float(log_total(log_descendants)),
         len(found.gamma),
         len(found.phi),
     ]
-
-
-def _log_total(logs):
-    """Log of the sum of exp(logs)."""
-    xp = array_library(logs)
-    largest = logs.max()
-    return largest + xp.log(xp.exp(logs - largest).sum())
 
 
 def _one(columns: Mapping[str, Any]):
