@@ -120,8 +120,8 @@ class OTTrajectory(Operator):
         log_growth = log_growth_of(growth, len(points))
         found_pairs = pairs_of(times, self.time_pairs)
         shared = self.shared(growth is not None)
-        n_columns = (shared.rounds + (growth is not None)) * len(found_pairs)
-        potentials, table, norms = np.full((len(points), n_columns), np.nan), [], []
+        per_pair = shared.rounds + (growth is not None)
+        potentials, table, norms = np.full((len(points), per_pair * len(found_pairs)), np.nan), [], []
         for done, (first, second) in enumerate(found_pairs):
             progress(done, len(found_pairs), f"{first:g} to {second:g}")
             source, target = at(times, first), at(times, second)
@@ -131,9 +131,8 @@ class OTTrajectory(Operator):
                 weight = self._weight(points[source], points[target], log_growth[source], pair, shared, seed)
                 pair = pair._replace(growth_tau=tau_of(weight, self.epsilon))
             solves = solved(points, log_growth, times, pair, shared, None)
-            columns = slice(start := done * n_columns // len(found_pairs), start + len(solves))
             self._check(pair, solves)
-            place(potentials, columns, times, pair, solves)
+            place(potentials, slice(done * per_pair, (done + 1) * per_pair), times, pair, solves)
             table.append([*pair, *_summary(solves[shared.rounds - 1], (second - first) * log_growth[source])])
             norms.append([log_total(log_row_sums(s.log_a, s.potentials.phi, s.tau_a)) for s in solves])
         self.table = Constant(np.array(table))
@@ -187,7 +186,8 @@ class OTTrajectory(Operator):
     def _extended(self, p: int, z, times, log_growth, grown: bool) -> list[Array]:
         """Columns of potentials of a pair for cells that took no part in it."""
         xp = array_library(z)
-        first, second, scale, growth_tau, total, n_target = (self.table[...][p, k] for k in (0, 1, 2, 3, 8, 9))
+        first, second, scale, growth_tau = self._of_pair(p, *Pair._fields)
+        total, n_target = self._of_pair(p, "descendants", "n_target")
         rounds = self.shared(grown).rounds
         reference, stored = self.points.get_value(), self.stored_potentials.get_value()
         at_first, at_second = (at(self._known_times, t) for t in (first, second))
@@ -209,12 +209,12 @@ class OTTrajectory(Operator):
     def _growth(self, potentials, times, log_growth, grown: bool, *, anew: bool = False):
         """Growth per unit time to the nearest later time, NaN without one; ``anew`` with sums over these cells."""
         xp = array_library(potentials)
-        table, norms = self.table[...], self.norms[...]
-        per_pair = potentials.shape[1] // len(table)
+        norms = self.norms[...]
+        per_pair = potentials.shape[1] // len(norms)
         s = self.shared(grown).rounds if grown else 0
         growth, nearest = xp.full(len(potentials), xp.nan), xp.full(len(potentials), xp.inf)
-        for p in range(len(table)):
-            first, second, growth_tau, total = (table[p, k] for k in (0, 1, 3, 8))
+        for p in range(len(norms)):
+            first, second, growth_tau, total = self._of_pair(p, "source", "target", "growth_tau", "descendants")
             tau, duration = growth_tau if grown else self.tau_a, second - first
             mine = at(times, first)
             phi, norm = xp.where(mine, potentials[:, p * per_pair + s], 0), norms[p, s]
@@ -239,6 +239,10 @@ class OTTrajectory(Operator):
         potentials = together(z, log_growth, times, pairs, stored, shared)
         rates = self._growth(potentials, times, log_growth, growth is not None, anew=True)
         return {"potentials": potentials, "growth_rates": rates}
+
+    def _of_pair(self, p: int, *columns: str) -> list[Any]:
+        """Entries of a row of the table."""
+        return [self.table[...][p, COLUMNS.index(column)] for column in columns]
 
     @property
     def _known_times(self) -> Any:
@@ -272,10 +276,7 @@ class OTTrajectory(Operator):
 
 
 COLUMNS = (
-    "source",
-    "target",
-    "scale",
-    "growth_tau",
+    *Pair._fields,
     "mass",
     "marginal_error",
     "iterations",
