@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.transport.coupling import Coupling
-from dbx.ops.transport.passes import log_sums
-from dbx.ops.transport.points import Points
 from dbx.ops.transport.times import at
 from dbx.program.slots.slots import SlotError
 
@@ -118,21 +116,20 @@ def is_of_last_time(adata: AnnData, key: str = "ot") -> np.ndarray:
 
 def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarray, target: np.ndarray) -> Coupling:
     phi, gamma = potentials[source], potentials[target]
-    unit = pair.scale * pair.epsilon
     grown = pair.last_round + 1 if pair.n_solves > pair.last_round + 1 else 0
-    logs = phi[:, grown] + log_sums(Points.scaled(points[source], points[target], unit), gamma[:, grown])
-    sums = np.exp(logs - logs.max())
     return Coupling(
         x=points[source],
         y=points[target],
         phi=phi[:, pair.last_round],
         gamma=gamma[:, pair.last_round],
-        unit=unit,
+        unit=pair.scale * pair.epsilon,
         source=source,
         target=target,
         marginal_error=float(pair.marginal_error),
         converged=bool(pair.converged),
-        growth=sums / sums.sum() * pair.descendants,
+        growth_phi=phi[:, grown],
+        growth_gamma=gamma[:, grown],
+        descendants=float(pair.descendants),
     )
 
 

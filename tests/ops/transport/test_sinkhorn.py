@@ -38,7 +38,9 @@ def coupled(x: np.ndarray, y: np.ndarray, found: Potentials, unit: float) -> Cou
         number(len(y)),
         found.error,
         found.converged,
-        np.ones(len(x)),
+        found.phi,
+        found.gamma,
+        1.0,
     )
 
 

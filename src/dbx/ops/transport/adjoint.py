@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbx.data.threads import row_slices
+from dbx.ops.transport.passes import Rows
 from dbx.ops.transport.points import Points
 from dbx.ops.transport.sinkhorn import Marginals
 
 PRECISE = 1e-13
 """Relative residual of the adjoint system."""
-BLOCK_ROWS = 256
 
 
 class Slopes(NamedTuple):
@@ -55,42 +54,23 @@ def slopes(
     right = to_gamma - tau_a * coupling.transposed_times(to_phi / rows)
     v = root * conjugate_gradients(system, right / root)
     u = to_phi - tau_b * coupling.times(v / columns)
-    x_slope, y_slope, total = coupling.cost_slopes(tau_a * u / rows, tau_b * v / columns)
+    x_slope, y_slope, total = cost_slopes(coupling, tau_a * u / rows, tau_b * v / columns)
     per_unit = 1 / np.sqrt(unit)
     return Slopes(x_slope * per_unit, y_slope * per_unit, tau_a * u, tau_b * v, total)
 
 
-class Rows:
-    """A coupling by blocks of rows."""
-
-    def __init__(self, pair: Points, phi: np.ndarray, gamma: np.ndarray):
-        self.pair, self.phi, self.gamma = pair, phi, gamma
-        self._right = pair.right(gamma, np.float64)
-
-    def _blocks(self):
-        for rows in row_slices(slice(0, len(self.phi)), BLOCK_ROWS):
-            yield rows, np.exp(self.pair.left(rows, self.phi[rows], np.float64) @ self._right)
-
-    def times(self, values: np.ndarray) -> np.ndarray:
-        """P values."""
-        return np.concatenate([block @ values for _, block in self._blocks()])
-
-    def transposed_times(self, values: np.ndarray) -> np.ndarray:
-        """P' values."""
-        return np.sum([values[rows] @ block for rows, block in self._blocks()], axis=0)
-
-    def cost_slopes(self, of_rows: np.ndarray, of_columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Slopes in both sides and the logarithm of the unit, for weights P_ij (of_rows_i + of_columns_j) of costs."""
-        x, y = self.pair.x, self.pair.y
-        x_slope, y_slope, total = np.zeros_like(x), np.zeros_like(y), 0.0
-        for rows, block in self._blocks():
-            weights = block * (of_rows[rows, None] + of_columns)
-            sums, here = weights.sum(axis=1), x[rows]
-            x_slope[rows] = 2 * (sums[:, None] * here - weights @ y)
-            y_slope += 2 * (weights.sum(axis=0)[:, None] * y - weights.T @ here)
-            total -= sums @ (here**2).sum(axis=1) + weights.sum(axis=0) @ (y**2).sum(axis=1)
-            total += 2 * ((weights @ y) * here).sum()
-        return x_slope, y_slope, float(total)
+def cost_slopes(coupling: Rows, of_rows: np.ndarray, of_columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Slopes in both sides and the logarithm of the unit, for weights P_ij (of_rows_i + of_columns_j) of costs."""
+    x, y = coupling.points.x, coupling.points.y
+    x_slope, y_slope, total = np.zeros_like(x), np.zeros_like(y), 0.0
+    for rows, block in coupling.blocks():
+        weights = block * (of_rows[rows, None] + of_columns)
+        sums, here = weights.sum(axis=1), x[rows]
+        x_slope[rows] = 2 * (sums[:, None] * here - weights @ y)
+        y_slope += 2 * (weights.sum(axis=0)[:, None] * y - weights.T @ here)
+        total -= sums @ (here**2).sum(axis=1) + weights.sum(axis=0) @ (y**2).sum(axis=1)
+        total += 2 * ((weights @ y) * here).sum()
+    return x_slope, y_slope, float(total)
 
 
 def conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.ndarray, most: int = 2000) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from dbx.data.threads import row_slices
-from dbx.ops.transport.passes import BLOCK_BYTES
+from dbx.ops.transport.passes import Rows, log_sums
 from dbx.ops.transport.points import Points
 
 LARGEST = 5_000
@@ -35,8 +34,11 @@ class Coupling:
     marginal_error: float
     """Largest relative error of the sum of a column."""
     converged: bool
-    growth: np.ndarray
-    """Descendants of each source cell, array of shape (n,)."""
+    growth_phi: np.ndarray
+    growth_gamma: np.ndarray
+    """Potentials of the solve for growth."""
+    descendants: float
+    """Of all source cells."""
 
     def __repr__(self) -> str:
         n, m = self.shape
@@ -49,38 +51,27 @@ class Coupling:
         return len(self.phi), len(self.gamma)
 
     @cached_property
-    def _pair(self) -> Points:
-        return Points.scaled(self.x, self.y, self.unit)
+    def _rows(self) -> Rows:
+        return Rows(Points.scaled(self.x, self.y, self.unit), self.phi, self.gamma)
+
+    @cached_property
+    def growth(self) -> np.ndarray:
+        """Descendants of each source cell, array of shape (n,)."""
+        logs = self.growth_phi + log_sums(self._rows.points, self.growth_gamma)
+        sums = np.exp(logs - logs.max())
+        return sums / sums.sum() * self.descendants
 
     def rows(self, index: int | slice | np.ndarray) -> np.ndarray:
         """Rows of the matrix, an array of shape (n_rows, m)."""
-        index = np.atleast_1d(np.arange(len(self.phi))[index])
-        return self._block(index)
-
-    def _block(self, index) -> np.ndarray:
-        left = self._pair.left(index, self.phi[index], np.float64)
-        return np.exp(left @ self._pair.right(self.gamma, np.float64))
-
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Consecutive rows of the matrix."""
-        for rows in row_slices(slice(0, len(self.phi)), max(4 * BLOCK_BYTES // self.gamma.nbytes, 1)):
-            yield rows, self._block(rows)
+        return self._rows.of(np.atleast_1d(np.arange(len(self.phi))[index]))
 
     def push(self, values: np.ndarray) -> np.ndarray:
         """Values of source cells carried to target cells, P' values, of shape (m,) or (m, n_columns)."""
-        values = np.asarray(values)
-        return self._sum(lambda rows, block: block.T @ values[rows])
+        return self._rows.transposed_times(np.asarray(values))
 
     def pull(self, values: np.ndarray) -> np.ndarray:
         """Values of target cells carried back to source cells, P values, of shape (n,) or (n, n_columns)."""
-        values = np.asarray(values)
-        return np.concatenate([block @ values for _, block in self.blocks()])
-
-    def _sum(self, part: Callable[[slice, np.ndarray], np.ndarray]) -> np.ndarray:
-        total = None
-        for rows, block in self.blocks():
-            total = part(rows, block) if total is None else total + part(rows, block)
-        return np.asarray(total)
+        return self._rows.times(np.asarray(values))
 
     def matrix(self) -> np.ndarray:
         """The whole matrix, of shape (n, m).
@@ -104,8 +95,8 @@ class Coupling:
         i = np.sort(rng.choice(len(sums), n, p=sums / sums.sum()))
         chosen, where = np.unique(i, return_inverse=True)
         j = np.empty(n, np.intp)
-        for part in row_slices(slice(0, len(chosen)), max(4 * BLOCK_BYTES // self.gamma.nbytes, 1)):
-            cumulative = self._block(chosen[part]).cumsum(axis=1)
+        for part in row_slices(slice(0, len(chosen)), self._rows.size):
+            cumulative = self._rows.of(chosen[part]).cumsum(axis=1)
             mine = np.flatnonzero((where >= part.start) & (where < part.stop))
             drawn = rng.random(len(mine)) * cumulative[where[mine] - part.start, -1]
             for k, value in zip(mine, drawn, strict=True):

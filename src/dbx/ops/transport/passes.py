@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,35 @@ BLOCK_BYTES = 1 << 20
 """Of one block, which stays in the processor's cache."""
 SAFE = 60.0
 """A sum whose logarithm is further from 0 is computed again around the largest entry of its row."""
+
+
+class Rows:
+    """A coupling exp(phi_i + gamma_j - cost_ij) by blocks of rows."""
+
+    def __init__(self, points: Points, phi: np.ndarray, gamma: np.ndarray):
+        self.points, self.phi = points, phi
+        self.size = max(4 * BLOCK_BYTES // gamma.nbytes, 1)
+        self._right = points.right(gamma, np.float64)
+
+    def of(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Some rows, an array of shape (n_rows, m)."""
+        return np.exp(self.points.left(rows, self.phi[rows], np.float64) @ self._right)
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """All rows, some at a time."""
+        for rows in row_slices(slice(0, len(self.phi)), self.size):
+            yield rows, self.of(rows)
+
+    def times(self, values: np.ndarray) -> np.ndarray:
+        """P values."""
+        return np.concatenate([block @ values for _, block in self.blocks()])
+
+    def transposed_times(self, values: np.ndarray) -> np.ndarray:
+        """P' values."""
+        total = np.zeros((self._right.shape[1], *values.shape[1:]))
+        for rows, block in self.blocks():
+            total += block.T @ values[rows]
+        return total
 
 
 def log_sums(points: Points, gamma: np.ndarray, *, dtype: Any = np.float64, size: int | None = None) -> np.ndarray:

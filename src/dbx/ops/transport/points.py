@@ -29,7 +29,7 @@ class Points:
         centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
         return cls((x - centre) / np.sqrt(unit), (y - centre) / np.sqrt(unit))
 
-    def left(self, rows: slice, phi: np.ndarray | float, dtype: Any) -> np.ndarray:
+    def left(self, rows: slice | np.ndarray, phi: np.ndarray | float, dtype: Any) -> np.ndarray:
         """What times :meth:`right` is phi_i + gamma_j - distance_ij^2, an array of shape (n_rows, n_dims + 2)."""
         x = self.x[rows]
         return np.column_stack([2 * x, phi - (x**2).sum(axis=1), np.ones(len(x))]).astype(dtype)
