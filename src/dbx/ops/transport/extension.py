@@ -17,11 +17,17 @@ ROWS = 64
 """Cells whose sums are computed at once where they are compiled."""
 
 
-def log_sums_to(z: Array, points: Array, weights: Any, unit: Any) -> Any:
-    """Log of sum_j exp(w_j - distance_ij^2 / unit) of each cell, (n_cells,); points of weight -inf do not count."""
+def log_sums_to(z: Array, points: Array, weights: Any, unit: Any, cells: Any) -> Any:
+    """Log of sum_j exp(w_j - distance_ij^2 / unit) of each cell, (n_cells,); points of weight -inf do not count.
+
+    Only of ``cells``, a mask; NumPy leaves the others NaN.
+    """
     if isinstance(z, np.ndarray) and isinstance(points, np.ndarray):
-        kept = np.isfinite(weights)
-        return log_sums(Points.scaled(z, points[kept], float(unit)), weights[kept].astype(np.float64))
+        kept, found = np.isfinite(weights), np.full(len(z), np.nan)
+        if cells.any():
+            pair = Points.scaled(z[cells], points[kept], float(unit))
+            found[cells] = log_sums(pair, weights[kept].astype(np.float64))
+        return found
     points, weights = jnp.asarray(points, z.dtype), jnp.asarray(weights, z.dtype)
     offsets = weights - (points**2).sum(axis=1) / unit
 
@@ -31,16 +37,19 @@ def log_sums_to(z: Array, points: Array, weights: Any, unit: Any) -> Any:
     return jax.lax.map(one, z, batch_size=ROWS)
 
 
-def shares_of(z: Array, points: Array, weights: Any, unit: Any, values: Array) -> Any:
-    """Mean of ``values`` over points, weighted by exp(w_j - distance_ij^2 / unit), of shape (n_cells, n_columns)."""
+def shares_of(z: Array, points: Array, weights: Any, unit: Any, values: Array, cells: Any) -> Any:
+    """Mean of ``values`` over points, weighted by exp(w_j - distance_ij^2 / unit), of shape (n_cells, n_columns).
+
+    Only of ``cells``, a mask; NumPy leaves the others NaN.
+    """
     if isinstance(z, np.ndarray) and isinstance(points, np.ndarray):
-        kept = np.isfinite(weights)
-        pair, found = Points.scaled(z, points[kept], float(unit)), np.empty((len(z), values.shape[1]))
+        kept, found = np.isfinite(weights), np.full((len(z), values.shape[1]), np.nan)
+        pair, numbers = Points.scaled(z[cells], points[kept], float(unit)), np.flatnonzero(cells)
         right = pair.right(weights[kept].astype(np.float64), np.float64)
-        for rows in row_slices(slice(0, len(z)), ROWS):
+        for rows in row_slices(slice(0, len(numbers)), ROWS):
             logs = pair.left(rows, 0, np.float64) @ right
             shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-            found[rows] = shares @ values[kept] / shares.sum(axis=1, keepdims=True)
+            found[numbers[rows]] = shares @ values[kept] / shares.sum(axis=1, keepdims=True)
         return found
     points, weights = jnp.asarray(points, z.dtype), jnp.asarray(weights, z.dtype)
     values = jnp.where(jnp.isfinite(weights)[:, None], values, 0)

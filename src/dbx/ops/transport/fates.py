@@ -74,7 +74,7 @@ class OTFates(Operator):
         fates[last] = np.eye(groups.n_levels)[codes[last]]
         for first in sorted(nearest, reverse=True):
             here = at(times, first)
-            fates[here] = self._carried(points[here], points, weights, times, fates, nearest[first])
+            fates[here] = self._carried(points, here, points, weights, times, fates, nearest[first])[here]
         self.points = Reference(points)
         self.weights = Reference(weights)
         self.times = Reference(times)
@@ -89,11 +89,11 @@ class OTFates(Operator):
         return found
 
     @staticmethod
-    def _carried(z, points, weights, times, fates, pair: tuple[float, float, int]) -> Array:
+    def _carried(z, cells, points, weights, times, fates, pair: tuple[float, float, int]) -> Array:
         xp = array_library(z)
         second, unit, column = pair
         counted = at(times, second) & xp.isfinite(fates[:, 0])
-        return shares_of(z, points, xp.where(counted, weights[:, column], -xp.inf), unit, fates)
+        return shares_of(z, points, xp.where(counted, weights[:, column], -xp.inf), unit, fates, cells)
 
     def __call__(self, z, time: Mapping[str, Any], rows, potentials=None, groups=None) -> dict[str, Any]:
         """Array of shape (n_cells, n_groups)."""
@@ -108,8 +108,9 @@ class OTFates(Operator):
         new = xp.full(found.shape, xp.nan)
         known = times_of({"time": self.times.get_value()})
         for first, pair in self._nearest().items():
-            carried = self._carried(z, self.points.get_value(), self.weights.get_value(), known, stored, pair)
-            new = xp.where(at(times, first)[:, None], carried, new)
+            here = at(times, first)
+            carried = self._carried(z, here, self.points.get_value(), self.weights.get_value(), known, stored, pair)
+            new = xp.where(here[:, None], carried, new)
         return {"fates": xp.where((rows >= 0)[:, None], found, new)}
 
 

@@ -191,18 +191,19 @@ class OTTrajectory(Operator):
         rounds = self.shared(grown).rounds
         reference, stored = self.points.get_value(), self.stored_potentials.get_value()
         at_first, at_second = (at(self._known_times, t) for t in (first, second))
+        of_first, of_second = (at(times, t) for t in (first, second))
         per_pair = stored.shape[1] // len(self.table[...])
         log_a, unit, found = (second - first) * log_growth - total, scale * self.epsilon, []
         start = log_a
         for s in range(per_pair):
             tau = self.tau_a if s < rounds else growth_tau
             column = stored[:, p * per_pair + s]
-            later = log_sums_to(z, reference, xp.where(at_second, column, -xp.inf), unit)
-            earlier = log_sums_to(z, reference, xp.where(at_first, column, -xp.inf), unit)
+            later = log_sums_to(z, reference, xp.where(at_second, column, -xp.inf), unit, of_first)
+            earlier = log_sums_to(z, reference, xp.where(at_first, column, -xp.inf), unit, of_second)
             masses = log_a if s < rounds else start
             phi = tau * (masses - later)
             gamma = self.tau_b * (-xp.log(n_target) - earlier)
-            found.append(xp.where(at(times, first), phi, xp.where(at(times, second), gamma, xp.nan)))
+            found.append(xp.where(of_first, phi, xp.where(of_second, gamma, xp.nan)))
             log_a = log_row_sums(log_a, phi, tau) - self.norms[...][p, s]
         return found
 
