@@ -9,7 +9,7 @@ from scipy import sparse
 
 
 class Distances:
-    """Euclidean distances between the spots of one slice, of which no more than a block is held in a large one."""
+    """Euclidean distances between the spots of one slice; those of more than ``held`` spots are not kept."""
 
     def __init__(self, points: np.ndarray, held: int = 5000):
         self.points = points
@@ -104,14 +104,14 @@ class Run:
 
     def _iterate(self) -> None:
         self.n_iterations += 1
-        found = self._transport(self.problem.slope(*sums(self.plan), self._between))
-        step = sparse.csr_matrix(found - self.plan)
+        slope = self.problem.slope(*sums(self.plan), self._between)
+        step = sparse.csr_matrix(self._transport(slope) - self.plan)
         step.eliminate_zeros()
         if not step.nnz:
             self.change = 0.0
             return
         moved = self.problem.between(step)
-        share = _line_search(self.problem, self.plan, step, self._between, moved)
+        share = _line_search(self.problem, step, moved, inner(step, slope))
         self.plan = sparse.csr_matrix(self.plan + share * step)
         self.plan.eliminate_zeros()
         self._between += share * moved
@@ -119,12 +119,14 @@ class Run:
         self.change = abs(before - self.value) / max(abs(self.value), np.finfo(float).tiny)
 
 
-def _line_search(problem: Problem, plan, step, between: np.ndarray, moved: np.ndarray) -> float:
-    """Share of a step, from 0 to 1, at which the objective, a quadratic function of it, is least."""
+def _line_search(problem: Problem, step: sparse.csr_matrix, moved: np.ndarray, slope: float) -> float:
+    """Share of a step, from 0 to 1, at which the objective, a quadratic function of it, is least.
+
+    ``moved`` is C P D of the step, and ``slope`` the derivative of the objective at its start.
+    """
     out, into = sums(step)
     curvature = problem.source.squared_times(out) @ out + problem.target.squared_times(into) @ into
     curvature = problem.alpha * (curvature - 2 * inner(step, moved))
-    slope = inner(step, problem.slope(*sums(plan), between))
     if curvature > 0:
         return float(np.clip(-slope / (2 * curvature), 0, 1))
     return 1.0 if slope + curvature < 0 else 0.0
