@@ -45,11 +45,11 @@ class Refined(NamedTuple):
     n_rounds: int
 
 
-def spacing_of(points: np.ndarray) -> float:
-    """Median distance to the nearest other spot."""
+def spacing_of(*slices: np.ndarray) -> float:
+    """Median distance to the nearest other spot, in the slice where it is largest."""
     from scipy.spatial import cKDTree
 
-    return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
+    return max(float(np.median(cKDTree(points).query(points, 2)[0][:, 1])) for points in slices)
 
 
 def standardised(dissimilarity: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def matches(dissimilarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def place_of(found: Rigid, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarray) -> Place:
     """How much of the slices overlaps by a map, and how much alike are the spots that lie on each other."""
-    return _place(found, x, y, standardised(dissimilarity), max(spacing_of(x), spacing_of(y)))
+    return _place(found, x, y, standardised(dissimilarity), spacing_of(x, y))
 
 
 def _place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spacing: float) -> Place:
@@ -89,7 +89,7 @@ def agreeing(found: Rigid, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarr
     """
     rows, columns = matches(dissimilarity)
     residual = np.linalg.norm(found(y)[columns] - x[rows], axis=1)
-    return float((residual < AGREE * max(spacing_of(x), spacing_of(y))).mean())
+    return float((residual < AGREE * spacing_of(x, y)).mean())
 
 
 def robust_place(
@@ -102,7 +102,7 @@ def robust_place(
     reflect: bool,
 ) -> Place:
     """The best supported of maps that are fitted to matches by expression, and of another one."""
-    spacing = max(spacing_of(x), spacing_of(y))
+    spacing = spacing_of(x, y)
     maps = [other]
     for dissimilarity in dissimilarities:
         rows, columns = matches(dissimilarity)
@@ -118,7 +118,7 @@ def refined(
 
     It has ended when a round moves no spot by more than :data:`STILL`.
     """
-    spacing = max(spacing_of(x), spacing_of(y))
+    spacing = spacing_of(x, y)
     likeness = standardised(dissimilarity)
     found = start
     for n_rounds in range(1, N_ROUNDS + 1):  # noqa: B007  # returned

@@ -34,24 +34,20 @@ def identity(n_dims: int) -> Rigid:
     return Rigid(np.eye(n_dims), np.zeros(n_dims))
 
 
-def procrustes(cross: np.ndarray, to: np.ndarray, of: np.ndarray, *, reflect: bool) -> Rigid:
-    """The rigid map of least squares from means and the cross-covariance of weighted pairs (Kabsch).
-
-    ``cross`` is the sum of (x - to) (y - of)' over pairs, an array of shape (n_dims, n_dims).
-    """
+def _rotation(cross: np.ndarray, *, reflect: bool) -> np.ndarray:
+    """The rotation of least squares for the cross-covariance of pairs, or those for a stack of them (Kabsch)."""
     left, _, right = np.linalg.svd(cross)
-    signs = np.ones(len(cross))
     if not reflect:
-        signs[-1] = np.sign(np.linalg.det(left @ right))
-    rotation = (left * signs) @ right
-    return Rigid(rotation, to - rotation @ of)
+        left[..., -1] *= np.sign(np.linalg.det(left @ right))[..., None]
+    return left @ right
 
 
 def of_pairs(x: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reflect: bool = False) -> Rigid:
-    """The map from ``y`` to ``x``, row by row."""
+    """The map from ``y`` to ``x``, row by row, of weighted least squares."""
     weights = weights / weights.sum()
     to, of = weights @ x, weights @ y
-    return procrustes((x - to).T @ ((y - of) * weights[:, None]), to, of, reflect=reflect)
+    rotation = _rotation((x - to).T @ ((y - of) * weights[:, None]), reflect=reflect)
+    return Rigid(rotation, to - rotation @ of)
 
 
 def of_plan(plan, x: np.ndarray, y: np.ndarray, *, reflect: bool = False) -> Rigid:
@@ -94,8 +90,7 @@ def robust(x: np.ndarray, y: np.ndarray, spacing: float, rng: np.random.Generato
     for start in range(0, len(drawn), step):
         rotations, shifts = _of_few(x[drawn[start : start + step]], y[drawn[start : start + step]], reflect=reflect)
         moved = np.einsum("kij,nj->kin", rotations, y) + shifts[:, :, None]
-        squared = ((moved - x.T) ** 2).sum(axis=1) / spacing**2
-        agreeing = (np.maximum(1 - squared / CUTOFF**2, 0) ** 2).sum(axis=1)
+        agreeing = biweight(np.linalg.norm(moved - x.T, axis=1) / spacing).sum(axis=1)
         i = int(agreeing.argmax())
         if agreeing[i] > most:
             best, most = Rigid(rotations[i], shifts[i]), float(agreeing[i])
@@ -105,10 +100,7 @@ def robust(x: np.ndarray, y: np.ndarray, spacing: float, rng: np.random.Generato
 def _of_few(x: np.ndarray, y: np.ndarray, *, reflect: bool) -> tuple[np.ndarray, np.ndarray]:
     """Rotations and shifts of many maps, each of a few pairs, for arrays of shape (n_maps, n_pairs, n_dims)."""
     to, of = x.mean(axis=1), y.mean(axis=1)
-    left, _, right = np.linalg.svd(np.einsum("kni,knj->kij", x - to[:, None], y - of[:, None]))
-    if not reflect:
-        left[:, :, -1] *= np.sign(np.linalg.det(left @ right))[:, None]
-    rotations = left @ right
+    rotations = _rotation(np.einsum("kni,knj->kij", x - to[:, None], y - of[:, None]), reflect=reflect)
     return rotations, to - np.einsum("kij,kj->ki", rotations, of)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.arrays import dense
+
 PSEUDOCOUNT = 0.01
 """Added to every count before profiles are normalised, as in PASTE."""
 COLUMNS = 1024
@@ -58,11 +60,6 @@ def dissimilarity(x, y, kind: str) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     return cdist(dense(x), dense(y))
-
-
-def dense(x) -> np.ndarray:
-    """A matrix as a dense array of float64."""
-    return np.asarray(x.toarray() if sparse.issparse(x) else x, np.float64)
 
 
 def neighbourhood_sums(x, points: np.ndarray, n_neighbours: int):
