@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from dbx.program.slots.slots import SlotError
+from dbx.program.slots.slots import Slot, SlotError, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +37,7 @@ def align_slices(
     Raises
     ------
     SlotError
-        There is no such result.
+        There are no couplings, no such slices, or only some of the spots that were aligned.
 
     Examples
     --------
@@ -48,21 +49,24 @@ def align_slices(
     >>> dbx.get.align_slices(adata, slice_key="slice")["a", "b"].shape
     (40, 40)
     """
-    if key not in adata.uns:
-        msg = f"uns has no {key!r}: run dbx.tl.align_slices(adata, slice_key) first."
+    found = adata.uns.get(key)
+    if not isinstance(found, Mapping) or "coupling" not in found:
+        msg = f"uns has no couplings of slices in {key!r}: run dbx.tl.align_slices(adata, slice_key) first."
         raise SlotError(msg)
-    found, slices = adata.uns[key], adata.obs[slice_key].astype(str).to_numpy()
+    slices = read(adata, Slot("obs", (slice_key,))).astype(str).to_numpy()
     table = found["coupling"]
     made = {}
     for number, (first, second) in enumerate(zip(found["pairs"]["first"], found["pairs"]["second"], strict=True)):
         some = table[table["pair"] == number]
-        rows, columns = (_numbers(slices == str(name)) for name in (first, second))
-        entries = rows[some["first"]], columns[some["second"]]
-        shape = int((slices == str(first)).sum()), int((slices == str(second)).sum())
-        made[str(first), str(second)] = sparse.csr_matrix((some["mass"].to_numpy(), entries), shape)
+        rows, columns = (np.flatnonzero(slices == str(name)) for name in (first, second))
+        if not (some["first"].isin(rows).all() and some["second"].isin(columns).all()):
+            msg = (
+                f"The coupling of slices {str(first)!r} and {str(second)!r} has spots that are not theirs here: pass "
+                "the data and the slice_key that were aligned, or run dbx.tl.align_slices again."
+            )
+            raise SlotError(msg)
+        entries = np.searchsorted(rows, some["first"]), np.searchsorted(columns, some["second"])
+        made[str(first), str(second)] = sparse.csr_matrix(
+            (some["mass"].to_numpy(), entries), shape=(len(rows), len(columns))
+        )
     return made
-
-
-def _numbers(chosen: np.ndarray) -> np.ndarray:
-    """For each cell that is chosen, its number among those."""
-    return np.cumsum(chosen) - 1

@@ -103,7 +103,7 @@ def align_slices(
         With partial overlap, couple spots by expression and by how far from each other the fitted map puts them,
         alternating with the fit. Otherwise the coupling is that of partial fused Gromov-Wasserstein transport.
     max_iterations
-        Maximum number of iterations of a start.
+        Maximum number of iterations of a start; the alternation of ``refine`` has at most 50 rounds.
     tol
         Relative change of the objective in one iteration at which they stop.
     allow_unconverged
@@ -111,7 +111,8 @@ def align_slices(
     key_added
         Key of the aligned positions in ``obsm``.
     random_state
-        Seed of the search for a partial overlap.
+        Seed of the search for a partial overlap, of the spots on which large slices are first aligned, and of the
+        factors of the centre slice.
     copy
         Work on a copy and return it.
     mod
@@ -126,8 +127,9 @@ def align_slices(
     ``uns[key]["rotation"]``, ``uns[key]["shift"]``
         For each slice in the order of the categories: aligned = rotation @ position + shift.
     ``uns[key]["pairs"]``
-        One row for each pair: slices, overlap, objective, relative change in the last iteration, largest relative error
-        of the marginals, iterations, and whether they converged.
+        One row for each pair: slices, overlap, objective, relative change of the objective in the last iteration (with
+        ``refine`` and a partial overlap how far, in spacings of spots, it moved a spot), largest relative error of the
+        marginals, iterations, and whether they converged.
     ``uns[key]["starts"]``
         Objective at which each start ended.
     ``uns[key]["coupling"]``

@@ -5,12 +5,16 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import dbx
+from dbx.ops.space import align_pair, partial_overlap
 from dbx.ops.space.exact_transport import Transport
-from dbx.ops.space.fused_gromov import Problem, Run
+from dbx.ops.space.fused_gromov import Distances, Problem, Run
 from dbx.ops.space.slice_costs import divergence
+from dbx.ops.values import Codes
 from dbx.program.record.registry import load
+from dbx.program.slots.slots import SlotError
 
 ANGLE = np.deg2rad(130)
 TURN = np.array([[np.cos(ANGLE), -np.sin(ANGLE)], [np.sin(ANGLE), np.cos(ANGLE)]])
@@ -34,6 +38,13 @@ def halves(slices, keep=1.0, turn=TURN, units=1.0, seed=0):
     return joined([whole - some, some[partner]], [units * points, units * turned]), partner
 
 
+def objective(plan, cost, first, second):
+    near, far = (np.linalg.norm(x[:, None] - x, axis=2) for x in (first, second))
+    out, into = plan.sum(axis=1), plan.sum(axis=0)
+    everything = out @ near**2 @ out + into @ far**2 @ into - 2 * (plan * (near @ plan @ far)).sum()
+    return 0.9 * (plan * cost).sum() + 0.1 * everything
+
+
 def test_objective_is_pots(slices):
     adata = joined(*([slices[f"{name}{i}"] for i in (0, 1)] for name in ("counts", "spatial")))
     dbx.tl.align_slices(adata, "slice")
@@ -42,11 +53,20 @@ def test_objective_is_pots(slices):
     assert pairs["objective"] <= slices["fgw"] * (1 + 1e-6)
     assert pairs["marginal_error"] < 1e-12
     plan = dbx.get.align_slices(adata, slice_key="slice")["a", "b"].toarray()
-    near, far = (np.linalg.norm(x[:, None] - x, axis=2) for x in (slices["spatial0"], slices["spatial1"]))
-    out, into = plan.sum(axis=1), plan.sum(axis=0)
-    everything = out @ near**2 @ out + into @ far**2 @ into - 2 * (plan * (near @ plan @ far)).sum()
-    value = 0.9 * (plan * divergence(slices["counts0"], slices["counts1"])).sum() + 0.1 * everything
+    value = objective(plan, divergence(slices["counts0"], slices["counts1"]), slices["spatial0"], slices["spatial1"])
     np.testing.assert_allclose(value, pairs["objective"], rtol=1e-10)
+
+
+def test_distances_in_a_representation(slices):
+    adata, partner = halves(slices)
+    adata.obsm["X_sqrt"] = np.sqrt(adata.X)
+    dbx.tl.align_slices(adata, "slice", use_rep="X_sqrt", overlap=1.0)
+    np.testing.assert_allclose(adata.uns["align_slices"]["rotation"][1], TURN.T, atol=0.02)
+    plan = dbx.get.align_slices(adata, slice_key="slice")["a", "b"].toarray()
+    x, y = np.split(adata.obsm["X_sqrt"].astype(float), [-len(partner)])
+    cost = np.sqrt(((x[:, None] - y) ** 2).sum(axis=2))
+    value = objective(plan, cost, *np.split(adata.obsm["spatial"], [-len(partner)]))
+    np.testing.assert_allclose(value, adata.uns["align_slices"]["pairs"]["objective"], rtol=1e-10)
 
 
 @pytest.mark.parametrize(("keep", "units"), [(1.0, 1.0), (0.6, 1.0), (0.75, 137.0)])
@@ -63,6 +83,51 @@ def test_known_turn_and_partners(slices, keep, units):
     np.testing.assert_allclose(plan.sum(), overlap, rtol=1e-9)
     # with all of both slices the coupling is that of POT, which these few genes leave a little free
     assert (plan.toarray().argmax(axis=0) == partner).mean() > (0.9 if keep == 1 else 0.95)
+
+
+def test_a_chain_of_slices_has_the_frame_of_the_first(slices):
+    whole, points = slices["counts0"].astype(int), slices["spatial0"]
+    parts = np.moveaxis(np.random.default_rng(0).multinomial(whole, [1 / 3] * 3), -1, 0)
+    turns = [np.eye(2), TURN, TURN @ TURN]
+    adata = joined(list(parts), [points @ turn.T + [5.0, 9.0] for turn in turns], "abc")
+    dbx.tl.align_slices(adata, "slice", overlap=1.0)
+    np.testing.assert_allclose(adata.uns["align_slices"]["rotation"], np.swapaxes(turns, 1, 2), atol=0.02)
+    aligned = adata.obsm["spatial_aligned"]
+    np.testing.assert_allclose(aligned, np.tile(np.add(points, [5.0, 9.0]), (3, 1)), atol=0.3)
+    operator = load(adata)["align_slices"].build()
+    codes = Codes(adata.obs["slice"].cat.codes.to_numpy(), tuple("abc"))
+    with jax.enable_x64(True):
+        together = operator.together(None, adata.obsm["spatial"], codes)["aligned"]
+    np.testing.assert_allclose(together, aligned, rtol=1e-10)
+
+
+def test_large_slices_start_from_some_of_their_spots(slices, monkeypatch):
+    monkeypatch.setattr(align_pair, "LARGE", 100)
+    monkeypatch.setattr(align_pair, "SKETCH", 90)
+    adata, _ = halves(slices)
+    dbx.tl.align_slices(adata, "slice", overlap=1.0)
+    assert list(adata.uns["align_slices"]["starts"]["start"]) == ["place"]
+    np.testing.assert_allclose(adata.uns["align_slices"]["rotation"][1], TURN.T, atol=0.02)
+
+
+@pytest.mark.parametrize("sizes", [(4, 6), (6, 4)])
+def test_objective_and_slope_by_definition(rng, sizes):
+    """Of a plan that leaves out a source and a target; distances of large slices, which are not kept, are the same."""
+    points = [rng.normal(size=(size, 2)) for size in sizes]
+    plan, cost = rng.uniform(size=sizes) * (rng.uniform(size=sizes) < 0.5), rng.normal(size=sizes)
+    plan[0], plan[:, 1] = 0, 0
+    near, far = (np.linalg.norm(x[:, None] - x, axis=2) for x in points)
+    squares = (near[:, None, :, None] - far[None, :, None, :]) ** 2
+    value = 0.7 * (cost * plan).sum() + 0.3 * np.einsum("ijkl,ij,kl", squares, plan, plan)
+    slope = 0.7 * cost + 0.6 * np.einsum("ijkl,kl->ij", squares, plan)
+    problem, found = Problem(cost, *points, 0.3), sparse.csr_matrix(plan)
+    for held in (5000, 0):
+        problem.source, problem.target = (Distances(x, held) for x in points)
+        between = problem.between(found)
+        np.testing.assert_allclose(problem.value(found, between), value, rtol=1e-12)
+        np.testing.assert_allclose(problem.slope(plan.sum(axis=1), plan.sum(axis=0), between), slope, rtol=1e-12)
+        weights = rng.normal(size=sizes[0])
+        np.testing.assert_allclose(problem.source.times(weights), near @ weights, rtol=1e-12)
 
 
 def test_mirrored_only_where_allowed(slices):
@@ -114,7 +179,18 @@ def test_gradients_of_the_least_objective(slices):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_wrong_input_in_words(slices):
+def test_couplings_of_other_spots_are_refused(slices):
+    adata, _ = halves(slices)
+    dbx.tl.align_slices(adata, "slice", overlap=1.0)
+    with pytest.raises(SlotError, match="spots that are not theirs"):
+        dbx.get.align_slices(adata[5:], slice_key="slice")
+    with pytest.raises(SlotError, match="no couplings of slices in 'dbx'"):
+        dbx.get.align_slices(adata, "dbx", slice_key="slice")
+    with pytest.raises(SlotError, match="batch"):
+        dbx.get.align_slices(adata, slice_key="batch")
+
+
+def test_wrong_input_in_words(slices, monkeypatch):
     adata, _ = halves(slices)
     cases = [
         ("reference must be one of", {"reference": "z"}, None),
@@ -153,6 +229,9 @@ def test_wrong_input_in_words(slices):
             dbx.tl.align_slices(data, "slice", **settings)
         assert "align_slices" not in data.uns
         assert "spatial_aligned" not in data.obsm
+    monkeypatch.setattr(partial_overlap, "N_ROUNDS", 1)
+    with pytest.raises(ValueError, match="Pass refine=False"):
+        dbx.tl.align_slices(halves(slices, 0.6)[0], "slice")
     del adata.obsm["spatial"]
     with pytest.raises(KeyError, match="spatial"):
         dbx.tl.align_slices(adata, "slice")

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.ops.space.center_mixture import factorised
+from dbx.ops.space.center_mixture import factorised, mixture
 from dbx.program.record.registry import load
 
 ANGLES = np.deg2rad([0.0, 70.0, 200.0])
@@ -53,6 +53,17 @@ def test_the_centre_is_nearer_the_truth_than_any_slice():
     # with factors of the reference alone there is more noise than with all three
     alone = factorised(adata.X[: len(place)], 3, 0).product.toarray()
     assert likeness(center.X, truth) > likeness(alone, truth)
+
+
+def test_mixture_is_the_mean_of_coupled_spots(rng):
+    """By mass times the share of the slice; a spot of the centre with which nothing is coupled has no counts."""
+    counts, plans = rng.poisson(3.0, (2, 5, 4)).astype(float), rng.uniform(size=(2, 3, 5))
+    plans[:, 1] = 0
+    found = mixture(list(map(sparse.csr_matrix, counts)), list(map(sparse.csr_matrix, plans)), [0.2, 0.8]).toarray()
+    mass = np.concatenate([0.2 * plans[0], 0.8 * plans[1]], axis=1)
+    for row in (0, 2):
+        np.testing.assert_allclose(found[row], np.average(np.concatenate(counts), axis=0, weights=mass[row]))
+    assert not found[1].any()
 
 
 def test_factors_are_scikit_learns(slices):

@@ -162,9 +162,10 @@ class AlignSlices(Operator):
             else:
                 found = realign(first, second, self._settings, before)
         if not found.converged and not self.allow_unconverged:
+            more = "refine=False" if self.refine and found.overlap < 1 else "a larger max_iterations or tol"
             msg = (
                 f"The alignment of slice {name!r} has not converged in {found.n_iterations} iterations (last change "
-                f"{found.change:.2g}). Pass a larger max_iterations or tol, overlap=1.0 if the slices show the same "
+                f"{found.change:.2g}). Pass {more}, overlap=1.0 if the slices show the same "
                 "piece of tissue, or allow_unconverged=True to use it all the same."
             )
             raise ValueError(msg)
