@@ -16,10 +16,14 @@ def test_positions_and_colours(rng):
         dbx.pl.slices(adata, "slice", show=False)
     adata.obsm["spatial_aligned"] = rng.normal(size=(7, 2))
     figure = dbx.pl.slices(adata, "slice", return_fig=True)
+    expected = [CATEGORIES["ab".index(name)] for name in adata.obs["slice"]]
     for ax, key in zip(figure.axes, ("spatial", "spatial_aligned"), strict=True):
-        for name, colour, spots in zip("ab", CATEGORIES[:2], ax.collections, strict=True):
-            np.testing.assert_array_equal(spots.get_offsets(), adata.obsm[key][(adata.obs["slice"] == name).to_numpy()])
-            assert plt.matplotlib.colors.to_hex(spots.get_facecolor()[0]) == colour
+        spots = ax.collections[0]
+        np.testing.assert_array_equal(spots.get_offsets(), adata.obsm[key])
+        assert [plt.matplotlib.colors.to_hex(colour) for colour in spots.get_facecolor()] == expected
+    before, after = (ax.get_legend() for ax in figure.axes)
+    assert before is None
+    assert [after.get_title().get_text(), *(text.get_text() for text in after.get_texts())] == ["slice", "a", "b"]
     own = plt.subplots()[1]
     assert dbx.pl.slices(adata, "slice", ax=own, show=False) is own
     plt.close("all")

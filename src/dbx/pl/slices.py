@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.pl._cells import point_size
+from dbx.pl._cells import draw_cells
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import finish, panels
-from dbx.pl._palette import RASTERIZED_FROM, colours, tidy
+from dbx.pl._palette import tidy
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
@@ -71,29 +71,13 @@ def slices(
     >>> ax = dbx.pl.slices(adata, "slice", show=False)
     """
     names = read(adata, Slot("obs", (slice_key,))).astype("category")
-    after = np.asarray(read(adata, Slot("obsm", (key,))), float)
-    *first, last = panels(ax, 1 if ax is not None else 2, 2, (4.4, 4.2), "panel")
-    if first:
-        _draw(first[0], np.asarray(read(adata, Slot("obsm", (spatial_key,))), float), names, size, "before")
-    _draw(last, after, names, size, "aligned" if title is None else title)
-    last.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title=slice_key, title_fontsize=8)
-    return finish(last, key, show=show, save=save, return_fig=return_fig)
-
-
-def _draw(ax: Axes, points: np.ndarray, names, size: float | None, title: str) -> None:
-    levels = names.cat.categories
-    size = point_size(len(points)) if size is None else size
-    for level, colour in zip(levels, colours(len(levels)), strict=True):
-        x, y = points[(names == level).to_numpy(), :2].T
-        ax.scatter(
-            x,
-            y,
-            s=size,
-            color=colour,
-            alpha=0.6,
-            linewidths=0,
-            label=str(level),
-            rasterized=len(points) > RASTERIZED_FROM,
-        )
-    ax.set_aspect("equal")
-    tidy(ax, "", "", title)
+    shown = [("before", spatial_key), ("aligned" if title is None else title, key)][ax is not None :]
+    places = [np.asarray(read(adata, Slot("obsm", (name,))), float)[:, :2] for _, name in shown]
+    drawn = panels(ax, len(shown), 2, (4.4, 4.2), "panel")
+    for panel, points, (heading, _) in zip(drawn, places, shown, strict=True):
+        draw_cells(panel, points, names, size=size, legend=panel is drawn[-1])
+        panel.set_aspect("equal")
+        tidy(panel, "", "", heading)
+    of_levels: Any = drawn[-1].get_legend()
+    of_levels.set_title(slice_key, {"size": 8})
+    return finish(drawn[-1], key, show=show, save=save, return_fig=return_fig)
