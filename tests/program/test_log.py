@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
+from pathlib import Path
 
 import anndata as ad
 import nbformat
@@ -141,6 +142,11 @@ def test_a_warning_points_at_the_line_that_called_dbx_through_a_dispatched_funct
     with pytest.warns(dbx.DbxWarning, match="zero counts") as warned:
         normalize(ad.AnnData(np.array([[0, 0], [1, 2]], "float32")))
     assert warned[0].filename == __file__
+
+
+def test_operators_warn_by_the_function_that_points_at_the_users_line():
+    modules = Path(dbx.__file__).parent.joinpath("ops").rglob("*.py")
+    assert [str(module) for module in modules if "warnings.warn(" in module.read_text()] == []
 
 
 def test_warnings_of_dbx_alone_can_be_silenced():

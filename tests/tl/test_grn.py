@@ -67,8 +67,9 @@ def test_a_query_keeps_no_network_of_its_own(cells):
 
 def test_genes_of_the_same_value_everywhere(cells):
     cells.X[:, [1, 4]] = 2
-    with pytest.warns(dbx.DbxWarning, match="2 genes have the same value in every cell"):
+    with pytest.warns(dbx.DbxWarning, match="2 genes have the same value in every cell") as warned:
         dbx.tl.grn(cells, tf_names=["t1", "t2"], method="correlation")
+    assert warned[0].filename == __file__
     assert set(cells.uns["grn"]["TF"]) == {"t1"}
 
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import functools
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn as warn
 from dbx.ops.operator import Progress, silent
 from dbx.settings import Verbosity, settings
 
-NOT_THE_USERS = (str(Path(__file__).parents[1]), functools.__file__)
-"""Where the files lie that a warning does not point at: dbx, and what dispatches a call on its first argument."""
 LEVELS = {
     Verbosity.error: logging.ERROR,
     Verbosity.warning: logging.WARNING,
@@ -85,15 +79,6 @@ def hint(text: str) -> None:
 def warn_of_future(text: str) -> None:
     """Warn of an argument that will go."""
     warn(text, FutureWarning)
-
-
-def warn(text: str, category: type[Warning] = DbxWarning) -> None:
-    """Warn, pointing at the user's line rather than at dbx's."""
-    depth = 2
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(NOT_THE_USERS):
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, category, stacklevel=depth)
 
 
 class NotebookLine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_above_zero, check_fraction, check_whole
 from dbx.ops.diffusion.kernel import (
@@ -88,11 +87,9 @@ class DecayGraph(Operator):
         values = x.dense()
         found = alpha_decay(values, **self.config, seed=seed, progress=progress)
         if found.n_duplicates:
-            warnings.warn(
+            warn(
                 f"{found.n_duplicates} of {len(values)} cells have {self.knn} or more duplicates: their bandwidth "
-                "would be 0 and is the smallest positive number, so that they are connected to their duplicates only.",
-                DbxWarning,
-                stacklevel=2,
+                "would be 0 and is the smallest positive number, so that they are connected to their duplicates only."
             )
         self.reference = Reference(values)
         self.edges = Reference(Graph.from_csr(found.matrix, rows=rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_above_zero, check_known
 from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver, without_columns
@@ -229,18 +228,14 @@ def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
     """Warn of cells that reach no end, and of an only end."""
     lost = int(np.isnan(fates[:, 0]).sum())
     if lost:
-        warnings.warn(
+        warn(
             f"{lost} of {len(fates)} cells reach no terminal state: their fate probabilities are NaN, and no walk "
-            "enters them. Name a terminal state among them, or compute neighbours with more n_neighbors.",
-            DbxWarning,
-            stacklevel=2,
+            "enters them. Name a terminal state among them, or compute neighbours with more n_neighbors."
         )
     if len(levels) == 1:
-        warnings.warn(
+        warn(
             f"There is one terminal state only, {levels[0]!r}: every cell that reaches it has the probability 1. Name "
-            "a second one to compare fates.",
-            DbxWarning,
-            stacklevel=2,
+            "a second one to compare fates."
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.ops.checks import check_whole
 from dbx.ops.diffusion.gpcca import coarse_transitions, memberships
 from dbx.ops.diffusion.markov import check_weights, with_loops_of_isolated
@@ -143,11 +142,9 @@ def strongest(chi: np.ndarray, n_cells: int) -> np.ndarray:
 def _stable(stays: np.ndarray) -> np.ndarray:
     """Which states are ends, of those by falling self-transition."""
     if stays[0] < STABLE:
-        warnings.warn(
+        warn(
             f"No macrostate is left as seldom as a terminal state should be (self-transition {STABLE} or more): the "
-            f"most stable one is taken, with {stays[0]:.3f}. Pass n_states, or name the terminal states.",
-            DbxWarning,
-            stacklevel=2,
+            f"most stable one is taken, with {stays[0]:.3f}. Pass n_states, or name the terminal states."
         )
         return np.arange(len(stays)) == 0
     return stays >= STABLE

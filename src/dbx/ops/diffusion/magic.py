@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar, Literal, get_args
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
@@ -81,11 +80,9 @@ class Magic(Operator):
         self.n_steps = len(curve) + 1 if self.t == "auto" else self.t
         if len(curve) == MAX_STEPS and curve[-1] >= SETTLED:
             self.n_steps = MAX_STEPS
-            warnings.warn(
+            warn(
                 f"{MAX_STEPS} steps still change the values (Procrustes disparity {curve[-1]:.2g}): t={MAX_STEPS} is "
-                "used. Pass a smaller t, such as the default 3, for values that are less smoothed.",
-                DbxWarning,
-                stacklevel=2,
+                "used. Pass a smaller t, such as the default 3, for values that are less smoothed."
             )
         self.one_step_less = Reference(markov.power_times(walk, given, self.n_steps - 1, dtype=np.float32))
 

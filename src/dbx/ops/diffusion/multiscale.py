@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.threads import row_slices
 from dbx.ops.diffusion.markov import components, row_sums, scaled
 from dbx.ops.diffusion.spectrum import leading_eigenpairs
@@ -39,12 +37,10 @@ def adaptive_kernel(x: np.ndarray, knn: int, seed: int = 0, progress: Progress =
     widths = np.sort(distances, axis=1)[:, width_rank(knn)]
     alike = int((widths < SMALLEST_WIDTH).sum())
     if alike:
-        warnings.warn(
+        warn(
             f"{alike} of {n} cells have {width_rank(knn) + 1} or more duplicates: the width of their kernel would be 0 "
             "and is the smallest positive number, so that they are connected to their duplicates only. Use a larger "
-            "knn, or leave duplicates out.",
-            DbxWarning,
-            stacklevel=2,
+            "knn, or leave duplicates out."
         )
     widths = np.maximum(widths, SMALLEST_WIDTH)
     one_sided = sparse.csr_matrix((np.exp(-distances / widths[:, None]).ravel(), (rows, found.ravel())), shape=(n, n))

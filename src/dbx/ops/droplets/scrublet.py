@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import row_sums
 from dbx.ops.checks import check_fraction, check_known, check_minimums, check_number, listed
@@ -187,12 +186,10 @@ class Scrublet(Operator):
             if found is None
             else f"the threshold between the two modes of simulated doublets, {found:.2f}, calls most cells"
         )
-        warnings.warn(
+        warn(
             f"Doublets{f' of {sample.name!r}' if sample.name else ''} are called by expected_doublet_rate="
             f"{self.expected_doublet_rate} (threshold {threshold:.3f}), as {reason}. Look at the histograms, "
-            "dbx.pl.scrublet_score_distribution(adata), and pass threshold=... for another.",
-            DbxWarning,
-            stacklevel=2,
+            "dbx.pl.scrublet_score_distribution(adata), and pass threshold=... for another."
         )
         return threshold
 

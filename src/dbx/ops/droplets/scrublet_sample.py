@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.ops.droplets.doublet_neighbours import doublet_score, in_blocks
 from dbx.ops.droplets.doublet_space import (
     MIN_CELLS,
@@ -164,11 +163,9 @@ def with_possible_comps(recipe: Recipe, shape: tuple[int, int], name: str) -> Re
     most = min(shape[0] - 1, shape[1])
     if recipe.n_comps <= most:
         return recipe
-    warnings.warn(
+    warn(
         f"{shape[0]} cells and {shape[1]} genes{_of(name)} have {most} components, which are used instead of "
-        f"n_prin_comps={recipe.n_comps}. Scores of few cells mean little.",
-        DbxWarning,
-        stacklevel=2,
+        f"n_prin_comps={recipe.n_comps}. Scores of few cells mean little."
     )
     return replace(recipe, n_comps=most)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
@@ -159,4 +158,4 @@ def _check_genes(panel: Panel, group: str) -> None:
             raise ValueError(msg)
     if constant.any() and not group:  # in a small group it is usual
         msg = f"{constant.sum()} genes have the same value in every cell: they have no edges."
-        warnings.warn(msg, DbxWarning, stacklevel=2)
+        warn(msg)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float, like
 from dbx.ops.checks import check_fraction, check_whole
@@ -155,7 +154,7 @@ class Communication(Operator):
         alone = int((~mask.any(axis=1)).sum())
         if alone:
             msg = f"{alone} of {len(mask)} cells have no neighbour and receive no signal; a larger radius reaches them."
-            warnings.warn(msg, DbxWarning, stacklevel=2)
+            warn(msg)
 
     def _check_enough(self, cells: Cells) -> None:
         n_cells, n_columns = len(cells.group), cells.baseline(slice(0, 1)).shape[1] + len(self.ligands)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import ClassVar
 
 import numpy as np
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import check_above_zero, check_share, check_whole, listed
 from dbx.ops.differential.false_discovery import false_discovery_rates
@@ -191,11 +190,7 @@ class LigandReceptor(Operator):
             )
             raise ValueError(msg)
         if small:
-            warnings.warn(
-                f"Groups of fewer than min_cells={self.min_cells} cells are left out: {listed(small)}.",
-                DbxWarning,
-                stacklevel=2,
-            )
+            warn(f"Groups of fewer than min_cells={self.min_cells} cells are left out: {listed(small)}.")
         number = np.full(labels.n_levels + 1, -1)
         number[kept] = np.arange(len(kept))
         return tuple(labels.levels[i] for i in kept), number[codes]

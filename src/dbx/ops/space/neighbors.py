@@ -5,14 +5,13 @@ A neighbour list is a :class:`dbx.ops.values.Graph` with ``distances=True``: unu
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.ops.checks import check_above_zero, check_known, check_whole
 from dbx.ops.values import Graph
 
@@ -122,11 +121,9 @@ def warn_of_shared_places(points: np.ndarray, slices: np.ndarray) -> None:
     """Warn of cells at the position of an earlier cell of their slice."""
     shared = len(points) - len(np.unique(np.column_stack([points, slices]), axis=0))
     if shared:
-        warnings.warn(
+        warn(
             f"{shared} cells have the position of another cell of their slice. They are neighbours at distance 0; if "
-            "the data contain cells twice, remove one of each, or name the slices if there are several.",
-            DbxWarning,
-            stacklevel=2,
+            "the data contain cells twice, remove one of each, or name the slices if there are several."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ import numpy as np
 from flax import nnx
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import in_own_dtype, take
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -83,11 +82,7 @@ class Function(Operator):
         known = find(function)
         self.number = -1 if known is None else known.number  # part of what is compiled
         if known is not None and known.changed_since(digest):
-            warnings.warn(
-                f"The function {function!r} of this session has another source than the one that was recorded.",
-                DbxWarning,
-                stacklevel=2,
-            )
+            warn(f"The function {function!r} of this session has another source than the one that was recorded.")
 
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[Operator]:
