@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 import dbx
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import config_names
-from dbx.pl.history import _draw, history
+from dbx.pl.history import _draw, _terms, history
 
 QUICK = {"max_epochs": 6, "n_hidden": 8}
 NETWORK = {"n_units": 16, "n_latents": 2, "n_blocks": 1}
@@ -117,6 +117,14 @@ def test_what_is_no_likelihood_has_no_nats():
         "mmd": "maximum mean discrepancy",
         "classification": "classification (nats per cell)",
     }
+
+
+@pytest.mark.parametrize(("kept", "labels"), [(0, []), (2, ["kept: epoch 2"])])
+def test_no_epoch_is_marked_where_the_start_was_better(kept, labels):
+    curves = {"squared_error": np.ones(3), "validation_squared_error": np.arange(3.0), "kept": np.array([kept])}
+    assert _terms(curves, None, "communication") == ["squared_error"]
+    _draw(ax := plt.subplots()[1], curves, "squared_error", 0)
+    assert [line.get_label() for line in ax.lines if line.get_label().startswith("kept")] == labels
 
 
 def test_first_epochs_can_be_left_out_and_terms_chosen(trained):

@@ -52,6 +52,12 @@ def test_planted_links_are_first(found):
     assert (found.uns["communication"]["strengths"]["strength"] > 0).all()
 
 
+def test_the_history_is_that_of_training_and_names_the_epoch_that_is_kept(found):
+    history = found.uns["communication"]["history"]
+    assert history["squared_error"][-1] < history["squared_error"][0]
+    assert history["kept"] == [np.argmin(history["validation_squared_error"]) + 1]
+
+
 def test_shuffled_tissue_says_that_nothing_is_found():
     adata = tissue()
     adata.obsm["spatial"] = adata.obsm["spatial"][np.random.default_rng(1).permutation(N_CELLS)]

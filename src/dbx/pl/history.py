@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HELD_OUT = "validation_"
 """Prefix of the curves of held-out cells."""
+KEPT = "kept"
+"""Beside the curves, where a step records it: the epoch whose parameters were kept."""
 LABELS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder loss"}
 LABELS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "misclassification rate"}
 UNITLESS = ("mmd", "distance", "critic_loss", "squared_error")
@@ -61,7 +63,8 @@ def history(
 
     Terms are means over the cells in an epoch, in nats per cell where they are likelihoods or divergences. Where cells
     were held out, their curve is drawn beside that of the training cells, and a line marks the epoch whose parameters
-    were kept, the best on the held-out cells. Without held-out cells the parameters of the last epoch are kept.
+    were kept, the best on the held-out cells; there is none where every epoch was worse than the start. Without
+    held-out cells the parameters of the last epoch are kept.
 
     Parameters
     ----------
@@ -144,7 +147,8 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
 
 
 def _terms(curves: Mapping[str, np.ndarray], keys: str | Sequence[str] | None, step: str) -> list[str]:
-    known = [name for name in curves if not (name.startswith(HELD_OUT) and name.removeprefix(HELD_OUT) in curves)]
+    beside = {KEPT, *(HELD_OUT + name for name in curves)}
+    known = [name for name in curves if name not in beside]
     wanted = known if keys is None else [keys] if isinstance(keys, str) else list(keys)
     wrong = [name for name in wanted if name not in known]
     if wrong or not wanted:
@@ -194,7 +198,9 @@ def _mark_stages(ax: Axes, stages: Sequence[Stage], skip: int) -> None:
 
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
-    """The epoch whose parameters were kept, counted from 1; None where no cells were held out."""
+    """The epoch whose parameters were kept, from 1, or 0 for those before; None where no cells were held out."""
+    if KEPT in curves:
+        return int(curves[KEPT][0])
     losses = {"loss": 1, "elbo": -1, "squared_error": 1}
     held_out = [sign * curves[HELD_OUT + name] for name, sign in losses.items() if HELD_OUT + name in curves]
     return int(np.argmin(held_out[0])) + 1 if held_out else None

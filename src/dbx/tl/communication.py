@@ -121,7 +121,8 @@ def communication(
     ``uns[key_added]["gain"]``
         DataFrame with ``target``, ``gain`` (R2 in held-out blocks added by signals) and ``baseline_r2``.
     ``uns[key_added]["history"]``
-        Squared error of training and held-out cells in each epoch.
+        Squared error of training and held-out cells in each epoch; ``kept``, the epoch whose network is used, 0 where
+        none predicted the held-out cells better than before training.
     ``obsm["X_<key_added>"]``
         Signals that cells receive, between 0 and 1, array of shape (n_cells, n_ligands).
     ``uns[key_added]["ligands"]``

@@ -183,13 +183,22 @@ def test_stops_early_and_restores_the_best(data):
         schedules={"learning_rate": lambda done: np.where(done < 20, 1.0, 40.0)},
     )
     model = Line(4)
-    history = train(model, squares, Minibatches(data), how)["validation_loss"]
-    best = int(np.argmin(history))
+    found = train(model, squares, Minibatches(data), how)
+    history, best = found["validation_loss"], int(np.argmin(found["validation_loss"]))
+    assert found["kept"] == [best + 1]
     assert len(history) == best + 1 + 4 < 200
     held_out = np.sort(np.random.default_rng(0).permutation(203)[:41])
     residual = data["y"] - data["x"].dense() @ np.asarray(model.slope[...]) - np.asarray(model.level[...])
     assert np.mean(residual[held_out] ** 2) == pytest.approx(history[best], rel=1e-4)
     assert float(model.seen[...]) == (best + 1) * 6
+
+
+def test_the_start_is_kept_where_no_epoch_is_better(data):
+    """A rate so large that every epoch is worse than zeros."""
+    model = Line(4)
+    history = train(model, squares, Minibatches(data), Training(epochs=2, learning_rate=50.0, validation=0.2))
+    assert history["kept"] == [0]
+    assert not np.any(model.slope[...])
 
 
 def test_only_what_is_trainable_moves(data):

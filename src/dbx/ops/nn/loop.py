@@ -53,7 +53,7 @@ class RunSteps(Protocol):
 
 
 class HeldOut:
-    """The best epoch on held-out rows, and when to stop.
+    """The best epoch on held-out rows, and when to stop; ``kept`` is its number, 0 for the state before the first.
 
     ``start(carry)`` returns sums of their losses, possibly still being computed; ``variables(carry)`` are the variables
     to keep of the best epoch.
@@ -68,14 +68,17 @@ class HeldOut:
     ):
         self.n_rows, self.patience, self.start, self.variables = n_rows, patience, start, variables
         self.value, self.values, self.waited = np.inf, None, 0
+        self.n_judged = self.kept = 0
 
     def finish(self, sums: list, carry) -> tuple[float, bool]:
         """The mean loss, and whether patience has run out; copies the variables of the best epoch so far."""
         value = float(sum(jax.device_get(sums))) / self.n_rows
         if value < self.value:
             self.value, self.values, self.waited = value, at_home(self.variables(carry)), 0
+            self.kept = self.n_judged
         else:
             self.waited += 1
+        self.n_judged += 1
         return value, self.patience is not None and self.waited >= self.patience
 
 

@@ -57,7 +57,8 @@ def train(
     Returns
     -------
     Means over each epoch, arrays of shape (epochs,): ``loss``, its recorded terms, and ``validation_loss`` (with the
-    final values of the schedules, so that epochs are comparable) if rows are held out.
+    final values of the schedules, so that epochs are comparable) if rows are held out. Then also ``kept``, the epoch
+    whose parameters the model has, of shape (1,): 0 where none was better than before training.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def train(
         nnx.update(model, *best.values)
     else:
         nnx.update(model, *(variables(carry) if everywhere is None else at_home(variables(carry))))
-    return history
+    return history if best is None else {**history, "kept": np.array([best.kept], np.int32)}
 
 
 @dataclass(frozen=True)

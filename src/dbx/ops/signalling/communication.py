@@ -175,6 +175,7 @@ class Communication(Operator):
         model = TargetModel(self.messages, cells, targets, outside.base, float(penalty))
         found = train_messages(model, cells, targets, held, self.max_epochs, seed=seed, progress=progress)
         self.trace = Constant(as_float([found["squared_error"], found["validation_loss"]]))
+        self.kept = Constant(found["kept"])
 
     def _test(self, cells: Cells, targets: Targets, held: np.ndarray, strata, rng, progress: Progress) -> None:
         signals = received(self.messages, cells)
@@ -243,8 +244,9 @@ class Communication(Operator):
 
     @property
     def history(self) -> Mapping[str, np.ndarray]:
-        """Mean squared error of standardised targets in each epoch, arrays of shape (n_epochs,)."""
-        return dict(zip(("squared_error", "validation_squared_error"), np.asarray(self.trace[...]), strict=True))
+        """Mean squared error of standardised targets in each epoch, arrays of shape (n_epochs,), and the epoch kept."""
+        training, held_out = np.asarray(self.trace[...])
+        return {"squared_error": training, "validation_squared_error": held_out, "kept": np.asarray(self.kept[...])}
 
 
 def _slice_codes(slices: Codes | None, n_cells: int) -> np.ndarray:

@@ -99,6 +99,7 @@ def run_stages(
                 seed=seed,
                 progress=progress,
             )
+            history.pop("kept", None)  # whether the stage is kept is judged below
         except FloatingPointError as error:
             explain(error, model, judged, dataset.columns, np.setdiff1d(np.arange(len(dataset.rows)), split.hidden))
             raise
