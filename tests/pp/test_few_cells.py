@@ -10,7 +10,9 @@ from scipy import sparse
 import dbx
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:zero-centering", "ignore:These look like raw counts", "ignore:There are 4 cells, fewer than n_neighbors"
+    "ignore:zero-centering",
+    "ignore:The values in .* look like raw counts",
+    "ignore:There are 4 cells, fewer than n_neighbors",
 )
 
 PAIR = pd.DataFrame({"ligand": ["0"], "receptor": ["1"]})

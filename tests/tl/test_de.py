@@ -701,7 +701,7 @@ def test_levels_by_value_are_those_by_name(samples, tested):
 
 
 @pytest.mark.parametrize("name", ["dense", "csr", "csc"])
-@pytest.mark.filterwarnings("ignore:These look like raw counts")
+@pytest.mark.filterwarnings("ignore:The values in .* look like raw counts")
 def test_no_samples_and_no_genes_are_said_so(samples, name):
     x = {"dense": samples.X.toarray(), "csr": samples.X, "csc": samples.X.tocsc()}[name]
     adata = ad.AnnData(x, obs=samples.obs, var=samples.var)

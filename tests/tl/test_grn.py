@@ -85,7 +85,7 @@ def test_genes_of_the_same_value_everywhere(cells):
         ({}, {"tf_names": ["t1"], "method": "genie3"}, "method must be one of"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*looks like counts")
+@pytest.mark.filterwarnings("ignore:.*look like raw counts")
 def test_wrong_input_in_words(cells, change, settings, words):
     for name, value in change.items():
         if name == "obs":
@@ -101,5 +101,5 @@ def test_absent_transcription_factors_and_counts_are_warned_of(cells):
     with pytest.warns(dbx.DbxWarning, match="1 of 2 genes of tf_names are not in var_names and are ignored: 'x'"):
         dbx.tl.grn(cells, tf_names=["t1", "x"], method="correlation")
     cells.X = np.random.default_rng(0).poisson(3.0, cells.shape).astype(np.float32)
-    with pytest.warns(dbx.DbxWarning, match="looks like counts"):
+    with pytest.warns(dbx.DbxWarning, match="adata.X look like raw counts, whose totals"):
         dbx.tl.grn(cells, tf_names=["t1"], method="correlation", key_added="other")

@@ -26,12 +26,15 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.replay.reference import ReferenceChangedError as ReferenceChangedError
     from dbx.program.replay.rerun import rerun as rerun
     from dbx.program.slots.addresses import check_key as check_key
+    from dbx.program.slots.addresses import expression_slot as expression_slot
     from dbx.program.slots.addresses import graph_slot as graph_slot
     from dbx.program.slots.addresses import matrix_slot as matrix_slot
     from dbx.program.slots.addresses import neighbors_slot as neighbors_slot
     from dbx.program.slots.checks import check_matrix as check_matrix
     from dbx.program.slots.checks import check_not_empty as check_not_empty
     from dbx.program.slots.checks import looks_like_counts as looks_like_counts
+    from dbx.program.slots.checks import refuse_counts as refuse_counts
+    from dbx.program.slots.checks import warn_of_counts as warn_of_counts
     from dbx.program.slots.slots import Slot as Slot
     from dbx.program.slots.slots import SlotError as SlotError
     from dbx.program.slots.slots import exists as exists
@@ -40,6 +43,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.slots import owner_written as owner_written
     from dbx.program.slots.slots import read as read
     from dbx.program.slots.slots import row_names as row_names
+    from dbx.program.slots.slots import unique_gene_names as unique_gene_names
     from dbx.program.slots.stored import as_codes as as_codes
     from dbx.program.slots.writing import assign as assign
     from dbx.program.slots.writing import assigned as assigned
@@ -62,9 +66,19 @@ _NAMES = {
     "replay.adopt": ["adopt"],
     "replay.reference": ["ReferenceChangedError"],
     "replay.rerun": ["rerun"],
-    "slots.addresses": ["check_key", "graph_slot", "matrix_slot", "neighbors_slot"],
-    "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts"],
-    "slots.slots": ["Slot", "SlotError", "exists", "gene_names", "holder", "owner_written", "read", "row_names"],
+    "slots.addresses": ["check_key", "expression_slot", "graph_slot", "matrix_slot", "neighbors_slot"],
+    "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts", "refuse_counts", "warn_of_counts"],
+    "slots.slots": [
+        "Slot",
+        "SlotError",
+        "exists",
+        "gene_names",
+        "holder",
+        "owner_written",
+        "read",
+        "row_names",
+        "unique_gene_names",
+    ],
     "slots.stored": ["as_codes"],
     "slots.writing": ["assign", "assigned"],
     "training.optimize": ["optimize"],

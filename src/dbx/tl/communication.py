@@ -14,13 +14,13 @@ from dbx.program import (
     Slot,
     check_key,
     exists,
-    gene_names,
     log,
-    looks_like_counts,
     matrix_slot,
     read,
+    refuse_counts,
     resolve_seed,
     run_step,
+    unique_gene_names,
 )
 from dbx.program.compat import own_copy
 from dbx.tl._control_genes import present_genes
@@ -149,18 +149,10 @@ def communication(
     """
     check_key(key_added)
     slot = Slot.parse(matrix_slot(layer), mod)
-    names = gene_names(adata, slot)
-    if not names.is_unique:
-        msg = "Gene names are not unique: make them so with adata.var_names_make_unique()."
-        raise ValueError(msg)
+    names = unique_gene_names(adata, slot)
     pairs = pairs_among(resource, names)
     check_groups(adata, [groupby], "Communication", mod, cells=MIN_CELLS)
-    if looks_like_counts(read(adata, slot)):
-        msg = (
-            f"Communication needs log-normalised values, but {slot.written()} holds whole numbers, such as raw counts: "
-            "run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name a layer."
-        )
-        raise ValueError(msg)
+    refuse_counts(adata, slot, "Communication")
     of_targets = _targets(adata, targets, names, pairs, mod)
     mask = np.zeros(len(names), bool)
     mask[pairs.columns] = mask[of_targets] = True
@@ -172,7 +164,7 @@ def communication(
         {"radius": radius, "n_neighs": n_neighs, "max_epochs": max_epochs, "heads": heads, "n_perms": n_perms}
         | {"holdout": holdout},
     )
-    reads = {"x": matrix_slot(layer), "groups": f"obs/{groupby}", "points": f"obsm/{spatial_key}"}
+    reads = {"x": slot, "groups": f"obs/{groupby}", "points": f"obsm/{spatial_key}"}
     if batch_key is not None:
         reads["slices"] = f"obs/{batch_key}"
     writes = {name: f"uns/{key_added}/{name}" for name in ("links", "strengths", "gain", "history")}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.regulation.grn import FEWEST_CELLS, GRN
-from dbx.program import Slot, check_key, gene_names, log, looks_like_counts, matrix_slot, read, resolve_seed, run_step
+from dbx.program import Slot, check_key, matrix_slot, resolve_seed, run_step, unique_gene_names, warn_of_counts
 from dbx.tl._control_genes import present_genes
 from dbx.tl._groups import check_groups
 from dbx.tl.score_genes import among
@@ -120,10 +120,7 @@ def grn(
     """
     check_key(key_added)
     slot = Slot.parse(matrix_slot(layer), mod)
-    names = gene_names(adata, slot)
-    if not names.is_unique:
-        msg = "Gene names are not unique: make them so with adata.var_names_make_unique()."
-        raise ValueError(msg)
+    names = unique_gene_names(adata, slot)
     regulators = present_genes(tf_names, names, "tf_names").unique()
     targets = names if target_genes is None else present_genes(target_genes, names, "target_genes").unique()
     if len(regulators) == len(targets) == 1 and regulators[0] == targets[0]:
@@ -133,12 +130,7 @@ def grn(
     if groupby is not None:
         check_groups(adata, [groupby], "grn", mod, cells=FEWEST_CELLS)
         reads["groups"] = Slot("obs", (groupby,), mod)
-    values = read(adata, slot)
-    if values.shape[0] >= FEWEST_CELLS and looks_like_counts(values):
-        log.warn(
-            f"{slot.written()} looks like counts, whose totals correlate all genes: dbx.pp.normalize_total and "
-            "dbx.pp.log1p first."
-        )
+    warn_of_counts(adata, slot, ", whose totals correlate all genes")
     mask, (of_regulators, of_targets) = among(names, regulators, targets)
     operator = GRN(
         regulators=of_regulators,

@@ -9,16 +9,13 @@ import numpy as np
 
 from dbx.ops.signalling.ligand_receptor import LigandReceptor
 from dbx.program import (
-    Slot,
     check_key,
-    gene_names,
-    holder,
+    expression_slot,
     log,
-    looks_like_counts,
-    matrix_slot,
-    read,
     resolve_seed,
     run_step,
+    unique_gene_names,
+    warn_of_counts,
 )
 from dbx.tl._groups import check_groups
 from dbx.tl._pairs import pairs_among
@@ -155,12 +152,8 @@ def ligrec(
     """
     check_key(key_added)
     check_groups(adata, [groupby], "ligrec", mod)
-    source = matrix_slot(layer, use_raw=use_raw)
-    place = Slot.parse(source, mod)
-    if use_raw and holder(adata, place).raw is None:
-        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or set it first: adata.raw = adata."
-        raise ValueError(msg)
-    names = gene_names(adata, place)
+    slot = expression_slot(adata, layer, use_raw=use_raw, mod=mod)
+    names = unique_gene_names(adata, slot)
     pairs = pairs_among(resource, names, complex_policy=complex_policy)
     used = pairs.columns
     operator = LigandReceptor(
@@ -172,16 +165,13 @@ def ligrec(
         radius=radius,
         n_neighs=n_neighs,
     )
-    reads = {"x": source, "labels": f"obs/{groupby}"}
+    reads = {"x": slot, "labels": f"obs/{groupby}"}
     if spatial_key is not None:
         reads["points"] = f"obsm/{spatial_key}"
     elif radius is not None:
         msg = 'radius is for coordinates: pass spatial_key too, such as spatial_key="spatial".'
         raise ValueError(msg)
-    if looks_like_counts(read(adata, place)):
-        log.warn(
-            "These look like raw counts. Take logarithms first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
-        )
+    warn_of_counts(adata, slot)
     result = run_step(
         adata,
         operator,

@@ -15,11 +15,11 @@ from dbx.program import (
     all_or_nothing,
     check_key,
     log,
-    looks_like_counts,
     read,
     representation_slot,
     resolve_seed,
     run_step,
+    warn_of_counts,
 )
 from dbx.program.compat import own_copy
 
@@ -206,12 +206,8 @@ def _landmarks(n_landmark: int | None, n_cells: int) -> int | None:
 
 
 def _warn_of_counts(data, x: str, mod: str | None) -> None:
-    slot = Slot.parse(x, mod)
-    if looks_like_counts(read(data, slot)):
-        log.warn(
-            f"The values in {slot.written()} look like raw counts, whose distances are mostly those of depth. "
-            "Run dbx.pp.normalize_total(adata) and dbx.pp.log1p(adata) first, or name an embedding: use_rep='X_pca'."
-        )
+    otherwise = ", or name an embedding: use_rep='X_pca'"
+    warn_of_counts(data, Slot.parse(x, mod), ", whose distances are mostly those of depth", otherwise)
 
 
 def _warn_of_parts(kernel) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dbx.ops.differential.rank_genes_groups import RankGenesGroups
-from dbx.program import Slot, check_key, holder, log, looks_like_counts, matrix_slot, read, run_step
+from dbx.program import Slot, check_key, expression_slot, holder, log, run_step, warn_of_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -153,17 +153,12 @@ def _base(owner: AnnData) -> float | None:
     return None if base is None else float(base)
 
 
-def _source(adata, operator: RankGenesGroups, layer: str | None, *, use_raw: bool, mod: str | None) -> str:
+def _source(adata, operator: RankGenesGroups, layer: str | None, *, use_raw: bool, mod: str | None) -> Slot:
     """The slot that is tested, with a warning if it holds counts."""
-    if use_raw and holder(adata, Slot("X", mod=mod)).raw is None:
-        msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or set it first: adata.raw = adata."
-        raise ValueError(msg)
-    source = matrix_slot(layer, use_raw=use_raw)
-    if operator.method != "logreg" and looks_like_counts(read(adata, Slot.parse(source, mod))):
-        log.warn(
-            "These look like raw counts. Take logarithms first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
-        )
-    return source
+    slot = expression_slot(adata, layer, use_raw=use_raw, mod=mod)
+    if operator.method != "logreg":
+        warn_of_counts(adata, slot)
+    return slot
 
 
 def _named(groups: str | Iterable) -> tuple[str, ...] | None:

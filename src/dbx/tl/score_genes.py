@@ -16,12 +16,12 @@ from dbx.program import (
     Slot,
     check_key,
     check_matrix,
-    gene_names,
+    expression_slot,
     holder,
-    matrix_slot,
     read,
     resolve_seed,
     run_step,
+    unique_gene_names,
 )
 from dbx.tl._control_genes import Draws, control_genes, mean_expression, present_genes
 
@@ -122,16 +122,8 @@ class Source(NamedTuple):
         """The matrix that ``use_raw`` and ``layer`` name, ``raw`` by default where it is."""
         if use_raw is None:
             use_raw = layer is None and holder(data, Slot("X", mod=mod)).raw is not None
-        elif use_raw and holder(data, Slot("X", mod=mod)).raw is None:
-            msg = "use_raw=True, but adata.raw is empty. Leave use_raw out, or set it first: adata.raw = adata."
-            raise ValueError(msg)
-        slot = matrix_slot(layer, use_raw=use_raw)
-        place = Slot.parse(slot, mod)
-        names = gene_names(data, place)
-        if not names.is_unique:
-            msg = "Gene names are not unique: make them so with adata.var_names_make_unique()."
-            raise ValueError(msg)
-        return cls(place, read(data, place), names)
+        slot = expression_slot(data, layer, use_raw=use_raw, mod=mod)
+        return cls(slot, read(data, slot), unique_gene_names(data, slot))
 
     def genes_and_controls(
         self, genes: Sequence[str] | pd.Index, argument: str, draws: Draws

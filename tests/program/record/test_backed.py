@@ -11,7 +11,7 @@ from scipy import sparse
 
 import dbx
 
-pytestmark = pytest.mark.filterwarnings("ignore:zero-centering", "ignore:These look like raw counts")
+pytestmark = pytest.mark.filterwarnings("ignore:zero-centering", "ignore:The values in .* look like raw counts")
 
 NEED_MORE = (
     dbx.optimize,

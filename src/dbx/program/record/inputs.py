@@ -19,7 +19,7 @@ from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts
 from dbx.program.slots.fingerprint import n_sampled_columns, same
 from dbx.program.slots.genes import gene_array
 from dbx.program.slots.kinds import KINDS, Request, Value
-from dbx.program.slots.slots import Slot, gene_names, holder, n_rows, owner_written, read
+from dbx.program.slots.slots import Slot, gene_names, holder, n_rows, read, unique_gene_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -243,16 +243,12 @@ def _checked(data, registry: Registry, request: Request, blocks: RowBlocks, foun
 
 def _of_genes(data, blocks: RowBlocks, slot: Slot, port: Input, given: Gathered, select) -> RowBlocks:
     """The genes in use, remembered by name so that those of other cells can be matched to them."""
-    names = gene_names(data, slot)
     if not port.genes:
+        names = gene_names(data, slot)
         if given.genes is None and names.is_unique:
             given.genes = gene_array(names)
         return blocks
-    if not names.is_unique:
-        some = ", ".join(map(str, names[names.duplicated()][:3]))
-        make_them_so = f"{owner_written(slot.mod)}.var_names_make_unique()"
-        msg = f"Gene names are not unique ({some} ...): make them so with {make_them_so}."
-        raise ValueError(msg)
+    names = unique_gene_names(data, slot)
     mask = _mask(data, slot, select)
     given.mask = mask
     given.genes = gene_array(names if mask is None else names[mask])

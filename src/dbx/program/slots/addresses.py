@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dbx.program.slots.slots import Slot, read
+from dbx.program.slots.slots import Slot, holder, owner_written, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +24,23 @@ def matrix_slot(layer: str | None = None, obsm: str | None = None, *, use_raw: b
         msg = "Name one of `layer`, `obsm` and `use_raw`, not several."
         raise ValueError(msg)
     return named[0] if named else "X"
+
+
+def expression_slot(
+    data: AnnData | MuData, layer: str | None = None, *, use_raw: bool = False, mod: str | None = None
+) -> Slot:
+    """The slot of X, a layer or ``raw``.
+
+    Raises
+    ------
+    ValueError
+        ``raw`` is empty, or both were given.
+    """
+    if use_raw and holder(data, Slot("X", mod=mod)).raw is None:
+        owner = owner_written(mod)
+        msg = f"use_raw=True, but {owner}.raw is empty. Leave use_raw out, or set it first: {owner}.raw = {owner}."
+        raise ValueError(msg)
+    return Slot.parse(matrix_slot(layer, use_raw=use_raw), mod)
 
 
 def graph_slot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -13,8 +13,12 @@ from dbx.ops.arrays import cell_totals
 from dbx.ops.checks import ZERO_COUNTS, check_no_empty_cells
 from dbx.ops.operator import Input
 from dbx.program import log
-from dbx.program.slots.slots import Slot, owner_written
+from dbx.program.slots.slots import Slot, owner_written, read
 from dbx.program.wrappers import call_written
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
 
 AT_ONCE = 1 << 16
 """Values that are looked at together: few, as fractions are found among the first, and in the processor's cache."""
@@ -150,6 +154,26 @@ def looks_like_counts(x) -> bool:
     return _are_counts(rows.data if sparse.issparse(rows) else rows)
 
 
+def warn_of_counts(data: AnnData | MuData, slot: Slot, effect: str = "", otherwise: str = "") -> None:
+    """Warn of a matrix that looks like counts where logarithms are expected: what follows, and what else to do."""
+    if looks_like_counts(read(data, slot)):
+        log.warn(f"The values in {slot.written()} look like raw counts{effect}. {_take_logarithms(slot)}{otherwise}.")
+
+
+def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
+    """Refuse a matrix that looks like counts where logarithms are needed.
+
+    Raises
+    ------
+    ValueError
+        It does.
+    """
+    if looks_like_counts(read(data, slot)):
+        port = Input(content=("log",))
+        msg = f"{step} needs {wanted(port)}, but the values in {slot.written()} look like raw counts. "
+        raise ValueError(msg + _other_place(port, slot))
+
+
 def _are_counts(values: Any) -> bool:
     if values.dtype.kind in "bu":
         return True
@@ -184,6 +208,10 @@ def _other_place(port: Input, slot: Slot) -> str:
             f"{owner}.layers['counts'] = {owner}.X.copy()."
         )
     if "log" in port.content:
-        normalise, log_ = (call_written(f"dbx.pp.{name}(adata)", slot.mod) for name in ("normalize_total", "log1p"))
-        return f"Run {normalise} and {log_} first, or name a layer that holds such values."
+        return f"{_take_logarithms(slot)}, or name a layer that holds such values."
     return "Name another slot."
+
+
+def _take_logarithms(slot: Slot) -> str:
+    normalise, log_ = (call_written(f"dbx.pp.{name}(adata)", slot.mod) for name in ("normalize_total", "log1p"))
+    return f"Run {normalise} and {log_} first"

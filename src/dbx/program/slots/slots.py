@@ -131,6 +131,23 @@ def gene_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
     return owner.raw.var_names if slot.container == "raw" else owner.var_names
 
 
+def unique_gene_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
+    """The same, where genes are found by name.
+
+    Raises
+    ------
+    ValueError
+        Two genes have the same name.
+    """
+    names = gene_names(data, slot)
+    if not names.is_unique:
+        some = ", ".join(map(str, names[names.duplicated()][:3]))
+        make_them_so = f"{owner_written(slot.mod)}.var_names_make_unique()"
+        msg = f"Gene names are not unique ({some} ...): make them so with {make_them_so}."
+        raise ValueError(msg)
+    return names
+
+
 def exists(data: AnnData | MuData, slot: Slot) -> bool:
     """Whether there is something at the slot."""
     try:
