@@ -41,8 +41,10 @@ def test_edges_lead_from_regulator_to_target(cells):
 def test_wrong_input_in_words(cells):
     with pytest.raises(ValueError, match="n_edges must be at most 100"):
         dbx.pl.grn(cells, n_edges=101, show=False)
+    with pytest.raises(ValueError, match="leave group out"):
+        dbx.pl.grn(cells, group="a", show=False)
     cells.uns["grn"] = EDGES.assign(group=["a", "a", "b", "b"])
-    with pytest.raises(ValueError, match="for each group, 'a', 'b': pass group"):
+    with pytest.raises(ValueError, match="has a network for each of 'a', 'b': choose one of them by group"):
         dbx.pl.grn(cells, show=False)
     assert dbx.pl.grn(cells, group="b", show=False).get_title() == "2 edges, b"
     with pytest.raises(KeyError, match="dbx.tl.grn"):

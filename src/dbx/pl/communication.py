@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.checks import check_whole
+from dbx.ops.signalling.link_tables import CALLED
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish
 from dbx.pl._palette import CONTINUOUS, DOWN, INK, LINE, REST, tidy
@@ -79,8 +80,8 @@ def communication(
     _, (left, right) = plt.subplots(1, 2, figsize=(size + 4.4, height), width_ratios=(size, 3), layout="constrained")
     _draw_groups(left, matrix.loc[order, order])
     _draw_gains(right, gains, links)
-    n_links = int((links["padj"] < 0.05).sum())
-    left.figure.suptitle(f"{n_links} links at an FDR of 0.05" if title is None else title, fontsize=10)
+    n_links = int((links["padj"] < CALLED).sum())
+    left.figure.suptitle(f"{n_links} links at an FDR of {CALLED:g}" if title is None else title, fontsize=10)
     drawn: list[Axes] = [left, right]
     result = finish(drawn[0], key, show=show, save=save, return_fig=return_fig)
     return drawn if result is drawn[0] else cast("Figure | None", result)
@@ -102,7 +103,7 @@ def _draw_gains(ax: Axes, gains: pd.DataFrame, links: pd.DataFrame) -> None:
     ax.barh(places, values, height=0.7, color=np.where(values > 0, DOWN, REST))
     ax.axvline(0, **LINE)
     ax.set_yticks(places, names, fontsize=7.5)
-    best = links[links["padj"] < 0.05].drop_duplicates("target").set_index("target")["ligand"]
+    best = links[links["padj"] < CALLED].drop_duplicates("target").set_index("target")["ligand"]
     by_target = dict(zip(best.index.astype(str), best.astype(str), strict=True))
     for name, place, value in zip(names, places, values, strict=True):
         if name in by_target:

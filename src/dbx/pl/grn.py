@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from dbx.ops.checks import check_known, check_whole
+from dbx.get._networks import network_of
+from dbx.ops.checks import check_whole
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import DOWN, FAINT, INK, REST, UP
@@ -112,13 +113,7 @@ def grn(
 
 def _first(table: pd.DataFrame, key: str, group: str | None, n_edges: int) -> pd.DataFrame:
     """The most important edges, of one group."""
-    if "group" in table:
-        groups = tuple(dict.fromkeys(map(str, table["group"])))
-        if group is None:
-            msg = f"adata.uns[{key!r}] has a network for each group, {', '.join(map(repr, groups))}: pass group."
-            raise ValueError(msg)
-        check_known(group, groups, "group")
-        table = table[table["group"] == group]
+    table = network_of(table, key, group)
     if table.empty:
         msg = f"adata.uns[{key!r}] has no edges."
         raise ValueError(msg)

@@ -112,8 +112,8 @@ def communication(
     None, or the copy with ``copy=True``. Writes:
 
     ``uns[key_added]["links"]``
-        DataFrame with ``ligand``, ``target``, ``score`` (mean gradient of the target in the ligand, divided by its
-        standard error), ``pvalue``, ``padj`` (Benjamini-Hochberg), ``sign``, and ``gradient`` (mean change of the
+        DataFrame with ``ligand``, ``target``, ``score`` (absolute mean gradient of the target in the ligand, divided by
+        its standard error), ``pvalue``, ``padj`` (Benjamini-Hochberg), ``sign``, and ``gradient`` (mean change of the
         target by that of the ligand in all neighbours, both logarithms), the strongest first.
     ``uns[key_added]["strengths"]``
         DataFrame with ``source``, ``target`` and ``strength``: the effect of what cells of one group send on those of

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import check_known, check_whole, listed
+from dbx.get._networks import network_of
+from dbx.ops.checks import check_whole, listed
 from dbx.ops.regulation.activity import GRNActivity
 from dbx.program import Slot, check_key, gene_names, matrix_slot, read, run_step
 from dbx.tl.score_genes import among
@@ -126,16 +127,7 @@ def _edges(table: pd.DataFrame, key: str, group: str | None, n_targets: int) -> 
     if lacking:
         msg = f"adata.uns[{key!r}] lacks {listed(lacking)}: run dbx.tl.grn(adata, tf_names=...), or add the columns."
         raise KeyError(msg)
-    if "group" in table:
-        groups = tuple(dict.fromkeys(map(str, table["group"])))
-        if group is None:
-            msg = f"adata.uns[{key!r}] has a network for each of {listed(groups)}: choose one of them by group."
-            raise ValueError(msg)
-        check_known(group, groups, "group")
-        table = table[table["group"] == group]
-    elif group is not None:
-        msg = f"adata.uns[{key!r}] has one network of all cells: leave group out."
-        raise ValueError(msg)
+    table = network_of(table, key, group)
     table = table[table["sign"] != 0].sort_values("importance", ascending=False, kind="stable")
     table = table.astype({"TF": str, "target": str})
     return table.groupby("TF", sort=False).head(n_targets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from dbx.ops.arrays import array_library
@@ -34,8 +33,8 @@ def shrunk_covariance(x: Array, shrinkage: float | None = None) -> Array:
     weight: Any = best_shrinkage(x) if shrinkage is None else shrinkage
     x = x - x.mean(axis=0)
     covariance = x.T @ x / len(x)
-    mean, library = covariance.trace() / x.shape[1], np if isinstance(x, np.ndarray) else jnp
-    return (1 - weight) * covariance + weight * mean * library.eye(x.shape[1], dtype=x.dtype)
+    mean = covariance.trace() / x.shape[1]
+    return (1 - weight) * covariance + weight * mean * array_library(x).eye(x.shape[1], dtype=x.dtype)
 
 
 def best_shrinkage(x: Array) -> Array:

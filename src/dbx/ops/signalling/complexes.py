@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import numpy as np
+
+from dbx.ops.arrays import array_library
+from dbx.ops.values import Array
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,11 @@ class Complexes:
         n_subunits = self.n_subunits[index]
         return Complexes(self.columns[index, : n_subunits.max()], n_subunits)
 
-    def least(self, values: np.ndarray) -> np.ndarray:
+    def least(self, values: Array) -> Any:
         """Smallest value among the subunits, an array of shape (..., n_pairs); ``values`` are of genes."""
-        least = values[..., self.columns[:, 0]]
-        for subunit in self.columns.T[1:]:
-            np.minimum(least, values[..., subunit], out=least)
-        return least
+        return reduce(array_library(values).minimum, (values[..., subunit] for subunit in self.columns.T))
 
-    def most(self, values: np.ndarray) -> np.ndarray:
+    def most(self, values: Array) -> Any:
         """Largest value among the subunits, an array of shape (..., n_pairs)."""
         return -self.least(-values)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbx.ops.signalling.amounts import as_dense
+from dbx.ops.arrays import dense
 from dbx.ops.signalling.target_model import Targets
 
 RIDGE = 1e-6
@@ -49,8 +49,8 @@ class Moments:
     def _blocks(self, used: np.ndarray) -> Iterable[tuple[np.ndarray, slice, np.ndarray]]:
         """(mask of the used rows of a block, the block, their standardised targets)."""
         for start, stop, y in self.targets.values.parts():
-            part, dense = used[start:stop], as_dense(y)
-            yield part, slice(start, stop), (dense[part].astype(np.float64) - self.targets.mean) / self.targets.sd
+            part = used[start:stop]
+            yield part, slice(start, stop), (dense(y)[part].astype(np.float64) - self.targets.mean) / self.targets.sd
 
     def links(self, signals: np.ndarray) -> Links:
         """The links of signals, an array of shape (n_cells, n_ligands)."""

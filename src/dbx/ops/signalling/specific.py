@@ -74,5 +74,4 @@ def pair_scores(x: Array, codes: Array, n_groups: int, ligands: Complexes, recep
     sd = jnp.sqrt(jnp.where(varies, variance, 1))
     change = member.T @ centred / sizes[:, None] * (n_cells / jnp.maximum(n_cells - sizes, 1))[:, None]
     change = jnp.where(varies, change / sd, 0)
-    ligand, receptor = (change[:, side.columns].min(axis=2) for side in (ligands, receptors))
-    return ligand[:, None] + receptor[None]
+    return ligands.least(change)[:, None] + receptors.least(change)[None]
