@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from dbx.get._networks import network_of
+from dbx.get.networks import network_of
 from dbx.ops.checks import check_whole
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish

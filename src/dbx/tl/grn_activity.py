@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from dbx.get._networks import network_of
+from dbx.get.networks import network_of
 from dbx.ops.checks import check_whole, listed
 from dbx.ops.regulation.activity import GRNActivity
 from dbx.program import Slot, check_key, gene_names, matrix_slot, read, run_step
