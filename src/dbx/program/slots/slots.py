@@ -132,7 +132,7 @@ def gene_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
 
 
 def unique_gene_names(data: AnnData | MuData, slot: Slot) -> pd.Index:
-    """The same, where genes are found by name.
+    """Names of the genes of a slot, for steps that find genes by name.
 
     Raises
     ------
