@@ -26,6 +26,15 @@ def test_each_slice_has_a_panel_and_a_domain_one_colour(rng):
         assert panel.get_aspect() == 1
         assert panel.yaxis_inverted()
     plt.close("all")
+    adata.obs["depth"] = np.arange(30.0)
+    figure = dbx.pl.spatial_domains(adata, "depth", batch_key="slice", return_fig=True)
+    drawn = [panel.collections[0] for panel in figure.axes if panel.get_title()]
+    assert [points.get_clim() for points in drawn] == [(0, 29), (0, 29)]  # one colour bar for both
+    adata.obs["type"] = ["x"] * 20 + ["y"] * 10  # not categorical, each level in one slice
+    figure = dbx.pl.spatial_domains(adata, "type", batch_key="slice", return_fig=True)
+    drawn = [panel.collections[0].get_facecolors()[0, :3] for panel in figure.axes]
+    np.testing.assert_allclose(drawn, [plt.matplotlib.colors.to_rgb(colours(2)[code]) for code in (1, 0)])
+    plt.close("all")
     with pytest.raises(KeyError, match="obsm"):
         dbx.pl.spatial_domains(adata, spatial_key="xy")
     del adata.obs["spatial_domain"]

@@ -28,7 +28,7 @@ def corners(n: int) -> np.ndarray:
 
 
 def coloured_by(adata: AnnData, color: str) -> pd.Series:
-    """A column of ``obs``, or the values of a gene in ``X``.
+    """A column of ``obs``, categorical unless it holds numbers, or the values of a gene in ``X``.
 
     Raises
     ------
@@ -36,7 +36,8 @@ def coloured_by(adata: AnnData, color: str) -> pd.Series:
         There is neither.
     """
     if color in adata.obs:
-        return adata.obs[color]
+        column = adata.obs[color]
+        return column if is_numeric(column) else column.astype("category")
     if color not in adata.var_names:
         known = [*adata.obs, *adata.var_names]
         msg = f"color={color!r} is neither a column of adata.obs nor a gene.{did_you_mean(color, known)}"
@@ -45,18 +46,34 @@ def coloured_by(adata: AnnData, color: str) -> pd.Series:
     return pd.Series(values, index=adata.obs_names, name=color)
 
 
+def is_numeric(column: pd.Series) -> bool:
+    """Whether the column has a colour bar: numbers, other than booleans."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
 def draw_cells(
-    ax: Axes, x: np.ndarray, column: pd.Series | None, *, size: float | None = None, legend: bool = True
+    ax: Axes,
+    x: np.ndarray,
+    column: pd.Series | None,
+    *,
+    size: float | None = None,
+    legend: bool = True,
+    limits: tuple[float, float] | None = None,
 ) -> None:
-    """Scatter positions of shape (n_cells, 2); a number has a colour bar, categories a legend."""
+    """Scatter positions of shape (n_cells, 2); a number has a colour bar, categories a legend.
+
+    ``limits`` are the numbers at the ends of the colour bar, by default the least and the largest of these cells.
+    """
     size = point_size(len(x)) if size is None else size
     look: dict[str, Any] = {"s": size, "linewidths": 0, "zorder": 1, "rasterized": len(x) > RASTERIZED_FROM}
     if column is None:
         ax.scatter(x[:, 0], x[:, 1], color=REST, alpha=0.6, **look)
         return
     figure: Any = ax.figure
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        points = ax.scatter(x[:, 0], x[:, 1], c=column.to_numpy(float), cmap=CONTINUOUS, alpha=0.8, **look)
+    if is_numeric(column):
+        low, high = limits or (None, None)
+        look |= {"vmin": low, "vmax": high, "cmap": CONTINUOUS}
+        points = ax.scatter(x[:, 0], x[:, 1], c=column.to_numpy(float), alpha=0.8, **look)
         if legend:
             bar = figure.colorbar(points, ax=ax, fraction=0.04, pad=0.02)
             bar.outline.set_visible(False)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.catalogue import CATALOGUE
+from dbx.pl._cells import is_numeric
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import CONTINUOUS, FAINT, INK, RASTERIZED_FROM, colours, tidy
@@ -137,7 +138,7 @@ def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, held_out: np.ndarra
     look["linewidths"] = rims[order]
     if column is None:
         ax.scatter(z[order, 0], z[order, 1], color=FAINT, **look)
-    elif _numeric(column):
+    elif is_numeric(column):
         points = ax.scatter(z[order, 0], z[order, 1], c=column.to_numpy(float)[order], cmap=CONTINUOUS, **look)
         ax.figure.colorbar(points, ax=ax, label=name, shrink=0.7).outline.set_visible(False)
     else:
@@ -146,12 +147,8 @@ def _draw(ax: Axes, z: np.ndarray, column: pd.Series | None, held_out: np.ndarra
         ax.scatter(z[order, 0], z[order, 1], c=of_code[levels.codes][order], **look)
 
 
-def _numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-
-
 def _legend(ax: Axes, column: pd.Series | None, held_out: np.ndarray, name: str | None) -> None:
-    if column is not None and not _numeric(column):
+    if column is not None and not is_numeric(column):
         levels = pd.Categorical(column)
         for level, colour in zip(levels.categories, colours(len(levels.categories)), strict=True):
             ax.scatter([], [], s=22, color=colour, linewidths=0, label=str(level))

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dbx.ops.checks import listed
+from dbx.pl._cells import is_numeric
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, INK, looks, tidy
@@ -102,7 +103,7 @@ def counts(
     rows = [_row(adata, name, gene_symbols) for name in genes]
     x = _factor(found.params, samples) if x is None else x
     places, shades = samples.column(x), None if hue is None or hue == x else samples.column(hue)
-    width = 3.4 if _is_number(places) else max(1.2 + 0.75 * places.nunique(), 2.8)
+    width = 3.4 if is_numeric(places) else max(1.2 + 0.75 * places.nunique(), 2.8)
     drawn = panels(ax, len(genes), ncols, (width, 3.2), "gene")
     for i, (place, row) in enumerate(zip(drawn, rows, strict=True)):
         values = _checked(samples.count(row), adata.var_names[row], samples.slot)
@@ -119,7 +120,7 @@ def counts(
 
 def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | None) -> None:
     ax.set_yscale("log")
-    if _is_number(places):
+    if is_numeric(places):
         position = places.to_numpy(float)
     else:
         levels = pd.Categorical(places).remove_unused_categories()
@@ -130,7 +131,7 @@ def _draw(ax: Axes, places: pd.Series, values: np.ndarray, shades: pd.Series | N
         ax.set_xticks(range(len(levels.categories)), list(map(str, levels.categories)))
         ax.set_xlim(-0.6, len(levels.categories) - 0.4)
     look: dict[str, Any] = {"s": 26, "alpha": 0.85, "linewidths": 0, "zorder": 3}
-    if shades is None and _is_number(places):
+    if shades is None and is_numeric(places):
         ax.scatter(position, values, color=DOWN, **look)
         return
     kinds = pd.Categorical(places if shades is None else shades).remove_unused_categories()
@@ -212,7 +213,3 @@ def _checked(values: np.ndarray, gene: str, slot: Slot) -> np.ndarray:
         msg = f"{slot.written()} does not hold counts of {gene!r}; pass the layer with the raw counts, layer=."
         raise ValueError(msg)
     return values
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import EngFormatter
 
+from dbx.pl._cells import is_numeric
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._labels import label_points
@@ -99,7 +100,7 @@ def size_factors(
 
 def _coloured(ax: Axes, x: np.ndarray, y: np.ndarray, column: pd.Series, name: str) -> None:
     look: dict[str, Any] = {"s": SIZE, "linewidths": 0, "zorder": 3}
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+    if is_numeric(column):
         drawn = ax.scatter(x, y, c=column.to_numpy(float), cmap=CONTINUOUS, **look)
         ax.figure.colorbar(drawn, ax=ax, label=name, shrink=0.7).outline.set_visible(False)
         return

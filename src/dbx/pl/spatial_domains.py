@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dbx.pl._cells import coloured_by, draw_cells
+from dbx.pl._cells import coloured_by, draw_cells, is_numeric
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.program.slots.slots import Slot, read
@@ -41,7 +41,7 @@ def spatial_domains(
     adata
         Data with positions, and domains of :func:`dbx.tl.spatial_domains`.
     color
-        Column of ``obs``, or name of a gene, to colour cells by; a domain has the same colour in all panels.
+        Column of ``obs``, or name of a gene, to colour cells by; colours mean the same in all panels.
     spatial_key
         Entry of ``obsm`` with positions, of which the first two columns are drawn.
     batch_key
@@ -74,6 +74,7 @@ def spatial_domains(
     if color == "spatial_domain":
         read(adata, Slot("obs", (color,)))  # names the call that makes it
     column = coloured_by(adata, color)
+    limits = (column.min(), column.max()) if is_numeric(column) else None
     if batch_key is None:
         parts = {color if title is None else title: np.arange(adata.n_obs)}
     else:
@@ -81,7 +82,7 @@ def spatial_domains(
         parts = {str(level): np.flatnonzero(slices == level) for level in slices.cat.categories}
     drawn = panels(ax, len(parts), ncols, (4.2, 3.6), "slice")
     for i, (panel, (name, rows)) in enumerate(zip(drawn, parts.items(), strict=True)):
-        draw_cells(panel, places[rows], column.iloc[rows], size=size, legend=i == len(parts) - 1)
+        draw_cells(panel, places[rows], column.iloc[rows], size=size, legend=i == len(parts) - 1, limits=limits)
         panel.set_aspect("equal")
         panel.invert_yaxis()
         panel.set_axis_off()
