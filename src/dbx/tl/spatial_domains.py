@@ -151,7 +151,7 @@ def spatial_domains(
     if method == "smooth":
         operator = SpatialDomains(**settings)
     else:
-        size = None if isinstance(batch_size, str) and batch_size == "auto" else batch_size
+        size = None if batch_size == "auto" else batch_size
         operator = AttentionDomains.declared({"denoised": denoised})(
             hidden=hidden, heads=heads, max_epochs=max_epochs, batch_size=size, denoised=denoised, **settings
         )

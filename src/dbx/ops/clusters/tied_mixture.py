@@ -79,7 +79,7 @@ def tied_mixture(
 def of_partition(x: np.ndarray, labels: np.ndarray, n_components: int, *, shrinkage: float = 0.0) -> TiedMixture:
     """The mixture with the means, proportions and pooled covariance of a partition."""
     found = _moments(x, _hard(labels, n_components), shrinkage)
-    return TiedMixture(*found, float(memberships(x, TiedMixture(*found, np.nan))[1]))
+    return TiedMixture(*found, memberships(x, TiedMixture(*found, np.nan))[1])
 
 
 def memberships(x: np.ndarray, mixture: TiedMixture) -> tuple[np.ndarray, float]:
@@ -116,8 +116,9 @@ def _moments(x, shares, shrinkage: float) -> tuple[np.ndarray, np.ndarray, np.nd
     n, d = x.shape
     sizes = shares.sum(axis=0)
     means = shares.T @ x / np.maximum(sizes, 1e-12)[:, None]
-    within = (x.T @ x - (means.T * sizes) @ means) / n
-    ridge = max(np.trace(x.T @ x) / n / d, 1e-300) * 1e-6
+    squares = x.T @ x
+    within = (squares - (means.T * sizes) @ means) / n
+    ridge = max(np.trace(squares) / n / d, 1e-300) * 1e-6
     sphere = np.trace(within) / d * np.eye(d)
     covariance = (1 - shrinkage) * within + shrinkage * sphere + ridge * np.eye(d)
     return means, (covariance + covariance.T) / 2, sizes / n

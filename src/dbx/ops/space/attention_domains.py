@@ -21,6 +21,7 @@ from dbx.ops.space.graph_autoencoder import GraphAutoencoder
 from dbx.ops.space.graph_training import train_autoencoder
 from dbx.ops.space.neighbors import CoordType, edge_mask
 from dbx.ops.space.patches import patches
+from dbx.ops.space.slice_scale import slice_means
 from dbx.ops.values import Frame, Graph
 
 FULL_GRAPH_CELLS = 10_000
@@ -120,8 +121,7 @@ class AttentionDomains(SpatialDomains):
 
     def _scale(self, values: np.ndarray, codes: np.ndarray, n_slices: int) -> np.ndarray:
         """Only the means: genes keep their variances."""
-        members = (codes[:, None] == np.arange(n_slices)).astype(values.dtype)
-        means = members.T @ values / np.maximum(members.sum(axis=0), 1)[:, None]
+        means = slice_means(values, codes, n_slices)
         return np.stack([means, np.ones_like(means)])
 
     def _learnt(self, values: np.ndarray, graph: Graph, points, codes, seed: int, progress: Progress) -> np.ndarray:
@@ -134,15 +134,13 @@ class AttentionDomains(SpatialDomains):
     def _codes_of(self, values: np.ndarray, graph: Graph) -> np.ndarray:
         return np.asarray(_encoded(*nnx.split(self.network), values, graph.indices, edge_mask(graph)), np.float64)
 
-    def _coded(self, values, graph: Graph):
-        return self.network.encode_all(values, graph.indices, edge_mask(graph))
-
-    def _further(self, values, graph: Graph, codes) -> dict[str, Any]:
-        """Decoded expression, with the means of the slice again."""
+    def _coded(self, values, graph: Graph, codes) -> tuple[Any, dict[str, Any]]:
+        """Decoded expression has the means of the slice again."""
+        code, attention = self.network.encode_all(values, graph.indices, edge_mask(graph))
         if not self.denoised:
-            return {}
-        decoded = self.network.denoise_all(values, graph.indices, edge_mask(graph))
-        return {"expression": decoded + like(self.scale[...], values)[0][codes]}
+            return code, {}
+        decoded = self.network.decode_all(code, attention, graph.indices)
+        return code, {"expression": decoded + like(self.scale[...], values)[0][codes]}
 
     @property
     def history(self) -> Frame:
@@ -161,7 +159,7 @@ def _denoising() -> type[AttentionDomains]:
 
 @partial(jax.jit, static_argnums=0)
 def _encoded(graphdef, state, x, indices, mask) -> Any:
-    return nnx.merge(graphdef, state).encode_all(x, indices, mask)
+    return nnx.merge(graphdef, state).encode_all(x, indices, mask)[0]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -17,9 +17,8 @@ def communities(x: np.ndarray, n_wanted: int | None, *, seed: int) -> np.ndarray
 
     The resolution is 1, or the one that comes closest to ``n_wanted`` communities.
     """
-    graph = spatial_graph(x, n_neighs=N_NEIGHBORS).to_csr()
+    graph = spatial_graph(x, n_neighs=N_NEIGHBORS, symmetric=True).to_csr()
     graph.data = np.ones_like(graph.data)
-    graph = graph.maximum(graph.T).tocsr()
     if n_wanted is None:
         return _labels(graph, 1.0, seed)
     low, high, best = 1e-3, 10.0, np.zeros(len(x), int)

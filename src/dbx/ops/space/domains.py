@@ -13,6 +13,7 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float, like
 from dbx.ops.checks import check_known, check_whole
+from dbx.ops.clusters.tied_mixture import memberships
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.space.called_graph import called_graph
@@ -148,13 +149,9 @@ class SpatialDomains(Operator):
         """Coordinates of cells among their neighbours on the host, float64."""
         return values
 
-    def _coded(self, values, graph: Graph):
-        """The same on a device."""
-        return values
-
-    def _further(self, values, graph: Graph, codes) -> dict[str, Any]:
-        """Outputs besides, from scaled coordinates of cells."""
-        return {}
+    def _coded(self, values, graph: Graph, codes) -> tuple[Any, dict[str, Any]]:
+        """The same on a device, and outputs besides."""
+        return values, {}
 
     def _check_cells(self, n_cells: int) -> None:
         if n_cells < 3:
@@ -165,8 +162,14 @@ class SpatialDomains(Operator):
             raise ValueError(msg)
 
     def _graph(self, points: np.ndarray, codes: np.ndarray) -> Graph:
-        how: dict[str, Any] = {"coord_type": self.coord_type, "n_neighs": self.n_neighs, "radius": self.radius}
-        return spatial_graph(points, slices=codes, symmetric=True, **how)
+        return spatial_graph(
+            points,
+            coord_type=self.coord_type,
+            n_neighs=self.n_neighs,
+            radius=self.radius,
+            slices=codes,
+            symmetric=True,
+        )
 
     def _values(self, z: RowBlocks | None, genes: RowBlocks | None, seed: int) -> np.ndarray:
         """The embedding, or principal components of genes, in float64."""
@@ -184,8 +187,6 @@ class SpatialDomains(Operator):
 
     def _keep_mixture(self, mixture, embedding, points, codes) -> None:
         """The components in the order of their cells' mean position along the first axis of space."""
-        from dbx.ops.clusters.tied_mixture import memberships
-
         labels = memberships(embedding, mixture)[0].argmax(axis=1)
         along = scaled_by_slice(points[:, :1], codes, slice_scale(points[:, :1], codes, int(codes.max()) + 1))[:, 0]
         sizes = np.bincount(labels, minlength=len(mixture.means))
@@ -217,7 +218,8 @@ class SpatialDomains(Operator):
         """With the neighbours of all cells and the nearest cells for refinement."""
         points = inputs["points"].dense()
         codes = slice_codes(inputs.get("slices"), len(points))
-        return {**inputs, "graph": self._graph(points, codes), "near": self._near(points, codes)}
+        near = {"near": self._near(points, codes)} if self.refine else {}
+        return {**inputs, "graph": self._graph(points, codes), **near}
 
     def _near(self, points: np.ndarray, codes: np.ndarray) -> Graph:
         return spatial_graph(points, n_neighs=REFINED_BY, slices=codes)
@@ -230,8 +232,7 @@ class SpatialDomains(Operator):
             near = called_graph(self._near, points, codes, min(REFINED_BY, len(points) - 1))
         values = self._projected(z, genes)
         values = scaled_by_slice(values, codes, like(self.scale[...], values))
-        further = self._further(values, graph, codes)
-        values = self._coded(values, graph)
+        values, further = self._coded(values, graph, codes)
         for _ in range(self.n_further):
             values = neighbour_mean(values, graph)
         embedding = values @ like(self.axes[...], values)

@@ -41,22 +41,17 @@ class GraphAutoencoder(nnx.Module):
         return self._code(sent, x @ self.axes[...], sent[:n_cells], None, indices, mask)
 
     def encode_all(self, x, indices, mask):
-        """Codes of all cells, some at a time."""
-        return self._everywhere(x, indices, mask)[0]
-
-    def denoise_all(self, x, indices, mask):
-        """Centred expression of all cells, decoded some cells at a time."""
-        code, attention = self._everywhere(x, indices, mask)
-        if len(x) <= ROWS_AT_ONCE:
-            return self.decode(code, attention, indices)
-        return _by_rows(lambda i: self._decoded(attend(attention[i], code, indices[i], own=code[i])), len(x))
-
-    def _everywhere(self, x, indices, mask):
-        """Codes and attention of all cells."""
+        """Codes of all cells and their attention, some cells at a time."""
         if len(x) <= ROWS_AT_ONCE:
             return self.encode(x, indices, mask)
         sent, projected = self.layer.sender(x), x @ self.axes[...]
         return _by_rows(lambda i: self._code(sent, projected, sent[i], projected[i], indices[i], mask[i]), len(x))
+
+    def decode_all(self, code, attention, indices):
+        """Centred expression of all cells, some at a time."""
+        if len(code) <= ROWS_AT_ONCE:
+            return self.decode(code, attention, indices)
+        return _by_rows(lambda i: self._decoded(attend(attention[i], code, indices[i], own=code[i])), len(code))
 
     def _code(self, sent, projected, received, own, indices, mask):
         attention = self.layer.weights(sent, received, indices, mask, own=received)

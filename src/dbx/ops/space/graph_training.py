@@ -78,7 +78,7 @@ def train_autoencoder(
                 carry, errors = _steps(fixed, carry, _batch(x, held, parts[i]), 1, epoch * len(parts) + i, seed)
                 sums += np.asarray(errors)[0]
             now = sums
-        trained, held_out = now[0] / now[1], now[2] / now[3]
+        trained, held_out = now[0] / max(now[1], 1), now[2] / max(now[3], 1)
         if not np.isfinite(trained + held_out):
             msg = f"Training diverged in epoch {epoch + 1}: look for cells or genes with extreme values."
             raise FloatingPointError(msg)
@@ -133,4 +133,4 @@ def _error(graphdef, batch, key, parameters):
     seen = weights * hidden[:n_own]
     unseen = weights * held[:n_own]
     sums = jnp.stack([(square * seen).sum(), seen.sum(), (square * unseen).sum(), unseen.sum()])
-    return sums[0] / sums[1], sums
+    return sums[0] / jnp.maximum(sums[1], 1), sums

@@ -13,11 +13,16 @@ def slice_scale(x: np.ndarray, codes: np.ndarray, n_slices: int) -> np.ndarray:
 
     A slice without cells has mean 0; a deviation of 0 becomes 1.
     """
-    members = (codes[:, None] == np.arange(n_slices)).astype(np.float64)
-    sizes = np.maximum(members.sum(axis=0), 1)[:, None]
-    means = members.T @ x / sizes
-    deviations = np.sqrt(members.T @ (x - means[codes]) ** 2 / sizes)
+    means = slice_means(x.astype(np.float64), codes, n_slices)
+    deviations = np.sqrt(slice_means((x - means[codes]) ** 2, codes, n_slices))
     return np.stack([means, np.where(deviations > 1e-12 * np.abs(x).max(initial=1), deviations, 1)])
+
+
+def slice_means(x: np.ndarray, codes: np.ndarray, n_slices: int) -> np.ndarray:
+    """Mean of each slice, 0 of one without cells: an array of shape (n_slices, n_dims) in the dtype of ``x``."""
+    # dbx.ops.arrays.group_means adds row by row: in single precision its error grows with the size of a slice
+    members = (codes[:, None] == np.arange(n_slices)).astype(x.dtype)
+    return members.T @ x / np.maximum(members.sum(axis=0), 1)[:, None]
 
 
 def scaled_by_slice(x: Array, codes: Array, scale: Array) -> Array:
