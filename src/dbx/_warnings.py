@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -14,8 +15,8 @@ class DbxWarning(UserWarning):
     """What dbx warns of: ``warnings.filterwarnings("ignore", category=dbx.DbxWarning)`` silences it."""
 
 
-NOT_THE_USERS = (str(Path(__file__).parent) + os.sep, functools.__file__)
-"""Files that a warning does not point at: those of dbx, and what dispatches a call on its first argument."""
+NOT_THE_USERS = (str(Path(__file__).parent) + os.sep, functools.__file__, contextlib.__file__)
+"""Files that a warning does not point at: those of dbx, and what stands between its functions in a call."""
 
 
 def warn(text: str, category: type[Warning] = DbxWarning) -> None:

@@ -14,7 +14,6 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks, block_rows, is_dask
 from dbx.ops.operator import Operator
-from dbx.ops.precision import full_precision
 from dbx.ops.values import Codes, Edges, Graph, HostValue, Whole
 
 
@@ -24,7 +23,6 @@ def call(graphdef, state, inputs: dict[str, Any]) -> dict[str, Any]:
     return nnx.merge(graphdef, state)(**inputs)
 
 
-@full_precision()
 def apply(operator: Operator, inputs: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
     """Outputs of a fitted operator for all rows, as host values: NumPy or CSR matrices, Graph, Codes.
 

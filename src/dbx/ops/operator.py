@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 from flax import nnx
 
+from dbx.ops.precision import full_precision
 from dbx.ops.whole_numbers import with_whole_numbers
 
 Content = Literal["counts", "normalized", "log", "scaled", "embedding", "fractional"]
@@ -117,7 +118,8 @@ class Operator(nnx.Module):
     A subclass declares ``name``, ``inputs`` and ``outputs``; its ``__init__`` takes keyword-only plain JSON values and
     keeps each as an attribute of the same name. ``fit(*, <inputs>, seed, progress)`` sets attributes that are
     ``nnx.Param``, ``Constant`` or ``Reference``; ``__call__(<inputs>)`` returns the cell outputs by name;
-    ``loss(inputs, outputs)``, if defined, is the operator's own loss.
+    ``loss(inputs, outputs)``, if defined, is the operator's own loss. Its public methods multiply
+    float32 matrices in full precision on every device.
     """
 
     name: ClassVar[str]
@@ -155,6 +157,9 @@ class Operator(nnx.Module):
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = with_whole_numbers(cls.__init__)  # type: ignore[method-assign]  # wrapped on purpose
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and (name == "__call__" or not name.startswith("_")):
+                setattr(cls, name, full_precision()(method))
 
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[Operator]:

@@ -10,7 +10,6 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks, is_dask
 from dbx.ops.apply import apply
 from dbx.ops.operator import Operator
-from dbx.ops.precision import full_precision
 from dbx.program import check_not_empty
 
 
@@ -19,7 +18,6 @@ def is_array(data: Any) -> bool:
     return isinstance(data, np.ndarray) or sparse.issparse(data) or is_dask(data)
 
 
-@full_precision()
 def on_array(operator: Operator, x: Any, *, copy: bool, **others: Any) -> Any:
     """The output ``x`` of an operator fitted on a plain array, with any number of axes, in the array's float dtype.
 

@@ -12,7 +12,6 @@ from flax import nnx
 
 from dbx.ops.checks import UnknownNameError
 from dbx.ops.operator import Operator
-from dbx.ops.precision import full_precision
 from dbx.ops.values import Codes, Graph
 from dbx.program.pipeline.blocks import first_rows, renew
 from dbx.program.pipeline.parameters import read_values, write_parameters
@@ -155,7 +154,6 @@ class Pipeline:
         """
         return self.trace(parameters, slots, rows=rows, genes=genes)[0]
 
-    @full_precision()
     def trace(
         self,
         parameters: Parameters,

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.ops.operator import Operator, Output
+from dbx.ops.precision import full_precision
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.record.inputs import Gathered
 from dbx.program.slots.slots import Slot, holder, row_names
@@ -17,6 +18,7 @@ from dbx.program.slots.stored import as_stored
 MISSING = object()
 
 
+@full_precision()
 def views(operator: Operator) -> dict[str, Any]:
     """The outputs of a fitted operator that are views of its state; an adopted one may lack some."""
     found = {name: getattr(operator, name, MISSING) for name, output in operator.outputs.items() if output.view}

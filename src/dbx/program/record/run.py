@@ -13,7 +13,6 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Operator
-from dbx.ops.precision import full_precision
 from dbx.ops.state import rebuild
 from dbx.program import compat, log
 from dbx.program.record.commit import commit
@@ -109,7 +108,6 @@ def compute_step(
     return result.outputs
 
 
-@full_precision()
 def compute_array(operator: Operator, *, x, seed: int = 0) -> dict[str, Any]:
     """Outputs and views for a plain array of shape (n_cells, n_genes): computed, not recorded."""
     check_not_empty(x)
@@ -150,7 +148,7 @@ def compute(
     check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:
         operator = resumed(registry, operator, given, seed)
-    with full_precision(), log.timed(f"computing {title}"), log.progress(title) as show:
+    with log.timed(f"computing {title}"), log.progress(title) as show:
         operator.fit(**given.fit, seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}

@@ -12,7 +12,6 @@ import pandas as pd
 from dbx.data.blocks import RowBlocks
 from dbx.ops.apply import apply
 from dbx.ops.operator import Input, Operator, frozen
-from dbx.ops.precision import full_precision
 from dbx.ops.values import Edges, Graph
 from dbx.program import log
 from dbx.program.record.inputs import own_rows
@@ -62,7 +61,6 @@ class Replay:
         """The same with the step's state kept, as far as its settings do not ask for another fit."""
         return self._fitted(step, step.build(), step.genes)
 
-    @full_precision()
     def _fitted(self, step: Step, operator: Operator, genes) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
         rows = np.arange(self.n_cells, dtype=np.int32)
         call = self.inputs(step, operator, genes, rows, known_levels=False)
@@ -174,7 +172,6 @@ class Replay:
         mask = self.env.get(Version(step.select, step.select_source))
         return step.genes if mask is None else np.asarray(mask.genes)[np.asarray(mask.value, bool)]
 
-    @full_precision()
     def _extended(self, step: Step, operator: Operator, call: dict[str, Any]) -> dict[str, Any]:
         """Levels that were not there at the fit may be given one extra small fit."""
         for name, port in operator.inputs.items():
