@@ -1,5 +1,6 @@
 """Messages go where scanpy's go and are as many, and a progress bar is there only while something takes long."""
 
+import contextlib
 import functools
 import io
 import json
@@ -141,6 +142,13 @@ def test_a_warning_points_at_the_line_that_called_dbx_through_a_dispatched_funct
     normalize.register(ad.AnnData, dbx.pp.normalize_total)
     with pytest.warns(dbx.DbxWarning, match="zero counts") as warned:
         normalize(ad.AnnData(np.array([[0, 0], [1, 2]], "float32")))
+    assert warned[0].filename == __file__
+
+
+def test_a_warning_points_at_the_line_that_called_a_decorated_function():
+    inner = contextlib.contextmanager(lambda: iter([None]))()(log.warn)
+    with pytest.warns(dbx.DbxWarning, match="new level") as warned:
+        inner("new level")
     assert warned[0].filename == __file__
 
 

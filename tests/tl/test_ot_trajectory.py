@@ -134,6 +134,8 @@ def test_transitions_between_groups(cells):
     np.testing.assert_allclose(backward.sum(axis=0), 1, rtol=1e-12)
     with pytest.raises(KeyError, match="time_pairs"):
         dbx.tl.ot_cell_transition(cells, 0, 3, "side")
+    with pytest.raises(TypeError, match="The earlier time must be a number; got '0'"):
+        dbx.tl.ot_cell_transition(cells, "0", 1, "side")
 
 
 def test_ancestors_are_products_of_columns(cells):
@@ -235,6 +237,8 @@ WRONG = [
     (fine, {"tau_a": 1.5}, ValueError, "tau_a must be"),
     (fine, {"time_pairs": [(1, 0)]}, ValueError, "earlier one first"),
     (fine, {"time_pairs": [(0, 2)]}, ValueError, "no cell"),
+    (fine, {"time_pairs": (0, 1)}, ValueError, "must be pairs"),
+    (fine, {"time_pairs": []}, ValueError, "must be pairs"),
     (fine, {"max_iterations": 2}, RuntimeError, "did not converge"),
 ]
 

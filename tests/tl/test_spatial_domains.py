@@ -91,12 +91,18 @@ def test_other_clusterings(cluster):
     assert ari(adata) > 0.7
 
 
+def constant(adata):
+    for values in (adata.X, *(adata.obsm[key] for key in adata.obsm if key != "spatial")):
+        values[:] = 1
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "error", "message"),
     [
         (lambda a: a.obsm.pop("spatial"), {}, KeyError, "spatial"),
         (lambda a: np.put(a.obsm["spatial"], 5, np.nan), {}, ValueError, "NaN"),
         (lambda a: a.obsm.update(spatial=np.ones((N_CELLS, 2))), {}, ValueError, "same coordinates"),
+        (constant, {}, ValueError, "same values"),
         (lambda a: None, {"n_domains": N_CELLS + 1}, ValueError, "at most the number of cells, 300"),
         (lambda a: None, {"coord_type": "radius"}, ValueError, "needs radius"),
         (lambda a: None, {"coord_type": "rings"}, ValueError, "coord_type must be one of"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.ops.checks import check_number
 from dbx.ops.transport.coupling import Coupling
 from dbx.ops.transport.times import at
 from dbx.program.slots.slots import SlotError
@@ -84,7 +85,11 @@ def coupling_of(adata: AnnData, source: float, target: float, key: str = "ot") -
     ------
     SlotError
         There is none.
+    TypeError
+        A time is not a number.
     """
+    for name, time in (("The earlier time", source), ("The later time", target)):
+        check_number(time, name)
     couplings = ot(adata, key)
     if (source, target) not in couplings:
         there = ", ".join(f"({first:g}, {second:g})" for first, second in couplings)

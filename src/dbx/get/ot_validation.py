@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.get.ot import cells_of, coupling_of
+from dbx.ops.checks import check_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,6 +58,7 @@ def ot_validation(
     ValueError
         ``t`` is not between them, or has fewer than 2 cells.
     """
+    check_number(t, "t")
     coupling = coupling_of(adata, t0, t1, key)
     between = cells_of(adata, t, key)
     if not t0 < t < t1 or len(between) < 2:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.get.ot import coupling_of
-from dbx.ops.checks import check_whole
+from dbx.ops.checks import check_number, check_whole
 from dbx.program import Slot, holder, resolve_seed
 
 if TYPE_CHECKING:
@@ -85,10 +85,11 @@ def ot_interpolate(
         msg = "Interpolation needs cells; the data have 0 cells."
         raise ValueError(msg)
     check_whole(n_points, 1, "n_points")
+    check_number(t, "t")
+    coupling = coupling_of(cells, t0, t1, key)
     if not t0 < t < t1:
         msg = f"t must be between t0 and t1; got {t:g}, and {t0:g} and {t1:g}."
         raise ValueError(msg)
-    coupling = coupling_of(cells, t0, t1, key)
     i, j = coupling.sample(n_points, np.random.default_rng(resolve_seed(random_state)))
     share = (t - t0) / (t1 - t0)
     points = (1 - share) * coupling.x[i] + share * coupling.y[j]

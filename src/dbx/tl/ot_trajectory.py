@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+from dbx.ops.transport.times import given_pairs
 from dbx.ops.transport.trajectory import OTTrajectory
 from dbx.program import check_key, resolve_seed, run_step
 
@@ -132,11 +133,10 @@ def ot_trajectory(
     reads: dict[str, str | tuple[str, ...]] = {"z": f"obsm/{use_rep}", "time": (f"obs/{time_key}",)}
     if growth_key is not None:
         reads["growth"] = (f"obs/{growth_key}",)
-    pairs = None if time_pairs is None else tuple((float(first), float(second)) for first, second in time_pairs)
     return run_step(
         adata,
         OTTrajectory(
-            time_pairs=pairs,
+            time_pairs=None if time_pairs is None else given_pairs(time_pairs),
             epsilon=epsilon,
             tau_a=tau_a,
             tau_b=tau_b,

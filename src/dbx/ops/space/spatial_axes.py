@@ -36,9 +36,17 @@ def spatial_axes(x: np.ndarray, means: np.ndarray, by_chance: np.ndarray) -> Spa
         Their means over neighbours.
     by_chance
         The same with cells permuted beforehand.
+
+    Raises
+    ------
+    ValueError
+        All cells have the same coordinates.
     """
     variance, axes = np.linalg.eigh(_covariance(x))
     kept = variance > SMALLEST_VARIANCE * variance[-1]
+    if not kept.any():
+        msg = "All cells of a slice have the same values, so that there are no domains: are these the right data?"
+        raise ValueError(msg)
     whiten = axes[:, kept] / np.sqrt(variance[kept])
     found, rotation = np.linalg.eigh(whiten.T @ _covariance(means) @ whiten)
     chance = float(np.linalg.eigvalsh(whiten.T @ _covariance(by_chance) @ whiten)[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,25 @@ def _number(level: str, name: str) -> float:
 def at(times: Any, time: Any) -> Any:
     """Which cells are of a time."""
     return abs(times - time) <= SAME * (1 + abs(time))
+
+
+def given_pairs(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Pairs that were named, as numbers.
+
+    Raises
+    ------
+    ValueError
+        There is none, or they are not pairs of numbers.
+    """
+    pairs = tuple(pairs)
+    try:
+        found = tuple((float(first), float(second)) for first, second in pairs)
+    except (TypeError, ValueError):
+        found = ()
+    if not found:
+        msg = f"time_pairs must be pairs of an earlier and a later time, such as [(0, 1), (1, 3)]; got {list(pairs)}."
+        raise ValueError(msg)
+    return found
 
 
 def pairs_of(times: np.ndarray, pairs: Sequence[tuple[float, float]] | None) -> list[tuple[float, float]]:
