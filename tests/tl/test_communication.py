@@ -77,6 +77,8 @@ def test_a_new_slice_receives_from_its_own_neighbours(found):
     for i in range(N_PAIRS):
         assert np.corrcoef(signals[:, i], np.log1p(around[:, i] * receptors[:, i]))[0, 1] > 0.6
     assert "links" not in query.uns.get("communication", {})
+    with pytest.raises(KeyError, match=r"adata.uns\['communication'\]\['links'\] is missing .*dbx.tl.communication"):
+        dbx.pl.communication(query, show=False)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,12 @@ def test_a_new_slice_receives_from_its_own_neighbours(found):
         (lambda a: a.obsm.pop("spatial"), {}, KeyError, "spatial"),
         (lambda a: np.put(a.obsm["spatial"], 5, np.nan), {}, ValueError, "NaN"),
         (lambda a: None, {"radius": 1e-9}, ValueError, "No cell has a neighbour"),
+        (
+            lambda a: None,
+            {"radius": 0.08, "n_perms": 1},
+            ValueError,
+            "cells with neighbours are too few .* larger radius",
+        ),
         (lambda a: None, {"resource": PAIRS.rename(columns={"ligand": "l"})}, ValueError, "ligand"),
         (lambda a: None, {"resource": PAIRS.map(str.lower)}, ValueError, "case"),
         (lambda a: None, {"targets": ["none"]}, ValueError, "targets"),
@@ -93,6 +101,7 @@ def test_a_new_slice_receives_from_its_own_neighbours(found):
         (lambda a: None, {"n_perms": 0}, ValueError, "n_perms"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:588 of 600 cells have no neighbour")
 def test_wrong_input_changes_nothing(change, settings, error, message):
     adata = tissue()
     change(adata)

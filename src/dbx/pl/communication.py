@@ -70,9 +70,9 @@ def communication(
     import matplotlib.pyplot as plt
 
     check_whole(n_targets, 1, "n_targets")
-    found = read(adata, Slot("uns", (key,)))
-    links, gains = found["links"], found["gain"].nlargest(n_targets, "gain", keep="first")
-    strengths = found["strengths"].astype({"source": str, "target": str})
+    links, gain, strengths = (read(adata, Slot("uns", (key, name))) for name in ("links", "gain", "strengths"))
+    gains = gain.nlargest(n_targets, "gain", keep="first")
+    strengths = strengths.astype({"source": str, "target": str})
     matrix = strengths.pivot(index="source", columns="target", values="strength")
     order = pd.unique(strengths["source"])
     size = 1.9 + 0.32 * len(order)

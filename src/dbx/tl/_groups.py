@@ -35,7 +35,7 @@ def check_groups(
     sizes = pd.concat([read(data, slot).astype(object) for slot in slots], axis=1).value_counts()
     where = " and ".join(slot.written() for slot in slots)
     if len(sizes) < groups:
-        msg = f"{step} needs at least {groups} groups; {where} has {len(sizes)}."
+        msg = f"{step} needs at least {groups} group{'s' if groups > 1 else ''}; {where} has {len(sizes)}."
         raise ValueError(msg)
     if (sizes < cells).any():
         few = listed(" ".join(map(str, names)) for names in sizes.index[sizes < cells])

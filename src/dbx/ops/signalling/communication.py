@@ -157,11 +157,13 @@ class Communication(Operator):
             warn(msg)
 
     def _check_enough(self, cells: Cells) -> None:
-        n_cells, n_columns = len(cells.group), cells.baseline(slice(0, 1)).shape[1] + len(self.ligands)
-        if n_cells * (1 - self.holdout) < 2 * n_columns:
+        n_receivers = int(np.asarray(cells.mask).any(axis=1).sum())
+        n_columns = cells.baseline(slice(0, 1)).shape[1] + len(self.ligands)
+        if n_receivers * (1 - self.holdout) < 2 * n_columns:
             msg = (
-                f"{n_cells} cells are too few for {len(self.ligands)} ligands, {len(self.receptors)} receptors and "
-                f"{len(self.group_names)} groups: pass a resource with fewer pairs, or merge groups."
+                f"{n_receivers} cells with neighbours are too few for {len(self.ligands)} ligands, "
+                f"{len(self.receptors)} receptors and {len(self.group_names)} groups: pass a resource with fewer "
+                f"pairs{', or merge groups' if n_receivers == len(cells.mask) else ', or a larger radius'}."
             )
             raise ValueError(msg)
 

@@ -206,7 +206,8 @@ def _missing(data, owner, slot: Slot) -> SlotError:
     name = "mdata" if hasattr(data, "mod") else "adata"
     if slot.container in ("X", "raw"):
         return SlotError(f"{slot.written(name)} is missing.")
-    made_by = call_that_makes(Slot(slot.container, slot.keys), slot.mod)
+    wholes = (Slot(slot.container, slot.keys[:n]) for n in range(len(slot.keys), 0, -1))  # a call makes all below a key
+    made_by = next(filter(None, (call_that_makes(whole, slot.mod) for whole in wholes)), None)
     there = listed(key for key in getattr(owner, slot.container) if key is not None) or "empty"
     hint = f" Make it with {made_by}." if made_by else ""
     if slot.mod is not None and slot.container in FRAMES and slot.key in getattr(data, slot.container):
