@@ -55,6 +55,7 @@ def simulated() -> ad.AnnData:
     return adata
 
 
+@pytest.mark.arithmetic
 def test_likelihood_is_not_below_scvelos(scvelo):
     adata = cells()
     dbx.tl.recover_dynamics(adata, "all")

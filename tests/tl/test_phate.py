@@ -52,6 +52,7 @@ def test_numbers_are_phates(laid_out):
     assert np.corrcoef(pdist(laid_out.obsm["X_phate"]), pdist(STORED["embedding"]))[0, 1] > 0.9999
 
 
+@pytest.mark.arithmetic
 def test_a_gpu_gives_the_same_bits(laid_out):
     """Compiled code left the two directions of an edge different there, which was then refused."""
     adata = of_places(STORED["x"])

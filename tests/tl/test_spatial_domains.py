@@ -49,6 +49,7 @@ def test_layers_are_found_in_their_order(fitted):
     np.testing.assert_array_equal(edges.indices, fitted.obsp["spatial_distances"].indices)
 
 
+@pytest.mark.arithmetic
 def test_chance_is_not_divided():
     adata = tissue(0)
     adata.obsm["spatial"] = adata.obsm["spatial"][np.random.default_rng(0).permutation(N_CELLS)]
