@@ -75,6 +75,37 @@ def test_given_growth_is_kept_and_not_refined_away(cells):
     assert cells.uns["ot"]["pairs"]["growth_weight"].round(6).isin([1, 2, 5, 10]).all()
 
 
+def test_growth_of_marker_genes(cells):
+    genes = dbx.datasets.simulate(180, 200, 3, 1, seed=0)
+    dbx.pp.log1p(genes)
+    cells = ad.AnnData(genes.X, obs=cells.obs, obsm={"X_pca": cells.obsm["X_pca"]})
+    markers = {"proliferation": list(cells.var_names[:4]), "apoptosis": "death"}
+    cells.obs["death"] = np.linspace(-0.2, 0.4, 180)
+    before = cells.copy()
+    for wrong in ({"proliferation": ["1"]}, ["1"]):
+        with pytest.raises(ValueError, match='must be {"proliferation": ..., "apoptosis": ...}'):
+            dbx.tl.ot_trajectory(cells, "day", growth_genes=wrong)
+    with pytest.raises(ValueError, match="pass one of them"):
+        dbx.tl.ot_trajectory(cells, "day", growth_genes=markers, growth_key="growth")
+    with pytest.raises(RuntimeError, match="did not converge"):
+        dbx.tl.ot_trajectory(cells, "day", growth_genes=markers, max_iterations=1)
+    assert list(cells.obs) == list(before.obs)
+    assert list(dbx.steps(cells).index) == list(dbx.steps(before).index)
+    dbx.tl.ot_trajectory(cells, "day", growth_genes=markers)
+    dbx.tl.score_genes(before, markers["proliferation"], score_name="score")
+    score, death = before.obs["score"], cells.obs["death"]
+    birth = 0.3 + 1.4 / (1 + np.exp(-(score - 0.25) / 0.125))  # gen_logistic of Waddington-OT
+    rate = birth - 0.3 - 1.4 / (1 + np.exp(-(death - 0.1) / 0.05))
+    np.testing.assert_allclose(cells.obs["ot_prior_growth"], np.exp(rate), rtol=1e-6)
+    before.obs["growth"] = cells.obs["ot_prior_growth"]
+    dbx.tl.ot_trajectory(before, "day", growth_key="growth")
+    np.testing.assert_array_equal(before.obs["ot_growth"], cells.obs["ot_growth"])
+    copies = cells[::3].copy()
+    copies.obs_names = [f"new{i}" for i in range(len(copies))]
+    dbx.rerun(copies, cells)
+    np.testing.assert_allclose(copies.obs["ot_prior_growth"], cells.obs["ot_prior_growth"].to_numpy()[::3], rtol=1e-6)
+
+
 def test_new_cells_get_what_fitted_cells_have(cells):
     dbx.tl.ot_trajectory(cells, "day", growth_key="growth", threshold=1e-9)
     copies = cells[::3].copy()

@@ -65,6 +65,7 @@ OPERATORS: dict[str, str] = {
     "center_slice": "space.center_slice:CenterSlice",
     "macrostates": "diffusion.macrostates:Macrostates",
     "fate_probabilities": "diffusion.fates:FateProbabilities",
+    "marker_growth": "transport.marker_growth:MarkerGrowth",
     "ot_trajectory": "transport.trajectory:OTTrajectory",
     "ot_fates": "transport.fates:OTFates",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",

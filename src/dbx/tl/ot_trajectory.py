@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.transport.times import given_pairs
 from dbx.ops.transport.trajectory import OTTrajectory
-from dbx.program import check_key, resolve_seed, run_step
+from dbx.program import all_or_nothing, check_key, resolve_seed, run_step
+from dbx.program.compat import own_copy
+from dbx.tl._marker_growth import checked_markers, growth_columns, run_marker_growth
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
     from mudata import MuData
+
+    from dbx.tl._marker_growth import Markers
 
 
 def ot_trajectory(
@@ -26,6 +30,7 @@ def ot_trajectory(
     tau_b: float = 0.999,
     scale_cost: Literal["median", "mean"] | float = "median",
     growth_key: str | None = None,
+    growth_genes: Markers | None = None,
     growth_iters: int | Literal["auto"] = "auto",
     growth_weight: float | Literal["auto"] = "auto",
     batch_size: int | None = None,
@@ -70,12 +75,18 @@ def ot_trajectory(
     growth_key
         Column of ``obs`` with the expected number of descendants of a cell per unit time, such as
         exp(birth - death); equal for all cells by default.
+    growth_genes
+        Markers of which growth is made instead: ``{"proliferation": [...], "apoptosis": [...]}``, each a list of genes,
+        scored by :func:`dbx.tl.score_genes` with its defaults, or the name of a column of ``obs`` with scores.
+        Growth is exp(birth - death), logistic functions of the scores between 0.3 and 1.7 per unit time: the rates of
+        Waddington-OT per day, so times should be in days and expression log-normalised. Lists are published with
+        Waddington-OT (``gene_sets.gmx`` of its tutorials) and, for human and mouse, with moscot.
     growth_iters
         Number of solves, each but the first with the sums of rows of the one before as masses. By default 3 with
-        ``growth_key``, as in Waddington-OT, and 1 without.
+        given growth, as in Waddington-OT, and 1 without.
     growth_weight
         Penalty lambda_a of the solve for growth. ``"auto"``: of 1, 2, 5 and 10 the one whose growth agrees best with
-        the given growth of held-out cells. Only used with ``growth_key``.
+        the given growth of held-out cells. Only used with given growth.
     batch_size
         Number of rows of the coupling that are computed at once; by default as many as stay in the processor's cache.
     max_iterations
@@ -102,6 +113,8 @@ def ot_trajectory(
         neither time.
     ``obs["<key_added>_growth"]``
         Descendants of a cell per unit time, missing for cells without a later time.
+    ``obs["<key_added>_prior_growth"]``, ``obs["<key_added>_proliferation"]``, ``obs["<key_added>_apoptosis"]``
+        With ``growth_genes``: growth by the markers, and the scores of lists of genes.
     ``uns[key_added]["pairs"]``
         Table of the pairs of times: numbers of cells, scale of costs, iterations, largest relative error of a column's
         sum, whether it converged, penalty of growth.
@@ -113,7 +126,8 @@ def ot_trajectory(
     KeyError
         There is no such embedding or column.
     ValueError
-        There is one time only, a time with fewer than 2 cells, growth that is not above 0, or a missing coordinate.
+        There is one time only, a time with fewer than 2 cells, growth that is not above 0, a missing coordinate, or
+        ``growth_genes`` beside ``growth_key`` or without one of its lists.
     RuntimeError
         A solve did not converge.
 
@@ -130,32 +144,42 @@ def ot_trajectory(
     True
     """
     check_key(key_added)
-    reads: dict[str, str | tuple[str, ...]] = {"z": f"obsm/{use_rep}", "time": (f"obs/{time_key}",)}
-    if growth_key is not None:
-        reads["growth"] = (f"obs/{growth_key}",)
-    return run_step(
-        adata,
-        OTTrajectory(
-            time_pairs=None if time_pairs is None else given_pairs(time_pairs),
-            epsilon=epsilon,
-            tau_a=tau_a,
-            tau_b=tau_b,
-            scale_cost=scale_cost,
-            growth_iters=growth_iters,
-            growth_weight=growth_weight,
-            batch_size=batch_size,
-            max_iterations=max_iterations,
-            threshold=threshold,
-            allow_unconverged=allow_unconverged,
-        ),
-        reads=reads,
-        writes={
-            "potentials": f"obsm/{key_added}_potentials",
-            "growth_rates": f"obs/{key_added}_growth",
-            "pairs": f"uns/{key_added}/pairs",
-        },
-        constants={f"uns/{key_added}/params": {"time_key": time_key, "use_rep": use_rep}},
-        seed=resolve_seed(random_state),
-        copy=copy,
-        mod=mod,
+    if growth_genes is not None and growth_key is not None:
+        msg = "growth_key and growth_genes both give growth; pass one of them."
+        raise ValueError(msg)
+    operator = OTTrajectory(
+        time_pairs=None if time_pairs is None else given_pairs(time_pairs),
+        epsilon=epsilon,
+        tau_a=tau_a,
+        tau_b=tau_b,
+        scale_cost=scale_cost,
+        growth_iters=growth_iters,
+        growth_weight=growth_weight,
+        batch_size=batch_size,
+        max_iterations=max_iterations,
+        threshold=threshold,
+        allow_unconverged=allow_unconverged,
     )
+    writes = {
+        "potentials": f"obsm/{key_added}_potentials",
+        "growth_rates": f"obs/{key_added}_growth",
+        "pairs": f"uns/{key_added}/pairs",
+    }
+    reads: dict[str, str | tuple[str, ...]] = {"z": f"obsm/{use_rep}", "time": (f"obs/{time_key}",)}
+    data, seed = own_copy(adata, copy=copy), resolve_seed(random_state)
+    made = growth_columns(key_added).values() if growth_genes is not None else ()
+    with all_or_nothing(data, [*writes.values(), *(f"obs/{column}" for column in made)], mod):
+        if growth_genes is not None:
+            growth_key = run_marker_growth(data, checked_markers(growth_genes), key=key_added, seed=seed, mod=mod)
+        if growth_key is not None:
+            reads["growth"] = (f"obs/{growth_key}",)
+        run_step(
+            data,
+            operator,
+            reads=reads,
+            writes=writes,
+            constants={f"uns/{key_added}/params": {"time_key": time_key, "use_rep": use_rep}},
+            seed=seed,
+            mod=mod,
+        )
+    return data if copy else None

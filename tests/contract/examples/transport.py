@@ -14,6 +14,7 @@ EXAMPLES = [
         config={"epsilon": 0.2, "growth_iters": 2, "growth_weight": 2.0, "time_pairs": ((0.0, 2.0), (1.0, 2.0))},
         infinite=NO_LATER,
     ),
+    Example(operator="marker_growth", reads={"proliferation": "obs/first", "apoptosis": "obs/last"}),
     Example(
         operator="ot_fates",
         reads={"z": "obsm/embedding", "potentials": "obsm/embedding", "time": "obs/group", "groups": "obs/donor"},
