@@ -12,6 +12,8 @@ N_EDGES = 6000
 N_STEPS = 2
 """Edges between the cells of a pair."""
 N_ROUNDS = 20
+NOTHING = 1e-12
+"""Relative velocity below which there is none: squares in float32 must not be denormal, which is slow."""
 RANGE = 10.0
 """Largest correction of a gene's clock."""
 
@@ -47,19 +49,22 @@ def common_clock(velocity: np.ndarray, s: np.ndarray, trust: np.ndarray, links: 
     moved = s[second] - s[first]
     mean = (velocity[second] + velocity[first]) / 2
     size = np.sqrt((mean**2).mean(axis=0))
-    mean = mean / np.where(size > 0, size, 1)
-    rate, trust = np.ones(s.shape[1], s.dtype), trust.astype(s.dtype)
+    mean /= np.where(size > 0, size, 1)
+    mean[np.abs(mean) < NOTHING] = 0
+    spread, trust = (moved**2).sum(axis=0), trust.astype(s.dtype)
+    moved *= mean
+    along, squared = moved, np.square(mean, out=mean)
+    rate = np.ones(s.shape[1], s.dtype)
     for _ in range(N_ROUNDS):
-        expected = mean * rate
-        square = expected**2 @ trust
-        elapsed = (expected * moved) @ trust / np.maximum(square, 1e-3 * square.mean() + np.finfo(float).tiny)
-        expected = mean * elapsed[:, None]
-        product, square = (expected * moved).sum(axis=0), (expected**2).sum(axis=0)
+        square = squared @ (rate**2 * trust)
+        elapsed = (along @ (rate * trust)) / np.maximum(square, 1e-3 * square.mean() + np.finfo(float).tiny)
+        elapsed = elapsed.astype(s.dtype)
+        product, square = elapsed @ along, elapsed**2 @ squared
         rate = np.maximum(product / np.maximum(square, 1e-12), 0)
         rate /= np.median(rate[rate > 0]) if (rate > 0).any() else 1
     rate = rate / np.where(size > 0, size, 1)
     rate /= np.median(rate[rate > 0]) if (rate > 0).any() else 1
-    agreement = product / np.sqrt(np.maximum(square * (moved**2).sum(axis=0), 1e-300))
+    agreement = product / np.sqrt(np.maximum(square * spread, 1e-300))
     return Clock(np.clip(rate, 1 / RANGE, RANGE), agreement)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbx.ops.dynamics.kinetic_states import NearestStates
 from dbx.ops.dynamics.kinetic_steps import Cells
 
 OUTLIERS = 99
@@ -47,8 +48,14 @@ def gene_cells(u: np.ndarray, s: np.ndarray, steady: np.ndarray | None = None) -
 
 def _percentile(x: np.ndarray, used: np.ndarray, q: float) -> np.ndarray:
     """Of the used cells of each gene, infinite without any."""
-    columns = (x[used[:, gene], gene] for gene in range(x.shape[1]))
-    return np.array([np.percentile(column, q) if len(column) else np.inf for column in columns])
+    n, genes = used.sum(axis=0), np.arange(used.shape[1])
+    order = np.sort(np.where(used, x, np.inf).T, axis=1)
+    order[n == 0] = 0
+    last = np.maximum(n - 1, 0)
+    at = last * q / 100
+    low = at.astype(np.intp)
+    below, above = order[genes, low], order[genes, np.minimum(low + 1, last)]
+    return np.where(n > 0, below + (above - below) * (at - low), np.inf)
 
 
 def _sd(x: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -66,27 +73,63 @@ def upper_cells(cells: GeneCells) -> np.ndarray:
     )
 
 
-def condensed(cells: Cells, n_levels: int = N_LEVELS) -> Cells:
-    """Means of cells with about the same counts in the same state, weighted by their number, where that makes fewer."""
-    n, genes = cells.x.shape
+class Levels(NamedTuple):
+    """Cells of each gene sorted into levels of both counts: shape (n_levels, n_genes) unless said."""
+
+    x: np.ndarray
+    """Mean unspliced counts in standard deviations."""
+    y: np.ndarray
+    """Mean spliced counts in standard deviations."""
+    place: np.ndarray
+    """Row of ``x`` and ``y`` that each cell belongs to, of shape (n_cells, n_genes), int."""
+    weight: np.ndarray
+    """Of each cell, of shape (n_cells, n_genes)."""
+
+    def repeated(self, times: int) -> Levels:
+        """The same for several fits of each gene, one after the other."""
+        return Levels(*(np.tile(z, (1, times)) for z in self))
+
+    def of_cells(self, values: np.ndarray) -> np.ndarray:
+        """Values of levels in the cells that belong to them, an array of shape (n_cells, n_genes)."""
+        return np.take_along_axis(values, self.place, axis=0)
+
+    def weights(self, on: np.ndarray) -> np.ndarray:
+        """Sums over cells with the gene on and off, of shape (2, n_levels, n_genes); ``on`` is of cells, bool."""
+        return _sums(self.weight, self.place + len(self.x) * ~on, 2 * len(self.x)).reshape(2, *self.x.shape)
+
+    def weighted(self, weights: np.ndarray, states: NearestStates) -> Cells:
+        """The levels in either state that have a weight, with their times."""
+        total = weights.reshape(-1, weights.shape[2])
+        width = max(int((total > 0).sum(axis=0).max()), 1)
+        order = np.argsort(total == 0, axis=0, kind="stable")[:width]
+        on, level = order < len(self.x), order % len(self.x)
+        time = np.take_along_axis(np.vstack([states.induced.time, states.repressed.time]), order, axis=0)
+        x, y = (np.take_along_axis(z, level, axis=0) for z in (self.x, self.y))
+        return Cells(x, y, np.take_along_axis(total, order, axis=0), on, time)
+
+
+def levels(cells: GeneCells, weight: np.ndarray, n_levels: int = N_LEVELS) -> Levels:
+    """Levels that any cell belongs to; each cell is one of its own where there are few cells.
+
+    Cells without a weight change the means only of levels that have no others.
+    """
+    n = len(cells.x)
     if n <= n_levels**2:
-        return cells
-    size = 2 * n_levels**2
-    code = ((np.arange(genes) * 2 + cells.on) * n_levels + _level(cells.x, n_levels)) * n_levels
-    code = (code + _level(cells.y, n_levels)).ravel()
+        return Levels(cells.x, cells.y, np.broadcast_to(np.arange(n)[:, None], cells.x.shape), weight)
+    square = _level(cells.x, n_levels) * n_levels + _level(cells.y, n_levels)
+    there = _sums(np.ones_like(cells.x), square, n_levels**2) > 0
+    place = np.take_along_axis(np.cumsum(there, axis=0) - 1, square, axis=0)
+    width, share = int(there.sum(axis=0).max()), weight + 1e-9
+    total = np.maximum(_sums(share, place, width), np.finfo(float).tiny)
+    x, y = (_sums(share * z, place, width) / total for z in (cells.x, cells.y))
+    return Levels(x, y, place, weight)
 
-    def sums(z: np.ndarray) -> np.ndarray:
-        return np.bincount(code, (cells.weight * z).ravel(), genes * size).reshape(genes, size)
 
-    total = sums(np.ones_like(cells.x))
-    width = max(int((total > 0).sum(axis=1).max()), 1)
-    order = np.argsort(total == 0, axis=1, kind="stable")[:, :width]
-    weight = np.take_along_axis(total, order, axis=1)
-    x, y, t = (
-        (np.take_along_axis(sums(z), order, axis=1) / np.maximum(weight, np.finfo(float).tiny)).T
-        for z in (cells.x, cells.y, cells.time)
-    )
-    return Cells(x, y, weight.T, (order >= n_levels**2).T, t)
+def _sums(values: np.ndarray, place: np.ndarray, n_places: int) -> np.ndarray:
+    """Sums over the cells of each place, of shape (n_places, n_genes)."""
+    genes = np.arange(values.shape[1])
+    flat = np.bincount((place + genes * n_places).ravel(), values.ravel(), len(genes) * n_places)
+    return np.ascontiguousarray(flat.reshape(len(genes), n_places).T)
 
 
 def _level(z: np.ndarray, n_levels: int) -> np.ndarray:

@@ -47,6 +47,10 @@ class Penalty(NamedTuple):
         hessian += self.weight[:, None, None] * np.outer(form, form)
         slope -= (self.weight * self._apart(parameters))[:, None] * form
 
+    def repeated(self, times: int) -> Penalty:
+        """The same for several fits of each gene, one after the other."""
+        return self._replace(target=np.tile(self.target, times), weight=np.tile(self.weight, times))
+
     def _apart(self, parameters: np.ndarray) -> np.ndarray:
         return parameters @ np.asarray(self.form) - self.target
 

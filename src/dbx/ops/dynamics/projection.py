@@ -31,7 +31,7 @@ def nearest(curve: Curve, x: Any, y: Any, *, on: bool, points: int = N_POINTS, s
     u, s = curve.at(library.asarray(on), times)  # arrays of shape (points, n_genes)
     length = (u**2 + s**2) / 2
     best = nearest_point(x, y, u, s, length) if library is np else _nearest_on_device(x, y, u, s, length)
-    state = library.full(x.shape, on)
+    state = library.asarray(on)
     t = refined(curve, state, library.take_along_axis(times, best, axis=0), x, y, steps)
     u, s = curve.at(state, t)
     return Nearest(t, (x - u) ** 2 + (y - s) ** 2)
@@ -54,6 +54,22 @@ def nearest_point(x: np.ndarray, y: np.ndarray, u: np.ndarray, s: np.ndarray, le
     for gene in range(x.shape[1]):
         best[:, gene] = (length[:, gene].astype(np.float32) - cells[:, gene] @ points[:, gene].T).argmin(axis=1)
     return best
+
+
+def nearest_squares(x: np.ndarray, y: np.ndarray, weight: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Weighted sums of squared distances of cells from the nearest points of several curves.
+
+    An array of shape (n_curves, n_genes); u and s are points, of shape (n_curves, n_points, n_genes).
+    """
+    n_curves, n_points, n_genes = u.shape
+    found = np.empty((n_curves, n_genes))
+    for gene in range(n_genes):
+        cells = np.stack([x[:, gene], y[:, gene]], axis=1).astype(np.float32)
+        points = np.stack([u[:, :, gene].ravel(), s[:, :, gene].ravel()]).astype(np.float32)
+        apart = (points**2).sum(axis=0) / 2 - cells @ points
+        least = 2 * apart.reshape(-1, n_curves, n_points).min(axis=2) + (cells**2).sum(axis=1)[:, None]
+        found[:, gene] = weight[:, gene] @ least
+    return found
 
 
 def _nearest_on_device(x, y, u, s, length):

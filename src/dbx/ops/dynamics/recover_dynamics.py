@@ -30,6 +30,10 @@ FOR_LINES = (5.0, 95.0), (0.0,)
 """Percentiles beyond which cells are used for the slope and for R2, by which genes are chosen."""
 
 
+IN_CACHE = 1 << 17
+"""Values of all cells that are computed with at once."""
+
+
 class RecoverDynamics(Operator):
     """u' = alpha - beta scaling u and s' = beta scaling u - gamma s, with alpha = 0 after the switch.
 
@@ -139,7 +143,7 @@ class RecoverDynamics(Operator):
             return {name: jnp.where(self.fitted[...], value, jnp.nan) for name, value in self._outputs(found).items()}
         genes = np.flatnonzero(np.asarray(self.fitted.get_value()))
         made: dict[str, Array] = {name: np.full(ms.shape, np.nan, np.float32) for name in ("time", "speed")}
-        for at in range(0, len(genes), at_once := max((1 << 22) // max(len(self.ms_cells.get_value()), 1), 1)):
+        for at in range(0, len(genes), at_once := max(IN_CACHE // max(len(self.ms_cells.get_value()), 1), 16)):
             part = genes[at : at + at_once]
             for name, value in self._outputs(
                 self._states(dense(ms)[:, part], dense(mu)[:, part], graph, part), part

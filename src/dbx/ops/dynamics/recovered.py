@@ -11,9 +11,8 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.clock import common_clock, total_times
 from dbx.ops.dynamics.kinetic_cells import GeneCells, gene_cells
-from dbx.ops.dynamics.kinetic_fit import Smoothing, common_scaling, fit_kinetics, log_scaling
+from dbx.ops.dynamics.kinetic_fit import Fit, Smoothing, by_genes, common_scaling, fit_kinetics, log_scaling
 from dbx.ops.dynamics.kinetic_likelihood import log_likelihood, of_constant
-from dbx.ops.dynamics.kinetic_states import nearest_states
 from dbx.ops.dynamics.kinetic_steps import curve_of
 from dbx.ops.dynamics.lines import gene_blocks
 from dbx.ops.operator import Progress
@@ -88,10 +87,16 @@ def recovered(
     velocity, scaled = (np.zeros(ms.shape, np.float32) for _ in range(2))
     for genes, (s, u) in gene_blocks(ms, mu):
         counts, low = above(u, s, basal=basal)
-        cells = gene_cells(*counts, steady)
-        parameters = fit_kinetics(cells, smooth, max_iter, scaling)
-        values[:, genes], velocity[:, genes] = _of_block(parameters, cells, low, smooth, t_max)
-        scaled[:, genes] = cells.y
+        of_block = values[:, genes], velocity[:, genes], scaled[:, genes]
+
+        def fit(part: slice, counts=counts, low=low, of_block=of_block) -> None:
+            u, s = (x[:, part] for x in counts)
+            cells = gene_cells(u, s, steady)
+            kinetics = fit_kinetics(cells, smooth, max_iter, scaling)
+            of_block[0][:, part], of_block[1][:, part] = _of_fit(kinetics, cells, tuple(x[part] for x in low), t_max)
+            of_block[2][:, part] = cells.y
+
+        by_genes(fit, u.shape[1])
         progress(genes.stop, n_genes)
     found = Recovered(*values)
     if not np.isfinite(found.alpha).any():
@@ -123,18 +128,14 @@ def above(u: np.ndarray, s: np.ndarray, *, basal: bool) -> tuple[tuple[np.ndarra
     return (u - low[0], s - low[1]), low
 
 
-def _of_block(
-    parameters: np.ndarray, cells: GeneCells, low: tuple, smooth: Smoothing, t_max: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _of_fit(fit: Fit, cells: GeneCells, low: tuple, t_max: float) -> tuple[np.ndarray, np.ndarray]:
     """What is recovered of some genes before their clocks are set, without agreement and R2, and their speeds."""
-    curve = curve_of(parameters)
-    found = nearest_states(curve, cells.x, cells.y)
-    found = found.chosen(smooth(found.preferred))
+    curve, found = curve_of(fit.parameters), fit.states
     n_used = cells.used.sum(axis=0)
     variance = np.maximum((cells.used * found.square).sum(axis=0) / np.maximum(n_used, 1), 1e-12)
     unit = t_max / total_times(found.total_time(curve), curve.switch)
-    scaling = np.exp(log_scaling(parameters, cells))
-    likelihood, swapped = (log_likelihood(curve, states, cells) for states in (found, found.swapped))
+    scaling = np.exp(log_scaling(fit.parameters, cells))
+    likelihood, swapped = fit.likelihood, log_likelihood(curve, found.swapped, cells)
     direction = np.full(len(likelihood), np.nan)
     np.subtract(likelihood, swapped, out=direction, where=np.isfinite(likelihood) & np.isfinite(swapped))
     later = np.full(len(unit), np.nan)

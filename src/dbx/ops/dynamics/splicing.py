@@ -69,8 +69,10 @@ def exponentials(t: Any, r: Any) -> tuple[Any, Any, Any]:
     fast, slow = library.exp(-t), library.exp(-r * t)
     x = (r - 1) * t
     near = library.abs(x) < SMALL
-    apart = library.where(near, 1.0, r - 1)
-    return fast, slow, library.where(near, t * slow * (1 + x / 2 + x * x / 6), (fast - slow) / apart)
+    apart = (fast - slow) / library.where(r == 1, 1.0, r - 1)
+    if library is np and not near.any():
+        return fast, slow, apart
+    return fast, slow, library.where(near, t * slow * (1 + x / 2 + x * x / 6), apart)
 
 
 def on_or(on: Any, this: Any, that: Any) -> Any:
