@@ -55,6 +55,7 @@ def cells() -> ad.AnnData:
     made.obsm["spatial"][:, 0] += 5 * group
     made.obs["first"], made.obs["last"] = 1.0 * (np.arange(n) % 7 == 0), 1.0 * (np.arange(n) % 5 == 0)
     made.obs["tips"] = made.obs["donor"].where(np.arange(n) % 9 == 0)
+    made.obsm["few_counts"], made.obs["size"] = counts[:, :2].copy(), made.obs["depth"] / made.obs["depth"].mean()
     made.obsm["design"] = np.column_stack([np.ones(n), batch == 1]).astype(np.float64)
     return made
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from dbx.get.ot import ot
     from dbx.get.ot_validation import ot_validation
     from dbx.get.rank_genes_groups import rank_genes_groups
+    from dbx.get.segments import segments
 
-__all__ = ["align_slices", "center_slice", "de", "ligrec", "ot", "ot_validation", "rank_genes_groups"]
+__all__ = ["align_slices", "center_slice", "de", "ligrec", "ot", "ot_validation", "rank_genes_groups", "segments"]
 
 lazy(__name__, {name: name for name in __all__}, scanpys="passed")

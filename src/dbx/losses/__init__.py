@@ -1,6 +1,7 @@
 """Objectives in pure JAX, for ``dbx.optimize`` and for training loops in JAX."""
 
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
+from dbx.losses.hidden_markov import hmm_log_likelihood
 from dbx.losses.latent import normal_kl
 from dbx.losses.neighbourhoods import batch_mixing, compactness, velocity_consistency
 from dbx.losses.objectives import (
@@ -33,6 +34,7 @@ __all__ = [
     "compactness",
     "cross_entropy",
     "fate_cross_entropy",
+    "hmm_log_likelihood",
     "negative_binomial",
     "normal_kl",
     "ordering",

@@ -71,8 +71,9 @@ class Input:
     """Columns are genes, matched by name in a query."""
     content: tuple[Content, ...] = ()
     """What the matrix may hold; empty for any content."""
-    unseen: Literal["raise", "missing", "extend"] = "raise"
-    """How a level absent from the fitted cells is treated: an error, the code -1, or a small fit by ``extend``."""
+    unseen: Literal["raise", "missing", "new", "extend"] = "raise"
+    """How a level absent from the fitted cells is treated: an error, the code -1, a code of its own for which nothing
+    is learned, or a small fit by ``extend``."""
     discrete: bool = False
     """Numbers in columns are names of levels (batches 1, 2, 3), not measurements; codes always are."""
     missing: bool = False
@@ -142,8 +143,8 @@ class Operator(nnx.Module):
     """What it gives a fitted cell depends on all of them: training passes it with all cells at once, by ``together``,
     and fits it again after each stage."""
     in_space: ClassVar[bool] = False
-    """What it gives a cell depends on its neighbours in tissue: a call gets whole slices, and graphs it returns are
-    between cells of the call."""
+    """What it gives a cell depends on its neighbours in tissue or in a sequence: a call gets whole slices or sequences,
+    and graphs it returns are between cells of the call."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""

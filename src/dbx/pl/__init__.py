@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dbx.pl.archetypes import archetypes
     from dbx.pl.before_after import before_after
     from dbx.pl.communication import communication
+    from dbx.pl.copy_number import copy_number
     from dbx.pl.counts import counts
     from dbx.pl.dispersions import dispersions
     from dbx.pl.fate import fate
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dbx.pl.gates import gates
     from dbx.pl.grn import grn
     from dbx.pl.history import history
+    from dbx.pl.hmm import hmm
     from dbx.pl.ligrec import ligrec
     from dbx.pl.ma import ma
     from dbx.pl.magic_t import magic_t
@@ -38,6 +40,7 @@ __all__ = [
     "archetypes",
     "before_after",
     "communication",
+    "copy_number",
     "counts",
     "dispersions",
     "fate",
@@ -45,6 +48,7 @@ __all__ = [
     "gates",
     "grn",
     "history",
+    "hmm",
     "ligrec",
     "ma",
     "magic_t",

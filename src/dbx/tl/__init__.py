@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dbx.tl.annotate import annotate
     from dbx.tl.archetypes import archetypes
     from dbx.tl.communication import communication
+    from dbx.tl.copy_number import copy_number
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
     from dbx.tl.diffmap import diffmap
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dbx.tl.grn import grn
     from dbx.tl.grn_activity import grn_activity
     from dbx.tl.harmony import harmony
+    from dbx.tl.hmm import hmm
     from dbx.tl.ingest import ingest
     from dbx.tl.latent_time import latent_time
     from dbx.tl.leiden import leiden
@@ -59,6 +61,7 @@ __all__ = [
     "annotate",
     "archetypes",
     "communication",
+    "copy_number",
     "de",
     "dendrogram",
     "diffmap",
@@ -69,6 +72,7 @@ __all__ = [
     "grn",
     "grn_activity",
     "harmony",
+    "hmm",
     "ingest",
     "latent_time",
     "leiden",
@@ -145,6 +149,9 @@ makes(
         "obs/spatial_domain": "dbx.tl.spatial_domains(adata)",
         "obsm/X_spatial": "dbx.tl.spatial_domains(adata)",
         "obsp/spatial_connectivities": "dbx.tl.spatial_domains(adata)",
+        "layers/copy_number": 'dbx.tl.copy_number(adata, reference_key="cell_type", reference=...)',
+        "obs/hmm_state": "dbx.tl.hmm(adata, n_states)",
+        "obsm/X_hmm": "dbx.tl.hmm(adata, n_states)",
         "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",
     }
 )

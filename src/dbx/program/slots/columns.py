@@ -55,7 +55,7 @@ def recoded(column: Any, slot: Slot, step: str, port: Input, levels: tuple[str, 
     if ((np.asarray(codes.codes) >= 0) | allowed).all() or port.unseen == "missing":
         return codes
     unseen = sorted({str(v) for v in column.dropna()} - set(levels))
-    if port.unseen == "extend":
+    if port.unseen in ("new", "extend"):
         return as_codes(column, (*levels, *unseen))
     hint = renaming_hint(levels, unseen) or "Rename them, or fit the step again with these cells."
     msg = (

@@ -1,0 +1,228 @@
+"""Forward and backward messages of all sequences together, in NumPy.
+
+Messages are scaled probabilities, not logarithms: a product of matrices is then one call of BLAS, and a zero transition
+is exactly zero. What does not fit into the range of numbers is computed by :mod:`dbx.ops.hmm.log_messages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbx.ops.hmm.packed import Packed
+
+TINY = 1e-30
+"""Sum of a message below which digits may be lost, also in float32."""
+BLOCK = 1 << 14
+"""Positions that are worked on at once, so that they stay in the processor's cache."""
+
+
+class RangeError(ArithmeticError):
+    """Probabilities differ by more than the range of numbers."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a pass over the sequences finds, for each of several models."""
+
+    log_likelihood: np.ndarray
+    """Of each sequence, an array of shape (n_models, n_sequences)."""
+    posterior: np.ndarray
+    """Probability of each state at each position, an array of shape (n_models, n_states, n_positions)."""
+    transitions: np.ndarray
+    """Expected number of transitions, an array of shape (n_models, n_states, n_states)."""
+    starts: np.ndarray
+    """Expected number of sequences that start in a state, an array of shape (n_models, n_states)."""
+    predictive: np.ndarray | None = None
+    """As :meth:`Sweeps.predictive`, where it is known."""
+
+
+class Sweeps:
+    """Arrays of shape (n_models, n_states, n_positions) for passes over the same sequences.
+
+    Before each pass ``emission`` is filled with log-probabilities of the data given the state.
+    """
+
+    def __init__(self, packed: Packed, n_models: int, n_states: int, dtype: np.dtype | type = np.float64):
+        self.packed, self.dtype = packed, dtype
+        shape = n_models, n_states, len(packed.rows)
+        self.emission, self.alpha, self.beta = (np.empty(shape, dtype) for _ in range(3))
+        self.scale, self.highest = (np.empty((n_models, shape[2])) for _ in range(2))
+
+    def first(self, n_models: int) -> None:
+        """Go on with fewer models."""
+        self.emission, self.alpha, self.beta = (x[:n_models] for x in (self.emission, self.alpha, self.beta))
+        self.scale, self.highest = self.scale[:n_models], self.highest[:n_models]
+
+    def expected(self, startprob: np.ndarray, transmat: np.ndarray) -> Expected:
+        """Posteriors and expected counts of models with these probabilities; the posterior is valid until the next.
+
+        Raises
+        ------
+        RangeError
+            Probabilities differ by more than the range of numbers.
+        """
+        startprob, transmat = startprob.astype(self.dtype), transmat.astype(self.dtype)
+        self._exponentiate()
+        with np.errstate(under="ignore", divide="ignore", invalid="ignore"):
+            for every in (8, 2, 1):
+                try:
+                    self._sweep(startprob, transmat, every)
+                    break
+                except RangeError:
+                    if every == 1:
+                        raise
+            return self._summed(transmat)
+
+    def predictive(self) -> np.ndarray:
+        """After a pass: log-probability of each position given those before it, an array of shape (n_models, n)."""
+        total = self.alpha.sum(axis=1, dtype=np.float64)
+        before = total[:, self.packed.before]
+        before[:, self.packed.firsts] = 1
+        return np.log(total * self.scale / before) + self.highest
+
+    def _blocks(self) -> Iterator[slice]:
+        n = self.emission.shape[2]
+        return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+
+    def _exponentiate(self) -> None:
+        for block in self._blocks():
+            part = self.emission[:, :, block]
+            highest = part.max(axis=1)
+            highest[~np.isfinite(highest)] = 0
+            part -= highest[:, None]
+            np.exp(part, out=part)
+            self.highest[:, block] = highest
+
+    def _sweep(self, startprob, transmat, every: int) -> None:
+        enter, leave = _boundaries(self.packed, self.emission, startprob, transmat, every)
+        turned = np.ascontiguousarray(transmat.swapaxes(1, 2))
+        self._forward(enter, turned, every)
+        self._backward(leave, transmat, every)
+
+    def _forward(self, enter, turned, every: int) -> None:
+        """Probabilities given all positions so far, up to factors, and these factors."""
+        alpha, emission, before = self.alpha, self.emission, 0
+        self.scale.fill(1)
+        for t, (start, stop) in enumerate(self.packed.steps()):
+            here = alpha[:, :, start:stop]
+            if t:
+                np.matmul(turned, alpha[:, :, before : before + stop - start], out=here)
+                here *= emission[:, :, start:stop]
+            else:
+                np.multiply(enter, emission[:, :, start:stop], out=here)
+            if t % every == every - 1 or t == 0:
+                total = _checked(here.sum(axis=1))
+                here /= total[:, None]
+                self.scale[:, start:stop] = total
+            before = start
+
+    def _backward(self, leave, transmat, every: int) -> None:
+        """Probabilities of all later positions given the state, up to factors."""
+        beta, emission, steps = self.beta, self.emission, self.packed.steps()
+        product, n = np.empty_like(leave), 0
+        for t in range(len(steps) - 1, -1, -1):
+            start, stop = steps[t]
+            if n:
+                after = slice(*steps[t + 1])
+                here = beta[:, :, start : start + n]
+                np.multiply(emission[:, :, after], beta[:, :, after], out=product[:, :, :n])
+                np.matmul(transmat, product[:, :, :n], out=here)
+                if t % every == 0:
+                    here /= _checked(here.sum(axis=1))[:, None]
+            if stop - start > n:
+                beta[:, :, start + n : stop] = leave[:, :, n : stop - start]
+                n = stop - start
+
+    def _summed(self, transmat) -> Expected:
+        """Turns messages into posteriors, in place."""
+        packed, alpha = self.packed, self.alpha
+        inner = np.setdiff1d(np.arange(packed.n_lanes), packed.firsts)
+        self.scale[:, inner] *= alpha[:, :, packed.before[inner]].sum(axis=1)
+        n_sequences = len(packed.firsts)
+        log_likelihood = np.log(alpha[:, :, packed.lasts].sum(axis=1, dtype=np.float64))
+        transitions = np.zeros(transmat.shape)
+        is_first = np.zeros(len(packed.rows), bool)
+        is_first[packed.firsts] = True
+        for block in self._blocks():
+            logs = np.log(self.scale[:, block]) + self.highest[:, block]
+            for model, row in enumerate(logs):
+                log_likelihood[model] += np.bincount(packed.sequence[block], row, n_sequences)
+            ahead, beta = self.emission[:, :, block], self.beta[:, :, block]
+            ahead *= beta
+            beta *= alpha[:, :, block]
+            total = beta.sum(axis=1)
+            if not (total > 0).all():
+                raise RangeError
+            beta /= total[:, None]
+            ahead /= (self.scale[:, block] * total)[:, None]
+            if block.start < packed.n_lanes:
+                ahead[:, :, is_first[block]] = 0
+            earlier = alpha.take(packed.before[block], axis=2)
+            transitions += np.matmul(earlier, ahead.swapaxes(1, 2))
+        starts = self.beta[:, :, packed.firsts].sum(axis=2, dtype=np.float64)
+        return Expected(log_likelihood, self.beta, transmat * transitions, starts)
+
+
+def _boundaries(packed: Packed, emission, startprob, transmat, every: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted probabilities where each lane begins, and messages from behind its end: (n_models, K, n_lanes)."""
+    enter = np.repeat(startprob[:, :, None], packed.n_lanes, axis=2)
+    leave = np.ones_like(enter)
+    if not packed.chains:
+        return enter, leave
+    through = _products(packed, emission, transmat, every)  # (n_models, n_lanes, K, K)
+    onward = through @ transmat[:, None]
+    predicted = enter.swapaxes(1, 2)[:, packed.chains[0], None]
+    links = list(zip(packed.chains, packed.chains[1:], strict=False))
+    for lanes, following in links:
+        n = len(following)
+        predicted = np.matmul(predicted[:, :n], onward[:, lanes[:n]])
+        predicted /= _checked(predicted.sum(axis=3))[..., None]
+        enter[:, :, following] = predicted[:, :, 0].swapaxes(1, 2)
+    back = transmat[:, None] @ through
+    message = np.ones((len(startprob), 0, startprob.shape[1], 1), emission.dtype)
+    for lanes, following in reversed(links):
+        n = len(following)
+        last = np.ones((len(startprob), n - message.shape[1], *message.shape[2:]), emission.dtype)
+        message = np.matmul(back[:, following], np.concatenate([message, last], axis=1))
+        message /= _checked(message.sum(axis=2))[:, :, None]
+        leave[:, :, lanes[:n]] = message[..., 0].swapaxes(1, 2)
+    return enter, leave
+
+
+def _products(packed: Packed, emission, transmat, every: int) -> np.ndarray:
+    """Products of the matrices of each lane from its first position on, scaled: (n_models, n_lanes, K, K)."""
+    n_models, n_states = transmat.shape[:2]
+    turned = np.ascontiguousarray(transmat.swapaxes(1, 2))[:, None]
+    n = packed.n_lanes
+    product = np.zeros((n_models, n_states, n_states, n), emission.dtype)
+    product[:, range(n_states), range(n_states)] = emission[:, :, :n]
+    done, other = np.empty_like(product), np.empty_like(product)
+    size = np.zeros((n_models, n_states, n))  # logarithm of the factor of each row
+    for t, (start, stop) in enumerate(packed.steps()):
+        if t:
+            done[..., stop - start : n] = product[..., stop - start : n]
+            n = stop - start
+            np.matmul(turned, product[..., :n], out=other[..., :n])
+            other[..., :n] *= emission[:, None, :, start:stop]
+            product, other = other, product
+        if t % every == every - 1:
+            total = product[..., :n].sum(axis=2)
+            _checked(total[total > 0])
+            total[total == 0] = 1
+            size[..., :n] += np.log(total)
+            product[..., :n] /= total[:, :, None]
+    done[..., :n] = product[..., :n]
+    total = done.sum(axis=2)
+    size = np.where(total > 0, size + np.log(total), -np.inf)
+    size -= size.max(axis=1, keepdims=True)
+    factor = np.where(total > 0, np.exp(size) / total, 0)
+    return np.ascontiguousarray((done * factor[:, :, None]).transpose(0, 3, 1, 2), emission.dtype)
+
+
+def _checked(total: np.ndarray) -> np.ndarray:
+    if not (total > TINY).all():
+        raise RangeError
+    return total

@@ -1,0 +1,142 @@
+"""tl.copy_number on cells with planted gains and losses; tl.hmm along genes."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import dbx
+from dbx.ops.hmm.smoothing import Windows
+
+N, GENES = 120, 1200
+
+
+def planted(seed: int) -> tuple[ad.AnnData, np.ndarray]:
+    """Half of the cells have a chromosome three times and lack a copy of half of another."""
+    rng = np.random.default_rng(seed)
+    copies = np.full((N, GENES), 2)
+    copies[N // 2 :, 200:400], copies[N // 2 :, 700:800] = 3, 1
+    means = np.random.default_rng(99).gamma(0.8, 1.0, GENES) * copies / 2
+    means = means / means.sum(axis=1, keepdims=True) * rng.lognormal(np.log(3000), 0.3, (N, 1))
+    data = ad.AnnData(rng.poisson(means).astype(np.float32))
+    data.var["chromosome"] = np.repeat([f"chr{i}" for i in range(1, 7)], GENES // 6)
+    data.obs["kind"] = pd.Categorical(np.repeat(["normal", "tumour"], N // 2))
+    dbx.pp.normalize_total(data)
+    dbx.pp.log1p(data)
+    return data, np.sign(copies - 2) + 1
+
+
+def test_planted_copies_are_found_and_normal_cells_are_neutral():
+    data, truth = planted(0)
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal")
+    states, tumour = data.layers["copy_number_state"], data.obs["kind"] == "tumour"
+    assert (states[~tumour] != 1).mean() <= 0.05
+    assert (states[tumour] == truth[tumour]).mean() > 0.9
+    assert data.obs["cnv_score"][tumour].min() > data.obs["cnv_score"][~tumour].median()
+    assert data.uns["copy_number"]["reference_altered"] == pytest.approx((states[~tumour] != 1).mean(), abs=0.01)
+    shuffled = data[:, np.random.default_rng(0).permutation(GENES)].copy()
+    shuffled.var["start"] = shuffled.var_names.astype(int)
+    dbx.tl.copy_number(shuffled, reference_key="kind", reference="normal")
+    order = np.argsort(shuffled.var["start"].to_numpy())
+    np.testing.assert_allclose(shuffled.layers["copy_number"][:, order], data.layers["copy_number"], atol=1e-5)
+
+
+def test_new_normal_cells_are_neutral_too():
+    data, _ = planted(0)
+    new, truth = planted(1)
+    both = ad.concat([data, new], keys=["a", "b"], index_unique="-", merge="same")
+    both.uns = {}
+    both.obs["known"] = ["reference" if k == "normal" and i < N else "other" for i, k in enumerate(both.obs["kind"])]
+    dbx.tl.copy_number(both, reference_key="known", reference="reference")
+    states = both.layers["copy_number_state"][N:]
+    assert (states[: N // 2] != 1).mean() <= 0.05
+    assert (states[N // 2 :] == truth[N // 2 :]).mean() > 0.9
+
+
+def test_clusters_share_a_profile_that_is_less_noisy():
+    data, truth = planted(0)
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal", cluster_key="kind")
+    states = data.layers["copy_number_state"]
+    assert (states[:60] == states[0]).all()
+    assert (states[0] == 1).all()
+    assert (states[60] == truth[60]).mean() > 0.93
+
+
+def test_windows_are_pyramids():
+    windows = Windows(np.repeat([0, 1], [50, 60]), 9)
+    x = np.zeros((1, 110))
+    x[0, 25] = 1
+    weights = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+    np.testing.assert_allclose(windows.mean(x)[0, 21:30], weights)
+    assert windows.effective == pytest.approx(1 / (weights**2).sum())
+    x[0, 25], x[0, 49] = 0, 1
+    assert windows.mean(x)[0, 50:].max() == 0
+    np.testing.assert_allclose(windows.mean(np.ones((1, 110))), 1)
+
+
+def test_wrong_input_is_refused_in_words():
+    data, _ = planted(0)
+    data.var["mixed"] = ["chr1", "1"] * (GENES // 2)
+    data.var["none"] = None
+    keys = set(data.layers), set(data.obs), set(data.uns)
+    for how, words in (
+        ({"reference": "normal"}, "pass reference_key"),
+        ({"reference_key": "kind", "reference": "healthy"}, "has no category 'healthy'"),
+        ({"chromosome_key": "mixed"}, "with and without 'chr'"),
+        ({"chromosome_key": "none"}, "No gene has a chromosome"),
+        ({"exclude_chromosomes": [f"chr{i}" for i in range(1, 7)]}, "not excluded"),
+        ({"window": 0}, "window must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            dbx.tl.copy_number(data, **how)
+    data.var["start"] = "first"
+    with pytest.raises(ValueError, match="must be numbers"):
+        dbx.tl.copy_number(data)
+    with pytest.raises(KeyError, match="nowhere"):
+        dbx.tl.copy_number(data, chromosome_key="nowhere")
+    assert keys == (set(data.layers), set(data.obs), set(data.uns))
+    del data.var["start"]
+    data.obs["few"] = ["a"] * 3 + ["b"] * (N - 3)
+    with pytest.warns(UserWarning, match="only 3 reference cells"):
+        dbx.tl.copy_number(data, reference_key="few", reference="a")
+
+
+def test_along_genes_as_along_rows(rng):
+    """Each row and chromosome is a sequence: the same as rows of a long table."""
+    x = np.repeat([0.0, 3.0, 0.0], 20) + rng.normal(size=(4, 60))
+    x[1, 5] = np.nan
+    wide = ad.AnnData(x)
+    wide.var["chromosome"], wide.var["start"] = ["2"] * 30 + ["1"] * 28 + [None] * 2, np.arange(60)
+    long = ad.AnnData(x[:, :58].reshape(-1, 1))
+    long.obs["sequence"] = [f"{row}-{column >= 30}" for row in range(4) for column in range(58)]
+    params = {
+        "startprob": [0.5, 0.5],
+        "transmat": [[0.9, 0.1], [0.1, 0.9]],
+        "means": [[0.5], [2.5]],
+        "variances": [[1.0], [2.0]],
+    }
+    dbx.tl.hmm(wide, 2, axis="var", params=params)
+    dbx.tl.hmm(long, 2, sequence_key="sequence", params=params)
+    one, two = wide.uns["hmm"], long.uns["hmm"]
+    assert one["log_likelihood"] == pytest.approx(two["log_likelihood"], rel=1e-10)
+    states = long.obs["hmm_state"].astype(int).to_numpy().reshape(4, 58)
+    np.testing.assert_array_equal(wide.layers["hmm_state"][:, :58], states)
+    assert (wide.layers["hmm_state"][:, 58:] == -1).all()
+    means = (long.obsm["X_hmm"] @ two["params"]["means"][:, 0]).reshape(4, 58)
+    np.testing.assert_allclose(wide.layers["hmm_mean"][:, :58], means, rtol=1e-5)
+    with pytest.raises(ValueError, match="only with axis="):
+        dbx.tl.hmm(wide, 2, axis="var", use_rep="X_pca")
+
+
+def test_copy_number_start_finds_events_that_clusters_miss(rng):
+    """Log ratios with two short events in much noise, as of an array."""
+    x = rng.normal(0, 0.12, 2000)
+    x[300:330] -= 0.5
+    x[1500:1540] += 0.4
+    data = ad.AnnData(x[:, None])
+    dbx.tl.hmm(data, 3, init="copy_number")
+    found = dbx.get.segments(data)
+    events = found[found["state"] != "1"]
+    assert len(events) == 2
+    np.testing.assert_allclose(events["start"], [300, 1500], atol=3)
+    np.testing.assert_allclose(events["end"], [329, 1539], atol=3)
