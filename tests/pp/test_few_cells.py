@@ -91,6 +91,8 @@ OF_CELLS = {  # they read no gene
 }
 OF_GENES = {
     "align_slices": lambda a: dbx.tl.align_slices(a, "batch", spatial_key="X_pca"),
+    "copy_number": lambda a: dbx.tl.copy_number(a, chromosome_key="velocity_genes"),
+    "hmm": lambda a: dbx.tl.hmm(a, 2),
     "communication": lambda a: dbx.tl.communication(a, "label", resource=PAIR, spatial_key="X_pca"),
     **{name: getattr(dbx.pp, name) for name in ("log1p", "normalize_total", "remove_ambient", "scale", "pca")},
     "neighbors in X": lambda a: dbx.pp.neighbors(a, use_rep="X"),

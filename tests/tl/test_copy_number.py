@@ -83,7 +83,7 @@ def test_wrong_input_is_refused_in_words():
         ({"reference": "normal"}, "pass reference_key"),
         ({"reference_key": "kind", "reference": "healthy"}, "has no category 'healthy'"),
         ({"chromosome_key": "mixed"}, "with and without 'chr'"),
-        ({"chromosome_key": "none"}, "No gene has a chromosome"),
+        ({"chromosome_key": "none"}, "no gene with a chromosome"),
         ({"exclude_chromosomes": [f"chr{i}" for i in range(1, 7)]}, "not excluded"),
         ({"window": 0}, "window must be at least 1"),
     ):

@@ -42,7 +42,7 @@ def along_genes(
     codes = pd.Series(-1, index=column.index)
     kept = names[~names.isin(list(exclude))]
     if kept.empty:
-        msg = f"No gene has a chromosome in {slot.written()}{' that is not excluded' if present else ''}."
+        msg = f"There is no gene with a chromosome in {slot.written()}{' that is not excluded' if present else ''}."
         raise ValueError(msg)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(kept))}
     codes = column.map(lambda name: -1 if pd.isna(name) else numbers.get(str(name), -1)).to_numpy(int)

@@ -112,13 +112,6 @@ def copy_number(
     (100, 200)
     """
     slot = Slot.parse(matrix_slot(layer), mod)
-    values = read(adata, slot)
-    if looks_like_counts(values) != log_transform:
-        log.warn(
-            f"{slot.written()} looks like counts: take logarithms with log_transform=True."
-            if not log_transform
-            else f"{slot.written()} does not look like counts, and log_transform=True takes their logarithm."
-        )
     reads = {"x": slot}
     names: tuple[str, ...] = ()
     if reference_key is not None:
@@ -132,6 +125,13 @@ def copy_number(
     chromosomes, places = along_genes(
         adata, chromosome_key, mod, exclude=as_names(exclude_chromosomes, "exclude_chromosomes")
     )
+    values = read(adata, slot)
+    if values.shape[0] and looks_like_counts(values) != log_transform:
+        log.warn(
+            f"{slot.written()} looks like counts: take logarithms with log_transform=True."
+            if not log_transform
+            else f"{slot.written()} does not look like counts, and log_transform=True takes their logarithm."
+        )
     operator = CopyNumber(
         chromosomes=chromosomes,
         places=places,

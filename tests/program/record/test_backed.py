@@ -27,6 +27,7 @@ NEED_MORE = (
     dbx.tl.ot_fates,
     dbx.tl.paga,
     dbx.tl.communication,
+    dbx.tl.copy_number,
     dbx.tl.grn,
     dbx.tl.grn_activity,
     dbx.tl.transfer_labels,

@@ -13,7 +13,7 @@ from dbx.ops.hmm.messages import Expected, RangeError, Sweeps
 from dbx.ops.hmm.packed import Packed
 
 MANY = 500_000
-"""Positions from which passes are in float32, and only the last one in float64."""
+"""Positions from which passes are in float32; likelihoods are summed in float64."""
 AT_ONCE = 12_000_000
 """Numbers in one array of messages up to which several starts are swept together."""
 
@@ -72,6 +72,20 @@ class Problem:
             emission = np.empty(sweeps.emission.shape)
             self.fill(emission, model)
             return log_expected(self.packed, emission, model.startprob, model.transmat)
+
+    def sweeps(self, n_models: int, n_states: int) -> Sweeps:
+        """Arrays for passes: in float32 for many positions."""
+        dtype = np.float32 if len(self.packed.rows) >= MANY else np.float64
+        return Sweeps(self.packed, n_models, n_states, dtype)
+
+    def log_likelihood(self, model: Model) -> np.ndarray:
+        """Of each sequence, an array of shape (n_models, n_sequences)."""
+        sweeps = self.sweeps(len(model), model.n_states)
+        self.fill(sweeps.emission, model)
+        try:
+            return sweeps.log_likelihood(model.startprob, model.transmat)
+        except RangeError:
+            return self.expected(sweeps, model).log_likelihood
 
     def log_prior(self, model: Model) -> np.ndarray:
         """Logarithm of the prior up to a constant, an array of shape (n_models,)."""
@@ -132,10 +146,9 @@ def fit(
 
 def _run(problem: Problem, starts: Model, max_iter: int, tol: float | None, progress):
     """Last model, history and whether it converged, of each start."""
-    dtype = np.float32 if len(problem.packed.rows) >= MANY else np.float64
-    sweeps = Sweeps(problem.packed, len(starts), starts.n_states, dtype)
+    sweeps = problem.sweeps(len(starts), starts.n_states)
     model, active = starts, np.arange(len(starts))
-    found = [(starts[i : i + 1], [], False) for i in range(len(starts))]
+    found: list[tuple[Model, list[float], bool]] = [(starts[i : i + 1], [], False) for i in range(len(starts))]
     for done in range(max_iter + 1):
         if done == max_iter and (tol is None or max_iter == 0) and len(starts) == 1:
             found[0] = (model, found[0][1], False)  # a single model is evaluated by whoever asked

@@ -214,7 +214,7 @@ class CopyNumber(MarkovOperator):
         begins = jnp.tile(np.append(True, chromosomes[1:] != chromosomes[:-1]), len(x))
         found, logs = self.messages(track.reshape(-1, 1), begins)
         mean = jnp.exp(found.log_posterior) @ jnp.asarray(self.centre[...])[:, 0]
-        states = best_path(*logs, begins).astype(jnp.int8)
+        states = best_path(logs, begins)
 
         def among_all(value, fill):
             return jnp.full(x.shape, fill, value.dtype).at[:, columns].set(value.reshape(track.shape))

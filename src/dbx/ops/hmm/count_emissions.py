@@ -53,6 +53,18 @@ class Counts:
             else:
                 out[...] = found
 
+    def estimated(self, data: Data, posterior: np.ndarray, params: Mapping[str, np.ndarray]) -> Params:
+        """Parameters of the largest weighted likelihood; those of an empty state stay."""
+        raise NotImplementedError
+
+    def first(self, n_models: int, n_states: int) -> Params:
+        """Parameters of the same shape for all states, which an estimate replaces."""
+        raise NotImplementedError
+
+    def n_free(self, n_states: int) -> int:
+        """Number of free parameters."""
+        raise NotImplementedError
+
     def log_probability(self, x, sizes, params) -> np.ndarray:
         """Of counts, an array of shape (n_values,), for parameters of shape (n_models, n_states, 1)."""
         raise NotImplementedError

@@ -51,8 +51,9 @@ class Data:
 class Emission(Protocol):
     """A family of distributions."""
 
-    names: tuple[str, ...]
-    """Names of its parameters, the first of which orders states."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its parameters, the first of which orders states."""
 
     def fill(self, out: np.ndarray, data: Data, params: Mapping[str, np.ndarray]) -> None:
         """Write log-probabilities into an array of shape (n_models, n_states, n_positions)."""

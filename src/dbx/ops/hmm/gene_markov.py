@@ -163,16 +163,16 @@ class GeneHMM(MarkovOperator):
         begins = jnp.tile(np.append(True, chromosomes[1:] != chromosomes[:-1]), len(x))
         factors = None if sizes is None else jnp.repeat(next(iter(sizes.values())), len(columns))
         found, logs = self.messages(x[:, columns].reshape(-1, 1), begins, None, factors)
-        _, _, emission = self._logs()
+        _, _, emission = self._log_parameters()
         if self.emission == "categorical":
             means = jnp.exp(emission["log_emissionprob"]) @ jnp.arange(emission["log_emissionprob"].shape[1])
         else:
             means = emission["means"] if self.emission == "gaussian" else jnp.exp(emission[f"log_{self._first}"])
             means = means[:, 0]
         mean = (jnp.exp(found.log_posterior) @ means).reshape(shape)
-        states = best_path(*logs, begins).reshape(shape).astype(jnp.int8)
+        states = best_path(logs, begins).reshape(shape)
         return {
-            "states": jnp.full(x.shape, -1, jnp.int8).at[:, columns].set(states),
+            "states": jnp.full(x.shape, -1, jnp.int32).at[:, columns].set(states),
             "mean": jnp.full(x.shape, jnp.nan, mean.dtype).at[:, columns].set(mean),
             "log_likelihood": found.log_predictive.reshape(shape).sum(axis=1),
         }

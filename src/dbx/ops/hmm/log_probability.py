@@ -51,7 +51,9 @@ def _summed(x: Array, logs: Array) -> Array:
 
 
 def _log_mean(log_mean: Array, sizes: Array | None) -> Array:
-    return log_mean[None] if sizes is None else log_mean[None] + jnp.log(sizes)[:, None, None]
+    return (
+        log_mean[None] if sizes is None else log_mean[None] + jnp.log(jnp.where(sizes > 0, sizes, 1))[:, None, None]
+    )  # 0 in padding
 
 
 LOG_PROBABILITY: dict[str, Of] = {

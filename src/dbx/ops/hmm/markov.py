@@ -113,7 +113,7 @@ class HMM(MarkovOperator):
         known = None if labels is None else self._known(labels, jnp)[order]
         sizes = None if sizes is None else next(iter(sizes.values()))[order]
         found, logs = self.messages(values[order], begins, known, sizes)
-        states = best_path(*logs, begins)
+        states = best_path(logs, begins)
 
         def back(rows):
             return jnp.zeros_like(rows).at[order].set(rows)
@@ -158,8 +158,12 @@ def numbers_of(columns: Mapping[str, Any], argument: str) -> np.ndarray:
     return column
 
 
-def best_path(log_start, log_transition, log_emission, begins):
-    """Viterbi along sequences one after another; ties to the lower state."""
+def best_path(logs, begins):
+    """Viterbi along sequences one after another; ties to the lower state.
+
+    ``logs`` are those of the start, of transitions and of emissions.
+    """
+    log_start, log_transition, log_emission = logs
 
     def step(score, given):
         emission, first = given

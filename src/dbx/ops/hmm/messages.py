@@ -6,6 +6,7 @@ is exactly zero. What does not fit into the range of numbers is computed by :mod
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,12 +77,41 @@ class Sweeps:
                         raise
             return self._summed(transmat)
 
+    def log_likelihood(self, startprob: np.ndarray, transmat: np.ndarray) -> np.ndarray:
+        """Of each sequence, an array of shape (n_models, n_sequences): as :meth:`expected`, without going back."""
+        startprob, transmat = startprob.astype(self.dtype), transmat.astype(self.dtype)
+        self._exponentiate()
+        turned = np.ascontiguousarray(transmat.swapaxes(1, 2))
+        with np.errstate(under="ignore", divide="ignore", invalid="ignore"):
+            for every in (8, 2, 1):
+                try:
+                    enter, _ = _boundaries(self.packed, self.emission, startprob, transmat, every)
+                    self._forward(enter, turned, every)
+                    break
+                except RangeError:
+                    if every == 1:
+                        raise
+            self._join()
+            summed = np.log(self.scale) + self.highest
+            n_sequences = len(self.packed.firsts)
+            found = np.log(self.alpha[:, :, self.packed.lasts].sum(axis=1, dtype=np.float64))
+            return found + np.stack([np.bincount(self.packed.sequence, row, n_sequences) for row in summed])
+
+    def _join(self) -> None:
+        """Factors of the first positions of pieces, which begin with a message that sums to 1."""
+        inner = np.setdiff1d(np.arange(self.packed.n_lanes), self.packed.firsts)
+        self.scale[:, inner] *= self.alpha[:, :, self.packed.before[inner]].sum(axis=1)
+
     def predictive(self) -> np.ndarray:
         """After a pass: log-probability of each position given those before it, an array of shape (n_models, n)."""
         total = self.alpha.sum(axis=1, dtype=np.float64)
         before = total[:, self.packed.before]
         before[:, self.packed.firsts] = 1
-        return np.log(total * self.scale / before) + self.highest
+        total /= before
+        total *= self.scale
+        np.log(total, out=total)
+        total += self.highest
+        return total
 
     def _blocks(self) -> Iterator[slice]:
         n = self.emission.shape[2]
@@ -139,8 +169,7 @@ class Sweeps:
     def _summed(self, transmat) -> Expected:
         """Turns messages into posteriors, in place."""
         packed, alpha = self.packed, self.alpha
-        inner = np.setdiff1d(np.arange(packed.n_lanes), packed.firsts)
-        self.scale[:, inner] *= alpha[:, :, packed.before[inner]].sum(axis=1)
+        self._join()
         n_sequences = len(packed.firsts)
         log_likelihood = np.log(alpha[:, :, packed.lasts].sum(axis=1, dtype=np.float64))
         transitions = np.zeros(transmat.shape)
@@ -173,22 +202,30 @@ def _boundaries(packed: Packed, emission, startprob, transmat, every: int) -> tu
     if not packed.chains:
         return enter, leave
     through = _products(packed, emission, transmat, every)  # (n_models, n_lanes, K, K)
-    onward = through @ transmat[:, None]
-    predicted = enter.swapaxes(1, 2)[:, packed.chains[0], None]
-    links = list(zip(packed.chains, packed.chains[1:], strict=False))
-    for lanes, following in links:
-        n = len(following)
-        predicted = np.matmul(predicted[:, :n], onward[:, lanes[:n]])
-        predicted /= _checked(predicted.sum(axis=3))[..., None]
-        enter[:, :, following] = predicted[:, :, 0].swapaxes(1, 2)
-    back = transmat[:, None] @ through
-    message = np.ones((len(startprob), 0, startprob.shape[1], 1), emission.dtype)
-    for lanes, following in reversed(links):
-        n = len(following)
-        last = np.ones((len(startprob), n - message.shape[1], *message.shape[2:]), emission.dtype)
-        message = np.matmul(back[:, following], np.concatenate([message, last], axis=1))
-        message /= _checked(message.sum(axis=2))[:, :, None]
-        leave[:, :, lanes[:n]] = message[..., 0].swapaxes(1, 2)
+    order = np.concatenate(packed.chains)
+    ends = np.cumsum([len(lanes) for lanes in packed.chains])
+    n_first, n_states = len(packed.chains[0]), startprob.shape[1]
+    # rows of onward are pieces by their number, then by sequence
+    onward = np.ascontiguousarray((through @ transmat[:, None])[:, order])
+    found = np.empty((len(startprob), len(order), 1, n_states), emission.dtype)
+    found[:, :n_first] = startprob[:, None, None]
+    before = 0
+    for begin, end in itertools.pairwise(ends):
+        here = found[:, begin:end]
+        np.matmul(found[:, before : before + end - begin], onward[:, before : before + end - begin], out=here)
+        here /= here.sum(axis=3, keepdims=True)
+        before = begin
+    enter[:, :, order] = found[:, :, 0].swapaxes(1, 2)
+    back = np.ascontiguousarray((transmat[:, None] @ through)[:, order])
+    message = np.ones((len(startprob), len(order), n_states, 1), emission.dtype)
+    links = list(zip([0, *ends[:-2]], ends[:-1], ends[1:], strict=True))
+    for before, begin, end in reversed(links):
+        here = message[:, before : before + end - begin]
+        np.matmul(back[:, begin:end], message[:, begin:end], out=here)
+        here /= here.sum(axis=2, keepdims=True)
+    leave[:, :, order] = message[..., 0].swapaxes(1, 2)
+    if not (np.isfinite(found).all() and np.isfinite(message).all()):
+        raise RangeError
     return enter, leave
 
 

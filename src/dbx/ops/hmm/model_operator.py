@@ -110,7 +110,7 @@ class MarkovOperator(Operator):
             found = Fit(starts, np.empty(0), np.empty(0), False)
         ordered = self.order_states and given is None and clamp is None
         self._keep(_ordered(found.model, NAMES[self.emission][0]) if ordered else found.model)
-        total = self.expected(problem)[0].log_likelihood[0]
+        total = problem.log_likelihood(self.model)[0]
         free = self.n_states**2 - 1 + problem.family.n_free(self.n_states)
         self.likelihoods = Constant(total)
         last = float(total.sum() + problem.log_prior(self.model)[0])
@@ -177,7 +177,7 @@ class MarkovOperator(Operator):
         if other:
             self.log_spread = nnx.Param(np.log(np.ascontiguousarray(model.emission[other[0]][0])))
 
-    def _logs(self) -> tuple[Any, Any, dict[str, Any]]:
+    def _log_parameters(self) -> tuple[Any, Any, dict[str, Any]]:
         """Logarithms of probabilities, and parameters of emissions, differentiable."""
         start = _log_probabilities(self.start_logits, self.can_start)
         transition = _log_probabilities(self.transition_logits, self.can_follow)
@@ -205,7 +205,7 @@ class MarkovOperator(Operator):
 
     def expected(self, problem: Problem) -> tuple[Expected, Sweeps]:
         """One pass with the parameters there are."""
-        sweeps = Sweeps(problem.packed, 1, self.n_states)
+        sweeps = problem.sweeps(1, self.n_states)
         return problem.expected(sweeps, self.model), sweeps
 
     def decoded(self, packed: Packed, data: Data, clamp: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -215,7 +215,8 @@ class MarkovOperator(Operator):
         problem = self._problem(packed, data, clamp, self._family_of_call(data))
         found, sweeps = self.expected(problem)
         posteriors, predictive = np.empty((len(packed.rows), self.n_states)), np.empty(len(packed.rows))
-        posteriors[packed.rows] = found.posterior[0].T
+        for state, values in enumerate(found.posterior[0]):
+            posteriors[packed.rows, state] = values
         predictive[packed.rows] = sweeps.predictive()[0] if found.predictive is None else found.predictive[0]
         problem.fill(sweeps.emission, self.model)
         states = np.empty(len(packed.rows), np.int32)
@@ -233,7 +234,7 @@ class MarkovOperator(Operator):
 
     def messages(self, x: Any, begins: Any, known: Any = None, sizes: Any = None):
         """Posteriors and predictive probabilities of rows in the order of sequences, and what Viterbi needs, in JAX."""
-        start, transition, emission = self._logs()
+        start, transition, emission = self._log_parameters()
         logs = LOG_PROBABILITY[self.emission](x, emission, sizes) / self.temperature
         if known is not None:
             other = (known[:, None] >= 0) & (known[:, None] != jnp.arange(self.n_states))

@@ -63,8 +63,8 @@ def pack(sequence: np.ndarray, position: np.ndarray | None = None) -> Packed:
     step = np.repeat(np.arange(len(active)), active)
     lane = np.arange(n) - np.repeat(offsets[:-1], active)
     place = begin[lanes][lane] + step  # in sequences one after another
-    where = np.empty(n, np.int64)
-    where[place] = np.arange(n)
+    where = np.empty(n, np.int32)
+    where[place] = np.arange(n, dtype=np.int32)
     ends = np.cumsum(lengths)
     before = where[np.maximum(place - 1, 0)]
     firsts = where[ends - lengths]
@@ -78,5 +78,5 @@ def pack(sequence: np.ndarray, position: np.ndarray | None = None) -> Packed:
     start_piece = np.cumsum(n_pieces) - n_pieces
     most = int(n_pieces[cut].max(initial=0))
     chains = tuple(lane_of[start_piece[cut[n_pieces[cut] > i]] + i] for i in range(most))
-    numbers = np.asarray(sequence)[order][place]
-    return Packed(order[place], offsets, before, firsts, where[ends - 1], numbers, where, following, chains)
+    rows, numbers = order[place].astype(np.int32), np.asarray(sequence)[order][place].astype(np.int32)
+    return Packed(rows, offsets, before, firsts, where[ends - 1], numbers, where, following, chains)
