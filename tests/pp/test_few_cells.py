@@ -41,6 +41,7 @@ CALLS = {
     "grn": lambda a: dbx.tl.grn(a, tf_names=["0", "1"]),
     "rank_genes_groups": lambda a: dbx.tl.rank_genes_groups(a, "label"),
     "ligrec": lambda a: dbx.tl.ligrec(a, "label", resource=PAIR),
+    "differential_distribution": lambda a: dbx.tl.differential_distribution(a, "label"),
     "highly_variable_genes": lambda a: dbx.pp.highly_variable_genes(a, flavor="seurat_v3", n_top_genes=3),
 }
 

@@ -8,12 +8,23 @@ if TYPE_CHECKING:
     from dbx.get.align_slices import align_slices
     from dbx.get.center_slice import center_slice
     from dbx.get.de import de
+    from dbx.get.differential_distribution import differential_distribution
     from dbx.get.ligrec import ligrec
     from dbx.get.ot import ot
     from dbx.get.ot_validation import ot_validation
     from dbx.get.rank_genes_groups import rank_genes_groups
     from dbx.get.segments import segments
 
-__all__ = ["align_slices", "center_slice", "de", "ligrec", "ot", "ot_validation", "rank_genes_groups", "segments"]
+__all__ = [
+    "align_slices",
+    "center_slice",
+    "de",
+    "differential_distribution",
+    "ligrec",
+    "ot",
+    "ot_validation",
+    "rank_genes_groups",
+    "segments",
+]
 
 lazy(__name__, {name: name for name in __all__}, scanpys="passed")

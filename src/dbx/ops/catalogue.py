@@ -72,6 +72,7 @@ OPERATORS: dict[str, str] = {
     "ot_trajectory": "transport.trajectory:OTTrajectory",
     "ot_fates": "transport.fates:OTFates",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
+    "differential_distribution": "distribution.differential_distribution:DifferentialDistribution",
     "ligrec": "signalling.ligand_receptor:LigandReceptor",
     "nb_glm": "de.nb_glm:NBGLM",
     "vst": "de.vst:VST",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dbx.pl.communication import communication
     from dbx.pl.copy_number import copy_number
     from dbx.pl.counts import counts
+    from dbx.pl.differential_distribution import differential_distribution
     from dbx.pl.dispersions import dispersions
     from dbx.pl.fate import fate
     from dbx.pl.fate_circular import fate_circular
@@ -42,6 +43,7 @@ __all__ = [
     "communication",
     "copy_number",
     "counts",
+    "differential_distribution",
     "dispersions",
     "fate",
     "fate_circular",

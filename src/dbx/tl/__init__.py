@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.tl.copy_number import copy_number
     from dbx.tl.de import de
     from dbx.tl.dendrogram import dendrogram
+    from dbx.tl.differential_distribution import differential_distribution
     from dbx.tl.diffmap import diffmap
     from dbx.tl.dpt import dpt
     from dbx.tl.draw_graph import draw_graph
@@ -64,6 +65,7 @@ __all__ = [
     "copy_number",
     "de",
     "dendrogram",
+    "differential_distribution",
     "diffmap",
     "dpt",
     "draw_graph",
@@ -130,6 +132,7 @@ makes(
         "uns/grn": "dbx.tl.grn(adata, tf_names=...)",
         "obsm/X_grn_activity": "dbx.tl.grn_activity(adata)",
         "obs/leiden": "dbx.tl.leiden(adata)",
+        "varm/differential_distribution": 'dbx.tl.differential_distribution(adata, "condition")',
         "uns/ligrec": 'dbx.tl.ligrec(adata, "leiden")',
         "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
         "layers/fit_t": "dbx.tl.recover_dynamics(adata)",
