@@ -102,11 +102,10 @@ def test_other_tests_and_settings(cells, done):
     values = table(zeros=False)
     assert (values["pvalue"] == values["pvalue_nonzero"]).all()
     assert (values["padj"][6::7] > 0.05).all()
-    one = values["pvalue_components"].isna()
     plain = table(test="anderson_darling", zeros=False)["pvalue"]
-    assert (plain == values["pvalue"])[one].all()
     assert (plain > values["pvalue"])[1::7].mean() > 0.7  # the shares of components differ
-    assert one[::7].all()
+    assert (plain > values["pvalue"])[3::7].mean() > 0.9  # the spread differs
+    assert values["pvalue_components"][::7].isna().all()
     one = table(test="ks", max_components=1)
     assert one["n_components_pooled"].max() == 1
     loose, shared = table(max_components=3, criterion="aic"), table(max_components=3, shared_variance=True)

@@ -56,12 +56,12 @@ def differential_distribution(
     batch_key
         Column of ``obs``: labels are permuted within its batches (with ``p_value="permutation"``).
     test
-        ``"two_part"``: non-zero values by Anderson-Darling and, where those of all cells have two components, by the
-        shares of these (combined by the Cauchy rule); zeros by logistic regression with the detection rate of cells as
-        a covariate; and values and zeros combined by Fisher's method. A gene with fewer than 5 zeros has them among
-        its values. Other tests are of one part: ``"anderson_darling"``; ``"ks"``, Kolmogorov-Smirnov, with the
-        p-values of :func:`scipy.stats.ks_2samp`, which are too large for values with ties; ``"energy"`` and
-        ``"wasserstein"``, distances as in SciPy, the latter only with permutations.
+        ``"two_part"``: non-zero values by Anderson-Darling, by Mood's test of spread with a weight of .2 and, where
+        those of all cells have two components, by the shares of these (combined by the Cauchy rule); zeros by logistic
+        regression with the detection rate of cells as a covariate; and values and zeros combined by Fisher's method. A
+        gene with fewer than 5 zeros has them among its values. Other tests are of one part: ``"anderson_darling"``;
+        ``"ks"``, Kolmogorov-Smirnov, with the p-values of :func:`scipy.stats.ks_2samp`, which are too large for values
+        with ties; ``"energy"`` and ``"wasserstein"``, distances as in SciPy, the latter only with permutations.
     zeros
         Compare zeros too: in a part of their own, or as values in a test of one part. If False, only non-zero values
         are compared.
@@ -95,8 +95,8 @@ def differential_distribution(
 
     ``varm["differential_distribution"]``
         Frame with a row for each gene. ``pvalue``, and ``padj`` adjusted for the number of genes (Benjamini and
-        Hochberg); ``pvalue_nonzero`` and ``pvalue_zero``, those of the two parts; ``pvalue_components``, of the shares
-        of components; ``statistic`` of the test.
+        Hochberg); ``pvalue_nonzero`` and ``pvalue_zero``, those of the two parts; ``pvalue_components``
+        and ``pvalue_spread``, of the shares of components and of the spread; ``statistic`` of the test.
         ``category``: DE, the means differ; DP, the shares of the same components differ; DM, one condition lacks a
         component; DB, the number of components differs and none is the same; DZ, only zeros differ; NC, not classified;
         of genes that do not differ EE (one component) or EP (several). ``probability`` of this category, and

@@ -15,6 +15,7 @@ from dbx.ops.distribution.kolmogorov_smirnov import exact_pvalues, kolmogorov_sm
 from dbx.ops.distribution.ordered import counted, ordered
 from dbx.ops.distribution.permutations import permutation_pvalue, permuted_labels, tail_pvalue
 from dbx.ops.distribution.samples import scaled_sample
+from dbx.ops.distribution.spread import spread_pvalues
 from dbx.ops.distribution.zero_rates import zero_model, zero_pvalues, zero_statistics
 
 
@@ -109,6 +110,22 @@ def test_analytic_pvalues_are_those_of_permutations(tied, statistic, pvalues, ze
         share = (permuted >= found - 1e-9).mean()
         expected = pvalues(gene, counts, found)[0]
         assert abs(share - expected) < 0.02 + 0.1 * expected, (i, share, expected)
+
+
+def test_spread_is_moods_test(tied):
+    """SciPy's statistic without ties; with them, the p-value of permutations."""
+    x, second = tied
+    rng = np.random.default_rng(7)
+    free = rng.normal(5, 1, (90, 5)) * np.where(second, 1.3, 1.0)[:, None] + 20
+    genes = genes_of(free, zeros=True)
+    expected = [stats.mood(column[second], column[~second]).pvalue for column in free.T]
+    np.testing.assert_allclose(spread_pvalues(genes, counted(genes, second)), expected, rtol=1e-9)
+    labels = permuted_labels(second, None, 4000, rng)
+    for i in range(3):
+        gene = genes_of(x[:, [i]], zeros=True)
+        found, permuted = (spread_pvalues(gene, counted(gene, chosen)) for chosen in (second[None], labels))
+        share = (permuted <= found[0] + 1e-12).mean()
+        assert abs(share - found[0]) < 0.02 + 0.1 * share
 
 
 def test_shares_of_components():

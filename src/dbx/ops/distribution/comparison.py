@@ -17,12 +17,16 @@ from dbx.ops.distribution.kolmogorov_smirnov import kolmogorov_smirnov, kolmogor
 from dbx.ops.distribution.ordered import Counted, Ordered, counted, ordered
 from dbx.ops.distribution.permutations import permutation_pvalue
 from dbx.ops.distribution.samples import sample_width, scaled_sample
+from dbx.ops.distribution.spread import spread_pvalues
 from dbx.ops.distribution.zero_rates import ZeroModel, zero_model, zero_pvalues, zero_statistics
 
 FEW_ZEROS = 5
 """Fewer zeros of a gene are compared as values: a test of their own would have no power."""
 FEWEST = 2
 """Values of each condition, at least, for a comparison of values."""
+SPREAD = 0.2
+"""Weight of the test of spread, to which Anderson-Darling's responds little: cells of one condition on both sides of
+those of the other."""
 LEAST = 1e-300
 
 
@@ -55,6 +59,8 @@ class Compared(NamedTuple):
     """P-value of the zeros alone."""
     of_components: np.ndarray
     """P-value of the shares of two components, part of that of the values."""
+    of_spread: np.ndarray
+    """P-value of the spread, part of that of the values."""
 
 
 class Parts(NamedTuple):
@@ -113,34 +119,36 @@ class Comparison:
         statistic, genes = STATISTICS[self.test], parts.values
         counts = counted(genes, self.second)
         if self.test == "two_part":
-            of_values, of_components, of_zeros = _two_parts(parts, counts, self.second)
-            return Compared(*fisher(of_values, of_zeros), of_values, of_zeros, of_components)
+            of_values, of_components, of_spread = _of_values(parts, counts, self.second)
+            of_zeros = _of_zeros(parts, self.second)
+            return Compared(*fisher(of_values, of_zeros), of_values, of_zeros, of_components, of_spread)
         enough = np.minimum(counts.total, genes.n - counts.total) >= FEWEST
         found = np.where(enough, statistic.value(genes, counts), np.nan)
         none = np.full(found.shape, np.nan)
         pvalue = none if statistic.pvalues is None else np.maximum(statistic.pvalues(genes, counts, found), LEAST)
         of_zeros = _of_zeros(parts, self.second)
-        return Compared(found, pvalue, none if self.zeros else pvalue, of_zeros, none)
+        return Compared(found, pvalue, none if self.zeros else pvalue, of_zeros, none, none)
 
     def _permuted(self, gene: Parts, labels: np.ndarray) -> float:
         def statistic(chosen: np.ndarray) -> np.ndarray:
             counts = counted(gene.values, chosen)
             if self.test == "two_part":
-                of_values, _, of_zeros = _two_parts(gene, counts, chosen)
-                return -np.log(fisher(of_values, of_zeros)[1])
+                return -np.log(fisher(_of_values(gene, counts, chosen)[0], _of_zeros(gene, chosen))[1])
             found, one = STATISTICS[self.test].value(gene.values, counts), counts.total
             return found**2 * one * (gene.values.n - one) if STATISTICS[self.test].squared else found
 
         return permutation_pvalue(float(statistic(self.second[None])[0]), statistic, labels)
 
 
-def _two_parts(parts: Parts, counts: Counted, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P-values of values, of the shares of their components, and of zeros."""
+def _of_values(parts: Parts, counts: Counted, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P-values of values, and within them of the shares of their components and of their spread."""
     genes = parts.values
     of_values = anderson_darling_pvalues(genes, counts, anderson_darling(genes, counts))
     of_values = np.where(np.minimum(counts.total, genes.n - counts.total) >= FEWEST, of_values, np.nan)
     of_components = component_pvalues(parts.components, chosen)
-    return np.maximum(cauchy(of_values, of_components), LEAST), of_components, _of_zeros(parts, chosen)
+    of_spread = spread_pvalues(genes, counts)
+    of_values = cauchy(cauchy(of_values, of_components), of_spread, SPREAD)
+    return np.maximum(of_values, LEAST), of_components, of_spread
 
 
 def _of_zeros(parts: Parts, chosen: np.ndarray) -> np.ndarray:

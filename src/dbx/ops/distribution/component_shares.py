@@ -69,8 +69,11 @@ def component_pvalues(scores: ComponentScores, chosen: np.ndarray) -> np.ndarray
     return np.where(possible, 2 * special.ndtr(-np.abs(z)), np.nan)
 
 
-def cauchy(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """P-value of two that may depend on each other (Liu and Xie, J. Am. Stat. Assoc., 2020); the first without two."""
+def cauchy(one: np.ndarray, two: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """P-value of two that may depend on each other (Liu and Xie, J. Am. Stat. Assoc., 2020).
+
+    ``weight`` is that of the second; without one of them, the first.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = (1 / np.tan(np.pi * one) + 1 / np.tan(np.pi * two)) / 2
+        mean = (1 - weight) / np.tan(np.pi * one) + weight / np.tan(np.pi * two)
         return np.where(np.isnan(two) | np.isnan(one), one, np.arctan2(1.0, mean) / np.pi)

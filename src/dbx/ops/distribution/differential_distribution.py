@@ -165,7 +165,15 @@ class DifferentialDistribution(Operator):
         mean, zeros = (np.asarray(part[...]) for part in (self.nonzero_mean, self.zero_fraction))
         columns: dict[str, np.ndarray | Codes] = {
             name: np.asarray(getattr(self, name)[...])
-            for name in ("pvalue", "padj", "pvalue_nonzero", "pvalue_zero", "pvalue_components", "statistic")
+            for name in (
+                "pvalue",
+                "padj",
+                "pvalue_nonzero",
+                "pvalue_zero",
+                "pvalue_components",
+                "pvalue_spread",
+                "statistic",
+            )
         }
         if self.max_components:
             columns.update(self._class_columns(one, two))
@@ -206,7 +214,7 @@ class DifferentialDistribution(Operator):
             Constant(part) for part in (compared.pvalue, adjusted, compared.statistic)
         )
         self.pvalue_nonzero, self.pvalue_zero = Constant(compared.of_values), Constant(compared.of_zeros)
-        self.pvalue_components = Constant(compared.of_components)
+        self.pvalue_components, self.pvalue_spread = Constant(compared.of_components), Constant(compared.of_spread)
         self.nonzero_mean, self.zero_fraction = Constant(facts.mean), Constant(facts.zeros)
 
     def _classify(self, x, cells, second, compared: Compared, rng: np.random.Generator, progress: Progress) -> None:

@@ -168,7 +168,7 @@ class Fits:
         n_one, n_two = (mixture.n_components for mixture in pair)
         if n_one != n_two:
             return np.where(match.any(axis=(1, 2)), DM, DB)
-        all_match = (match.any(axis=2) & match.any(axis=1)).all(axis=1)
+        all_match = np.all(match.any(axis=2) & match.any(axis=1), axis=1)
         return np.where(all_match & (n_one > 1), DP, DE)
 
     def _each(self, sizes: np.ndarray) -> np.ndarray:

@@ -21,25 +21,25 @@ class Sample(NamedTuple):
 
     value: np.ndarray
     """Array of shape (n_genes, width)."""
-    count: np.ndarray
+    weight: np.ndarray
     """Cells with this value, an array of shape (n_genes, n_groups, width); 0 for padding."""
 
     def genes(self, at: np.ndarray) -> Sample:
         """Some of the genes."""
-        return Sample(self.value[at], self.count[at])
+        return Sample(self.value[at], self.weight[at])
 
     def pooled(self) -> Sample:
         """All groups as one."""
-        return Sample(self.value, self.count.sum(axis=1, keepdims=True))
+        return Sample(self.value, self.weight.sum(axis=1, keepdims=True))
 
     def group(self, at: int) -> Sample:
         """One of the groups."""
-        return Sample(self.value, self.count[:, [at]])
+        return Sample(self.value, self.weight[:, [at]])
 
     @property
     def sizes(self) -> np.ndarray:
         """Cells of each group, an array of shape (n_genes, n_groups)."""
-        return self.count.sum(axis=2, dtype=np.float64)
+        return self.weight.sum(axis=2, dtype=np.float64)
 
 
 class Mixture(NamedTuple):
@@ -61,7 +61,7 @@ class Mixture(NamedTuple):
     def log_likelihood(self, sample: Sample) -> np.ndarray:
         """Of the values of each gene, in nats, an array of shape (n_genes,), float64."""
         mixed = np.maximum(self.share @ _densities(sample.value, self.mean, self.sd), 1e-30)
-        return (sample.count * np.log(mixed)).sum(axis=(1, 2), dtype=np.float64)
+        return (sample.weight * np.log(mixed)).sum(axis=(1, 2), dtype=np.float64)
 
 
 def fit_mixture(sample: Sample, n_components: int, rng: np.random.Generator | None, *, equal: bool) -> Mixture:
@@ -69,7 +69,7 @@ def fit_mixture(sample: Sample, n_components: int, rng: np.random.Generator | No
 
     ``equal``: the components of a gene have one variance.
     """
-    n_genes, n_groups = sample.count.shape[:2]
+    n_genes, n_groups = sample.weight.shape[:2]
     if n_components == 1:
         start = Mixture(np.ones((n_genes, n_groups, 1)), np.zeros((n_genes, 1)), np.ones((n_genes, 1)))
         return Mixture(*(part.astype(np.float32) for part in _update(sample, start, None)))
@@ -121,8 +121,8 @@ def _responsible(sample: Sample, now: Mixture) -> tuple[Responsible, np.ndarray]
     """Expectation step, and the log-likelihood before it."""
     density = _densities(sample.value, now.mean, now.sd)
     mixed = np.maximum(now.share @ density, 1e-30)
-    reached = (sample.count * np.log(mixed)).sum(axis=(1, 2), dtype=np.float64)
-    ratio = sample.count / mixed
+    reached = (sample.weight * np.log(mixed)).sum(axis=(1, 2), dtype=np.float64)
+    ratio = sample.weight / mixed
     of_group = now.share * (ratio @ density.transpose(0, 2, 1))
     density *= now.share.transpose(0, 2, 1) @ ratio
     return Responsible(density, of_group), reached
@@ -131,7 +131,7 @@ def _responsible(sample: Sample, now: Mixture) -> tuple[Responsible, np.ndarray]
 def _update(sample: Sample, now: Mixture, responsible: Responsible | None, *, equal: bool = False) -> Mixture:
     """Maximisation step; without responsibilities the one component has all cells."""
     if responsible is None:
-        responsible = Responsible(sample.count.sum(axis=1, keepdims=True), sample.count.sum(axis=2)[..., None])
+        responsible = Responsible(sample.weight.sum(axis=1, keepdims=True), sample.weight.sum(axis=2)[..., None])
     cells, value = responsible.cells, sample.value
     size = cells.sum(axis=2)
     there = size > EMPTY
@@ -143,7 +143,7 @@ def _update(sample: Sample, now: Mixture, responsible: Responsible | None, *, eq
     pooled = scatter.sum(axis=1, keepdims=True) / size.sum(axis=1, keepdims=True)
     variance = np.broadcast_to(pooled, mean.shape) if equal else scatter / size
     return Mixture(
-        responsible.of_group / np.maximum(sample.count.sum(axis=2), EMPTY)[..., None],
+        responsible.of_group / np.maximum(sample.weight.sum(axis=2), EMPTY)[..., None],
         np.where(there, mean, now.mean),
         np.where(there, np.sqrt(np.maximum(variance, LEAST_SD**2)), now.sd),
     )
@@ -151,7 +151,7 @@ def _update(sample: Sample, now: Mixture, responsible: Responsible | None, *, eq
 
 def _centres(sample: Sample, n_components: int, rng: np.random.Generator | None):
     """Quantiles of each gene, then centres drawn as k-means++ does; arrays of shape (n_genes, n_components)."""
-    weight = sample.count.sum(axis=1)
+    weight = sample.weight.sum(axis=1)
     gene = np.arange(len(weight))
     seen = np.cumsum(weight, axis=1)
 
@@ -160,7 +160,9 @@ def _centres(sample: Sample, n_components: int, rng: np.random.Generator | None)
 
     shares = (np.arange(n_components) + 0.5) / n_components
     yield np.stack([sample.value[gene, at(share * seen[:, -1], seen)] for share in shares], axis=1)
-    for _ in range(0 if rng is None else STARTS - 1):
+    if rng is None:
+        return
+    for _ in range(STARTS - 1):
         chosen: list[np.ndarray] = []
         apart = np.ones_like(weight)
         for _ in range(n_components):
@@ -175,9 +177,9 @@ def _start(sample: Sample, centres: np.ndarray) -> Mixture:
     """Each value to the nearest centre."""
     nearest = np.abs(sample.value[:, None] - centres[..., None]).argmin(axis=1)
     own = nearest[:, None] == np.arange(centres.shape[1])[:, None]
-    cells = own * sample.count.sum(axis=1, keepdims=True)
+    cells = own * sample.weight.sum(axis=1, keepdims=True)
     one = Mixture(np.ones((len(centres), 1, centres.shape[1]), np.float32), centres, np.full_like(centres, 0.5))
     near = _update(sample, one, Responsible(cells, cells.sum(axis=2)[:, None]))
     size = cells.sum(axis=2) + 1
-    share = np.repeat((size / size.sum(axis=1, keepdims=True))[:, None], sample.count.shape[1], axis=1)
+    share = np.repeat((size / size.sum(axis=1, keepdims=True))[:, None], sample.weight.shape[1], axis=1)
     return Mixture(share, near.mean, np.maximum(near.sd, 2 * LEAST_SD))

@@ -31,7 +31,8 @@ class Ordered(NamedTuple):
     def gene(self, at: int) -> Ordered:
         """One gene without padding."""
         n = max(int(self.n[at]), 1)
-        return Ordered(*(part[at : at + 1, :n] for part in self[:-1]), self.n[at : at + 1])
+        value, cell, last, size = (part[at : at + 1, :n] for part in self[:-1])
+        return Ordered(value, cell, last, size, self.n[at : at + 1])
 
 
 class Counted(NamedTuple):
