@@ -151,7 +151,8 @@ def differential_distribution(
         "block_genes": block_genes,
     }
     operator = DifferentialDistribution.declared(config)(**config)
-    if looks_like_counts(read(adata, Slot.parse(source, mod))):
+    values = read(adata, Slot.parse(source, mod))
+    if min(values.shape) > 1 and looks_like_counts(values):
         msg = (
             "Distributions are compared of log-normalised values, and these look like raw counts. Take logarithms "
             "first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
