@@ -80,7 +80,11 @@ def session(folder: Path, n_cells: int) -> dict[str, Any]:
     import dbx
 
     adata = anndata.read_h5ad(files(folder, n_cells)["session"], backed="r+")
-    return {name: measure(call, {"dbx": dbx, "adata": adata}) for name, call in SESSION.items()}
+    found = {}
+    for name, call in SESSION.items():
+        found[name] = measure(call, {"dbx": dbx, "adata": adata})
+        print(name, found[name], file=sys.stderr, flush=True)
+    return found
 
 
 def alone(folder: Path, n_cells: int, name: str) -> dict[str, Any]:

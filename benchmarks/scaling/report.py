@@ -103,14 +103,17 @@ def conditions(found: Found) -> str:
 
 
 def draw(found: Found, file: Path) -> None:
-    """Seconds and memory by the number of cells, both axes logarithmic; dashed: in proportion to the cells."""
+    """Processor seconds and memory by the number of cells, on logarithmic axes; dashed: in proportion to the cells."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     steps, sizes = steps_and_sizes(found)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, key, label in zip(
-        figure.subplots(1, 2), ("wall", "memory"), ("Seconds of the first call", "MB above the start"), strict=True
+        figure.subplots(1, 2),
+        ("cpu", "memory"),
+        ("Processor seconds of the first call", "MB above the start"),
+        strict=True,
     ):
         for step in steps:
             axes.plot(sizes, [found[step, n][key] for n in sizes], marker="o", markersize=4, label=step)
