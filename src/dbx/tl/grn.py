@@ -92,10 +92,10 @@ def grn(
     None, or the copy with ``copy=True``. Writes:
 
     ``uns[key_added]``
-        Table of edges, the most important first: ``TF``, ``target``, ``importance``; ``sign``, 1 or -1 (with trees that
-        of Spearman's correlation); ``rank`` from 1; ``stability``, the fraction of the seeds with which the edge is
-        among the first ``top`` (by default twice as many as targets), NaN with one seed; ``pvalue``, NaN without
-        permutations; with ``groupby`` also ``group``. A gene does not regulate itself.
+        Table of edges, the most important first: ``TF``, ``target``, ``importance``; ``sign``, 1 or -1 (with trees
+        whether the target rises or falls at the splits on the regulator); ``rank`` from 1; ``stability``, the fraction
+        of the seeds with which the edge is among the first ``top`` (by default twice as many as targets), NaN with one
+        seed; ``pvalue``, NaN without permutations; with ``groupby`` also ``group``. A gene does not regulate itself.
     ``uns["<key_added>_jaccard"]``
         With several seeds: edges shared by two seeds over those of either, among the first ``top``, mean over pairs of
         seeds; an array with one number for each group.

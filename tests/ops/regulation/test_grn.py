@@ -77,7 +77,8 @@ def test_bins_hold_equally_many_cells_and_keep_ties(rng):
 def test_importances_are_those_of_scikit_learns_trees(panel):
     bins, target = quantile_bins(panel.values[:, :N_REGULATORS]), panel.values[:, 7]
     settings = {"n_trees": 300, "n_tried": 3, "min_leaf": 5, "rng": np.random.default_rng(0)}
-    found = forest_importances(bins, target, np.arange(N_REGULATORS), **settings)
+    found, directed = forest_importances(bins, target, np.arange(N_REGULATORS), **settings)
+    assert (np.abs(directed) <= found).all()
     trees = ExtraTreesRegressor(300, max_features=3, min_samples_leaf=5, random_state=0)
     trees.fit(bins, target)
     expected = [tree.tree_.compute_feature_importances(normalize=False) for tree in trees.estimators_]
@@ -96,6 +97,16 @@ def test_trees_find_the_planted_edges_and_are_stable(panel):
     assert all((top & targets_only)[planted].mean() > 0.9 for top in tops)
     assert mean_jaccard(tops) > 0.8
     assert (networks[0].sign[planted] == np.where(np.arange(N_REGULATORS) < 3, 1, -1)[np.nonzero(planted)[0]]).all()
+
+
+def test_signs_of_trees_are_given_the_other_regulators(rng):
+    """A repressor that rises with the activator it opposes is correlated with the target."""
+    x = rng.normal(size=(400, 5))
+    x[:, 1] = x[:, 0] + 0.7 * x[:, 1]
+    x[:, 4] = 2.5 * x[:, 0] - 1.5 * x[:, 1] + 0.3 * x[:, 4]
+    panel = Panel.of(x, np.arange(4), np.arange(5))
+    assert correlation_network(panel).sign[:2, 4].tolist() == [1, 1]
+    assert tree_network(panel, n_estimators=50).sign[:2, 4].tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("method", ["correlation", "partial"])

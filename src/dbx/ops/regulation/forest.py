@@ -51,11 +51,13 @@ class Splits:
     gains: np.ndarray
     features: np.ndarray
     bins: np.ndarray
+    signs: np.ndarray
+    """1 where the target is larger on the right, -1 where it is smaller."""
 
     def better(self, other: Splits) -> Splits:
         """The better of two splits of each node."""
         taken = other.gains > self.gains
-        pairs = ((self.gains, other.gains), (self.features, other.features), (self.bins, other.bins))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Splits(*(np.where(taken, theirs, own) for own, theirs in pairs))
 
 
@@ -69,10 +71,11 @@ def forest_importances(
     min_leaf: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Decrease of the variance of a target by the splits on each feature, its mean over trees of all cells.
+    """Decrease of the variance of a target by the splits on each feature, and how much more of it by rising splits.
 
     Splits of a node are between two bins drawn at random (Geurts et al., Machine Learning, 2006), the best of those on
-    ``n_tried`` features; as the importances of scikit-learn's trees, but not normalised.
+    ``n_tried`` features; as the importances of scikit-learn's trees, but not normalised. A split rises where the target
+    is larger above it.
 
     Parameters
     ----------
@@ -93,15 +96,17 @@ def forest_importances(
 
     Returns
     -------
-    Array of shape (n_features,), in units of ``target`` squared.
+    Array of shape (2, n_features), means over trees of all cells in units of ``target`` squared: the decrease by all
+    splits, and that by rising splits minus that by falling ones.
     """
     n_cells, n_features = bins.shape
     nodes = Nodes(np.tile(np.arange(n_cells, dtype=np.int32), n_trees), np.full(n_trees, n_cells))
-    found = np.zeros(n_features)
+    found = np.zeros((2, n_features))
     while len(nodes.sizes):
         best = best_splits(bins, target, nodes, drawn(features, len(nodes.sizes), n_tried, rng), min_leaf, rng)
         used = best.gains > NO_GAIN
-        found += np.bincount(best.features[used], best.gains[used], minlength=n_features)
+        for total, signs in zip(found, (1, best.signs[used]), strict=True):
+            total += np.bincount(best.features[used], best.gains[used] * signs, minlength=n_features)
         nodes = nodes.only(used)
         if not len(nodes.sizes):
             break
@@ -127,7 +132,7 @@ def best_splits(
     values, starts = target[nodes.cells], nodes.starts
     first = nodes.cells.astype(np.intp) * n_features
     total = np.add.reduceat(values, starts)
-    best = Splits(np.zeros(n_nodes), tried[:, 0], np.zeros(n_nodes, np.uint8))
+    best = Splits(np.zeros(n_nodes), tried[:, 0], np.zeros(n_nodes, np.uint8), np.zeros(n_nodes))
     for feature in tried.T:
         found = bins.ravel()[first + nodes.spread(feature)]
         low = np.minimum.reduceat(found, starts)
@@ -139,5 +144,5 @@ def best_splits(
         rest = nodes.sizes - count
         score = sums**2 / np.maximum(count, 1) + (total - sums) ** 2 / np.maximum(rest, 1) - total**2 / nodes.sizes
         score[np.minimum(count, rest) < min_leaf] = 0
-        best = best.better(Splits(score, feature, bound))
+        best = best.better(Splits(score, feature, bound, np.sign(total * count - sums * nodes.sizes)))
     return best

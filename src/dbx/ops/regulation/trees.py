@@ -8,7 +8,6 @@ import numpy as np
 
 from dbx.ops.operator import Progress, silent
 from dbx.ops.regulation.bins import quantile_bins
-from dbx.ops.regulation.correlation import spearman
 from dbx.ops.regulation.forest import forest_importances
 from dbx.ops.regulation.panel import Network, Panel
 
@@ -31,19 +30,20 @@ def tree_network(
     """Importance of each regulator in a forest that predicts a target of variance 1 (Huynh-Thu et al., 2010).
 
     Of the two kinds of forest in the publication these are extremely randomised trees, with a third of the regulators
-    tried at each split. The sign is that of Spearman's correlation.
+    tried at each split. The sign is that of the change of the target at the splits on a regulator: given the other
+    regulators, unlike that of a correlation.
     """
     regulators, targets = panel.regulators, panel.targets
     bins = np.ascontiguousarray(quantile_bins(panel.values[:, regulators]))
     n_trees = number_of_trees(n_estimators, panel.n_cells)
-    importance = np.zeros((len(regulators), len(targets)))
+    importance, directed = np.zeros((2, len(regulators), len(targets)))
     for number, column in enumerate(targets):
         features = np.flatnonzero(regulators != column)
         if len(features):
             rng = np.random.default_rng([seed, number])
-            importance[:, number] = _forest(bins, panel.values[:, column], features, n_trees, rng)
+            importance[:, number], directed[:, number] = _forest(bins, panel.values[:, column], features, n_trees, rng)
         progress(number + 1, len(targets), "targets")
-    return Network(importance, np.sign(spearman(panel)).astype(np.int8))
+    return Network(importance, np.sign(directed).astype(np.int8))
 
 
 def number_of_trees(n_estimators: int | Literal["auto"], n_cells: int) -> int:
@@ -52,9 +52,9 @@ def number_of_trees(n_estimators: int | Literal["auto"], n_cells: int) -> int:
 
 
 def _forest(bins, target, features, n_trees: int, rng: np.random.Generator) -> np.ndarray:
-    """Importances by some trees at a time, weighted by their number."""
+    """Importances and their directions by some trees at a time, weighted by their number."""
     at_once = max(ROWS_AT_ONCE // len(bins), 1)
-    total = np.zeros(bins.shape[1])
+    total = np.zeros((2, bins.shape[1]))
     for start in range(0, n_trees, at_once):
         some = min(at_once, n_trees - start)
         total += some * forest_importances(
