@@ -34,6 +34,7 @@ OPERATORS: dict[str, str] = {
     "combat": "batch.combat:Combat",
     "harmony": "batch.harmony.harmony:Harmony",
     "neighbors": "graph.neighbors:Neighbors",
+    "quantify": "abundance.quantify:Quantify",
     "grn": "regulation.grn:GRN",
     "grn_activity": "regulation.activity:GRNActivity",
     "moments": "dynamics.moments:Moments",

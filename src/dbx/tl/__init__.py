@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dbx.tl.paga import paga
     from dbx.tl.phate import phate
     from dbx.tl.pseudotime import pseudotime
+    from dbx.tl.quantify import quantify
     from dbx.tl.rank_genes_groups import rank_genes_groups
     from dbx.tl.recover_dynamics import recover_dynamics
     from dbx.tl.score_genes import score_genes
@@ -90,6 +91,7 @@ __all__ = [
     "pca",
     "phate",
     "pseudotime",
+    "quantify",
     "rank_genes_groups",
     "recover_dynamics",
     "score_genes",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 COMPUTED = ("layers", "raw", "obsm", "obsp", "varm", "varp")
 """Containers of what is computed; columns of obs and var may be observations."""
-MEASURED = ("spatial",)
-"""Keys of obsm that hold observations."""
+MEASURED = ("spatial", "effective_length")
+"""Keys of obsm and layers that hold observations."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def is_outside(data, registry: Registry, slot: Slot, value: Any, print_: np.ndar
     """
     if slot.container not in COMPUTED or print_ is None or isinstance(value, pd.DataFrame):
         return False
-    if slot.container == "obsm" and slot.key in MEASURED:
+    if slot.container in ("obsm", "layers") and slot.key in MEASURED:
         return False
     if slot.container != "obsp" and looks_like_counts(value):
         return False

@@ -1,0 +1,1 @@
+"""Abundances of transcripts from fragments that are compatible with several of them."""

@@ -1,0 +1,40 @@
+"""Examples."""
+
+from contract.example import Example
+
+PLACES = ((0,), (0, 1), (1, 2), (2, 3), (3, 4), (0, 4, 5))
+"""Members of the classes of each part of six transcripts."""
+PARTS = [[[6 * part + place for place in places] for places in PLACES] for part in range(10)]
+CLASSES = ";".join(",".join(map(str, members)) for part in PARTS for members in part)
+WEIGHTS = ";".join(",".join(str(0.1 + member % 7) for member in members) for part in PARTS for members in part)
+READS = {"x": "layers/above_zero", "lengths": "layers/above_zero"}
+REPEATS = frozenset({"variance", "relative_variance", "bootstrap"})
+EXACT = {"classes": CLASSES, "tol": 1e-13}
+
+EXAMPLES = [
+    Example(operator="quantify", reads=READS, config=EXACT, lacks=REPEATS),
+    Example(operator="quantify", title="weights", reads=READS, config={**EXACT, "weights": WEIGHTS}, lacks=REPEATS),
+    Example(
+        operator="quantify", title="vb", reads=READS, config={**EXACT, "method": "vb", "vb_prior": 1.0}, lacks=REPEATS
+    ),
+    Example(
+        operator="quantify", title="unrolled", reads=READS, config={"classes": CLASSES, "unroll": 5}, lacks=REPEATS
+    ),
+    Example(operator="quantify", title="soft", reads=READS, config={**EXACT, "temperature": 2.0}, lacks=REPEATS),
+    Example(
+        operator="quantify",
+        title="resampled",
+        reads=READS,
+        config={"classes": CLASSES, "n_bootstrap": 3},
+        random=True,
+        differentiable=False,
+    ),
+    Example(
+        operator="quantify",
+        title="posterior",
+        reads=READS,
+        config={"classes": CLASSES, "method": "vb", "vb_prior": 1.0, "n_bootstrap": 3},
+        random=True,
+        differentiable=False,
+    ),
+]
