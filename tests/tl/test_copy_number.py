@@ -133,6 +133,7 @@ def test_copy_number_start_finds_events_that_clusters_miss(rng):
     x = rng.normal(0, 0.12, 2000)
     x[300:330] -= 0.5
     x[1500:1540] += 0.4
+    x[[100, 700, 900, 1200]] += [0.6, -0.6, 0.6, -0.6]  # outliers, no events
     data = ad.AnnData(x[:, None])
     dbx.tl.hmm(data, 3, init="copy_number")
     found = dbx.get.segments(data)

@@ -43,7 +43,7 @@ def hmm(
     max_iter: int = 200,
     tol: float | None = 1e-4,
     transmat_prior: float = 0.0,
-    sticky: float = 0.0,
+    sticky: float | None = None,
     emission_prior: float = 0.0,
     min_variance: float | None = None,
     temperature: float = 1.0,
@@ -116,7 +116,8 @@ def hmm(
         Gain of log-likelihood in a pass, in nats, below which a fit ends; None for exactly ``max_iter`` passes.
     transmat_prior, sticky, emission_prior
         Pseudo-counts of each transition, of staying in a state, and of emissions: of each symbol, or of an observation
-        at the overall mean (for variances, with the overall variance).
+        at the overall mean (for variances, with the overall variance). ``sticky`` is 0 by default, and with
+        ``init="copy_number"`` 10 for each position, so that single outliers are not called.
     min_variance
         Smallest variance; by default 1e-4 of that of the feature.
     temperature

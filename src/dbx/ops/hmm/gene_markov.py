@@ -59,7 +59,7 @@ class GeneHMM(MarkovOperator):
         max_iter: int = 200,
         tol: float | None = 1e-4,
         transmat_prior: float = 0.0,
-        sticky: float = 0.0,
+        sticky: float | None = None,
         emission_prior: float = 0.0,
         min_variance: float | None = None,
         temperature: float = 1.0,

@@ -34,6 +34,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Names of the parameters of each emission."""
 FLOOR = 1e-4
 """Smallest variance of a state over that of the feature."""
+STICKY = 10
+"""Pseudo-counts of staying for each position, for copy numbers."""
 Given = tuple[tuple[str, tuple], ...]
 """Parameters as nested tuples by name."""
 
@@ -56,7 +58,7 @@ class MarkovOperator(Operator):
         max_iter: int = 200,
         tol: float | None = 1e-4,
         transmat_prior: float = 0.0,
-        sticky: float = 0.0,
+        sticky: float | None = None,
         emission_prior: float = 0.0,
         min_variance: float | None = None,
         temperature: float = 1.0,
@@ -71,8 +73,9 @@ class MarkovOperator(Operator):
         check_whole(n_init, 1, "n_init")
         check_whole(max_iter, 0, "max_iter")
         check_above_zero(temperature, "temperature")
-        for name in ("transmat_prior", "sticky", "emission_prior"):
-            check_at_least(locals()[name], 0, name)
+        check_at_least(transmat_prior, 0, "transmat_prior")
+        check_at_least(emission_prior, 0, "emission_prior")
+        check_at_least(0 if sticky is None else sticky, 0, "sticky")
         for name in learn:
             check_known(name, ("startprob", "transmat", "emission"), "learn")
         if init == "copy_number" and (n_states != 3 or emission != "gaussian"):
@@ -147,8 +150,14 @@ class MarkovOperator(Operator):
             self.temperature,
             self.learn,
             self.transmat_prior,
-            self.sticky,
+            self._sticky(len(packed.rows)),
         )
+
+    def _sticky(self, n: int) -> float:
+        """Pseudo-counts of staying, by default so many for copy numbers that no single outlier is an event."""
+        if self.sticky is not None:
+            return self.sticky
+        return STICKY * n if self.init == "copy_number" and self.params is None else 0.0
 
     def _starts(self, problem: Problem, seed: int) -> Model:
         if self.init == "copy_number":

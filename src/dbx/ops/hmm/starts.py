@@ -15,6 +15,8 @@ WINDOWS = 1, 5, 11, 21
 """Positions of running means: states last for several."""
 SAMPLE = 20_000
 """Positions that are clustered."""
+APART = 3.0
+"""Smallest distance of loss and gain from 0 at the start, in deviations of the noise."""
 SOFT = 0.9
 """Weight of the cluster of a position; the rest is shared, so that no parameter starts at zero."""
 
@@ -120,7 +122,7 @@ def copy_number_model(problem: Problem) -> Model:
     low, high = np.quantile(medians, [0.02, 0.98])
     residual = x[packed.ordered] - medians
     spread = max(np.median(np.abs(residual)) * 1.4826 * 1.2, 1e-6)
-    means = np.array([min(low, -spread / 2), 0, max(high, spread / 2)])
+    means = np.array([min(low, -APART * spread), 0, max(high, APART * spread)])
     transmat = np.full((3, 3), 0.005)
     np.fill_diagonal(transmat, 0.99)
     emission = {"means": means[None, :, None], "variances": np.full((1, 3, 1), spread**2)}
