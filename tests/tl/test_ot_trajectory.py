@@ -225,6 +225,33 @@ def test_a_time_between_is_closest_to_the_coupling(cells):
         dbx.get.ot_validation(cells, 0, 2, 3)
 
 
+def test_low_rank_couplings(cells):
+    dbx.tl.ot_trajectory(cells, "day", growth_key="growth", rank=8, key_added="low")
+    dbx.tl.ot_trajectory(cells, "day", growth_key="growth", growth_iters=1)
+    coupling, full = (dbx.get.ot(cells, key)[1.0, 3.0] for key in ("low", "ot"))
+    matrix, values = coupling.matrix(), cells.obsm["X_pca"][120:, :2]
+    assert 1 < np.linalg.matrix_rank(matrix) <= 8  # clusters that no cell needs are alike
+    np.testing.assert_allclose(coupling.pull(values), matrix @ values, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(coupling.push(values), matrix.T @ values, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(matrix.sum(axis=0) * 60, 1, atol=0.02)
+    mean = [found.pull(values) / found.pull(np.ones((60, 1))) for found in (coupling, full)]
+    assert np.linalg.norm(mean[0] - mean[1]) < 0.3 * np.linalg.norm(mean[1] - values.mean(axis=0))
+    growth = cells.obs["low_growth"].to_numpy()[60:120] ** 2
+    np.testing.assert_allclose(growth, matrix.sum(axis=1) / matrix.sum() * (cells.obs["growth"][60:120] ** 2).sum())
+    np.testing.assert_allclose(coupling.growth, growth, rtol=1e-9)
+    assert cells.obs["low_growth"].isna().to_numpy().tolist() == [False] * 120 + [True] * 60
+    copies = cells[::3].copy()
+    copies.obs_names = [f"new{i}" for i in range(len(copies))]
+    dbx.rerun(copies, cells)
+    np.testing.assert_allclose(copies.obsm["low_factors"], cells.obsm["low_factors"][::3], rtol=1e-9)
+    with pytest.raises(ValueError, match="rank must be at most .* got 100"):
+        dbx.tl.ot_trajectory(cells, "day", rank="auto", max_cells=59)
+    dbx.tl.ot_trajectory(cells, "day", rank="auto")
+    assert "rank" not in cells.uns["ot"]["pairs"]
+    with pytest.raises(ValueError, match="not chained"):
+        dbx.tl.ot_fates(cells, "side", key="low")
+
+
 def test_times_by_name(cells):
     dbx.tl.ot_trajectory(cells, "day", time_pairs=[(0, 3)])
     expected = dbx.get.ot(cells)[0.0, 3.0].matrix()
@@ -271,6 +298,10 @@ WRONG = [
     (fine, {"time_pairs": (0, 1)}, ValueError, "must be pairs"),
     (fine, {"time_pairs": []}, ValueError, "must be pairs"),
     (fine, {"max_iterations": 2}, RuntimeError, "did not converge"),
+    (fine, {"max_iterations": 2, "rank": 4}, RuntimeError, "did not converge"),
+    (fine, {"rank": 61}, ValueError, "at most the number of cells"),
+    (fine, {"rank": 4, "growth_iters": 2}, ValueError, "of full couplings"),
+    (fine, {"rank": 0}, ValueError, "rank must be at least 1"),
 ]
 
 

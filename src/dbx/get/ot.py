@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dbx.ops.checks import check_number
-from dbx.ops.transport.coupling import Coupling
+from dbx.ops.transport.coupling import Coupling, Masses
+from dbx.ops.transport.low_rank_coupling import LowRankCoupling
 from dbx.ops.transport.times import at
 from dbx.program.slots.slots import SlotError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
+def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Masses]:
     """Couplings of :func:`dbx.tl.ot_trajectory`.
 
     Parameters
@@ -60,10 +61,11 @@ def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
     pairs, params = _found(adata, key)
     points = np.asarray(adata.obsm[params["use_rep"]], np.float64)
     times = _times(adata, params["time_key"])
-    potentials = np.asarray(adata.obsm[f"{key}_potentials"])
-    couplings = {}
+    rows = np.asarray(adata.obsm[_rows_key(pairs, key)])
+    couplings: dict[tuple[float, float], Masses] = {}
     for number, pair in enumerate(pairs.itertuples()):
-        columns = slice(number * pair.n_solves, (number + 1) * pair.n_solves)
+        width = pair.rank if "rank" in pairs else pair.n_solves
+        columns = slice(number * width, (number + 1) * width)
         source, target = (np.flatnonzero(at(times, time)) for time in (pair.source, pair.target))
         if (len(source), len(target)) != (pair.n_source, pair.n_target):
             msg = (
@@ -72,13 +74,12 @@ def ot(adata: AnnData, key: str = "ot") -> dict[tuple[float, float], Coupling]:
                 "dbx.tl.ot_trajectory again."
             )
             raise SlotError(msg)
-        couplings[float(pair.source), float(pair.target)] = _coupling(
-            pair, points, potentials[:, columns], source, target
-        )
+        made = _low_rank if "rank" in pairs else _coupling
+        couplings[float(pair.source), float(pair.target)] = made(pair, points, rows[:, columns], source, target)
     return couplings
 
 
-def coupling_of(adata: AnnData, source: float, target: float, key: str = "ot") -> Coupling:
+def coupling_of(adata: AnnData, source: float, target: float, key: str = "ot") -> Masses:
     """The coupling of two times.
 
     Raises
@@ -138,13 +139,32 @@ def _coupling(pair, points: np.ndarray, potentials: np.ndarray, source: np.ndarr
     )
 
 
+def _low_rank(pair, points: np.ndarray, factors: np.ndarray, source: np.ndarray, target: np.ndarray) -> LowRankCoupling:
+    return LowRankCoupling(
+        x=points[source],
+        y=points[target],
+        source=source,
+        target=target,
+        marginal_error=float(pair.marginal_error),
+        converged=bool(pair.converged),
+        descendants=float(pair.descendants),
+        log_q=factors[source],
+        log_r=factors[target],
+    )
+
+
+def _rows_key(pairs: pd.DataFrame, key: str) -> str:
+    """Entry of ``obsm`` with what couplings keep of each cell."""
+    return f"{key}_factors" if "rank" in pairs else f"{key}_potentials"
+
+
 def _times(adata: AnnData, key: str) -> np.ndarray:
     return pd.to_numeric(adata.obs[key].astype(object)).to_numpy(np.float64)
 
 
 def _found(adata: AnnData, key: str) -> tuple[pd.DataFrame, dict]:
     found = adata.uns.get(key)
-    if not isinstance(found, dict) or "pairs" not in found or f"{key}_potentials" not in adata.obsm:
+    if not isinstance(found, dict) or "pairs" not in found or _rows_key(found["pairs"], key) not in adata.obsm:
         msg = f"adata.uns[{key!r}] has no couplings: compute them with dbx.tl.ot_trajectory(adata, time_key)."
         raise SlotError(msg)
     return found["pairs"], found["params"]

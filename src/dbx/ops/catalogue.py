@@ -71,6 +71,7 @@ OPERATORS: dict[str, str] = {
     "fate_probabilities": "diffusion.fates:FateProbabilities",
     "marker_growth": "transport.marker_growth:MarkerGrowth",
     "ot_trajectory": "transport.trajectory:OTTrajectory",
+    "ot_low_rank": "transport.low_rank_trajectory:OTLowRank",
     "ot_fates": "transport.fates:OTFates",
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "differential_distribution": "distribution.differential_distribution:DifferentialDistribution",

@@ -56,7 +56,7 @@ def ot_fates(
     KeyError
         There are no couplings, or no such column.
     ValueError
-        No cell of the last time has a group.
+        No cell of the last time has a group, or the couplings are of low rank.
 
     Examples
     --------
@@ -77,6 +77,12 @@ def ot_fates(
         owner = owner_written(mod)
         msg = f"{slot.written()} has no couplings: compute them with dbx.tl.ot_trajectory({owner}, time_key)."
         raise SlotError(msg)
+    if "rank" in found["pairs"]:
+        msg = (
+            f"{slot.written()} has couplings of low rank, which are not chained: carry groups back through one "
+            "of them by dbx.get.ot(adata)[earlier, later].pull(indicators), or run dbx.tl.ot_trajectory with rank=-1."
+        )
+        raise ValueError(msg)
     params = found["params"]
     return run_step(
         adata,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dbx.ops.checks import check_whole, check_whole_or_auto
+from dbx.ops.transport.low_rank_trajectory import OTLowRank
 from dbx.ops.transport.times import given_pairs
 from dbx.ops.transport.trajectory import OTTrajectory
-from dbx.program import all_or_nothing, check_key, resolve_seed, run_step
+from dbx.program import Slot, all_or_nothing, check_key, read, resolve_seed, run_step
 from dbx.program.compat import own_copy
 from dbx.tl._marker_growth import checked_markers, growth_columns, run_marker_growth
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from dbx.tl._marker_growth import Markers
+
+LOW_RANK, MAX_CELLS = 100, 20_000
+"""Rank that is chosen, and cells of a time up to which none is."""
 
 
 def ot_trajectory(
@@ -33,6 +38,8 @@ def ot_trajectory(
     growth_genes: Markers | None = None,
     growth_iters: int | Literal["auto"] = "auto",
     growth_weight: float | Literal["auto"] = "auto",
+    rank: int | Literal["auto"] = -1,
+    max_cells: int | Literal["auto"] = "auto",
     batch_size: int | None = None,
     max_iterations: int = 5000,
     threshold: float = 1e-6,
@@ -87,6 +94,13 @@ def ot_trajectory(
     growth_weight
         Penalty lambda_a of the solve for growth. ``"auto"``: of 1, 2, 5 and 10 the one whose growth agrees best with
         the given growth of held-out cells. Only used with given growth.
+    rank
+        Rank of the couplings: cells reach each other through so many clusters, in time and memory that grow linearly
+        (Scetbon et al., ICML, 2021); -1 for full ones. ``"auto"``: full where times have up to ``max_cells`` cells, 100
+        for more. A coupling of low rank does not distinguish cells of one cluster; growth is the sums of rows of one
+        solve, and :func:`dbx.tl.ot_fates` needs a full one.
+    max_cells
+        Cells of a time up to which ``rank="auto"`` means full couplings, 20,000 by default.
     batch_size
         Number of rows of the coupling that are computed at once; by default as many as stay in the processor's cache.
     max_iterations
@@ -111,6 +125,8 @@ def ot_trajectory(
     ``obsm["<key_added>_potentials"]``
         Dual potentials over epsilon, array of shape (n_cells, n_pairs x n_solves), float64, NaN where a cell is of
         neither time.
+    ``obsm["<key_added>_factors"]``
+        With a rank in place of potentials: logarithms of the rows of factors, of shape (n_cells, n_pairs x rank).
     ``obs["<key_added>_growth"]``
         Descendants of a cell per unit time, missing for cells without a later time.
     ``obs["<key_added>_prior_growth"]``, ``obs["<key_added>_proliferation"]``, ``obs["<key_added>_apoptosis"]``
@@ -147,21 +163,25 @@ def ot_trajectory(
     if growth_genes is not None and growth_key is not None:
         msg = "growth_key and growth_genes both give growth; pass one of them."
         raise ValueError(msg)
-    operator = OTTrajectory(
-        time_pairs=None if time_pairs is None else given_pairs(time_pairs),
-        epsilon=epsilon,
-        tau_a=tau_a,
-        tau_b=tau_b,
-        scale_cost=scale_cost,
-        growth_iters=growth_iters,
-        growth_weight=growth_weight,
-        batch_size=batch_size,
-        max_iterations=max_iterations,
-        threshold=threshold,
-        allow_unconverged=allow_unconverged,
-    )
+    settings: dict[str, Any] = {
+        "time_pairs": None if time_pairs is None else given_pairs(time_pairs),
+        "epsilon": epsilon,
+        "tau_a": tau_a,
+        "tau_b": tau_b,
+        "scale_cost": scale_cost,
+        "max_iterations": max_iterations,
+        "threshold": threshold,
+        "allow_unconverged": allow_unconverged,
+    }
+    full: dict[str, Any] = {"growth_iters": growth_iters, "growth_weight": growth_weight, "batch_size": batch_size}
+    rank = _rank(adata, Slot.parse(f"obs/{time_key}", mod), rank, max_cells)
+    if rank != -1 and list(full.values()) != ["auto", "auto", None]:
+        msg = f"{', '.join(full)} are of full couplings: leave them out, or pass rank=-1; got rank={rank}."
+        raise ValueError(msg)
+    operator = OTTrajectory(**full, **settings) if rank == -1 else OTLowRank(rank=rank, **settings)
+    rows = "potentials" if rank == -1 else "factors"
     writes = {
-        "potentials": f"obsm/{key_added}_potentials",
+        rows: f"obsm/{key_added}_{rows}",
         "growth_rates": f"obs/{key_added}_growth",
         "pairs": f"uns/{key_added}/pairs",
     }
@@ -183,3 +203,14 @@ def ot_trajectory(
             mod=mod,
         )
     return data if copy else None
+
+
+def _rank(adata: AnnData | MuData, times: Slot, rank: int | Literal["auto"], max_cells: int | Literal["auto"]) -> int:
+    """The rank of couplings, -1 for full ones."""
+    check_whole_or_auto(max_cells, 2, "max_cells")
+    if rank == "auto":
+        most = MAX_CELLS if max_cells == "auto" else max_cells
+        return LOW_RANK if read(adata, times).value_counts().max() > most else -1
+    if rank != -1:
+        check_whole(rank, 1, "rank")
+    return int(rank)

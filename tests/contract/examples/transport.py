@@ -16,6 +16,13 @@ EXAMPLES = [
     ),
     Example(operator="marker_growth", reads={"proliferation": "obs/first", "apoptosis": "obs/last"}),
     Example(
+        operator="ot_low_rank",
+        reads={**POINTS, "growth": "obs/depth"},
+        config={"epsilon": 0.2, "rank": 3},
+        random=True,
+        infinite=frozenset({"factors", "growth_rates"}),
+    ),
+    Example(
         operator="ot_fates",
         reads={"z": "obsm/embedding", "potentials": "obsm/embedding", "time": "obs/group", "groups": "obs/donor"},
         config={"pairs": ((0.0, 1.0, 10.0, 0), (1.0, 2.0, 20.0, 1))},

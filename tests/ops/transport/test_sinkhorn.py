@@ -31,16 +31,16 @@ def coupled(x: np.ndarray, y: np.ndarray, found: Potentials, unit: float) -> Cou
     return Coupling(
         x,
         y,
-        found.phi,
-        found.gamma,
-        unit,
         number(len(x)),
         number(len(y)),
         found.error,
         found.converged,
+        1.0,
         found.phi,
         found.gamma,
-        1.0,
+        unit,
+        found.phi,
+        found.gamma,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from dbx.data.threads import row_slices
-from dbx.ops.transport.passes import Rows, log_sums
+from dbx.ops.transport.passes import BLOCK_BYTES, Rows, log_sums
 from dbx.ops.transport.points import Points
 
 LARGEST = 5_000
@@ -16,17 +17,13 @@ LARGEST = 5_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Coupling:
-    """Masses P_ij = exp(phi_i + gamma_j - |x_i - y_j|^2 / unit) between cells of two times, computed by blocks."""
+class Masses(ABC):
+    """Masses P_ij between cells of two times, of which the matrix is only made by blocks."""
 
     x: np.ndarray
     """Coordinates of the source cells, array of shape (n, n_dims)."""
     y: np.ndarray
     """Coordinates of the target cells, array of shape (m, n_dims)."""
-    phi: np.ndarray
-    gamma: np.ndarray
-    unit: float
-    """Scale of the squared distances times epsilon."""
     source: np.ndarray
     """Rows of the source cells in the data, array of shape (n,)."""
     target: np.ndarray
@@ -34,9 +31,6 @@ class Coupling:
     marginal_error: float
     """Largest relative error of the sum of a column."""
     converged: bool
-    growth_phi: np.ndarray
-    growth_gamma: np.ndarray
-    """Potentials of the solve for growth."""
     descendants: float
     """Of all source cells."""
 
@@ -44,6 +38,66 @@ class Coupling:
         n, m = self.shape
         state = "converged" if self.converged else "not converged"
         return f"<coupling of {n} with {m} cells, {state}, marginal error {self.marginal_error:.1e}>"
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Number of source and of target cells."""
+
+    @abstractmethod
+    def rows(self, index: int | slice | np.ndarray) -> np.ndarray:
+        """Rows of the matrix, an array of shape (n_rows, m)."""
+
+    @abstractmethod
+    def push(self, values: np.ndarray) -> np.ndarray:
+        """Values of source cells carried to target cells, P' values, of shape (m,) or (m, n_columns)."""
+
+    @abstractmethod
+    def pull(self, values: np.ndarray) -> np.ndarray:
+        """Values of target cells carried back to source cells, P values, of shape (n,) or (n, n_columns)."""
+
+    def matrix(self) -> np.ndarray:
+        """The whole matrix, of shape (n, m).
+
+        Raises
+        ------
+        MemoryError
+            It has more than 5,000 rows or columns.
+        """
+        if max(self.shape) > LARGEST:
+            msg = (
+                f"The coupling is {self.shape[0]} x {self.shape[1]}; above {LARGEST} it is not made whole: use push(), "
+                "pull() or rows(i), which go by blocks."
+            )
+            raise MemoryError(msg)
+        return self.rows(slice(None))
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of ``n`` pairs of a source and a target cell, each drawn by its mass."""
+        sums = self.pull(np.ones(self.shape[1]))
+        i = np.sort(rng.choice(len(sums), n, p=sums / sums.sum()))
+        chosen, where = np.unique(i, return_inverse=True)
+        j = np.empty(n, np.intp)
+        for part in row_slices(slice(0, len(chosen)), max(4 * BLOCK_BYTES // (8 * self.shape[1]), 1)):
+            cumulative = self.rows(chosen[part]).cumsum(axis=1)
+            mine = np.flatnonzero((where >= part.start) & (where < part.stop))
+            drawn = rng.random(len(mine)) * cumulative[where[mine] - part.start, -1]
+            for k, value in zip(mine, drawn, strict=True):
+                j[k] = np.searchsorted(cumulative[where[k] - part.start], value)
+        return i, np.minimum(j, self.shape[1] - 1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Coupling(Masses):
+    """Masses P_ij = exp(phi_i + gamma_j - |x_i - y_j|^2 / unit) between cells of two times."""
+
+    phi: np.ndarray
+    gamma: np.ndarray
+    unit: float
+    """Scale of the squared distances times epsilon."""
+    growth_phi: np.ndarray
+    growth_gamma: np.ndarray
+    """Potentials of the solve for growth."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,33 +126,3 @@ class Coupling:
     def pull(self, values: np.ndarray) -> np.ndarray:
         """Values of target cells carried back to source cells, P values, of shape (n,) or (n, n_columns)."""
         return self._rows.times(np.asarray(values))
-
-    def matrix(self) -> np.ndarray:
-        """The whole matrix, of shape (n, m).
-
-        Raises
-        ------
-        MemoryError
-            It has more than 5,000 rows or columns.
-        """
-        if max(self.shape) > LARGEST:
-            msg = (
-                f"The coupling is {self.shape[0]} x {self.shape[1]}; above {LARGEST} it is not made whole: use push(), "
-                "pull() or rows(i), which go by blocks."
-            )
-            raise MemoryError(msg)
-        return self.rows(slice(None))
-
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of ``n`` pairs of a source and a target cell, each drawn by its mass."""
-        sums = self.pull(np.ones(len(self.gamma)))
-        i = np.sort(rng.choice(len(sums), n, p=sums / sums.sum()))
-        chosen, where = np.unique(i, return_inverse=True)
-        j = np.empty(n, np.intp)
-        for part in row_slices(slice(0, len(chosen)), self._rows.size):
-            cumulative = self._rows.of(chosen[part]).cumsum(axis=1)
-            mine = np.flatnonzero((where >= part.start) & (where < part.stop))
-            drawn = rng.random(len(mine)) * cumulative[where[mine] - part.start, -1]
-            for k, value in zip(mine, drawn, strict=True):
-                j[k] = np.searchsorted(cumulative[where[k] - part.start], value)
-        return i, np.minimum(j, len(self.gamma) - 1)

@@ -46,6 +46,18 @@ def at(times: Any, time: Any) -> Any:
     return abs(times - time) <= SAME * (1 + abs(time))
 
 
+def check_known_times(times: np.ndarray, known: np.ndarray) -> None:
+    """Raise ValueError for cells of a time that no coupling was fitted for."""
+    known = np.unique(known)
+    unknown = [t for t in np.unique(times) if not at(known, t).any()]
+    if unknown:
+        msg = (
+            f"There are cells of time {unknown[0]:g}, and transport was fitted on {known.tolist()}: a new time is "
+            "a new coupling. Put these cells beside the others and run dbx.tl.ot_trajectory again."
+        )
+        raise ValueError(msg)
+
+
 def given_pairs(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Pairs that were named, as numbers.
 

@@ -19,7 +19,7 @@ from dbx.ops.transport.growth import check_growth, log_row_sums, log_total
 from dbx.ops.transport.held_out import growth_weight, tau_of
 from dbx.ops.transport.points import Scale, cost_scale
 from dbx.ops.transport.solves import Solve
-from dbx.ops.transport.times import at, pairs_of, times_of
+from dbx.ops.transport.times import at, check_known_times, pairs_of, times_of
 from dbx.ops.values import Array, Codes, Frame
 
 REFINED = 3
@@ -76,18 +76,8 @@ class OTTrajectory(Operator):
         threshold: float = 1e-6,
         allow_unconverged: bool = False,
     ):
-        check_above_zero(epsilon, "epsilon")
-        check_above_zero(threshold, "threshold")
-        check_whole(max_iterations, 1, "max_iterations")
+        check_settings(epsilon, tau_a, tau_b, scale_cost, max_iterations, threshold)
         check_whole_or_auto(growth_iters, 1, "growth_iters")
-        for name, tau in (("tau_a", tau_a), ("tau_b", tau_b)):
-            if not 0 < tau <= 1:
-                msg = f"{name} must be above 0 and at most 1, where the marginals are exact; got {tau}."
-                raise ValueError(msg)
-        if isinstance(scale_cost, str):
-            check_known(scale_cost, ("median", "mean"), "scale_cost")
-        else:
-            check_above_zero(scale_cost, "scale_cost")
         if growth_weight != "auto":
             check_above_zero(growth_weight, "growth_weight")
         if batch_size is not None:
@@ -116,7 +106,7 @@ class OTTrajectory(Operator):
     ) -> None:
         """Find the potentials of each pair of times."""
         points, times = z.dense().astype(np.float64), np.asarray(times_of(time), np.float64)
-        _check_points(points)
+        check_points(points)
         log_growth = log_growth_of(growth, len(points))
         found_pairs = pairs_of(times, self.time_pairs)
         shared = self.shared(growth is not None)
@@ -170,13 +160,13 @@ class OTTrajectory(Operator):
         if xp is np:
             z = z.astype(np.float64)
         times, grown = times_of(time), growth is not None
-        log_growth = xp.zeros(len(z), z.dtype) if growth is None else xp.log(_one(growth))
+        log_growth = xp.zeros(len(z), z.dtype) if growth is None else xp.log(one_column(growth))
         stored, fitted = xp.asarray(self.stored_potentials.get_value()), rows >= 0
         potentials = stored[xp.maximum(rows, 0)]
         if xp is np and fitted.all():
             return {"potentials": potentials, "growth_rates": self._growth(potentials, times, log_growth, grown)}
         if xp is np:
-            self._check_times(times)
+            check_known_times(times, np.asarray(self._known_times))
         columns = [
             column for p in range(len(self.table[...])) for column in self._extended(p, z, times, log_growth, grown)
         ]
@@ -233,7 +223,7 @@ class OTTrajectory(Operator):
         """The same for all fitted cells, differentiable in their coordinates and growth."""
         del rows
         times = jnp.asarray(times_of(time), z.dtype)
-        log_growth = jnp.zeros(len(z), z.dtype) if growth is None else jnp.log(_one(growth))
+        log_growth = jnp.zeros(len(z), z.dtype) if growth is None else jnp.log(one_column(growth))
         shared = replace(self.shared(growth is not None), threshold=Shared.threshold, max_iterations=20_000)
         pairs = jnp.asarray(self.table[...], z.dtype)[:, : len(Pair._fields)]
         stored = jnp.asarray(self.stored_potentials.get_value(), z.dtype)
@@ -248,16 +238,6 @@ class OTTrajectory(Operator):
     @property
     def _known_times(self) -> Any:
         return times_of({"time": self.times.get_value()})
-
-    def _check_times(self, times: np.ndarray) -> None:
-        known = np.unique(np.asarray(self._known_times))
-        unknown = [t for t in np.unique(times) if not at(known, t).any()]
-        if unknown:
-            msg = (
-                f"There are cells of time {unknown[0]:g}, and transport was fitted on {known.tolist()}: a new time is "
-                "a new coupling. Put these cells beside the others and run dbx.tl.ot_trajectory again."
-            )
-            raise ValueError(msg)
 
     @property
     def pairs(self) -> Frame:
@@ -303,7 +283,25 @@ def _summary(solve: Solve, log_descendants: np.ndarray) -> list[float]:
     ]
 
 
-def _one(columns: Mapping[str, Any]):
+def check_settings(
+    epsilon: float, tau_a: float, tau_b: float, scale_cost: Scale, max_iterations: int, threshold: float
+) -> None:
+    """Raise an error for settings of a solve that are out of their range."""
+    check_above_zero(epsilon, "epsilon")
+    check_above_zero(threshold, "threshold")
+    check_whole(max_iterations, 1, "max_iterations")
+    for name, tau in (("tau_a", tau_a), ("tau_b", tau_b)):
+        if not 0 < tau <= 1:
+            msg = f"{name} must be above 0 and at most 1, where the marginals are exact; got {tau}."
+            raise ValueError(msg)
+    if isinstance(scale_cost, str):
+        check_known(scale_cost, ("median", "mean"), "scale_cost")
+    else:
+        check_above_zero(scale_cost, "scale_cost")
+
+
+def one_column(columns: Mapping[str, Any]) -> Any:
+    """The one column of growth, numbers."""
     ((name, column),) = columns.items()
     if isinstance(column, Codes):
         msg = f"Growth must be numbers; obs[{name!r}] holds text or categories."
@@ -315,12 +313,13 @@ def log_growth_of(growth: Mapping[str, Any] | None, n_cells: int) -> np.ndarray:
     """Logarithm of the given growth of each cell, 0 without one."""
     if growth is None:
         return np.zeros(n_cells)
-    values = np.asarray(_one(growth), np.float64)
+    values = np.asarray(one_column(growth), np.float64)
     check_growth(values)
     return np.log(values)
 
 
-def _check_points(points: np.ndarray) -> None:
+def check_points(points: np.ndarray) -> None:
+    """Raise ValueError for coordinates that are not finite."""
     wrong = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(wrong):
         msg = (

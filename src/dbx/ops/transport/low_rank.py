@@ -1,0 +1,171 @@
+"""Optimal transport through a few clusters: couplings of low rank, in time and memory linear in cells."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbx.ops.arrays import array_library
+from dbx.ops.transport.growth import log_row_sums
+from dbx.ops.transport.mixing import Mixing
+from dbx.ops.transport.sinkhorn import Marginals
+
+STEP = 1000.0
+"""Step of mirror descent over the square of the largest slope."""
+STILL = 1e-3
+"""Mass that the last step would still move in all those that follow, at which descent stops."""
+SAMPLED = 20_000
+"""Cells of which the clusters at the start are found."""
+LOOSE = 1e-4
+"""Relative error of sums of columns of all steps but the last."""
+INNER = 1000
+"""Most iterations of a projection."""
+
+
+class Clusters(NamedTuple):
+    """Clusters as cells of one side see them: log share of a cell = offset - |z - centre|^2 / unit, up to its sum."""
+
+    centres: Any
+    """Means of the other side's cells, an array of shape (rank, n_dims)."""
+    offsets: Any
+    """Array of shape (rank,)."""
+
+    def logits(self, z: Any, unit: Any) -> Any:
+        """Array of shape (n_cells, rank)."""
+        return self.offsets - squared_distances(z, self.centres) / unit
+
+
+class Factors(NamedTuple):
+    """The coupling Q diag(1/g) R' by the logarithms of its factors, of which all clusters have the same mass."""
+
+    log_q: np.ndarray
+    """Array of shape (n, rank)."""
+    log_r: np.ndarray
+    """Array of shape (m, rank)."""
+    log_g: np.ndarray
+    of_source: Clusters
+    of_target: Clusters
+    error: float
+    """Largest relative error of the sum of a column, when all rows have theirs."""
+    iterations: int
+    converged: bool
+
+
+def low_rank(
+    x: np.ndarray,
+    y: np.ndarray,
+    marginals: Marginals,
+    rank: int,
+    *,
+    epsilon: float,
+    scale: float,
+    threshold: float,
+    max_iterations: int,
+    seed: int,
+) -> Factors:
+    """Minimise <C, P> - epsilon (H(Q) + H(R) + H(g)) with penalised marginals over couplings P = Q diag(1/g) R'.
+
+    Mirror descent with steps rescaled by the slope, from clusters of the sources by k-means (Scetbon, Cuturi and Peyre,
+    ICML 2021; Scetbon and Cuturi, NeurIPS 2022). C = |x_i - y_j|^2 / scale.
+    """
+    centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
+    x, y = (x - centre) / np.sqrt(scale), (y - centre) / np.sqrt(scale)
+    taus = marginals.tau_a, marginals.tau_b
+    log_q, log_r, log_g = _start(x, y, marginals, rank, epsilon, threshold, seed)
+    step, done, left = 0.0, 0, np.inf
+    while True:
+        to_x, to_y = _seen(y, log_r, log_g), _seen(x, log_q, log_g)
+        costs = [squared_distances(z, c.centres) - c.offsets for z, c in ((x, to_x), (y, to_y))]
+        slope = -(np.exp(log_q - log_g) * costs[0]).sum(axis=0)
+        last = left < STILL or done == max_iterations
+        step = 0.0 if last else max(np.ptp(slope), *(np.ptp(cost, axis=1).max() for cost in costs)) ** 2 / STEP
+        whole = epsilon + step
+        kernels = [(step * log - cost) / whole for log, cost in ((log_q, costs[0]), (log_r, costs[1]))]
+        inner = Marginals(
+            marginals.log_a, marginals.log_b, *(tau * epsilon / (tau * epsilon + (1 - tau) * whole) for tau in taus)
+        )
+        allowed = threshold if last else max(threshold, LOOSE)
+        found = _projected(kernels, (step * log_g - slope) / whole, inner, allowed)
+        if last:
+            break
+        moved = np.abs(np.exp(found.log_q) - np.exp(log_q)).sum() + np.abs(np.exp(found.log_r) - np.exp(log_r)).sum()
+        left = moved * whole / epsilon
+        log_q, log_r, log_g = found[:3]
+        done += 1
+    sides = []
+    for clusters, h in ((to_x, found.h_q), (to_y, found.h_r)):
+        sides.append(Clusters(clusters.centres * np.sqrt(scale) + centre, h + clusters.offsets / epsilon))
+    converged = bool(left < STILL and found.error <= threshold)
+    return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, done, converged)
+
+
+def rows_of(logits: Any, log_mass: Any, tau: Any) -> tuple[Any, Any]:
+    """Logarithms of the rows of a factor of cells with these masses, and of their sums."""
+    xp = array_library(logits)
+    top = logits.max(axis=1)
+    phi = tau * (log_mass - top - xp.log(xp.exp(logits - top[:, None]).sum(axis=1)))
+    return phi[:, None] + logits, log_row_sums(log_mass, phi, tau)
+
+
+def squared_distances(x: Any, centres: Any) -> Any:
+    """Array of shape (n, n_centres)."""
+    return (x**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * x @ centres.T
+
+
+def _seen(z: np.ndarray, log_factor: np.ndarray, log_g: np.ndarray) -> Clusters:
+    """Means of the cells of each cluster; the mean cost to them is the distance to these minus the offset."""
+    shares = np.exp(log_factor - log_g)
+    means = shares.T @ z
+    return Clusters(means, (means**2).sum(axis=1) - shares.T @ (z**2).sum(axis=1))
+
+
+class _Projected(NamedTuple):
+    log_q: np.ndarray
+    log_r: np.ndarray
+    log_g: np.ndarray
+    h_q: np.ndarray
+    h_r: np.ndarray
+    error: float
+
+
+def _projected(logs: list[np.ndarray], log_m: np.ndarray, marginals: Marginals, threshold: float) -> _Projected:
+    """Factors nearest to these kernels, relative to entropy, whose columns have the same sums and rows their masses."""
+    sides = [
+        (log_kernel.max(axis=1), log_mass, tau)
+        for log_kernel, log_mass, tau in (
+            (logs[0], marginals.log_a, marginals.tau_a),
+            (logs[1], marginals.log_b, marginals.tau_b),
+        )
+    ]
+    kernels = [np.exp(log - top[:, None]) for log, (top, *_) in zip(logs, sides, strict=True)]
+    h, log_g, mixing = [np.zeros(len(log_m))] * 2, log_m, Mixing()
+    for _ in range(INNER):
+        phi = [
+            tau * (mass - np.log(kernel @ np.exp(over)) - top)
+            for kernel, over, (top, mass, tau) in zip(kernels, h, sides, strict=True)
+        ]
+        sums = [
+            np.log(np.exp(here + top) @ kernel) for kernel, here, (top, *_) in zip(kernels, phi, sides, strict=True)
+        ]
+        log_g = (log_m + sums[0] + sums[1]) / 3
+        before, image = np.concatenate(h), np.concatenate([log_g - of_side for of_side in sums])
+        h, error = np.split(image, 2), float(np.abs(image - before).max())
+        if error <= threshold:
+            break
+        h = np.split(mixing.next(before, image), 2)
+    log_q, log_r = (here[:, None] + log + over for here, log, over in zip(phi, logs, h, strict=True))
+    return _Projected(log_q, log_r, log_g, h[0], h[1], error)
+
+
+def _start(
+    x: np.ndarray, y: np.ndarray, marginals: Marginals, rank: int, epsilon: float, threshold: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each side coupled with clusters of the sources."""
+    from scipy.cluster.vq import kmeans2
+
+    rng = np.random.default_rng(seed)
+    some = x if len(x) <= SAMPLED else x[rng.choice(len(x), SAMPLED, replace=False)]
+    centres = kmeans2(some, rank, minit="++", seed=rng)[0]
+    kernels = [-squared_distances(z, centres) / epsilon for z in (x, y)]
+    return _projected(kernels, np.full(rank, -np.log(rank)), marginals, max(threshold, LOOSE))[:3]

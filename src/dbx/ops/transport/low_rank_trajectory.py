@@ -1,0 +1,203 @@
+"""Couplings between cells of consecutive times through a few clusters, for times with very many cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import array_library
+from dbx.ops.checks import check_whole
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.transport.growth import log_total, normalised
+from dbx.ops.transport.low_rank import Clusters, Factors, low_rank, rows_of
+from dbx.ops.transport.points import Scale, cost_scale
+from dbx.ops.transport.sinkhorn import Marginals
+from dbx.ops.transport.times import at, check_known_times, pairs_of, times_of
+from dbx.ops.transport.trajectory import check_points, check_settings, log_growth_of, one_column
+from dbx.ops.values import Array, Frame
+
+COLUMNS = (
+    "source",
+    "target",
+    "scale",
+    "mass",
+    "marginal_error",
+    "iterations",
+    "converged",
+    "descendants",
+    "n_target",
+    "n_source",
+)
+"""Columns of the table of pairs; descendants are the logarithm of their sum."""
+
+
+class OTLowRank(Operator):
+    """Unbalanced optimal transport between cells of pairs of times by couplings Q diag(1/g) R' of a given rank.
+
+    The problem of :class:`OTTrajectory` with the entropies of Q, R and g in place of that of the coupling: cells reach
+    each other through clusters, and time and memory grow linearly with their number. A row of a factor follows from
+    the cell's coordinates and the clusters of the other time alone. Growth is the sum of rows of the one solve.
+
+    Scetbon, Cuturi and Peyre, ICML 2021. The reference implementation is ott's ``LRSinkhorn``.
+
+    New cells: their rows by the stored clusters.
+    """
+
+    name = "ot_low_rank"
+    inputs: ClassVar = {
+        "z": Input(),
+        "time": Input(kind="columns"),
+        "growth": Input(kind="columns", optional=True),
+    }
+    outputs: ClassVar = {
+        "factors": Output(dtype="float64"),
+        "growth_rates": Output(dtype="float64"),
+        "pairs": Output(axis="none", dtype=None, view=True, inference=True),
+    }
+    rowwise = True
+    host = True
+    precision = "float64"
+
+    def __init__(
+        self,
+        *,
+        rank: int = 100,
+        time_pairs: tuple[tuple[float, float], ...] | None = None,
+        epsilon: float = 0.05,
+        tau_a: float = 0.95,
+        tau_b: float = 0.999,
+        scale_cost: Scale = "median",
+        max_iterations: int = 5000,
+        threshold: float = 1e-6,
+        allow_unconverged: bool = False,
+    ):
+        check_whole(rank, 1, "rank")
+        check_settings(epsilon, tau_a, tau_b, scale_cost, max_iterations, threshold)
+        self.rank = rank
+        self.time_pairs = time_pairs
+        self.epsilon = epsilon
+        self.tau_a = tau_a
+        self.tau_b = tau_b
+        self.scale_cost = scale_cost
+        self.max_iterations = max_iterations
+        self.threshold = threshold
+        self.allow_unconverged = allow_unconverged
+
+    def fit(
+        self,
+        *,
+        z: RowBlocks,
+        time: Mapping[str, Any],
+        growth: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        """Find the clusters of each pair of times."""
+        points, times = z.dense().astype(np.float64), np.asarray(times_of(time), np.float64)
+        check_points(points)
+        log_growth = log_growth_of(growth, len(points))
+        pairs = pairs_of(times, self.time_pairs)
+        table, norms, centres, offsets = [], [], [], []
+        for done, (first, second) in enumerate(pairs):
+            progress(done, len(pairs), f"{first:g} to {second:g}")
+            source, target = at(times, first), at(times, second)
+            self._check_rank(first, second, int(source.sum()), int(target.sum()))
+            descendants = (second - first) * log_growth[source]
+            x, y = points[source], points[target]
+            scale, log_a = cost_scale(x, y, self.scale_cost, seed), normalised(descendants)
+            found = self._solved(x, y, log_a, scale, seed)
+            self._check(first, second, found)
+            total = log_total(rows_of(found.of_source.logits(x, scale * self.epsilon), log_a, self.tau_a)[1])
+            norms.append(total)
+            sizes = len(y), len(x)
+            of_solve = np.exp(total), found.error, found.iterations, found.converged
+            table.append([first, second, scale, *of_solve, log_total(descendants), *sizes])
+            centres.append([found.of_source.centres, found.of_target.centres])
+            offsets.append([found.of_source.offsets, found.of_target.offsets])
+        self.table = Constant(np.array(table))
+        self.norms = Constant(np.array(norms))
+        self.centres = Constant(np.array(centres))
+        self.offsets = Constant(np.array(offsets))
+        self.known = Constant(np.unique(times))
+
+    def _solved(self, x: np.ndarray, y: np.ndarray, log_a: np.ndarray, scale: float, seed: int) -> Factors:
+        return low_rank(
+            x,
+            y,
+            Marginals(log_a, np.full(len(y), -np.log(len(y))), self.tau_a, self.tau_b),
+            self.rank,
+            epsilon=self.epsilon,
+            scale=scale,
+            threshold=self.threshold,
+            max_iterations=self.max_iterations,
+            seed=seed,
+        )
+
+    def _check_rank(self, first: float, second: float, *sizes: int) -> None:
+        if self.rank > min(sizes):
+            msg = (
+                f"rank must be at most the number of cells of a time; got {self.rank}, and times {first:g} and "
+                f"{second:g} have {sizes[0]} and {sizes[1]}. Pass rank=-1 for the full coupling."
+            )
+            raise ValueError(msg)
+
+    def _check(self, first: float, second: float, found: Factors) -> None:
+        if found.converged or self.allow_unconverged:
+            return
+        msg = (
+            f"Low-rank transport from time {first:g} to {second:g} did not converge in {found.iterations} iterations: "
+            f"sums of columns are off by up to {found.error:.1e}. Use a larger epsilon (now {self.epsilon:g}), more "
+            "max_iterations, a larger threshold, a smaller rank, or allow_unconverged=True."
+        )
+        raise RuntimeError(msg)
+
+    def __call__(self, z, time: Mapping[str, Any], growth: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """Logarithms of rows of factors, (n_cells, n_pairs x rank), and growth per unit time, (n_cells,)."""
+        xp = array_library(z)
+        if xp is np:
+            z = z.astype(np.float64)
+            check_known_times(times_of(time), np.asarray(self.known[...]))
+        times = times_of(time)
+        log_growth = xp.zeros(len(z), z.dtype) if growth is None else xp.log(one_column(growth))
+        rates, nearest, factors = xp.full(len(z), xp.nan), xp.full(len(z), xp.inf), []
+        for p in range(len(self.norms[...])):
+            first, second, total = self._of_pair(p, "source", "target", "descendants")
+            duration, mine = second - first, at(times, first)
+            (log_q, sums), (log_r, _) = self._rows(p, z, duration * log_growth - total)
+            later = xp.where(at(times, second)[:, None], log_r, xp.nan)
+            factors.append(xp.where(mine[:, None], log_q, later))
+            mine &= duration < nearest
+            rates = xp.where(mine, xp.exp((sums - self.norms[...][p] + total) / duration), rates)
+            nearest = xp.where(mine, duration, nearest)
+        return {"factors": xp.concatenate(factors, axis=1), "growth_rates": rates}
+
+    def _rows(self, p: int, z, log_a) -> list[tuple[Array, Array]]:
+        """Rows of both factors of a pair for cells of any time, and the logarithms of their sums."""
+        xp = array_library(z)
+        scale, n_target = self._of_pair(p, "scale", "n_target")
+        centres, offsets = self.centres[...][p], self.offsets[...][p]
+        sides = (0, log_a, self.tau_a), (1, xp.full(len(z), -xp.log(n_target)), self.tau_b)
+        return [
+            rows_of(Clusters(centres[side], offsets[side]).logits(z, scale * self.epsilon), masses, tau)
+            for side, masses, tau in sides
+        ]
+
+    def _of_pair(self, p: int, *columns: str) -> list[Any]:
+        """Entries of a row of the table."""
+        return [self.table[...][p, COLUMNS.index(column)] for column in columns]
+
+    @property
+    def pairs(self) -> Frame:
+        """The pairs of times: how they were solved and how far off the solution is."""
+        table = np.asarray(self.table[...], np.float64)
+        columns: dict[str, Any] = {name: table[:, k] for k, name in enumerate(COLUMNS)}
+        for name in ("n_source", "n_target", "iterations"):
+            columns[name] = columns[name].astype(np.int64)
+        columns["converged"] = columns["converged"].astype(bool)
+        columns["descendants"] = np.exp(columns["descendants"])
+        columns["epsilon"] = np.full(len(table), self.epsilon)
+        columns["rank"] = np.full(len(table), self.rank)
+        return Frame(columns, rows=None)

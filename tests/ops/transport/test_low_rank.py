@@ -1,0 +1,48 @@
+"""Low-rank transport against the conditions that its optimum meets."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from dbx.ops.transport import low_rank as module
+from dbx.ops.transport.low_rank import low_rank, rows_of
+from dbx.ops.transport.sinkhorn import Marginals
+
+EPSILON, SCALE = 0.2, 3.0
+
+
+def doubly_centred(x: np.ndarray) -> np.ndarray:
+    return x - x.mean(axis=0) - x.mean(axis=1, keepdims=True) + x.mean()
+
+
+@pytest.mark.parametrize(("tau_a", "tau_b"), [(1.0, 1.0), (0.9, 0.999)])
+def test_optimum(rng, monkeypatch, tau_a, tau_b):
+    """log Q + C R diag(1/g) / epsilon is a term of the row plus one of the column, of which each is known."""
+    monkeypatch.setattr(module, "STILL", 1e-6)
+    monkeypatch.setattr(module, "LOOSE", 1e-9)
+    x, y = rng.normal(size=(40, 3)), rng.normal(0.5, 1, (50, 3))
+    a = rng.uniform(1, 3, 40)
+    masses = Marginals(np.log(a / a.sum()), np.full(50, -np.log(50)), tau_a, tau_b)
+    settings = {"epsilon": EPSILON, "scale": SCALE, "threshold": 1e-10, "max_iterations": 2000, "seed": 0}
+    found = low_rank(x, y, masses, 4, **settings)
+    assert found.converged
+    q, r, g = (np.exp(log) for log in found[:3])
+    np.testing.assert_allclose([q.sum(axis=0), r.sum(axis=0)], [g, g], rtol=1e-8)
+    assert g.min() > 0.02
+    cost = cdist(x, y, "sqeuclidean") / SCALE
+    slopes, terms = (cost @ r / g, cost.T @ q / g), []
+    sides = [(masses.log_a, tau_a), (masses.log_b, tau_b)]
+    for factor, slope, (log_mass, tau) in zip((q, r), slopes, sides, strict=True):
+        sums = np.log(factor) + slope / EPSILON
+        np.testing.assert_allclose(doubly_centred(sums), 0, atol=1e-5)
+        # of the row: -lambda / epsilon log(sum / mass), or whatever makes it exact
+        row = 0 if tau == 1 else (np.log(factor.sum(axis=1)) - log_mass) * -tau / (1 - tau)
+        terms.append((sums - np.reshape(row, (-1, 1))).mean(axis=0))
+        if tau == 1:
+            np.testing.assert_allclose(factor.sum(axis=1), np.exp(log_mass), rtol=1e-8)
+    of_g = np.log(g) - (q * slopes[0]).sum(axis=0) / g / EPSILON + terms[0] + terms[1]
+    constant = of_g.mean() if tau_a == 1 else 0
+    np.testing.assert_allclose(of_g - constant, 0, atol=1e-5)
+    rows, sums = rows_of(found.of_source.logits(x, SCALE * EPSILON), masses.log_a, tau_a)
+    np.testing.assert_allclose(rows, found.log_q, atol=1e-8)
+    np.testing.assert_allclose(np.exp(sums), q.sum(axis=1), rtol=1e-8)
