@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.ops.checks import as_names
 from dbx.ops.distribution.differential_distribution import DifferentialDistribution
-from dbx.program import Slot, check_key, looks_like_counts, matrix_slot, read, resolve_seed, run_step
+from dbx.program import Slot, check_key, matrix_slot, read, refuse_counts, resolve_seed, run_step
 from dbx.tl._groups import check_groups
 
 if TYPE_CHECKING:
@@ -151,13 +151,9 @@ def differential_distribution(
         "block_genes": block_genes,
     }
     operator = DifferentialDistribution.declared(config)(**config)
-    values = read(adata, Slot.parse(source, mod))
-    if min(values.shape) > 1 and looks_like_counts(values):
-        msg = (
-            "Distributions are compared of log-normalised values, and these look like raw counts. Take logarithms "
-            "first: dbx.pp.normalize_total(adata); dbx.pp.log1p(adata)."
-        )
-        raise ValueError(msg)
+    slot = Slot.parse(source, mod)
+    if min(read(adata, slot).shape) > 1:
+        refuse_counts(adata, slot, "differential_distribution")
     reads = {"x": source, "labels": f"obs/{groupby}"}
     if batch_key is not None:
         reads["batch"] = f"obs/{batch_key}"

@@ -23,6 +23,7 @@ NEED_MORE = (
     dbx.pp.subsample,
     dbx.tl.annotate,
     dbx.tl.de,
+    dbx.tl.differential_distribution,
     dbx.tl.ligrec,
     dbx.tl.ot_fates,
     dbx.tl.paga,
