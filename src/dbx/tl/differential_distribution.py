@@ -81,7 +81,7 @@ def differential_distribution(
     block_genes
         Genes that are computed together, at most.
     key_added
-        Key in ``varm``, ``obsm`` and ``uns``.
+        Key in ``varm`` and ``obsm``.
     random_state
         Seed of permutations and of the starts of mixtures.
     copy
@@ -95,8 +95,9 @@ def differential_distribution(
 
     ``varm["differential_distribution"]``
         Frame with a row for each gene. ``pvalue``, and ``padj`` adjusted for the number of genes (Benjamini and
-        Hochberg); ``pvalue_nonzero`` and ``pvalue_zero``, those of the two parts; ``pvalue_components``
-        and ``pvalue_spread``, of the shares of components and of the spread; ``statistic`` of the test.
+        Hochberg); ``pvalue_nonzero`` and ``pvalue_zero``, those of the two parts; within the first ``pvalue_spread``,
+        and ``pvalue_components`` of the shares of components with a ``padj_components`` of its own; ``statistic`` of
+        the test.
         ``category``: DE, the means differ; DP, the shares of the same components differ; DM, one condition lacks a
         component; DB, the number of components differs and none is the same; DZ, only zeros differ; NC, not classified;
         of genes that do not differ EE (one component) or EP (several). ``probability`` of this category, and
@@ -107,8 +108,6 @@ def differential_distribution(
         minus the first.
     ``obsm["differential_distribution"]``
         Probability of each condition for each cell by the mixtures of the genes that differ.
-    ``uns["differential_distribution"]``
-        ``params``: ``groupby``, ``groups``, ``test``.
 
     Raises
     ------

@@ -207,14 +207,13 @@ class DifferentialDistribution(Operator):
         return np.where((kind > EP) & (kind < len(CATEGORIES) - 2), kind, self._pooled_mixture)
 
     def _keep(self, compared: Compared, facts: Facts) -> None:
-        tested = ~np.isnan(compared.pvalue)
-        adjusted = np.full(tested.shape, np.nan)
-        adjusted[tested] = false_discovery_rates(compared.pvalue[tested])
+        adjusted = _adjusted(compared.pvalue)
         self.pvalue, self.padj, self.statistic = (
             Constant(part) for part in (compared.pvalue, adjusted, compared.statistic)
         )
         self.pvalue_nonzero, self.pvalue_zero = Constant(compared.of_values), Constant(compared.of_zeros)
         self.pvalue_components, self.pvalue_spread = Constant(compared.of_components), Constant(compared.of_spread)
+        self.padj_components = Constant(_adjusted(compared.of_components))
         self.nonzero_mean, self.zero_fraction = Constant(facts.mean), Constant(facts.zeros)
 
     def _classify(self, x, cells, second, compared: Compared, rng: np.random.Generator, progress: Progress) -> None:
@@ -253,6 +252,14 @@ class DifferentialDistribution(Operator):
         at = np.flatnonzero(significant)
         self.different = Constant(jnp.asarray(at, jnp.int32))
         self.mixture_kind = Constant(jnp.asarray(self._shown_mixture[at], jnp.int32))
+
+
+def _adjusted(pvalue: np.ndarray) -> np.ndarray:
+    """For the number of genes that were tested; NaN for others."""
+    tested = ~np.isnan(pvalue)
+    adjusted = np.full(tested.shape, np.nan)
+    adjusted[tested] = false_discovery_rates(pvalue[tested])
+    return adjusted
 
 
 @cache
