@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbx.get.ot_validation import ot_validation
     from dbx.get.rank_genes_groups import rank_genes_groups
     from dbx.get.segments import segments
+    from dbx.get.switch_de import switch_de
 
 __all__ = [
     "align_slices",
@@ -25,6 +26,7 @@ __all__ = [
     "ot_validation",
     "rank_genes_groups",
     "segments",
+    "switch_de",
 ]
 
 lazy(__name__, {name: name for name in __all__}, scanpys="passed")

@@ -76,6 +76,7 @@ OPERATORS: dict[str, str] = {
     "rank_genes_groups": "differential.rank_genes_groups:RankGenesGroups",
     "differential_distribution": "distribution.differential_distribution:DifferentialDistribution",
     "ligrec": "signalling.ligand_receptor:LigandReceptor",
+    "switch_de": "switches.switch_de:SwitchDE",
     "nb_glm": "de.nb_glm:NBGLM",
     "vst": "de.vst:VST",
     "celltypist": "annotation.celltypist:CellTypist",

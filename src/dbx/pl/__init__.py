@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dbx.pl.size_factors import size_factors
     from dbx.pl.slices import slices
     from dbx.pl.spatial_domains import spatial_domains
+    from dbx.pl.switch_de import switch_de
+    from dbx.pl.switch_heatmap import switch_heatmap
     from dbx.pl.velocity_phase import velocity_phase
     from dbx.pl.velocity_stream import velocity_stream
     from dbx.pl.volcano import volcano
@@ -67,6 +69,8 @@ __all__ = [
     "size_factors",
     "slices",
     "spatial_domains",
+    "switch_de",
+    "switch_heatmap",
     "velocity_phase",
     "velocity_stream",
     "volcano",

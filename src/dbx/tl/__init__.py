@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.soft_kmeans import soft_kmeans
     from dbx.tl.spatial_domains import spatial_domains
+    from dbx.tl.switch_de import switch_de
     from dbx.tl.terminal_states import terminal_states
     from dbx.tl.transfer_labels import transfer_labels
     from dbx.tl.tsne import tsne
@@ -99,6 +100,7 @@ __all__ = [
     "soft_clusters",
     "soft_kmeans",
     "spatial_domains",
+    "switch_de",
     "terminal_states",
     "transfer_labels",
     "tsne",
@@ -135,6 +137,7 @@ makes(
         "obsm/X_grn_activity": "dbx.tl.grn_activity(adata)",
         "obs/leiden": "dbx.tl.leiden(adata)",
         "varm/differential_distribution": 'dbx.tl.differential_distribution(adata, "condition")',
+        "varm/switch_de": "dbx.tl.switch_de(adata, pseudotime)",
         "uns/ligrec": 'dbx.tl.ligrec(adata, "leiden")',
         "obsm/X_archetypes": 'dbx.tl.archetypes(adata, "auto")',
         "layers/fit_t": "dbx.tl.recover_dynamics(adata)",

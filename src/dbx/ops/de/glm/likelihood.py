@@ -36,6 +36,17 @@ def log_rising_slope(y: Array, size: Array) -> Array:
     return xp.log1p(y / above) + _digamma_series(above + y) - _digamma_series(above) + steps - y / size
 
 
+def log_rising_curvature(y: Array, size: Array) -> Array:
+    """Second derivative of :func:`log_rising` in ``size``, that is trigamma(size + y) - trigamma(size) + y / size^2."""
+    above = size + SHIFT
+    steps: Array | float = 0.0
+    for i in range(SHIFT):
+        here = size + i
+        steps = steps + y * (2 * here + y) / (here * (here + y)) ** 2
+    series = _trigamma_series(above + y) - _trigamma_series(above)
+    return series - y / (above * (above + y)) - steps + y / size**2
+
+
 def _series(z: Array, coefficients: tuple[float, ...]) -> Array:
     """Sum of coefficients over odd powers of z."""
     inverse = 1 / z
@@ -50,3 +61,9 @@ def _digamma_series(z: Array) -> Array:
     """What digamma has besides log(z)."""
     slopes = tuple(-(2 * i + 1) * coefficient for i, coefficient in enumerate(STIRLING))
     return (_series(z, slopes) - 0.5) / z
+
+
+def _trigamma_series(z: Array) -> Array:
+    """What trigamma has besides 1 / z."""
+    curves = tuple((2 * i + 1) * (2 * i + 2) * coefficient for i, coefficient in enumerate(STIRLING))
+    return (_series(z, curves) + 0.5) / z**2

@@ -1,0 +1,76 @@
+"""Switches along pseudotime as a tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dbx.ops.checks import as_names, listed
+from dbx.ops.switches.shapes import SHAPES
+from dbx.program.slots.slots import SlotError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+COLUMNS = ("pvalue", "padj", "switch_time", "strength", "floor", "plateau", "shape")
+
+
+def switch_de(
+    adata: AnnData,
+    key: str = "switch_de",
+    *,
+    padj: float | None = None,
+    shape: str | Sequence[str] | None = None,
+    sort_by: str = "pvalue",
+) -> pd.DataFrame:
+    """Results of :func:`dbx.tl.switch_de` as a tidy table.
+
+    Parameters
+    ----------
+    adata
+        Data with results; for a MuData pass the modality, ``mdata["rna"]``.
+    key
+        Key in ``varm``.
+    padj
+        Keep only genes with an adjusted p-value below this.
+    shape
+        Keep only genes of these shapes, such as ``"switch"``.
+    sort_by
+        Column to sort by, ascending, such as ``"switch_time"``.
+
+    Returns
+    -------
+    A frame with the column ``gene``, ``direction`` (``"on"`` or ``"off"``) and the columns of ``varm[key]``, without
+    genes that were not fitted.
+
+    Raises
+    ------
+    SlotError
+        There is no such table.
+    ValueError
+        There is no column ``sort_by``, or no such shape.
+    """
+    table = adata.varm.get(key)
+    if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
+        there = listed(adata.varm) or "nothing"
+        msg = f"adata.varm[{key!r}] has no switches (adata.varm has: {there}); run dbx.tl.switch_de first."
+        raise SlotError(msg)
+    table = table.copy()
+    table.insert(0, "gene", adata.var_names.astype(str))
+    table.insert(1, "direction", np.where(table["strength"] > 0, "on", "off"))
+    if sort_by not in table:
+        msg = f"There is no column {sort_by!r} to sort by; there are {listed(table)}."
+        raise ValueError(msg)
+    table = table[table["pvalue"].notna()]
+    if padj is not None:
+        table = table[table["padj"] < padj]
+    if shape is not None:
+        shapes = as_names(shape, "shape")
+        if unknown := [name for name in shapes if name not in SHAPES]:
+            msg = f"shape must be one of {listed(SHAPES)}; got {listed(unknown)}."
+            raise ValueError(msg)
+        table = table[table["shape"].isin(shapes)]
+    return table.sort_values(sort_by, kind="stable").reset_index(drop=True)

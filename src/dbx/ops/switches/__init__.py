@@ -1,0 +1,1 @@
+"""Genes that switch on or off along pseudotime."""
