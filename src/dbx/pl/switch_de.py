@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def switch_de(
     time, values = levels(adata, names, key)
     grid = panels(ax, len(names), ncols, (3.6, 2.8), "gene")
     for place, y, (gene, row) in zip(grid, values.T, rows.iterrows(), strict=True):
-        look = {"s": 8, "color": REST, "linewidths": 0, "rasterized": len(time) > RASTERIZED_FROM}
+        look: dict[str, Any] = {"s": 8, "color": REST, "linewidths": 0, "rasterized": len(time) > RASTERIZED_FROM}
         place.scatter(time, y, alpha=0.7, **look)
         t = np.linspace(time[0], time[-1], 300)
         place.plot(t, curve(row, t), color=UP if row["strength"] > 0 else DOWN, linewidth=2)
