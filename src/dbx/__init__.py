@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbx import datasets, experimental, external, get, losses, ops, pl
     from dbx.own_steps import register_step, step
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
+    from dbx.quant_files import read_quant
 
 __all__ = [
     "DbxWarning",
@@ -32,6 +33,7 @@ __all__ = [
     "optimize",
     "pl",
     "pp",
+    "read_quant",
     "register_step",
     "rerun",
     "sensitivity",
@@ -53,6 +55,8 @@ def __getattr__(name: str):
         return import_module(f"dbx.{name}")
     if name in ("register_step", "step"):
         return getattr(import_module("dbx.own_steps"), name)
+    if name == "read_quant":
+        return import_module("dbx.quant_files").read_quant
     return getattr(import_module("dbx.program"), name)
 
 

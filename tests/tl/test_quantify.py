@@ -3,16 +3,19 @@
 import gzip
 
 import anndata as ad
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
 import dbx
+from dbx.losses.objectives import Cells
 from dbx.ops.abundance import components
 from dbx.ops.abundance.classes import EquivalenceClasses
 from dbx.ops.abundance.estimates import Settings, estimated
 from dbx.ops.abundance.implicit import pulled_back
+from dbx.program.record.registry import load
 
 # 21 classes of 10,000 error-free pairs of 15 human transcripts (GENCODE names by number), effective lengths
 MEMBERS = [
@@ -129,6 +132,27 @@ def test_variance_of_repeats():
         np.testing.assert_allclose(tx.layers["variance"][0], expected, rtol=0.25)
         ratio = np.maximum(tx.layers["variance"] - draws.mean(axis=1), 0) / (draws.mean(axis=1) + 5) + 0.01
         np.testing.assert_allclose(tx.layers["inferential_relative_variance"], ratio, rtol=1e-4)
+
+
+def test_loss_is_the_negative_log_likelihood_of_scipy():
+    from scipy.stats import multinomial
+
+    tx = dbx.tl.quantify(table(), transcripts=transcripts())
+    share = np.zeros(21)
+    for c, row in enumerate(MEMBERS):
+        share[c] = sum(EM[int(t)] / 1e4 / LENGTHS[int(t)] for t in row.split(","))
+    # up to the factor that the number of orders is, and the sum of shares over classes
+    known = multinomial(10_000, share / share.sum()).logpmf(COUNTS) - multinomial(10_000, np.ones(21) / 21).logpmf(
+        COUNTS
+    )
+    expected = known + 1e4 * (np.log(share.sum()) - np.log(21))
+    assert tx.obs["log_likelihood"].iloc[0] == pytest.approx(expected, rel=1e-8)
+    operator = load(tx)["quantify"].build()
+    inputs = {"x": np.array([COUNTS], float), "lengths": np.array([LENGTHS])}
+    cells = Cells(z=None, read={}, rows=None, run=lambda _: (operator, inputs, operator(**inputs)))
+    with jax.enable_x64(True):
+        loss = dbx.losses.ExpectedFragments("quantify").of_cells(cells)
+    np.testing.assert_allclose(loss, [-expected / 1e4], rtol=1e-8)
 
 
 def test_effective_lengths_from_a_distribution():

@@ -283,6 +283,19 @@ class Elbo(Objective):
 
 
 @dataclass(frozen=True, repr=False)
+class ExpectedFragments(Elbo):
+    """Negative log-likelihood per fragment of the classes that ``tl.quantify`` was run on, for its weights of members.
+
+    Parameters
+    ----------
+    step
+        Name of the step; by default the first trained one.
+    """
+
+    name: ClassVar[str] = "expected_fragments"
+
+
+@dataclass(frozen=True, repr=False)
 class OpenGates(Objective):
     """Expected fraction of open gates of a step: its L0 penalty (Louizos et al., ICLR 2018).
 

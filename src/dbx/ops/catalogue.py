@@ -34,6 +34,7 @@ OPERATORS: dict[str, str] = {
     "combat": "batch.combat:Combat",
     "harmony": "batch.harmony.harmony:Harmony",
     "neighbors": "graph.neighbors:Neighbors",
+    "summarize_to_gene": "abundance.gene_summary:SummarizeToGene",
     "quantify": "abundance.quantify:Quantify",
     "grn": "regulation.grn:GRN",
     "grn_activity": "regulation.activity:GRNActivity",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.soft_kmeans import soft_kmeans
     from dbx.tl.spatial_domains import spatial_domains
+    from dbx.tl.summarize_to_gene import summarize_to_gene
     from dbx.tl.switch_de import switch_de
     from dbx.tl.terminal_states import terminal_states
     from dbx.tl.transfer_labels import transfer_labels
@@ -100,6 +101,7 @@ __all__ = [
     "soft_clusters",
     "soft_kmeans",
     "spatial_domains",
+    "summarize_to_gene",
     "switch_de",
     "terminal_states",
     "transfer_labels",

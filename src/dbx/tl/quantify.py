@@ -87,8 +87,7 @@ def quantify(
     acceleration
         False for plain passes.
     n_bootstrap
-        Number of repeats: of fragments drawn again with replacement or, with ``"vb"``, draws from the posterior
-        distribution by Gibbs sampling.
+        Number of repeated estimates, of fragments drawn again with replacement.
     min_alpha
         Counts below this are zero.
     temperature

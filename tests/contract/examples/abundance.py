@@ -7,11 +7,20 @@ PLACES = ((0,), (0, 1), (1, 2), (2, 3), (3, 4), (0, 4, 5))
 PARTS = [[[6 * part + place for place in places] for places in PLACES] for part in range(10)]
 CLASSES = ";".join(",".join(map(str, members)) for part in PARTS for members in part)
 WEIGHTS = ";".join(",".join(str(0.1 + member % 7) for member in members) for part in PARTS for members in part)
+GENES = tuple(i // 2 for i in range(60))
+OF_GENES = {"counts": "layers/counts", "tpm": "layers/above_zero", "lengths": "layers/above_zero"}
 READS = {"x": "layers/above_zero", "lengths": "layers/above_zero"}
 REPEATS = frozenset({"variance", "relative_variance", "bootstrap"})
 EXACT = {"classes": CLASSES, "tol": 1e-13}
 
 EXAMPLES = [
+    Example(operator="summarize_to_gene", reads=OF_GENES, config={"genes": GENES}),
+    Example(
+        operator="summarize_to_gene",
+        title="scaled",
+        reads=OF_GENES,
+        config={"genes": GENES, "counts_from_abundance": "length_scaled_tpm"},
+    ),
     Example(operator="quantify", reads=READS, config=EXACT, lacks=REPEATS),
     Example(operator="quantify", title="weights", reads=READS, config={**EXACT, "weights": WEIGHTS}, lacks=REPEATS),
     Example(

@@ -134,11 +134,11 @@ class Quantify(Operator):
             "iterations": iterations.astype(np.int32),
         }
         if self.n_bootstrap:
-            outputs |= self._repeated(classes, counts, lengths, a, self.seed[...])
+            outputs |= self._repeated(classes, counts, lengths, self.seed[...])
         return outputs
 
-    def _repeated(self, classes: EquivalenceClasses, counts, lengths, a, seed) -> dict[str, np.ndarray]:
-        draws = repeated(classes, counts, lengths, a, self.settings, self.n_bootstrap, int(seed))
+    def _repeated(self, classes: EquivalenceClasses, counts, lengths, seed) -> dict[str, np.ndarray]:
+        draws = repeated(classes, counts, lengths, self.settings, self.n_bootstrap, int(seed))
         draws = np.where(draws < self.min_alpha, 0, draws)
         return {
             "variance": draws.var(axis=1, ddof=1),
@@ -176,22 +176,27 @@ class Quantify(Operator):
             "iterations": iterations,
         }
         if self.n_bootstrap:
-            outputs |= self._repeated_by_callback(classes, x, lengths, weights, a)
+            outputs |= self._repeated_by_callback(classes, x, lengths, weights)
         return outputs
 
-    def _repeated_by_callback(self, classes: EquivalenceClasses, x, lengths, weights, a) -> dict[str, Any]:
-        shape, dtype, n = a.shape, a.dtype, self.n_bootstrap
+    def _repeated_by_callback(self, classes: EquivalenceClasses, x, lengths, weights) -> dict[str, Any]:
+        shape, dtype, n = lengths.shape, lengths.dtype, self.n_bootstrap
         shapes = {"variance": shape, "relative_variance": shape, "bootstrap": (shape[0], n, shape[1])}
 
-        def function(counts, lengths, weights, a, seed):
+        def function(counts, lengths, weights, seed):
             weighted = classes.with_weights(np.asarray(weights, np.float64) if weights.size else None)
             used = np.flatnonzero((counts > 0).any(axis=0))
-            found = self._repeated(weighted.some(used), np.asarray(counts, np.float64)[:, used], lengths, a, seed)
+            found = self._repeated(weighted.some(used), np.asarray(counts, np.float64)[:, used], lengths, seed)
             return tuple(np.asarray(found[name], dtype) for name in shapes)
 
         wanted = [jax.ShapeDtypeStruct(size, dtype) for size in shapes.values()]
-        found = on_host(function, wanted, x, lengths, weights, jax.lax.stop_gradient(a), jnp.asarray(self.seed[...]))
+        found = on_host(function, wanted, x, lengths, weights, jnp.asarray(self.seed[...]))
         return dict(zip(shapes, found, strict=True))
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Array:
+        """Negative log-likelihood of each sample per fragment."""
+        total = inputs["x"].sum(axis=1)
+        return -outputs["log_likelihood"] / jnp.where(total > 0, total, 1)
 
     def check_differentiable(self) -> None:
         """Resamples have no gradient."""

@@ -1,0 +1,93 @@
+"""Genes from transcripts beside tximport's formulas written out, and files of salmon and kallisto."""
+
+import gzip
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import dbx
+
+NAMES, GENES = ["a", "b", "c", "d"], ["x", "x", "y", "y"]
+COUNTS = np.array([[10.0, 30, 0, 0], [5, 0, 40, 15]])
+TPM = np.array([[400_000.0, 600_000, 0, 0], [200_000, 0, 500_000, 300_000]])
+LENGTHS = np.array([[500.0, 900, 700, 300], [520, 880, 720, 310]])
+
+
+def abundances():
+    tx = ad.AnnData(COUNTS.copy(), var=pd.DataFrame({"gene": GENES}, index=NAMES))
+    tx.layers["tpm"], tx.layers["effective_length"] = TPM.copy(), LENGTHS.copy()
+    return tx
+
+
+@pytest.mark.parametrize("mode", [None, "scaled_tpm", "length_scaled_tpm"])
+def test_genes_by_the_formulas_of_tximport(mode):
+    genes = dbx.tl.summarize_to_gene(abundances(), counts_from_abundance=mode)
+    tpm = np.array([[1_000_000.0, 0], [200_000, 800_000]])
+    # weighted means; gene y has no abundance in the first sample, and gets the geometric mean of the others
+    y = (5 * 720 + 3 * 310) / 8
+    lengths = np.array([[0.4 * 500 + 0.6 * 900, y], [520, y]])
+    summed = np.array([[40.0, 0], [5, 55]])
+    scaled = {None: None, "scaled_tpm": tpm, "length_scaled_tpm": tpm * lengths.mean(axis=0)}[mode]
+    expected = summed if mode is None else scaled * (summed.sum(axis=1) / scaled.sum(axis=1))[:, None]
+    np.testing.assert_allclose(genes.layers["tpm"], tpm)
+    np.testing.assert_allclose(genes.layers["effective_length"], lengths)
+    np.testing.assert_allclose(genes.X, expected)
+
+
+def test_variance_of_genes_is_that_of_sums():
+    tx = abundances()
+    draws = np.random.default_rng(0).poisson(COUNTS[:, None], (2, 50, 4)).astype(np.float32)
+    tx.uns["quantify"] = {"bootstrap": draws}
+    genes = dbx.tl.summarize_to_gene(tx)
+    np.testing.assert_allclose(
+        genes.layers["variance"][:, 0], draws[..., :2].sum(axis=2).var(axis=1, ddof=1), rtol=1e-5
+    )
+
+
+def test_what_is_missing():
+    tx = abundances()
+    with pytest.raises(KeyError, match="no column 'symbol'"):
+        dbx.tl.summarize_to_gene(tx, key="symbol")
+    tx.var["gene"] = ["x", None, "y", "y"]
+    with pytest.raises(ValueError, match="1 transcripts have no gene: 'b'"):
+        dbx.tl.summarize_to_gene(tx)
+    del tx.layers["tpm"]
+    with pytest.raises(KeyError, match="lacks 'tpm'"):
+        dbx.tl.summarize_to_gene(tx)
+
+
+def test_files_of_salmon_and_kallisto(tmp_path):
+    rng = np.random.default_rng(0)
+    draws = rng.poisson(COUNTS[:, None], (2, 5, 4)).astype(np.float64)
+    for i, name in enumerate(["one", "two"]):
+        salmon, kallisto = tmp_path / "salmon" / name, tmp_path / "kallisto" / name
+        (salmon / "aux_info" / "bootstrap").mkdir(parents=True)
+        kallisto.mkdir(parents=True)
+        frame = pd.DataFrame({"n": NAMES, "l": 1000, "e": LENGTHS[i], "t": TPM[i], "c": COUNTS[i]})
+        shown = frame if i == 0 else frame[::-1]
+        shown.to_csv(
+            salmon / "quant.sf", sep="\t", index=False, header=["Name", "Length", "EffectiveLength", "TPM", "NumReads"]
+        )
+        header = ["target_id", "length", "eff_length", "est_counts", "tpm"]
+        frame[[*"nlect"]].to_csv(kallisto / "abundance.tsv", sep="\t", index=False, header=header)
+        with gzip.open(salmon / "aux_info" / "bootstrap" / "bootstraps.gz", "wb") as file:
+            file.write(draws[i][:, ::-1].tobytes())
+        with gzip.open(salmon / "aux_info" / "bootstrap" / "names.tsv.gz", "wt") as file:
+            file.write("\t".join(NAMES[::-1]) + "\n")
+    for tool in ("salmon", "kallisto"):
+        tx = dbx.read_quant(
+            [tmp_path / tool / "one", tmp_path / tool / "two"], genes=dict(zip(NAMES, GENES, strict=True))
+        )
+        assert list(tx.var_names) == NAMES
+        assert list(tx.obs_names) == ["one", "two"]
+        assert list(tx.var["gene"]) == GENES
+        for found, expected in ((tx.X, COUNTS), (tx.layers["tpm"], TPM), (tx.layers["effective_length"], LENGTHS)):
+            np.testing.assert_allclose(found, expected)
+        assert ("bootstrap" in tx.uns.get("quantify", {})) is (tool == "salmon")
+        if tool == "salmon":
+            np.testing.assert_allclose(tx.uns["quantify"]["bootstrap"], draws)
+            np.testing.assert_allclose(tx.layers["variance"], draws.var(axis=1, ddof=1))
+    with pytest.raises(FileNotFoundError, match="neither quant.sf"):
+        dbx.read_quant(tmp_path)
