@@ -1,5 +1,7 @@
 """Parts and sums of CSR matrices beside SciPy's own."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -54,3 +56,33 @@ def test_totals_are_exact_in_float64(dtype, change):
     x.data = (x.data + change).astype(dtype) if dtype != "u2" else x.data
     expected = x.toarray().astype(np.float64).sum(axis=0)
     np.testing.assert_allclose(csr.column_totals(x), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1"])
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array])
+def test_scaled_columns_equal_the_product(kind, dtype):
+    """Whole numbers are scaled in single precision."""
+    x, exact = kind(matrix(dtype)), np.dtype("f8" if dtype == "f8" else "f4")
+    rng = np.random.default_rng(1)
+    factor = rng.normal(size=30) * (rng.random(30) < 0.5)
+    found = csr.scaled_columns(x, factor, exact)
+    assert type(found) is kind
+    assert (found.dtype, found.indices.dtype) == (exact, x.indices.dtype)
+    assert found.nnz == x[:, factor != 0].nnz
+    np.testing.assert_array_equal(found.toarray(), x.toarray().astype(exact) * factor.astype(exact))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (3, 5)])
+def test_scaled_columns_of_nothing(shape):
+    found = csr.scaled_columns(sparse.csr_matrix(shape, dtype=np.float32), np.ones(shape[1]), np.dtype(np.float32))
+    assert (found.shape, found.nnz) == (shape, 0)
+
+
+def test_scaled_columns_take_no_memory_as_long_as_all_values(monkeypatch):
+    monkeypatch.setattr(csr, "CHUNK", 1 << 16)
+    x = sparse.random(10_000, 1000, 0.2, "csr", np.float32, random_state=0)
+    tracemalloc.start()
+    csr.scaled_columns(x, (np.arange(1000) == 3).astype(float), x.dtype)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.data.nbytes / 2

@@ -59,3 +59,21 @@ def with_columns(x: sparse.csr_matrix, kept: np.ndarray) -> sparse.csr_matrix:
         data, indices, lengths = zip(*pool.map(taken, row_chunks(x)), strict=True)
     indptr = np.append(0, np.cumsum(np.concatenate(lengths))).astype(x.indptr.dtype)
     return type(x)((np.concatenate(data), np.concatenate(indices), indptr), shape=(x.shape[0], int(kept.sum())))
+
+
+def scaled_columns(x: sparse.csr_matrix, factor: np.ndarray, dtype: np.dtype) -> sparse.csr_matrix:
+    """Each column times its entry of ``factor``, without those times zero; nothing is as long as all values."""
+    kept, factor = factor != 0, factor.astype(dtype)
+    indptr = np.zeros_like(x.indptr)
+    for start, stop, _, columns in row_chunks(x):
+        until = np.append(0, np.cumsum(kept[columns]))[row_ends(x, start, stop)]
+        indptr[start + 1 : stop + 1] = indptr[start] + until[1:]
+    data, indices = np.empty(indptr[-1], dtype), np.empty(indptr[-1], x.indices.dtype)
+    for start, stop, values, columns in row_chunks(x):
+        at = np.flatnonzero(kept[columns])
+        place = slice(indptr[start], indptr[stop])
+        indices[place] = columns.take(at)
+        np.multiply(values.take(at), factor[indices[place]], out=data[place], dtype=dtype)
+    changed = type(x)((data, indices, indptr), shape=x.shape)
+    changed.has_sorted_indices = x.has_sorted_indices
+    return changed

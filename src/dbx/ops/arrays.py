@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.data.csr import CHUNK, row_chunks, row_ends
+from dbx.data.csr import CHUNK, row_chunks, row_ends, scaled_columns
 from dbx.data.moments import whole_parts
 from dbx.data.reading import read_only
 from dbx.data.threads import in_threads, row_slices, rows_at_once
@@ -112,12 +112,7 @@ def multiply_columns(x, factor):
     if not sparse.issparse(x):
         x = floating(x)
         return x * like(factor, x)
-    values, factor = floating(x.data), np.asarray(factor)
-    values = values * factor.astype(values.dtype)[x.indices]
-    kept = np.append(0, np.cumsum(factor[x.indices] != 0))
-    changed = type(x)((values[np.diff(kept) > 0], x.indices[np.diff(kept) > 0], kept[x.indptr]), shape=x.shape)
-    changed.has_sorted_indices = x.has_sorted_indices
-    return changed
+    return scaled_columns(x, np.asarray(factor), floating(x.data[:0]).dtype)
 
 
 def subtract_columns(x, offset):
