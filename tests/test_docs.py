@@ -1,5 +1,6 @@
 """The pages name what there is."""
 
+import doctest
 import importlib
 import re
 from pathlib import Path
@@ -57,6 +58,15 @@ def test_api_page_lists_nothing_else():
     for name in listed():
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("name", ["tl.communication", "pl.communication", "tl.grn_activity", "pl.grn", "pl.ligrec"])
+@pytest.mark.filterwarnings("ignore::dbx.DbxWarning")
+def test_examples_run(name):
+    module, _, function = name.partition(".")
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(getattr(dbx, module), function), function, globs={})
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])

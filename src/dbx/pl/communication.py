@@ -63,8 +63,8 @@ def communication(
     >>> adata = dbx.datasets.simulate(200, 30, 2, 1, seed=0)
     >>> adata.obsm["spatial"] = np.random.default_rng(0).uniform(size=(200, 2))
     >>> dbx.pp.log1p(adata)
-    >>> pairs = pd.DataFrame({{"ligand": adata.var_names[:3], "receptor": adata.var_names[3:6]}})
-    >>> dbx.tl.communication(adata, "cell_type", resource=pairs, max_epochs=2)
+    >>> pairs = pd.DataFrame({"ligand": adata.var_names[:3], "receptor": adata.var_names[3:6]})
+    >>> dbx.tl.communication(adata, "group", resource=pairs, max_epochs=2)
     >>> axes = dbx.pl.communication(adata, n_targets=5, show=False)
     """
     import matplotlib.pyplot as plt

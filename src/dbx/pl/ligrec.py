@@ -80,7 +80,7 @@ def ligrec(
     >>> adata = dbx.datasets.mixology()
     >>> dbx.pp.normalize_total(adata)
     >>> dbx.pp.log1p(adata)
-    >>> pairs = pd.DataFrame({{"ligand": ["TGFA", "AREG"], "receptor": ["EGFR", "EGFR"]}})
+    >>> pairs = pd.DataFrame({"ligand": ["TGFA", "AREG"], "receptor": ["EGFR", "EGFR"]})
     >>> dbx.tl.ligrec(adata, "cell_line", resource=pairs)
     >>> ax = dbx.pl.ligrec(adata, show=False)
     """

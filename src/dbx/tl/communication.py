@@ -138,14 +138,20 @@ def communication(
 
     Examples
     --------
+    A null data set: cells at random positions know nothing of each other, and no link may be called.
+
     >>> import dbx, numpy as np, pandas as pd
     >>> adata = dbx.datasets.simulate(200, 30, 2, 1, seed=0)
     >>> adata.obsm["spatial"] = np.random.default_rng(0).uniform(size=(200, 2))
     >>> dbx.pp.log1p(adata)
     >>> pairs = pd.DataFrame({"ligand": adata.var_names[:3], "receptor": adata.var_names[3:6]})
-    >>> dbx.tl.communication(adata, "cell_type", resource=pairs, max_epochs=2)
+    >>> dbx.tl.communication(adata, "group", resource=pairs, max_epochs=2)
     >>> adata.obsm["X_communication"].shape
     (200, 3)
+    >>> int((adata.uns["communication"]["links"]["padj"] < 0.05).sum())
+    0
+    >>> bool(adata.uns["communication"]["gain"]["gain"].mean() < 0.005)
+    True
     """
     check_key(key_added)
     slot = Slot.parse(matrix_slot(layer), mod)

@@ -126,7 +126,7 @@ def spatial_domains(
     >>> import dbx, numpy as np
     >>> adata = dbx.datasets.simulate(200, 50, 3, 1, seed=0)
     >>> adata.obsm["spatial"] = np.random.default_rng(0).uniform(size=(200, 2))
-    >>> adata.obsm["spatial"][:, 0] += adata.obs["cell_type"].cat.codes
+    >>> adata.obsm["spatial"][:, 0] += adata.obs["group"].cat.codes
     >>> dbx.pp.log1p(adata)
     >>> dbx.pp.pca(adata, n_comps=5)
     >>> dbx.tl.spatial_domains(adata, 3)
