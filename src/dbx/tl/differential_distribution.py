@@ -67,7 +67,8 @@ def differential_distribution(
         are compared.
     p_value
         ``"analytic"``, or ``"permutation"``: labels are permuted, the same for all genes, and the smallest p-values
-        are refined by a generalised Pareto distribution of the largest permuted statistics.
+        are refined by a generalised Pareto distribution of the largest permuted statistics. Those of the parts of a
+        test stay analytic.
     n_perms
         Number of permutations, fewer for a gene that is clearly not different.
     max_components
