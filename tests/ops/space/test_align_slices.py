@@ -8,9 +8,9 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.ops.space import align_pair, partial_overlap
+from dbx.ops.space import align_pair, fused_gromov, partial_overlap
 from dbx.ops.space.exact_transport import Transport
-from dbx.ops.space.fused_gromov import Distances, Problem, Run
+from dbx.ops.space.fused_gromov import Distances, Problem, Run, inner, sums
 from dbx.ops.space.slice_costs import divergence
 from dbx.ops.values import Codes
 from dbx.program.record.registry import load
@@ -128,6 +128,31 @@ def test_objective_and_slope_by_definition(rng, sizes):
         np.testing.assert_allclose(problem.slope(plan.sum(axis=1), plan.sum(axis=0), between), slope, rtol=1e-12)
         weights = rng.normal(size=sizes[0])
         np.testing.assert_allclose(problem.source.times(weights), near @ weights, rtol=1e-12)
+
+
+def test_line_search_ends_where_the_objective_is_least(rng):
+    """For steps that raise it again before their end, and for one that does not."""
+    problem = Problem(rng.normal(size=(5, 6)), rng.normal(size=(5, 2)), rng.normal(size=(6, 2)), 0.8)
+    plan = sparse.csr_matrix(np.full((5, 6), 1 / 30))
+    slope = problem.slope(*sums(plan), problem.between(plan))
+    shares = []
+    for length in (1.0, 0.01):
+        step = sparse.csr_matrix(-length * slope / np.abs(slope).max())
+        share = fused_gromov._line_search(problem, step, problem.between(step), inner(step, slope))
+        values = [
+            problem.value(made, problem.between(made)) for made in (plan + t * step for t in np.linspace(0, 1, 1001))
+        ]
+        assert abs(share - np.argmin(values) / 1000) < 1e-3
+        shares.append(share)
+    assert 0 < shares[0] < 1
+    assert shares[1] == 1
+
+
+def test_spacing_is_that_of_the_wider_slice(rng):
+    points = rng.normal(size=(30, 2))
+    alone = partial_overlap.spacing_of(points)
+    np.testing.assert_allclose(partial_overlap.spacing_of(points, 3 * points), 3 * alone)
+    np.testing.assert_allclose(partial_overlap.spacing_of(3 * points, points), 3 * alone)
 
 
 def test_mirrored_only_where_allowed(slices):
