@@ -50,12 +50,14 @@ class Sweeps:
         self.packed, self.dtype = packed, dtype
         shape = n_models, n_states, len(packed.rows)
         self.emission, self.alpha, self.beta = (np.empty(shape, dtype) for _ in range(3))
-        self.scale, self.highest = (np.empty((n_models, shape[2])) for _ in range(2))
+        self.scale, self.highest = (np.empty((n_models, shape[2]), dtype) for _ in range(2))
+        self.factors = np.empty((n_models, packed.n_lanes))
 
     def first(self, n_models: int) -> None:
         """Go on with fewer models."""
         self.emission, self.alpha, self.beta = (x[:n_models] for x in (self.emission, self.alpha, self.beta))
         self.scale, self.highest = self.scale[:n_models], self.highest[:n_models]
+        self.factors = self.factors[:n_models]
 
     def expected(self, startprob: np.ndarray, transmat: np.ndarray) -> Expected:
         """Posteriors and expected counts of models with these probabilities; the posterior is valid until the next.
@@ -91,16 +93,20 @@ class Sweeps:
                 except RangeError:
                     if every == 1:
                         raise
-            self._join()
-            summed = np.log(self.scale) + self.highest
-            n_sequences = len(self.packed.firsts)
-            found = np.log(self.alpha[:, :, self.packed.lasts].sum(axis=1, dtype=np.float64))
-            return found + np.stack([np.bincount(self.packed.sequence, row, n_sequences) for row in summed])
+            return self._joined()
 
-    def _join(self) -> None:
-        """Factors of the first positions of pieces, which begin with a message that sums to 1."""
-        inner = np.setdiff1d(np.arange(self.packed.n_lanes), self.packed.firsts)
-        self.scale[:, inner] *= self.alpha[:, :, self.packed.before[inner]].sum(axis=1)
+    def _joined(self) -> np.ndarray:
+        """Log-likelihood of each sequence, with the factors of pieces, which begin with a message that sums to 1."""
+        packed, n_sequences = self.packed, len(self.packed.firsts)
+        inner = np.setdiff1d(np.arange(packed.n_lanes), packed.firsts)
+        entering = self.alpha[:, :, packed.before[inner]].sum(axis=1)
+        self.scale[:, inner] *= entering
+        self.factors[:, inner] += np.log(entering)
+        found = np.log(self.alpha[:, :, packed.lasts].sum(axis=1, dtype=np.float64))
+        for model, factors in enumerate(self.factors):
+            found[model] += np.bincount(packed.sequence[: packed.n_lanes], factors, n_sequences)
+            found[model] += np.bincount(packed.sequence, self.highest[model], n_sequences)
+        return found
 
     def predictive(self) -> np.ndarray:
         """After a pass: log-probability of each position given those before it, an array of shape (n_models, n)."""
@@ -136,6 +142,7 @@ class Sweeps:
         """Probabilities given all positions so far, up to factors, and these factors."""
         alpha, emission, before = self.alpha, self.emission, 0
         self.scale.fill(1)
+        self.factors.fill(0)
         for t, (start, stop) in enumerate(self.packed.steps()):
             here = alpha[:, :, start:stop]
             if t:
@@ -147,6 +154,7 @@ class Sweeps:
                 total = _checked(here.sum(axis=1))
                 here /= total[:, None]
                 self.scale[:, start:stop] = total
+                self.factors[:, : stop - start] += np.log(total)
             before = start
 
     def _backward(self, leave, transmat, every: int) -> None:
@@ -169,16 +177,11 @@ class Sweeps:
     def _summed(self, transmat) -> Expected:
         """Turns messages into posteriors, in place."""
         packed, alpha = self.packed, self.alpha
-        self._join()
-        n_sequences = len(packed.firsts)
-        log_likelihood = np.log(alpha[:, :, packed.lasts].sum(axis=1, dtype=np.float64))
+        log_likelihood = self._joined()
         transitions = np.zeros(transmat.shape)
         is_first = np.zeros(len(packed.rows), bool)
         is_first[packed.firsts] = True
         for block in self._blocks():
-            logs = np.log(self.scale[:, block]) + self.highest[:, block]
-            for model, row in enumerate(logs):
-                log_likelihood[model] += np.bincount(packed.sequence[block], row, n_sequences)
             ahead, beta = self.emission[:, :, block], self.beta[:, :, block]
             ahead *= beta
             beta *= alpha[:, :, block]
@@ -232,31 +235,36 @@ def _boundaries(packed: Packed, emission, startprob, transmat, every: int) -> tu
 def _products(packed: Packed, emission, transmat, every: int) -> np.ndarray:
     """Products of the matrices of each lane from its first position on, scaled: (n_models, n_lanes, K, K)."""
     n_models, n_states = transmat.shape[:2]
-    turned = np.ascontiguousarray(transmat.swapaxes(1, 2))[:, None]
+    turned = np.ascontiguousarray(transmat.swapaxes(1, 2))
     n = packed.n_lanes
-    product = np.zeros((n_models, n_states, n_states, n), emission.dtype)
-    product[:, range(n_states), range(n_states)] = emission[:, :, :n]
-    done, other = np.empty_like(product), np.empty_like(product)
+    done = np.empty((n_models, n_states, n_states, n), emission.dtype)
     size = np.zeros((n_models, n_states, n))  # logarithm of the factor of each row
+    product = np.zeros_like(done)  # by column, then row: all of it is one product of two matrices
+    product[:, range(n_states), range(n_states)] = emission[:, :, :n]
+    other = np.empty_like(product)
     for t, (start, stop) in enumerate(packed.steps()):
-        if t:
-            done[..., stop - start : n] = product[..., stop - start : n]
+        if stop - start < n:
+            done[..., stop - start : n] = product[..., stop - start :]
             n = stop - start
-            np.matmul(turned, product[..., :n], out=other[..., :n])
-            other[..., :n] *= emission[:, None, :, start:stop]
+            product = np.ascontiguousarray(product[..., :n])
+            other = np.empty_like(product)
+        if t:
+            flat = product.reshape(n_models, n_states, -1)
+            np.matmul(turned, flat, out=other.reshape(flat.shape))
+            other *= emission[:, :, None, start:stop]
             product, other = other, product
         if t % every == every - 1:
-            total = product[..., :n].sum(axis=2)
+            total = product.sum(axis=1)
             _checked(total[total > 0])
             total[total == 0] = 1
             size[..., :n] += np.log(total)
-            product[..., :n] /= total[:, :, None]
-    done[..., :n] = product[..., :n]
-    total = done.sum(axis=2)
+            product /= total[:, None]
+    done[..., :n] = product
+    total = done.sum(axis=1)
     size = np.where(total > 0, size + np.log(total), -np.inf)
     size -= size.max(axis=1, keepdims=True)
     factor = np.where(total > 0, np.exp(size) / total, 0)
-    return np.ascontiguousarray((done * factor[:, :, None]).transpose(0, 3, 1, 2), emission.dtype)
+    return np.ascontiguousarray((done * factor[:, None]).transpose(0, 3, 2, 1), emission.dtype)
 
 
 def _checked(total: np.ndarray) -> np.ndarray:
