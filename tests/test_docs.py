@@ -60,7 +60,12 @@ def test_api_page_lists_nothing_else():
         assert hasattr(importlib.import_module(module), attribute), name
 
 
-@pytest.mark.parametrize("name", ["tl.communication", "pl.communication", "tl.grn_activity", "pl.grn", "pl.ligrec"])
+DISTRIBUTION = [f"{module}.differential_distribution" for module in ("tl", "get", "pl")]
+
+
+@pytest.mark.parametrize(
+    "name", ["tl.communication", "pl.communication", "tl.grn_activity", "pl.grn", "pl.ligrec", *DISTRIBUTION]
+)
 @pytest.mark.filterwarnings("ignore::dbx.DbxWarning")
 def test_examples_run(name):
     module, _, function = name.partition(".")

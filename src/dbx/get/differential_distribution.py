@@ -49,6 +49,15 @@ def differential_distribution(
         There is no such table.
     ValueError
         There is no column ``sort_by``, or no such class.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> adata = dbx.datasets.mixology()[:, :60].copy()
+    >>> dbx.pp.normalize_total(adata)
+    >>> dbx.pp.log1p(adata)
+    >>> dbx.tl.differential_distribution(adata, "cell_line", groups=["H1975", "H2228"])
+    >>> table = dbx.get.differential_distribution(adata, category=["DP", "DM"], padj=0.01)
     """
     table = adata.varm.get(key)
     if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
