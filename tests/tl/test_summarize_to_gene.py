@@ -1,6 +1,7 @@
 """Genes from transcripts beside tximport's formulas written out, and files of salmon and kallisto."""
 
 import gzip
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -34,6 +35,32 @@ def test_genes_by_the_formulas_of_tximport(mode):
     np.testing.assert_allclose(genes.layers["tpm"], tpm)
     np.testing.assert_allclose(genes.layers["effective_length"], lengths)
     np.testing.assert_allclose(genes.X, expected)
+
+
+def test_classes_of_salmon_with_weights_of_each_sample(tmp_path):
+    members, lengths = [[0], [0, 1], [1, 2], [0, 2]], {"one": [900, 400, 700], "two": [880, 420, 650]}
+    counts = {"one": [5, 9, 3, 4], "two": [2, 7, 8, 1]}
+    expected = []
+    for name, length in lengths.items():
+        folder = tmp_path / name / "aux_info"
+        folder.mkdir(parents=True)
+        rows = [
+            " ".join(map(str, (len(row), *row, *(1 / length[t] / sum(1 / length[u] for u in row) for t in row), n)))
+            for row, n in zip(members, counts[name], strict=True)
+        ]
+        with gzip.open(folder / "eq_classes.txt.gz", "wt") as file:
+            file.write("\n".join(["3", "4", "a", "b", "c", *rows]) + "\n")
+        table = pd.DataFrame({"Name": [*"abc"], "Length": 1000, "EffectiveLength": length})
+        table.to_csv(tmp_path / name / "quant.sf", sep="\t", index=False)
+        classes = pd.DataFrame({"transcripts": ["a", "a,b", "b,c", "a,c"], "count": counts[name]})
+        by_lengths = pd.DataFrame({"effective_length": length}, index=[*"abc"])
+        expected.append(dbx.tl.quantify(classes, transcripts=by_lengths).X[0])
+    tx = dbx.read_quant([tmp_path / "one", tmp_path / "two"], requantify=True, genes={"a": "x", "b": "x", "c": "y"})
+    np.testing.assert_allclose(tx.X, expected, rtol=1e-6, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        genes = dbx.tl.summarize_to_gene(tx)
+    np.testing.assert_allclose(genes.X, [[21, 0], [18, 0]], atol=1e-6)
 
 
 def test_variance_of_genes_is_that_of_sums():

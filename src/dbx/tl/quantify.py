@@ -111,8 +111,8 @@ def quantify(
         Variance over repeats; and max(variance - mean, 0) / (mean + 5) + .01.
     ``obs["log_likelihood"]``, ``obs["n_iterations"]``
         Natural log-likelihood of the fragments of each sample, and iterations; 0 if it did not converge.
-    ``obsm["classes"]``
-        Fragments of each class.
+    ``obsm["classes"]``, ``obsm["bootstrap"]``
+        Fragments of each class, and the repeated estimates.
     ``var["gene"]``, ``var["length"]``, ``var["effective_length"]``
         As given; the mean of the samples' effective lengths.
     ``var["identifiability"]``

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 COMPUTED = ("layers", "raw", "obsm", "obsp", "varm", "varp")
 """Containers of what is computed; columns of obs and var may be observations."""
-MEASURED = ("spatial", "effective_length")
+OF_TRANSCRIPTS = ("effective_length", "classes", "transcript_counts", "transcript_tpm", "transcript_lengths")
+MEASURED = ("spatial", *OF_TRANSCRIPTS)
 """Keys of obsm and layers that hold observations."""
 
 
