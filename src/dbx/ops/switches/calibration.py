@@ -12,8 +12,8 @@ from scipy.special import gammaincc
 
 FEWEST = 200
 """Ratios of permuted genes of like mean that a null distribution is estimated from."""
-PERMUTED = 400
-"""Ratios of permuted genes in all."""
+PERMUTED, LEAST_TIMES = 800, 2
+"""Ratios of permuted genes in all, and how often each gene is permuted at least."""
 MOST = 1000
 """Genes that are permuted."""
 LEAST_VARIANCE = 1e-6
@@ -25,7 +25,7 @@ def chosen_genes(mean: np.ndarray) -> tuple[np.ndarray, int]:
     n = len(mean)
     if n > MOST:
         order = order[np.linspace(0, n - 1, MOST).astype(int)]
-    return np.sort(order), -(-PERMUTED // max(len(order), 1))
+    return np.sort(order), max(-(-PERMUTED // max(len(order), 1)), LEAST_TIMES)
 
 
 def tail(ratio: np.ndarray, shape: np.ndarray, scale: np.ndarray) -> np.ndarray:
