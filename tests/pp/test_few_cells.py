@@ -113,6 +113,7 @@ OF_GENES = {
     "recipe_zheng17": dbx.pp.recipe_zheng17,
     "recipe_seurat": dbx.pp.recipe_seurat,
     "vst": dbx.tl.vst,
+    "switch_de": lambda a: dbx.tl.switch_de(a, "day"),
     "moments": dbx.pp.moments,
     "recover_dynamics": dbx.tl.recover_dynamics,
     "latent_time": dbx.tl.latent_time,
