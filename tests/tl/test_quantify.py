@@ -220,3 +220,10 @@ def test_wrong_lengths_and_unseen_transcripts():
     assert tx.X[0, -1] == 0
     with pytest.warns(dbx.DbxWarning, match="did not converge in 3"):
         dbx.tl.quantify(table(), transcripts=transcripts(), acceleration=False, max_iter=3)
+
+
+def test_nothing_to_quantify():
+    with pytest.raises(ValueError, match="no classes with fragments"):
+        dbx.tl.quantify(table().iloc[:0], transcripts=transcripts())
+    with pytest.raises(ValueError, match="0 samples"):
+        dbx.tl.summarize_to_gene(dbx.tl.quantify(table(), transcripts=transcripts(), genes=["x"] * 15)[:0])

@@ -62,6 +62,9 @@ def summarize_to_gene(
     """
     from anndata import AnnData
 
+    if tx.n_obs == 0 or tx.n_vars == 0:
+        msg = f"tx is empty: {tx.n_obs} samples x {tx.n_vars} transcripts."
+        raise ValueError(msg)
     if key not in tx.var:
         msg = f"tx.var has no column {key!r} with the gene of each transcript; it has {listed(tx.var) or 'none'}."
         raise UnknownNameError(msg)
