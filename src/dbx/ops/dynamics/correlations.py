@@ -42,6 +42,7 @@ def host_correlations(
     """The same for the entries of a CSR matrix of shape (n_cells, n_reference), in their order."""
     from threadpoolctl import threadpool_limits
 
+    x, v, cells = (np.ascontiguousarray(values) for values in (x, v, cells))  # rows are read again and again
     found = np.zeros(links.nnz, x.dtype)
     sides = np.ones((2, x.shape[1]), x.dtype)
 
