@@ -123,3 +123,5 @@ def test_pvalues_of_planted_edges_are_small(panel):
     rng = np.random.default_rng(0)
     found = null_pvalues(network.importance, panel, lambda panel, seed: correlation_network(panel), 20, rng)
     assert found[0, 6] == 1 / (1 + 20 * N_REGULATORS)
+    of_a_regulator = found[1:, 0] * (1 + 20 * (N_REGULATORS - 1))  # itself is not in its null distribution
+    np.testing.assert_allclose(of_a_regulator, np.round(of_a_regulator), atol=1e-9)
