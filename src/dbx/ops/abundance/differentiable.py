@@ -77,7 +77,7 @@ def estimated_in_use(
 def unrolled(classes: EquivalenceClasses, settings: Settings, n: int, counts, lengths, weights) -> Array:
     """Counts after ``n`` passes from equal counts of all transcripts, by operations of JAX."""
     power, prior = 1 / settings.temperature, settings.prior
-    row, column = jnp.asarray(classes.row), jnp.asarray(classes.indices)
+    row, column = _members(classes)
     members = weights[None] if weights.size else 1 / lengths[:, column]
     members = members**power
 
@@ -93,6 +93,14 @@ def unrolled(classes: EquivalenceClasses, settings: Settings, n: int, counts, le
     return found - prior
 
 
+def _members(classes: EquivalenceClasses) -> tuple[Array, Array]:
+    """Class and transcript of each member.
+
+    In 32 bits always: JAX keeps what it traced of an index array of 64 bits over a change of ``jax_enable_x64``.
+    """
+    return jnp.asarray(classes.row, jnp.int32), jnp.asarray(classes.indices, jnp.int32)
+
+
 def _power(a, power: float):
     if power == 1:
         return a
@@ -103,8 +111,9 @@ def log_likelihood(classes: EquivalenceClasses, counts, lengths, weights, a) -> 
     """Natural log-likelihood of each sample's fragments, an array of shape (n_samples,)."""
     total = a.sum(axis=1, keepdims=True)
     share = a / jnp.where(total > 0, total, 1)
-    members = weights[None] if weights.size else 1 / lengths[:, classes.indices]
-    parts = members * share[:, classes.indices]
-    d = jax.ops.segment_sum(parts.T, jnp.asarray(classes.row), classes.n_classes).T
+    row, column = _members(classes)
+    members = weights[None] if weights.size else 1 / lengths[:, column]
+    parts = members * share[:, column]
+    d = jax.ops.segment_sum(parts.T, row, classes.n_classes).T
     seen = (counts > 0) & (d > 0)
     return jnp.where(seen, counts * jnp.log(jnp.where(seen, d, 1)), 0).sum(axis=1)

@@ -39,7 +39,7 @@ class Quantify(Operator):
     expectation maximisation, accelerated by SQUAREM. The derivative is the implicit one at the fixed point, or with
     ``unroll`` that through so many passes.
 
-    New samples: their class counts with their effective lengths and the reference's classes and weights.
+    New cells: other samples, from their counts of the same classes and their effective lengths.
     """
 
     name = "quantify"
