@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import numpy as np
 from flax import nnx
 from scipy import sparse
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
 from dbx.ops.abundance import differentiable
 from dbx.ops.abundance.classes import EquivalenceClasses, classes_of, numbers
@@ -153,7 +152,7 @@ class Quantify(Operator):
                 f"The estimates of {unsettled} of {len(iterations)} samples did not converge in {self.max_iter} "
                 "iterations: raise max_iter, or tol."
             )
-            warnings.warn(msg, DbxWarning, stacklevel=2)
+            warn(msg)
 
     def __call__(self, x: Array, lengths: Array) -> dict[str, Any]:
         """Counts, transcripts per million and log-likelihood of samples."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -118,7 +118,6 @@ class Fit:
     starts: np.ndarray
     """Last value of each start."""
     converged: bool
-    problems: tuple[str, ...] = field(default=())
 
 
 def fit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dbx._warnings import DbxWarning
+from dbx._warnings import warn
 from dbx.losses.hidden_markov import markov_messages, normalised
 from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_whole
 from dbx.ops.hmm.baum_welch import Fit, Model, Problem, fit
@@ -171,7 +170,7 @@ class MarkovOperator(Operator):
                 f"The log-likelihood still rose by {gain:.2g} in the last of {self.max_iter} passes, more than "
                 f"tol={self.tol:g}: pass a larger max_iter."
             )
-            warnings.warn(msg, DbxWarning, stacklevel=2)
+            warn(msg)
 
     def _keep(self, model: Model) -> None:
         """As trainable numbers without bounds; probabilities of zero stay zero."""
