@@ -52,6 +52,11 @@ def test_without_counts_it_starts_later_and_says_so(analysed):
     assert_equal(stored, snapshot(analysed))
 
 
+def test_the_query_in_the_place_of_the_reference_is_said(analysed, counts):
+    with pytest.raises(ValueError, match=r"adata has one: the new cells come first, dbx\.rerun\(query, reference\)"):
+        dbx.rerun(analysed, counts[:40].copy())
+
+
 def test_new_cells_are_mapped_and_the_reference_is_not_touched(analysed, counts):
     before = snapshot(analysed)
     uns = analysed.uns["dbx"]["digest"]

@@ -171,6 +171,9 @@ def _program(data, reference, *, own: bool) -> Registry:
     """The program to run, for data that are not empty."""
     registry = load(data if own else reference)
     if not len(registry):
+        if not own and len(load(data)):
+            msg = "reference has no program, but adata has one: the new cells come first, dbx.rerun(query, reference)."
+            raise ValueError(msg)
         raise ValueError(_no_program("adata" if own else "reference"))
     if not data.n_obs or (not data.n_vars and any(step.genes is not None for step in registry)):
         msg = f"adata is empty: {data.n_obs} cells x {data.n_vars} genes."
