@@ -58,7 +58,7 @@ def test_classes_of_salmon_with_weights_of_each_sample(tmp_path):
     tx = dbx.read_quant([tmp_path / "one", tmp_path / "two"], requantify=True, genes={"a": "x", "b": "x", "c": "y"})
     np.testing.assert_allclose(tx.X, expected, rtol=1e-6, atol=1e-6)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         genes = dbx.tl.summarize_to_gene(tx)
     np.testing.assert_allclose(genes.X, [[21, 0], [18, 0]], atol=1e-6)
 

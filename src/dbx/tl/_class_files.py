@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -74,7 +75,9 @@ def from_kallisto(folder: Path) -> ClassTable:
     if len(matrices) != 1:
         msg = f"{str(folder)!r} must have one .mtx file; it has {len(matrices)}."
         raise FileNotFoundError(msg)
-    counts = io.mmread(matrices[0]).tocoo()
+    with warnings.catch_warnings():  # of the kind of matrix, which is the same to what follows
+        warnings.simplefilter("ignore", DeprecationWarning)
+        counts = io.mmread(matrices[0]).tocoo()
     members = dict(line.split("\t") for line in opened(folder / "matrix.ec") if line)
     barcodes = sorted(folder.glob("*barcodes*.txt")) + sorted(folder.glob("matrix.cells"))
     samples = [line for line in opened(barcodes[0]) if line] if barcodes else []
