@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.get._gene_tables import check_sort_by
 from dbx.get._groups import group_names
 from dbx.ops.checks import listed
 from dbx.program.slots.slots import SlotError
@@ -62,9 +63,7 @@ def de(
     table = results(adata, key, group)
     if fit:
         table = table.assign(**_fit(adata, key, table))
-    if sort_by not in table:
-        msg = f"There is no column {sort_by!r} to sort by; there are {listed(table)}."
-        raise ValueError(msg)
+    check_sort_by(table, sort_by)
     if padj is not None:
         table = table[table["padj"] < padj]
     if log2fc_min is not None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from dbx.get._gene_tables import check_sort_by, gene_table
 from dbx.ops.checks import as_names, listed
-from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,18 +59,8 @@ def differential_distribution(
     >>> dbx.tl.differential_distribution(adata, "cell_line", groups=["H1975", "H2228"])
     >>> table = dbx.get.differential_distribution(adata, category=["DP", "DM"], padj=0.01)
     """
-    table = adata.varm.get(key)
-    if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
-        msg = (
-            f"adata.varm[{key!r}] has no compared distributions (adata.varm has: {listed(adata.varm) or 'nothing'}); "
-            "run dbx.tl.differential_distribution first."
-        )
-        raise SlotError(msg)
-    table = table.copy()
-    table.insert(0, "gene", adata.var_names.astype(str))
-    if sort_by not in table:
-        msg = f"There is no column {sort_by!r} to sort by; there are {listed(table)}."
-        raise ValueError(msg)
+    table = gene_table(adata, key, COLUMNS, "compared distributions", "dbx.tl.differential_distribution")
+    check_sort_by(table, sort_by)
     if category is not None:
         table = table[_of_category(table, as_names(category, "category"))]
     if padj is not None:

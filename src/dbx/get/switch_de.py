@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dbx.get._gene_tables import check_sort_by, gene_table
 from dbx.ops.checks import as_names, listed
 from dbx.ops.switches.shapes import SHAPES
-from dbx.program.slots.slots import SlotError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,17 +53,9 @@ def switch_de(
     ValueError
         There is no column ``sort_by``, or no such shape.
     """
-    table = adata.varm.get(key)
-    if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
-        there = listed(adata.varm) or "nothing"
-        msg = f"adata.varm[{key!r}] has no switches (adata.varm has: {there}); run dbx.tl.switch_de first."
-        raise SlotError(msg)
-    table = table.copy()
-    table.insert(0, "gene", adata.var_names.astype(str))
+    table = gene_table(adata, key, COLUMNS, "switches", "dbx.tl.switch_de")
     table.insert(1, "direction", np.where(table["strength"] > 0, "on", "off"))
-    if sort_by not in table:
-        msg = f"There is no column {sort_by!r} to sort by; there are {listed(table)}."
-        raise ValueError(msg)
+    check_sort_by(table, sort_by)
     table = table[table["pvalue"].notna()]
     if padj is not None:
         table = table[table["padj"] < padj]
