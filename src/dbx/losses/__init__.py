@@ -2,21 +2,19 @@
 
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
 from dbx.losses.hidden_markov import hmm_log_likelihood
+from dbx.losses.labels import CrossEntropy, cross_entropy
 from dbx.losses.latent import normal_kl
-from dbx.losses.neighbourhoods import batch_mixing, compactness, velocity_consistency
-from dbx.losses.objectives import (
+from dbx.losses.neighbourhoods import (
     BatchMixing,
     Compactness,
-    CrossEntropy,
-    Elbo,
-    ExpectedFragments,
-    Function,
-    OpenGates,
-    Reconstruction,
-    Sum,
     VelocityConsistency,
-    cross_entropy,
+    batch_mixing,
+    compactness,
+    velocity_consistency,
 )
+from dbx.losses.objectives import Function, Sum
+from dbx.losses.reconstruction import Reconstruction
+from dbx.losses.steps import Elbo, ExpectedFragments, OpenGates
 from dbx.losses.trajectories import Fate, Ordering, fate_cross_entropy, ordering
 
 __all__ = [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
 from dbx.losses.mmd import squared_distances
+from dbx.losses.objectives import Cells, Objective
 
 NEAREST = 1 / 16
 """Fraction of the cells that are a cell's neighbours."""
@@ -101,3 +105,90 @@ def velocity_consistency(z, velocity, rows=None, nearest: float = NEAREST):
     square = jnp.sum(velocity**2, axis=1, keepdims=True)
     direction = velocity * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
     return 1 - (neighbourhoods(z, rows, nearest) * (direction @ direction.T)).sum(axis=1)
+
+
+@dataclass(frozen=True, repr=False)
+class BatchMixing(Objective):
+    """Divergence of the batches around a cell from those of all cells: :func:`dbx.losses.batch_mixing`.
+
+    It does not change when the embedding is scaled. Batches with different cell types should not be mixed completely:
+    add ``CrossEntropy`` of the types.
+
+    Parameters
+    ----------
+    batch
+        Column of ``obs`` with the batches.
+    slot
+        Slot of the embedding; by default what the last trained step writes for cells.
+    """
+
+    batch: str
+    slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "batch_mixing"
+    of_sets: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
+        return {"batch": f"obs/{self.batch}"}
+
+    def of_cells(self, cells: Cells):
+        """Divergence of the batches near each cell, in nats."""
+        return batch_mixing(cells.z, cells.read["batch"], cells.facts["batch"], cells.rows)
+
+
+@dataclass(frozen=True, repr=False)
+class Compactness(Objective):
+    """Fraction of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
+
+    Parameters
+    ----------
+    groups
+        Column of ``obs`` with the groups, such as clusters.
+    slot
+        Slot of the embedding; by default what the last trained step writes for cells.
+    """
+
+    groups: str
+    slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "compactness"
+    of_sets: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
+        return {"groups": f"obs/{self.groups}"}
+
+    def of_cells(self, cells: Cells):
+        """Squared distance to the cell's group, relative to that between any two cells."""
+        return compactness(cells.z, cells.read["groups"], cells.rows)
+
+
+@dataclass(frozen=True, repr=False)
+class VelocityConsistency(Objective):
+    """Disagreement of the velocities of neighbouring cells: :func:`dbx.losses.velocity_consistency`.
+
+    Parameters
+    ----------
+    velocity
+        Slot of the velocities. In a slot with genes, such as ``"layers/velocity"``, they are velocities of the input of
+        the first trained step and are projected through the steps; genes without velocity (NaN) count as 0. In any
+        other slot they are velocities of the embedding.
+    slot
+        Slot of the embedding; by default what the last trained step writes for cells.
+    """
+
+    velocity: str = "layers/velocity"
+    slot: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "velocity_consistency"
+    of_sets: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> dict[str, str | None]:
+        """See :attr:`Objective.reads`."""
+        return {"velocity": self.velocity}
+
+    def of_cells(self, cells: Cells):
+        """One minus the mean cosine with the velocities of the neighbours."""
+        velocity = cells.read["velocity"] if cells.velocity is None else cells.velocity
+        return velocity_consistency(cells.z, velocity, cells.rows)

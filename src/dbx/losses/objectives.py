@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 
-from dbx.losses.neighbourhoods import batch_mixing, compactness, velocity_consistency
+from dbx.losses.hints import hint_of_slots
 
 Column = Literal["names", "values", "order", "results"]
 """What a column of ``obs`` is read as: names of groups, numbers or codes, ranks of times, or numbers of the columns of
@@ -122,202 +119,6 @@ class Sum(Objective):
 
 
 @dataclass(frozen=True, repr=False)
-class CrossEntropy(Objective):
-    """Cross-entropy of the labels of cells, predicted from an embedding by a logistic regression trained with it.
-
-    Each label is weighted by the inverse square root of its number of cells.
-
-    Parameters
-    ----------
-    label
-        Column of ``obs`` with the labels; cells with a missing label are ignored.
-    slot
-        Slot of the embedding, such as ``"obsm/X_pca_harmony"``; by default what the last trained step writes for cells.
-    """
-
-    label: str
-    slot: str | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "cross_entropy"
-    labelled: ClassVar[bool] = True
-
-    def of_cells(self, cells: Cells):
-        """Weighted negative log-probability of each cell's label, in nats."""
-        return cells.head.loss(cells.z, cells.read["label"])
-
-
-@dataclass(frozen=True, repr=False)
-class BatchMixing(Objective):
-    """Divergence of the batches around a cell from those of all cells: :func:`dbx.losses.batch_mixing`.
-
-    It does not change when the embedding is scaled. Batches with different cell types should not be mixed completely:
-    add ``CrossEntropy`` of the types.
-
-    Parameters
-    ----------
-    batch
-        Column of ``obs`` with the batches.
-    slot
-        Slot of the embedding; by default what the last trained step writes for cells.
-    """
-
-    batch: str
-    slot: str | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "batch_mixing"
-    of_sets: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> dict[str, str | None]:
-        """See :attr:`Objective.reads`."""
-        return {"batch": f"obs/{self.batch}"}
-
-    def of_cells(self, cells: Cells):
-        """Divergence of the batches near each cell, in nats."""
-        return batch_mixing(cells.z, cells.read["batch"], cells.facts["batch"], cells.rows)
-
-
-@dataclass(frozen=True, repr=False)
-class Compactness(Objective):
-    """Fraction of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
-
-    Parameters
-    ----------
-    groups
-        Column of ``obs`` with the groups, such as clusters.
-    slot
-        Slot of the embedding; by default what the last trained step writes for cells.
-    """
-
-    groups: str
-    slot: str | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "compactness"
-    of_sets: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> dict[str, str | None]:
-        """See :attr:`Objective.reads`."""
-        return {"groups": f"obs/{self.groups}"}
-
-    def of_cells(self, cells: Cells):
-        """Squared distance to the cell's group, relative to that between any two cells."""
-        return compactness(cells.z, cells.read["groups"], cells.rows)
-
-
-@dataclass(frozen=True, repr=False)
-class Reconstruction(Objective):
-    """Fraction of the variance that a linear reconstruction from the embedding, trained with it, does not explain.
-
-    Principal components are already optimal; added to another objective this keeps the embedding close to them.
-
-    Parameters
-    ----------
-    of
-        Slot of the values to reconstruct, such as ``"X"``; by default the input of the first trained step.
-    slot
-        Slot of the embedding; by default what the last trained step writes for cells.
-    """
-
-    of: str | None = None
-    slot: str | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "reconstruction"
-    of_values: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> dict[str, str | None]:
-        """See :attr:`Objective.reads`."""
-        return {"of": self.of}
-
-    def of_cells(self, cells: Cells):
-        """Squared error of each cell's reconstruction, relative to the variance of all cells."""
-        return cells.head.loss(cells.z, cells.read["of"])
-
-
-@dataclass(frozen=True, repr=False)
-class VelocityConsistency(Objective):
-    """Disagreement of the velocities of neighbouring cells: :func:`dbx.losses.velocity_consistency`.
-
-    Parameters
-    ----------
-    velocity
-        Slot of the velocities. In a slot with genes, such as ``"layers/velocity"``, they are velocities of the input of
-        the first trained step and are projected through the steps; genes without velocity (NaN) count as 0. In any
-        other slot they are velocities of the embedding.
-    slot
-        Slot of the embedding; by default what the last trained step writes for cells.
-    """
-
-    velocity: str = "layers/velocity"
-    slot: str | None = field(default=None, kw_only=True)
-    name: ClassVar[str] = "velocity_consistency"
-    of_sets: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> dict[str, str | None]:
-        """See :attr:`Objective.reads`."""
-        return {"velocity": self.velocity}
-
-    def of_cells(self, cells: Cells):
-        """One minus the mean cosine with the velocities of the neighbours."""
-        velocity = cells.read["velocity"] if cells.velocity is None else cells.velocity
-        return velocity_consistency(cells.z, velocity, cells.rows)
-
-
-@dataclass(frozen=True, repr=False)
-class Elbo(Objective):
-    """The loss of a trained step itself: for a variational autoencoder, the negative evidence lower bound.
-
-    Parameters
-    ----------
-    step
-        Name of the step; by default the first trained one.
-    """
-
-    step: str | None = None
-    slot: str | None = field(default=None, init=False)
-    name: ClassVar[str] = "elbo"
-    of_values: ClassVar[bool] = True
-
-    def of_cells(self, cells: Cells):
-        """The step's loss of each cell, in its units (nats)."""
-        operator, inputs, outputs = cells.run(self.step)
-        return operator.loss(inputs, outputs)
-
-
-@dataclass(frozen=True, repr=False)
-class ExpectedFragments(Elbo):
-    """Negative log-likelihood per fragment of the classes that ``tl.quantify`` was run on, for its weights of members.
-
-    Parameters
-    ----------
-    step
-        Name of the step; by default the first trained one.
-    """
-
-    name: ClassVar[str] = "expected_fragments"
-
-
-@dataclass(frozen=True, repr=False)
-class OpenGates(Objective):
-    """Expected fraction of open gates of a step: its L0 penalty (Louizos et al., ICLR 2018).
-
-    In training it is computed from the scores with the noise that the gates are sampled with.
-
-    Parameters
-    ----------
-    step
-        Name of the step with gates; by default the first trained one.
-    """
-
-    step: str | None = None
-    slot: str | None = field(default=None, init=False)
-    name: ClassVar[str] = "open_gates"
-
-    def of_cells(self, cells: Cells):
-        """The same fraction for each cell."""
-        operator, _, _ = cells.run(self.step)
-        return jnp.full(len(cells.rows), operator.expected_open())
-
-
-@dataclass(frozen=True, repr=False)
 class Function(Objective):
     """Any function of slots.
 
@@ -349,7 +150,7 @@ class Function(Objective):
         try:
             values = self.function(cells.z, *(cells.read[slot] for slot in self.slots))
         except (TypeError, ValueError) as error:
-            hint = _hint_of_slots(self.function, n_cells)
+            hint = hint_of_slots(self.function, n_cells)
             if not hint:
                 raise
             msg = f"{name} failed on a minibatch of {n_cells} cells ({str(error).splitlines()[0]}). {hint}"
@@ -358,41 +159,10 @@ class Function(Objective):
             msg = (
                 f"{name} must return one value for each of the {n_cells} cells of a minibatch, an array of shape "
                 f"(n_cells,) without taking the mean; got shape {jnp.shape(values)}. "
-                f"{_hint_of_slots(self.function, n_cells)}"
+                f"{hint_of_slots(self.function, n_cells)}"
             )
             raise ValueError(msg.rstrip())
         return values
-
-
-def _hint_of_slots(function: Callable, n_cells: int) -> str:
-    """How to pass values of cells, where a function has arrays from outside that are longer than a minibatch."""
-    lengths = {name: len(x) for name, x in _values_of(function).items() if not hasattr(x, "ndim") or x.ndim > 0}
-    longer = {name: length for name, length in lengths.items() if length > n_cells}
-    if not longer:
-        return ""
-    name, length = next(iter(longer.items()))
-    return (
-        f"It uses {name!r}, which has {length} rows, and a minibatch has fewer. Put values of cells into a slot, which "
-        f"is cut into minibatches along with the cells: adata.obs[{name!r}] = {name}; "
-        f"dbx.losses.Function(lambda z, {name}: ..., slots=('obs/{name}',))."
-    )
-
-
-def _values_of(function: Callable) -> dict[str, Any]:
-    """Arrays and lists that a function finds outside its arguments, by name."""
-    found: dict[str, Any] = {}
-    while isinstance(function, functools.partial):
-        found |= {f"values_{i}": value for i, value in enumerate(function.args)} | function.keywords
-        function = function.func
-    if inspect.isfunction(function):
-        used = inspect.getclosurevars(function)
-        found |= {**used.globals, **used.nonlocals}
-        found |= {p.name: p.default for p in inspect.signature(function).parameters.values()}
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, list | tuple) or isinstance(getattr(value, "shape", None), tuple)
-    }
 
 
 def as_sum(loss: Objective | Callable) -> Sum:
@@ -403,17 +173,3 @@ def as_sum(loss: Objective | Callable) -> Sum:
     if isinstance(loss, Sum):
         return loss
     return Sum((loss if isinstance(loss, Objective) else Function(loss),), (None,))
-
-
-def cross_entropy(logits, codes):
-    """Negative log-probability of each cell's label, an array of shape (n_cells,); 0 for a code of -1.
-
-    Parameters
-    ----------
-    logits
-        Array of shape (n_cells, n_labels).
-    codes
-        Array of shape (n_cells,), int.
-    """
-    of_label = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(codes, 0)[:, None], axis=1)[:, 0]
-    return jnp.where(codes < 0, 0, -of_label)

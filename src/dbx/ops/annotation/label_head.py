@@ -12,7 +12,7 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
-from dbx.losses.objectives import cross_entropy
+from dbx.losses.labels import cross_entropy
 from dbx.ops.annotation.labels import conclusion, known_labels
 from dbx.ops.arrays import as_float
 from dbx.ops.checks import check_minimums, check_share

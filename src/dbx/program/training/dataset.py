@@ -13,7 +13,8 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import RESIDENT_BYTES
 from dbx.data.moments import moments
-from dbx.losses.objectives import BatchMixing, CrossEntropy, Elbo, Objective, OpenGates, Reconstruction, Sum
+from dbx.losses import BatchMixing, CrossEntropy, Elbo, OpenGates, Reconstruction
+from dbx.losses.objectives import Objective, Sum
 from dbx.ops.annotation.labels import unlabeled_levels
 from dbx.ops.apply import take
 from dbx.ops.nn.linear_decoder import LinearDecoder

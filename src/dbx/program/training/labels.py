@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from dbx.losses.objectives import CrossEntropy, Objective
+from dbx.losses import CrossEntropy
+from dbx.losses.objectives import Objective
 from dbx.ops.annotation.label_head import LabelHead
 from dbx.ops.annotation.labels import known_labels
 from dbx.ops.values import Codes

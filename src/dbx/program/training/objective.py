@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
-from dbx.losses.objectives import Cells, Objective, VelocityConsistency
+from dbx.losses import VelocityConsistency
+from dbx.losses.objectives import Cells, Objective
 from dbx.ops.values import Codes
 from dbx.program.pipeline.blocks import first_rows
 from dbx.program.pipeline.pipeline import Pipeline
