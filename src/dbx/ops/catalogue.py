@@ -38,6 +38,7 @@ OPERATORS: dict[str, str] = {
     "quantify": "abundance.quantify:Quantify",
     "grn": "regulation.grn:GRN",
     "grn_activity": "regulation.activity:GRNActivity",
+    "gene_tokens": "tokens.gene_tokens:GeneTokens",
     "moments": "dynamics.moments:Moments",
     "steady_state_velocity": "dynamics.steady_state:SteadyState",
     "stochastic_velocity": "dynamics.stochastic:StochasticVelocity",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dbx.pp.filter_cells import filter_cells
     from dbx.pp.filter_genes import filter_genes
     from dbx.pp.gene_gate import gene_gate
+    from dbx.pp.gene_tokens import gene_tokens
     from dbx.pp.harmony_integrate import harmony_integrate
     from dbx.pp.highly_variable_genes import highly_variable_genes
     from dbx.pp.log1p import log1p
@@ -43,6 +44,7 @@ __all__ = [
     "filter_cells",
     "filter_genes",
     "gene_gate",
+    "gene_tokens",
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",
@@ -76,6 +78,7 @@ makes(
         "obsm/X_pca": "dbx.pp.pca(adata)",
         "obsm/X_vae": "dbx.pp.vae_normalize(adata)",
         "obsm/X_scVI": "dbx.pp.vae_normalize(adata, layer='counts', key_added='X_scVI')",
+        "obsm/X_tokens": "dbx.pp.gene_tokens(adata)",
         "layers/magic": "dbx.pp.magic(adata)",
         "uns/magic": "dbx.pp.magic(adata)",
         "layers/Ms": "dbx.pp.moments(adata)",

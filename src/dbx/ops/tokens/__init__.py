@@ -1,0 +1,1 @@
+"""Cells as ranked lists of genes."""
