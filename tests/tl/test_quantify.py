@@ -75,8 +75,69 @@ def test_several_samples_and_rerun(tmp_path):
         back = getattr(ad, f"read_{kind}")(tmp_path / f"tx.{kind}")
         query = ad.AnnData(np.zeros((1, 15)), var=back.var[[]])
         query.obsm["classes"], query.layers["effective_length"] = np.array([np.roll(COUNTS, 3)]), np.array([LENGTHS])
-        dbx.rerun(query, back)
+        with pytest.warns(dbx.DbxWarning, match="no names: they are taken to be those that step 'quantify'"):
+            dbx.rerun(query, back)
         np.testing.assert_allclose(query.X, alone.X, rtol=1e-6, atol=1e-6)
+
+
+def quantified(frame):
+    """Samples by themselves, with the transcripts in another order."""
+    tx = dbx.tl.quantify(frame, transcripts=transcripts().iloc[::-1])
+    del tx.uns["dbx"]
+    return tx
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_rerun_finds_classes_and_transcripts_by_name(kind, tmp_path):
+    tx = dbx.tl.quantify(table(), transcripts=transcripts())
+    getattr(tx, f"write_{kind}")(tmp_path / f"tx.{kind}")
+    tx = getattr(ad, f"read_{kind}")(tmp_path / f"tx.{kind}")
+    others = np.roll(COUNTS, 5)
+    names = [",".join(reversed(text.split(","))) for text in table()["transcripts"]]  # members in another order
+    query = quantified(pd.DataFrame({"transcripts": names, "count": others}).sample(frac=1, random_state=0))
+    expected = query[:, tx.var_names].X
+    assert query.uns["quantify"]["classes"].tolist() != tx.uns["quantify"]["classes"].tolist()
+    assert np.abs(expected - tx.X).max() > 100
+    query.X = np.zeros(query.shape)
+    dbx.rerun(query, tx)
+    np.testing.assert_allclose(query[:, tx.var_names].X, expected, rtol=1e-6, atol=1e-6)
+    frame = pd.DataFrame([others], query.obs_names, table()["transcripts"]).iloc[:, ::-1]
+    by_frame = ad.AnnData(np.zeros((1, 15)), obs=query.obs[[]], var=tx.var[[]], obsm={"classes": frame})
+    frame.columns = [",".join(sorted(name.split(","))) for name in frame.columns]
+    with pytest.warns(dbx.DbxWarning, match="effective_length'] is missing: 'quantify' uses what it stored"):
+        dbx.rerun(by_frame, tx)
+    np.testing.assert_allclose(by_frame.X, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_classes_that_samples_lack_or_have_besides():
+    tx = dbx.tl.quantify(table(), transcripts=transcripts())
+    fewer = quantified(table().iloc[:18])
+    expected = fewer[:, tx.var_names].X
+    dbx.rerun(fewer, tx)  # in the last three are no fragments
+    np.testing.assert_allclose(fewer[:, tx.var_names].X, expected, rtol=1e-6, atol=1e-6)
+    more = quantified(pd.concat([table(), pd.DataFrame({"transcripts": ["t7,t8"], "count": [5]})]))
+    before = more.copy()
+    with pytest.raises(ValueError, match="counts in 1 columns that step 'quantify' was not fitted on: t7,t8"):
+        dbx.rerun(more, tx)
+    np.testing.assert_array_equal(more.X, before.X)
+    more.obsm["classes"][:, -1] = 0
+    dbx.rerun(more, tx)
+    np.testing.assert_allclose(more[:, tx.var_names].X, tx.X, rtol=1e-6, atol=1e-6)
+    weighted = table().assign(weights=[",".join("1" for _ in row.split(",")) for row in MEMBERS])
+    with pytest.raises(ValueError, match=r"not fitted on: t10:1, "):
+        dbx.rerun(quantified(weighted), tx)
+    lacking = quantified(table())[:, :0:-1].copy()  # without the last transcript
+    with pytest.raises(ValueError, match="the data lack 1: t14"):
+        dbx.rerun(lacking, tx)
+    with pytest.warns(dbx.DbxWarning, match="1 of its 15 genes"):
+        dbx.rerun(lacking, tx, missing_genes="zero")
+    np.testing.assert_allclose(lacking.X, tx[:, lacking.var_names].X, rtol=1e-6, atol=1e-6)
+    lacking.obsm["classes"].data[0] = -1
+    with pytest.raises(ValueError, match="at least 0; got -1"), pytest.warns(dbx.DbxWarning, match="1 of its 15"):
+        dbx.rerun(lacking, tx, missing_genes="zero")
+    del more.uns["quantify"]
+    with pytest.raises(ValueError, match="22 columns without names, but step 'quantify' needs 21"):
+        dbx.rerun(more, tx)
 
 
 def test_forms_of_classes(tmp_path):
@@ -146,7 +207,7 @@ def test_loss_is_the_negative_log_likelihood_of_scipy():
         COUNTS
     )
     expected = known + 1e4 * (np.log(share.sum()) - np.log(21))
-    assert tx.obs["log_likelihood"].iloc[0] == pytest.approx(expected, rel=1e-8)
+    assert tx.uns["quantify"]["log_likelihood"][0] == pytest.approx(expected, rel=1e-8)
     operator = load(tx)["quantify"].build()
     inputs = {"x": np.array([COUNTS], float), "lengths": np.array([LENGTHS])}
     cells = Cells(z=None, read={}, rows=None, run=lambda _: (operator, inputs, operator(**inputs)))

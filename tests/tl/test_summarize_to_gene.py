@@ -63,6 +63,21 @@ def test_classes_of_salmon_with_weights_of_each_sample(tmp_path):
     np.testing.assert_allclose(genes.X, [[21, 0], [18, 0]], atol=1e-6)
 
 
+def test_rerun_finds_transcripts_by_name():
+    reference = dbx.tl.summarize_to_gene(abundances(), counts_from_abundance="length_scaled_tpm")
+    other = abundances()
+    other.X[0], other.X[1] = COUNTS[1], 2 * COUNTS[0]
+    query = dbx.tl.summarize_to_gene(other)
+    expected = query.copy()
+    exchanged = dbx.tl.summarize_to_gene(other[:, [3, 1, 0, 2]].copy())
+    assert list(exchanged.var_names) == ["y", "x"]
+    for adata in (expected, exchanged):
+        del adata.uns["dbx"]
+        dbx.rerun(adata, reference)
+    np.testing.assert_allclose(exchanged[:, ["x", "y"]].X, expected.X)
+    assert np.abs(expected.X - query.X).max() > 1
+
+
 def test_variance_of_genes_is_that_of_sums():
     tx = abundances()
     draws = np.random.default_rng(0).poisson(COUNTS[:, None], (2, 50, 4)).astype(np.float32)

@@ -83,6 +83,16 @@ class Input:
     optional: bool = False
     of_fitted_cells: bool = False
     """Only needed for the fitted cells (a mask of them), not for new cells."""
+    stored: bool = False
+    """New cells may lack it: ``__call__`` then gets None, and uses what it stored of the fitted cells."""
+    counted: bool = False
+    """Its columns, where they have names, are all that was counted: one that new cells lack is zero, and one that the
+    fitted cells lacked must be."""
+
+    @property
+    def can_lack(self) -> bool:
+        """Whether new cells may be without it."""
+        return self.of_fitted_cells or self.stored
 
 
 @dataclass(frozen=True, kw_only=True)

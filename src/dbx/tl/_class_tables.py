@@ -56,6 +56,16 @@ class ClassTable:
             raise ValueError(msg)
         return EquivalenceClasses(len(self.names), indptr, np.concatenate(members).astype(np.int64), weights)
 
+    def class_names(self) -> np.ndarray:
+        """A name of each class: its transcripts in the order of their names, with their weights if they have any."""
+        texts = []
+        for members, weights in self.classes:
+            parts = [self.names[t] for t in members]
+            if weights:
+                parts = [f"{name}:{weight:.9g}" for name, weight in zip(parts, weights, strict=True)]
+            texts.append(",".join(sorted(parts)))
+        return np.array(texts, object)
+
     def counts(self) -> sparse.csr_matrix:
         """CSR of shape (n_samples, n_classes), float64."""
         sample, number, count = (np.array(x) for x in zip(*self.entries, strict=True))

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 WRITES = {
     "counts": "X",
     "tpm": "layers/tpm",
-    "log_likelihood": "obs/log_likelihood",
-    "iterations": "obs/n_iterations",
+    "log_likelihood": "uns/quantify/log_likelihood",
+    "iterations": "uns/quantify/iterations",
 }
 REPEATS = {
     "variance": "layers/variance",
     "relative_variance": "layers/inferential_relative_variance",
+    "bootstrap": "uns/quantify/bootstrap",
 }
 
 
@@ -56,8 +57,10 @@ def quantify(
     (Bray et al., Nature Biotechnology, 2016): a fragment comes from a transcript with a probability proportional to its
     share of the fragments over its effective length. Groups of transcripts that share no fragment with others are
     solved to the certified maximum by an interior-point method, very large ones by accelerated expectation
-    maximisation. :func:`dbx.rerun` quantifies other samples with counts of the same classes in ``obsm["classes"]``
-    and their effective lengths in ``layers["effective_length"]``.
+    maximisation. :func:`dbx.rerun` quantifies other samples with counts of the same classes in ``obsm["classes"]``,
+    found by their names in ``uns["quantify"]["classes"]``, and their effective lengths in
+    ``layers["effective_length"]``, or the reference's mean ones. Samples with fragments in other classes are
+    quantified by themselves.
 
     Parameters
     ----------
@@ -109,18 +112,17 @@ def quantify(
         Effective lengths.
     ``layers["variance"]``, ``layers["inferential_relative_variance"]``
         Variance over repeats; and max(variance - mean, 0) / (mean + 5) + .01.
-    ``obs["log_likelihood"]``, ``obs["n_iterations"]``
-        Natural log-likelihood of the fragments of each sample, and iterations; 0 if it did not converge.
-    ``obsm["classes"]``, ``obsm["bootstrap"]``
-        Fragments of each class, and the repeated estimates.
+    ``obsm["classes"]``
+        Fragments of each class.
     ``var["gene"]``, ``var["length"]``, ``var["effective_length"]``
         As given; the mean of the samples' effective lengths.
     ``var["identifiability"]``
         Number of the set of transcripts that no class tells apart, -1 for others: only effective lengths decide within
         a set, and between equal ones the split is arbitrary.
     ``uns["quantify"]``
-        ``iterations``, ``log_likelihood``, ``unidentified`` (the sets, names joined by commas), ``classes`` (names of
-        the transcripts of each class) and, with repeats, ``bootstrap``, array of shape (n_samples, n_bootstrap,
+        ``log_likelihood``, natural, of the fragments of each sample; ``iterations``, 0 if it did not converge;
+        ``unidentified`` (the sets, names joined by commas); ``classes`` (names of the transcripts of each class, with
+        their weights if they have any) and, with repeats, ``bootstrap``, array of shape (n_samples, n_bootstrap,
         n_transcripts), float32.
 
     Raises
@@ -162,17 +164,18 @@ def quantify(
     sets = told_apart(found)
     tx = _empty(table, transcripts, gene_of(table.names, genes, transcripts), lengths, sets)
     tx.obsm["classes"] = counts
-    writes = WRITES | (REPEATS | {"bootstrap": "obsm/bootstrap"} if n_bootstrap else {})
-    reads = {"x": "obsm/classes", "lengths": "layers/effective_length"}
-    run_step(tx, operator, reads=reads, writes=writes, seed=resolve_seed(random_state, None))
     tx.uns["quantify"] = {
-        "iterations": tx.obs["n_iterations"].to_numpy(),
-        "log_likelihood": tx.obs["log_likelihood"].to_numpy(),
+        "classes": table.class_names(),
         "unidentified": np.array([",".join(names) for names in _members(sets, table.names)], object),
-        "classes": np.array([",".join(table.names[t] for t in members) for members, _ in table.classes], object),
     }
-    if n_bootstrap:
-        tx.uns["quantify"]["bootstrap"] = tx.obsm["bootstrap"]
+    run_step(
+        tx,
+        operator,
+        reads={"x": "obsm/classes", "lengths": "layers/effective_length"},
+        writes=WRITES | (REPEATS if n_bootstrap else {}),
+        names={"x": "uns/quantify/classes"},
+        seed=resolve_seed(random_state, None),
+    )
     return tx
 
 

@@ -41,7 +41,8 @@ def summarize_to_gene(
     -------
     AnnData of samples x genes, with counts in ``X``, ``layers["tpm"]``, ``layers["effective_length"]`` (mean over
     transcripts, weighted by abundance), and where ``tx`` has repeats and counts are summed, ``layers["variance"]`` and
-    ``layers["inferential_relative_variance"]``. ``obsm`` holds the values of transcripts that this was computed from.
+    ``layers["inferential_relative_variance"]``. ``obsm`` holds the values of transcripts that this was computed from,
+    and ``uns["summarize_to_gene"]["transcripts"]`` their names.
 
     Raises
     ------
@@ -84,10 +85,12 @@ def summarize_to_gene(
     given = {"counts": tx.X, **{name: tx.layers[layer] for name, layer in LAYERS.items()}}
     for name, value in given.items():
         found.obsm[f"transcript_{name}"] = np.asarray(value, np.float64)
+    found.uns["summarize_to_gene"] = {"transcripts": np.array(list(map(str, tx.var_names)), object)}
     run_step(
         found,
         SummarizeToGene(genes=tuple(codes.tolist()), counts_from_abundance=counts_from_abundance),
         reads={name: f"obsm/transcript_{name}" for name in given},
+        names=dict.fromkeys(given, "uns/summarize_to_gene/transcripts"),
         writes={"gene_counts": "X", "gene_tpm": "layers/tpm", "gene_lengths": "layers/effective_length"},
     )
     repeats = tx.uns.get("quantify", {}).get("bootstrap")

@@ -18,6 +18,7 @@ from dbx.ops.abundance.classes import EquivalenceClasses, classes_of, numbers
 from dbx.ops.abundance.estimates import Settings, log_likelihood, per_million
 from dbx.ops.abundance.resampling import repeated
 from dbx.ops.abundance.variance import relative_variance
+from dbx.ops.arrays import like
 from dbx.ops.callbacks import on_host
 from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_whole
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
@@ -38,11 +39,12 @@ class Quantify(Operator):
     expectation maximisation, accelerated by SQUAREM. The derivative is the implicit one at the fixed point, or with
     ``unroll`` that through so many passes.
 
-    New cells: other samples, from their counts of the same classes and their effective lengths.
+    New cells: other samples, from their counts of the same classes, found by name, and their effective lengths, or else
+    the reference's mean ones.
     """
 
     name = "quantify"
-    inputs: ClassVar = {"x": Input(), "lengths": Input()}
+    inputs: ClassVar = {"x": Input(counted=True), "lengths": Input(stored=True)}
     outputs: ClassVar = {
         "counts": Output(dtype="float64"),
         "tpm": Output(dtype="float64"),
@@ -95,6 +97,7 @@ class Quantify(Operator):
                 f"{x.n_columns} classes and effective lengths of {lengths.n_columns} transcripts."
             )
             raise ValueError(msg)
+        self.mean_lengths = Constant(lengths.dense().astype(np.float64).mean(axis=0))
         if self.weights:
             self.member_weights = nnx.Param(numbers(self.weights, np.float64))
         if self.n_bootstrap:
@@ -109,7 +112,7 @@ class Quantify(Operator):
         """The estimates by NumPy, some samples at a time; None for unrolled passes."""
         if self.unroll is not None:
             return None
-        x, lengths = inputs["x"], np.asarray(inputs["lengths"].dense(), np.float64)
+        x, lengths = inputs["x"], self._lengths(inputs)
         weights = np.asarray(self.member_weights[...], np.float64) if self.weights else None
         classes = classes_of(self.classes, lengths.shape[1]).with_weights(weights)
         found = []
@@ -118,10 +121,24 @@ class Quantify(Operator):
             used = np.unique(rows.indices) if sparse.issparse(rows) else np.flatnonzero((rows != 0).any(axis=0))
             counts = rows[:, used]
             counts = np.asarray(counts.toarray() if sparse.issparse(counts) else counts, np.float64)
+            if not (counts >= 0).all():
+                msg = f"Counts of classes must be at least 0; got {counts.min():g}."
+                raise ValueError(msg)
             found.append(self._estimated(classes.some(used), counts, lengths[start:stop]))
         outputs = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
         self._warn_unsettled(outputs["iterations"])
         return outputs
+
+    def _lengths(self, inputs: Mapping[str, Any]) -> np.ndarray:
+        """Effective lengths of the samples, where they lack them the mean ones of the fitted samples."""
+        stored = np.asarray(self.mean_lengths[...], np.float64)
+        if "lengths" not in inputs:
+            return np.tile(stored, (inputs["x"].n_rows, 1))
+        lengths = np.asarray(inputs["lengths"].dense(), np.float64)
+        if not (np.isfinite(lengths) & (lengths >= 0)).all():
+            msg = "Effective lengths must be above 0; some of the samples' are not."
+            raise ValueError(msg)
+        return np.where(lengths > 0, lengths, stored)  # zero of transcripts that new samples lack
 
     def _estimated(self, classes: EquivalenceClasses, counts, lengths) -> dict[str, np.ndarray]:
         a, iterations = differentiable.estimated_in_use(classes, counts, lengths, self.settings)
@@ -154,9 +171,12 @@ class Quantify(Operator):
             )
             warn(msg)
 
-    def __call__(self, x: Array, lengths: Array) -> dict[str, Any]:
+    def __call__(self, x: Array, lengths: Array | None = None) -> dict[str, Any]:
         """Counts, transcripts per million and log-likelihood of samples."""
-        x, lengths = jnp.asarray(x), jnp.asarray(lengths)
+        x = jnp.asarray(x)
+        if lengths is None:
+            lengths = jnp.broadcast_to(like(self.mean_lengths[...], x), (len(x), self.mean_lengths[...].shape[0]))
+        lengths = jnp.asarray(lengths)
         lengths = jnp.where(lengths > 0, lengths, 1)  # rows of zeros pad a block of samples
         weights = jnp.asarray(self.member_weights[...], x.dtype) if self.weights else jnp.zeros(0, x.dtype)
         classes = classes_of(self.classes, lengths.shape[1])

@@ -16,6 +16,7 @@ from dbx.program.record.holes import is_outside, maker_of
 from dbx.program.record.prints import print_of, print_read, same_value
 from dbx.program.record.step import Read, Step
 from dbx.program.slots.checks import LOOKS_LIKE, check_matrix, looks_like_counts, wanted
+from dbx.program.slots.column_names import column_names
 from dbx.program.slots.fingerprint import n_sampled_columns, same
 from dbx.program.slots.genes import gene_array
 from dbx.program.slots.kinds import KINDS, Request, Value
@@ -70,12 +71,13 @@ def gather(
     *,
     select: str | np.ndarray | None = None,
     constants: Mapping[Slot, Any] | None = None,
+    names: Mapping[str, str] | None = None,
     mod: str | None = None,
     title: str | None = None,
 ) -> Gathered:
     """Read and check every input of an operator, which is called ``title`` in messages.
 
-    What is in ``constants`` is read from there.
+    What is in ``constants`` is read from there. ``names`` are slots with names of the columns of an input.
     """
     unknown = set(reads) - set(operator.inputs)
     if unknown:
@@ -129,6 +131,8 @@ def gather(
             outside=outside,
             maker=maker_of(data, registry, slots[0]) if outside or gap is not None else "",
             first=traces[0].first,
+            columns=column_names(data, slots[0], stored[0], named := _named(names, name, mod)),
+            named=named,
         )
         if port.genes and isinstance(select, str):
             chooser = Slot.parse(select, slots[0].mod)
@@ -137,6 +141,10 @@ def gather(
     given.call |= rows
     given.fit |= rows
     return given
+
+
+def _named(names: Mapping[str, str] | None, name: str, mod: str | None) -> Slot | None:
+    return Slot.parse(names[name], mod) if names and name in names else None
 
 
 def _n_cells(data, slot: Slot, step: str) -> int:

@@ -60,7 +60,12 @@ def _addressed(step: Step, mod: Space) -> Step:
 
     return replace(
         step,
-        reads={name: replace(read, slots=tuple(map(moved, read.slots))) for name, read in step.reads.items()},
+        reads={
+            name: replace(
+                read, slots=tuple(map(moved, read.slots)), named=None if read.named is None else moved(read.named)
+            )
+            for name, read in step.reads.items()
+        },
         writes={name: moved(slot) for name, slot in step.writes.items()},
         select=None if step.select is None else moved(step.select),
         content={moved(slot): what for slot, what in step.content.items()},

@@ -26,7 +26,7 @@ from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
 from dbx.program.slots.checks import check_not_empty
 from dbx.program.slots.genes import gene_array
-from dbx.program.slots.slots import Slot, holder
+from dbx.program.slots.slots import Slot, gene_names, holder
 from dbx.program.slots.writing import check_writable
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run_step(
     reads: Mapping[str, str | Sequence[str]],
     writes: Mapping[str, str],
     constants: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
     select: str | np.ndarray | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -63,8 +64,9 @@ def run_step(
     """Fit an operator on slots, apply it, write its outputs and record the step.
 
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
-    ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``select`` the
-    boolean gene mask (a slot or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
+    ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``names`` slots
+    with the names of the columns of inputs in ``obsm`` that are no DataFrame, ``select`` the boolean gene mask (a slot
+    or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input. With
     ``cut`` the cells and genes that do not pass (outputs declared ``passes``), or were not drawn, are removed.
     Everything is computed before anything is assigned, and assigned whole or not at all.
@@ -78,6 +80,7 @@ def run_step(
         reads=reads,
         writes=writes,
         constants=constants,
+        names=names,
         select=select,
         name=name,
         seed=seed,
@@ -124,6 +127,7 @@ def compute(
     reads,
     writes,
     constants=None,
+    names=None,
     select=None,
     name=None,
     seed=0,
@@ -134,7 +138,9 @@ def compute(
     constants = {Slot.parse(slot, mod): value for slot, value in (constants or {}).items()}
     title = name or operator.name
     CATALOGUE.provider(type(operator))  # another operator's name is refused before a long fit
-    given = gather(data, registry, operator, reads, select=select, constants=constants, mod=mod, title=title)
+    given = gather(
+        data, registry, operator, reads, select=select, constants=constants, names=names, mod=mod, title=title
+    )
     if writes:
         maps_cells = any(not operator.outputs[output].view for output in writes)
         warn_of_holes(title, given.reads, maps_cells=maps_cells)
@@ -145,6 +151,9 @@ def compute(
         if any(output.passes and output.axis == "genes" for output in operator.outputs.values()):
             given.genes = gene_array(owner.var_names)
     slots = {key: Slot.parse(address, mod) for key, address in writes.items()}
+    made = next((slot for slot in slots.values() if slot.is_gene_matrix), None)
+    if given.genes is None and made is not None and gene_names(data, made).is_unique:
+        given.genes = gene_array(gene_names(data, made))  # of values that were made of others than genes
     check_writable(data, [*slots.values(), *constants])  # before a long training, not after
     if resume:
         operator = resumed(registry, operator, given, seed)

@@ -34,9 +34,15 @@ class Read:
     """What computed or changed it outside dbx, as far as its traces say."""
     first: int | None = None
     """How many of its columns were kept by hand, the first ones; None for all."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of a matrix in ``obsm``, which those of other cells are matched by; None without names."""
+    named: Slot | None = None
+    """Slot of these names, where they are not those of a DataFrame."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", tuple(map(Slot.parse, self.slots)))
+        if self.named is not None:
+            object.__setattr__(self, "named", Slot.parse(self.named))
 
 
 @dataclass(frozen=True, kw_only=True)

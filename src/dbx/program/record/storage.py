@@ -160,6 +160,8 @@ def _step(fact: dict[str, Any], tree: Mapping[str, Any], genes: Mapping[str, np.
             outside=read.get("outside", False),
             first=read.get("first"),
             maker=read.get("maker", ""),
+            columns=None if read.get("columns") is None else tuple(read["columns"]),
+            named=read.get("named"),
         )
         for key, read in fact["reads"].items()
     }

@@ -14,6 +14,7 @@ from dbx.program.record.step import Step
 from dbx.program.replay.cut import kept_genes
 from dbx.program.replay.levels import former_names
 from dbx.program.replay.plan import Version, read_versions
+from dbx.program.slots.column_names import column_names
 from dbx.program.slots.kinds import Value
 from dbx.program.slots.slots import Slot, exists, gene_names, read, slots_beside
 
@@ -102,7 +103,12 @@ class Location:
         """The version's value."""
         self.available(version)
         slot = cast(Slot, self.found[version])  # what is not available is not asked for
-        return Value(read(self.data, slot), gene_names(self.data, slot) if slot.is_gene_matrix else None)
+        value = read(self.data, slot)
+        if slot.is_gene_matrix:
+            return Value(value, gene_names(self.data, slot))
+        reads = (entry for step in self.registry for entry in step.reads.values() if version.slot in entry.slots)
+        named = next((entry.named for entry in reads if entry.named is not None), None)
+        return Value(value, columns=column_names(self.data, slot, value, named))
 
     def of(self, data: Any) -> Location:
         """The same places in a selection of the cells."""

@@ -97,7 +97,7 @@ class _Planner:
         if not self.runs(step):
             return "it computes nothing for cells"
         for name, read in step.reads.items():
-            if step.operator_class.inputs[name].of_fitted_cells:
+            if step.operator_class.inputs[name].can_lack:
                 continue
             for version in read_versions(self.registry, step, read):
                 reason = self._why_no_version(step, read, version)
@@ -145,7 +145,7 @@ class _Planner:
         roots: dict[Version, None] = {}
         for step in steps:
             for name, read in step.reads.items():
-                can_lack = step.operator_class.inputs[name].of_fitted_cells
+                can_lack = step.operator_class.inputs[name].can_lack
                 for version in read_versions(self.registry, step, read):
                     if version.writer not in made and not (can_lack and not self.available(version)):
                         roots[version] = None

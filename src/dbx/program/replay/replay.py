@@ -87,7 +87,9 @@ class Replay:
         inputs = own_rows(operator, rows)
         for name, read in step.reads.items():
             port = operator.inputs[name]
-            if port.of_fitted_cells and any(version not in self.env for version in self._versions(step, read)):
+            if port.can_lack and any(version not in self.env for version in self._versions(step, read)):
+                if port.stored:
+                    log.warn(f"{read.slots[0].written()} is missing: {step.name!r} uses what it stored at the fit.")
                 continue
             inputs[name] = self._input(step, operator, name, genes, known_levels=known_levels)
         return inputs
@@ -117,14 +119,18 @@ class Replay:
 
     def _request(self, step: Step, operator: Operator, name: str, genes, *, known_levels: bool = True) -> Request:
         read, port = step.reads[name], operator.inputs[name]
+        versions = self._versions(step, read)
+        values = tuple(
+            leading(self._value(step, port, read, version, known_levels=known_levels), read.first)
+            for version in versions
+        )
         return Request(
             step=step.name,
             port=port,
             slots=read.slots,
-            values=tuple(
-                leading(self._value(step, port, read, version, known_levels=known_levels), read.first)
-                for version in self._versions(step, read)
-            ),
+            values=values,
+            wanted=read.columns,
+            made=versions[0].writer is not None and values[0].columns is None,
             dtype=np.float64 if operator.precision == "float64" else np.float32,
             genes=genes,
             missing_genes=self.missing_genes,

@@ -17,6 +17,7 @@ from scipy import sparse
 from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Input
 from dbx.ops.values import Codes, Edges, Graph
+from dbx.program.slots.column_names import column_order
 from dbx.program.slots.columns import all_codes, column_value, is_measured, recoded
 from dbx.program.slots.genes import gene_columns, renaming_hint, some_of
 from dbx.program.slots.slots import Slot
@@ -30,11 +31,16 @@ class Value:
     genes: pd.Index | None = None
     rows: np.ndarray | None = None
     """For a graph: each cell's own row in the reference."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of a matrix in ``obsm``; None without names."""
 
 
 def leading(value: Value, first: int | None) -> Value:
     """A value with its first columns only, or as it is for None."""
-    return value if first is None else Value(value.value[:, :first], value.genes, value.rows)
+    if first is None:
+        return value
+    names = None if value.columns is None else value.columns[:first]
+    return Value(value.value[:, :first], value.genes, value.rows, names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,10 @@ class Request:
     genes: np.ndarray | pd.Index | list[str] | None = None
     """Names of the genes wanted, in their order; None for all."""
     missing_genes: str = "raise"
+    wanted: tuple[str, ...] | None = None
+    """Names of the columns wanted of a matrix in ``obsm``, in their order; None where they have no names."""
+    made: bool = False
+    """A step of the program made the value just now, in the order of the fit."""
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Levels at the fit by column; a column that is not here is read for the first time."""
 
@@ -111,6 +121,10 @@ class Matrix(Kind):
         return RowBlocks(value.to_numpy() if isinstance(value, pd.DataFrame) else value, dtype=request.dtype)
 
     def match(self, value: RowBlocks, request: Request) -> RowBlocks:
+        if request.wanted is not None and not request.made:
+            present, slot = request.values[0].columns, request.slots[0]
+            order = column_order(value, present, request.wanted, slot, request.step, counted=request.port.counted)
+            return value if order is None else value.select(order)
         present = request.values[0].genes
         if request.genes is None or present is None:
             return value
