@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from dbx.ops.abundance.estimates import per_million
 from dbx.ops.abundance.variance import relative_variance
+from dbx.ops.checks import check_known, listed
 from dbx.tl.quantify import gene_of, quantify
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FILES = {"salmon": ("quant.sf",), "kallisto": ("abundance.tsv", "abundance.tsv.gz")}
+FILES = {"salmon": ("quant.sf",), "kallisto": ("abundance.tsv", "abundance.tsv.gz", "abundance.h5")}
 COLUMNS = {
     "salmon": {"length": "Length", "effective_length": "EffectiveLength", "tpm": "TPM", "counts": "NumReads"},
     "kallisto": {"length": "length", "effective_length": "eff_length", "tpm": "tpm", "counts": "est_counts"},
 }
+KINDS = ("auto", *FILES)
 
 
 class Sample(NamedTuple):
@@ -44,8 +47,8 @@ def read_quant(
     Parameters
     ----------
     paths
-        Folder of a sample with ``quant.sf`` of salmon or ``abundance.tsv`` of kallisto, a list of folders, or a dict
-        from names of samples to folders.
+        Folder of a sample with ``quant.sf`` of salmon, or ``abundance.tsv`` or ``abundance.h5`` of kallisto; a list of
+        folders, or a dict from names of samples to folders.
     kind
         ``"auto"`` takes the file that is there.
     requantify
@@ -56,22 +59,26 @@ def read_quant(
     Returns
     -------
     AnnData with counts in ``X``, ``layers["tpm"]``, ``layers["effective_length"]`` and ``var["length", "gene"]``; where
-    every folder of salmon has bootstraps or Gibbs samples, also ``layers["variance"]``,
-    ``layers["inferential_relative_variance"]`` and ``uns["quantify"]["bootstrap"]``.
+    every folder has bootstraps (of kallisto in ``abundance.h5``) or Gibbs samples, equally many, also
+    ``layers["variance"]``, ``layers["inferential_relative_variance"]`` and ``uns["quantify"]["bootstrap"]``.
 
     Raises
     ------
     FileNotFoundError
         A folder has no such file.
     ValueError
-        Samples have other transcripts.
+        Samples have other transcripts, or a file names one twice or lacks a column.
 
     Examples
     --------
     >>> import dbx
     >>> tx = dbx.read_quant(["a/quant", "b/quant"])  # doctest: +SKIP
     """
+    check_known(kind, KINDS, "kind")
     named = dict(paths) if isinstance(paths, Mapping) else _by_folder(paths)
+    if not named:
+        msg = "paths is empty: pass the folder of each sample."
+        raise ValueError(msg)
     if requantify:
         tx = quantify(list(named.values()), genes=genes)
         tx.obs_names = list(named)
@@ -88,14 +95,14 @@ def read_quant(
 
 
 def _by_folder(paths) -> dict[str, Path]:
-    listed = [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
-    names = [path.name for path in listed]
+    folders = [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
+    names = [path.name for path in folders]
     if len(set(names)) < len(names):
-        names = ["/".join(path.parts[-2:]) for path in listed]
-    if not listed or len(set(names)) < len(names):
+        names = ["/".join(path.parts[-2:]) for path in folders]
+    if not folders or len(set(names)) < len(names):
         msg = "paths must be folders with names of their own; or pass a dict from names of samples to folders."
         raise ValueError(msg)
-    return dict(zip(names, listed, strict=True))
+    return dict(zip(names, folders, strict=True))
 
 
 def _sample(name: str, folder: Path, kind: str) -> Sample:
@@ -103,12 +110,64 @@ def _sample(name: str, folder: Path, kind: str) -> Sample:
         for file in FILES[tool]:
             path = folder if folder.name == file else folder / file
             if path.exists():
-                table = pd.read_csv(path, sep="\t", index_col=0)
-                columns = {column: own for own, column in COLUMNS[tool].items()}
-                repeats = _repeats(path.parent, table.index) if tool == "salmon" else None
-                return Sample(name, table.rename(columns=columns)[list(COLUMNS[tool])], repeats)
-    msg = f"{str(folder)!r} has neither quant.sf (salmon) nor abundance.tsv (kallisto)."
+                found = _of_kallisto(name, path) if path.suffix == ".h5" else _of_text(name, path, tool)
+                return _checked(found, path)
+    wanted = " nor ".join(f"{files[0]} ({tool})" for tool, files in FILES.items() if kind in ("auto", tool))
+    msg = f"{str(folder)!r} has {'neither ' if kind == 'auto' else 'no '}{wanted}."
     raise FileNotFoundError(msg)
+
+
+def _of_text(name: str, path: Path, tool: str) -> Sample:
+    table = pd.read_csv(path, sep="\t", index_col=0)
+    columns = {column: own for own, column in COLUMNS[tool].items()}
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        msg = f"{str(path)!r} lacks the columns {listed(lacking)} of {tool}; it has {listed(table)}."
+        raise ValueError(msg)
+    table = table.rename(columns=columns)[list(COLUMNS[tool])]
+    if tool == "salmon":
+        return Sample(name, table, _repeats(path.parent, table.index))
+    beside = path.parent / "abundance.h5"
+    other = _checked(_of_kallisto(name, beside), beside) if beside.exists() else None
+    if other is None or other.repeats is None:
+        return Sample(name, table, None)
+    return Sample(name, table, other.repeats[:, _places(other.table.index, table.index, beside)])
+
+
+def _of_kallisto(name: str, path: Path) -> Sample:
+    """``abundance.h5``: names, lengths and counts, and bootstraps, if there are any."""
+    import h5py
+
+    with h5py.File(path) as file:
+        index = pd.Index([text.decode() for text in file["aux/ids"][:]])
+        lengths, effective = file["aux/lengths"][:].astype(np.float64), file["aux/eff_lengths"][:].astype(np.float64)
+        counts = file["est_counts"][:].astype(np.float64)
+        bootstraps = file.get("bootstrap", {})
+        draws = [bootstraps[f"bs{i}"][:] for i in range(len(bootstraps))]
+    values = {
+        "length": lengths,
+        "effective_length": effective,
+        "tpm": per_million(counts, effective),
+        "counts": counts,
+    }
+    return Sample(name, pd.DataFrame(values, index), np.array(draws, np.float64) if draws else None)
+
+
+def _checked(sample: Sample, path: Path) -> Sample:
+    twice = sample.table.index[sample.table.index.duplicated()]
+    if len(twice):
+        msg = f"{str(path)!r} names transcripts twice: {listed(twice)}."
+        raise ValueError(msg)
+    return sample
+
+
+def _places(names: pd.Index, wanted: pd.Index, path: Path) -> np.ndarray:
+    """Where the wanted transcripts are among those of repeats."""
+    at = names.get_indexer(wanted)
+    if (at < 0).any():
+        msg = f"{str(path)!r} has no repeats of {listed(wanted[at < 0])}: it is of another run than the abundances."
+        raise ValueError(msg)
+    return at
 
 
 def _repeats(folder: Path, names: pd.Index) -> np.ndarray | None:
@@ -120,7 +179,7 @@ def _repeats(folder: Path, names: pd.Index) -> np.ndarray | None:
         values = np.frombuffer(file.read(), "<f8").reshape(-1, len(names))
     with gzip.open(path / "names.tsv.gz", "rt") as file:
         order = pd.Index(file.read().split())
-    return values[:, order.get_indexer(names)]
+    return values[:, _places(order, names, path)]
 
 
 def _as_anndata(samples: Sequence[Sample], genes) -> AnnData:
@@ -137,7 +196,7 @@ def _as_anndata(samples: Sequence[Sample], genes) -> AnnData:
     tx = AnnData(stacked["counts"], obs=pd.DataFrame(index=[sample.name for sample in samples]), var=var)
     tx.layers["tpm"], tx.layers["effective_length"] = stacked["tpm"], stacked["effective_length"]
     sizes = {None if sample.repeats is None else len(sample.repeats) for sample in samples}
-    if None not in sizes and len(sizes) == 1:
+    if None not in sizes and len(sizes) == 1 and sizes != {1}:
         aligned = [
             sample.repeats[:, sample.table.index.get_indexer(samples[0].table.index)]
             for sample in samples

@@ -133,3 +133,50 @@ def test_files_of_salmon_and_kallisto(tmp_path):
             np.testing.assert_allclose(tx.layers["variance"], draws.var(axis=1, ddof=1))
     with pytest.raises(FileNotFoundError, match="neither quant.sf"):
         dbx.read_quant(tmp_path)
+
+
+def write_kallisto(path, draws=None, names=tuple(NAMES)):
+    """abundance.h5 as kallisto 0.48 writes it."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        aux = file.create_group("aux")
+        aux["ids"] = np.array(names, dtype="S")
+        aux["lengths"], aux["eff_lengths"] = np.full(4, 1000, np.int32), LENGTHS[0]
+        aux["num_bootstrap"] = np.array([0 if draws is None else len(draws)], np.int32)
+        file["est_counts"] = COUNTS[0]
+        for i, draw in enumerate([] if draws is None else draws):
+            file[f"bootstrap/bs{i}"] = draw
+
+
+def test_bootstraps_of_kallisto(tmp_path):
+    draws = np.random.default_rng(0).poisson(COUNTS[0], (12, 4)).astype(float)
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    for folder in (alone, beside):
+        folder.mkdir()
+        write_kallisto(folder / "abundance.h5", draws)
+    text = pd.DataFrame({"n": NAMES, "l": 1000, "e": LENGTHS[0], "c": COUNTS[0], "t": TPM[0]})[::-1]
+    header = ["target_id", "length", "eff_length", "est_counts", "tpm"]
+    text.to_csv(beside / "abundance.tsv", sep="\t", index=False, header=header)
+    tx = dbx.read_quant([alone, beside])
+    assert list(tx.var_names) == NAMES
+    np.testing.assert_allclose(tx.uns["quantify"]["bootstrap"], np.stack([draws, draws]))
+    np.testing.assert_allclose(tx.layers["variance"][1], draws.var(axis=0, ddof=1))
+    rate = COUNTS[0] / LENGTHS[0]
+    np.testing.assert_allclose(tx.layers["tpm"], [rate / rate.sum() * 1e6, TPM[0]])
+    np.testing.assert_allclose(tx.X, [COUNTS[0], COUNTS[0]])
+    write_kallisto(alone / "abundance.h5")
+    assert "variance" not in dbx.read_quant([alone, beside]).layers
+    write_kallisto(beside / "abundance.h5", draws, ["a", "b", "c", "other"])
+    with pytest.raises(ValueError, match="no repeats of 'd': it is of another run"):
+        dbx.read_quant(beside)
+    write_kallisto(alone / "abundance.h5", draws, ["a", "b", "c", "c"])
+    with pytest.raises(ValueError, match="names transcripts twice: 'c'"):
+        dbx.read_quant(alone)
+    text.drop(columns="c").to_csv(beside / "abundance.tsv", sep="\t", index=False, header=header[:3] + header[4:])
+    with pytest.raises(ValueError, match="lacks the columns 'est_counts' of kallisto"):
+        dbx.read_quant(beside)
+    with pytest.raises(FileNotFoundError, match=r"has no quant.sf \(salmon\)"):
+        dbx.read_quant(beside, kind="salmon")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        dbx.read_quant(beside, kind="rsem")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dbx.get.ligrec import ligrec
     from dbx.get.ot import ot
     from dbx.get.ot_validation import ot_validation
+    from dbx.get.quantify import quantify
     from dbx.get.rank_genes_groups import rank_genes_groups
     from dbx.get.segments import segments
     from dbx.get.switch_de import switch_de
@@ -24,6 +25,7 @@ __all__ = [
     "ligrec",
     "ot",
     "ot_validation",
+    "quantify",
     "rank_genes_groups",
     "segments",
     "switch_de",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dbx.pl.program import program
     from dbx.pl.pvalues import pvalue_hist, pvalue_qq
     from dbx.pl.qc_weights import qc_weights
+    from dbx.pl.quantify import quantify
     from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
     from dbx.pl.sensitivity import sensitivity
     from dbx.pl.size_factors import size_factors
@@ -64,6 +65,7 @@ __all__ = [
     "pvalue_hist",
     "pvalue_qq",
     "qc_weights",
+    "quantify",
     "scrublet_score_distribution",
     "sensitivity",
     "size_factors",
