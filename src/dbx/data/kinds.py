@@ -21,7 +21,8 @@ def is_sparse_dask(x) -> bool:
 
 def is_sparse_on_disk(x) -> bool:
     """An anndata sparse dataset (backed h5ad or zarr)."""
-    return hasattr(x, "to_memory") and hasattr(x, "format") and not sparse.issparse(x)
+    # of the class: an attribute of a pandas object would be looked up among a million names of rows
+    return hasattr(type(x), "to_memory") and hasattr(x, "format") and not sparse.issparse(x)
 
 
 def is_backed(x) -> bool:

@@ -139,3 +139,32 @@ def test_derivatives_are_expected_counts(rng):
     assert (np.asarray(slopes[2])[~real] == 0).all()
     np.testing.assert_allclose(np.exp(messages.log_posterior), posterior, atol=1e-12)
     np.testing.assert_allclose(np.asarray(messages.log_predictive).sum(), found.log_likelihood.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "n"), [(np.float32, 12), (np.float64, 80)])
+def test_a_state_that_is_lost_and_cannot_be_reached_again_is_noticed(dtype, n):
+    """Evidence of 10 nats a position is first for the second state, which cannot be left, and then for the first."""
+    emission = np.zeros((1, 2, 3 * n))
+    emission[0, 0, :n], emission[0, 1, n:] = -10, -10
+    packed = pack(np.zeros(3 * n, int))
+    sweeps = Sweeps(packed, 1, 2, dtype)
+    sweeps.emission[...] = emission[:, :, packed.rows]
+    with pytest.raises(RangeError):
+        sweeps.expected(START[:1], MOVES[:1])
+    sweeps.emission[...] = emission[:, :, packed.rows]
+    with pytest.raises(RangeError):
+        sweeps.log_likelihood(START[:1], MOVES[:1])
+    posterior = log_expected(packed, emission[:, :, packed.rows], START[:1], MOVES[:1]).posterior
+    assert posterior[0, 0].mean() > 0.99
+
+
+def test_an_unlikely_value_is_no_reason_for_logarithms():
+    """A state that cannot have emitted a value, by 100 nats, where all transitions are possible."""
+    emission = np.zeros((1, 2, 3000))
+    emission[0, 0, ::7] = -100
+    packed = pack(np.zeros(3000, int))
+    sweeps = Sweeps(packed, 1, 2)
+    sweeps.emission[...] = emission[:, :, packed.rows]
+    found = sweeps.expected(np.array([[0.5, 0.5]]), MOVES[1:])
+    plain = log_expected(packed, emission[:, :, packed.rows], np.array([[0.5, 0.5]]), MOVES[1:])
+    np.testing.assert_allclose(found.log_likelihood, plain.log_likelihood, rtol=1e-12)

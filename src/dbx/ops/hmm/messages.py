@@ -14,8 +14,14 @@ import numpy as np
 
 from dbx.ops.hmm.packed import Packed
 
-TINY = 1e-30
-"""Sum of a message below which digits may be lost, also in float32."""
+TINY = {4: 1e-30, 8: 1e-280}
+"""Bytes of a number -> sum of a message below which digits may be lost."""
+LOWEST = {4: -80.0, 8: -650.0}
+"""Bytes of a number -> logarithm below which an emission may become zero."""
+RARE = 1e-20
+"""Transitions below which a state that was lost to the range of numbers is not reached again from others."""
+LOST = 1e-3
+"""Difference of the sum of expected transitions from their number, relative, that shows a lost state."""
 BLOCK = 1 << 14
 """Positions that are worked on at once, so that they stay in the processor's cache."""
 
@@ -67,9 +73,10 @@ class Sweeps:
         RangeError
             Probabilities differ by more than the range of numbers.
         """
+        rare = bool((transmat < RARE).any())
         startprob, transmat = startprob.astype(self.dtype), transmat.astype(self.dtype)
-        self._exponentiate()
-        with np.errstate(under="ignore", divide="ignore", invalid="ignore"):
+        self._exponentiate(check=rare)
+        with np.errstate(under="ignore", divide="ignore", invalid="ignore", over="ignore"):
             for every in (8, 2, 1):
                 try:
                     self._sweep(startprob, transmat, every)
@@ -77,10 +84,20 @@ class Sweeps:
                 except RangeError:
                     if every == 1:
                         raise
-            return self._summed(transmat)
+            found = self._summed(transmat)
+            n_pairs = len(self.packed.rows) - len(self.packed.firsts)
+            total = found.transitions.sum(axis=(1, 2))
+            if rare and not (np.abs(total - n_pairs) <= LOST * max(n_pairs, 1)).all():
+                raise RangeError
+            return found
 
     def log_likelihood(self, startprob: np.ndarray, transmat: np.ndarray) -> np.ndarray:
-        """Of each sequence, an array of shape (n_models, n_sequences): as :meth:`expected`, without going back."""
+        """Of each sequence, an array of shape (n_models, n_sequences): as :meth:`expected`, without going back.
+
+        Where transitions are impossible only the way back shows that a state was lost.
+        """
+        if (transmat < RARE).any():
+            return self.expected(startprob, transmat).log_likelihood
         startprob, transmat = startprob.astype(self.dtype), transmat.astype(self.dtype)
         self._exponentiate()
         turned = np.ascontiguousarray(transmat.swapaxes(1, 2))
@@ -123,12 +140,15 @@ class Sweeps:
         n = self.emission.shape[2]
         return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
-    def _exponentiate(self) -> None:
+    def _exponentiate(self, *, check: bool = False) -> None:
+        lowest = LOWEST[self.emission.itemsize]
         for block in self._blocks():
             part = self.emission[:, :, block]
             highest = part.max(axis=1)
             highest[~np.isfinite(highest)] = 0
             part -= highest[:, None]
+            if check and ((part < lowest) & (part > -np.inf)).any():
+                raise RangeError
             np.exp(part, out=part)
             self.highest[:, block] = highest
 
@@ -240,7 +260,9 @@ def _products(packed: Packed, emission, transmat, every: int) -> np.ndarray:
     done = np.empty((n_models, n_states, n_states, n), emission.dtype)
     size = np.zeros((n_models, n_states, n))  # logarithm of the factor of each row
     product = np.zeros_like(done)  # by column, then row: all of it is one product of two matrices
-    product[:, range(n_states), range(n_states)] = emission[:, :, :n]
+    first = emission[:, :, :n].astype(np.float64)
+    product[:, range(n_states), range(n_states)] = first > 0
+    size += np.log(np.where(first > 0, first, 1))
     other = np.empty_like(product)
     for t, (start, stop) in enumerate(packed.steps()):
         if stop - start < n:
@@ -268,6 +290,6 @@ def _products(packed: Packed, emission, transmat, every: int) -> np.ndarray:
 
 
 def _checked(total: np.ndarray) -> np.ndarray:
-    if not (total > TINY).all():
+    if not (total > TINY[total.itemsize]).all():
         raise RangeError
     return total

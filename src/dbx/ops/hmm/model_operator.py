@@ -222,14 +222,18 @@ class MarkovOperator(Operator):
             check_codes(data, self.symbol_logits[...].shape[1])
         problem = self._problem(packed, data, clamp, self._family_of_call(data))
         found, sweeps = self.expected(problem)
-        posteriors, predictive = np.empty((len(packed.rows), self.n_states)), np.empty(len(packed.rows))
-        for state, values in enumerate(found.posterior[0]):
-            posteriors[packed.rows, state] = values
-        predictive[packed.rows] = sweeps.predictive()[0] if found.predictive is None else found.predictive[0]
+        predictive = sweeps.predictive()[0] if found.predictive is None else found.predictive[0]
+        position = np.empty_like(packed.rows)
+        position[packed.rows] = np.arange(len(position), dtype=position.dtype)
+        # states of a position side by side, so that it is one place in memory
+        posteriors = np.ascontiguousarray(found.posterior[0].T)[position].astype(np.float64)
         problem.fill(sweeps.emission, self.model)
-        states = np.empty(len(packed.rows), np.int32)
-        states[packed.rows] = viterbi(packed, sweeps.emission[0], self.model.startprob[0], self.model.transmat[0])
-        return {"states": states, "posteriors": posteriors, "predictive": predictive}
+        states = viterbi(packed, sweeps.emission[0], self.model.startprob[0], self.model.transmat[0])
+        return {
+            "states": states[position].astype(np.int32),
+            "posteriors": posteriors,
+            "predictive": predictive[position],
+        }
 
     def _family_of_call(self, data: Data) -> Emission:
         """The emission for any data; what only a fit needs does not matter."""

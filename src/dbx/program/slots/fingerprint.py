@@ -169,6 +169,7 @@ def _matrix(value: Any):
 
 def _numbers(column: pd.Series) -> np.ndarray:
     """A column as numbers that do not depend on how its categories are ordered."""
+    column = pd.Series(column.array)  # pandas asks a million names of rows for attributes that NumPy looks for
     if isinstance(column.dtype, pd.CategoricalDtype):
         hashes = np.append(name_hashes(column.cat.categories).astype(np.float64), -1.0)
         return hashes[column.cat.codes.to_numpy()]

@@ -31,8 +31,9 @@ def name_hashes(names: pd.Index | Sequence[str]) -> np.ndarray:
 
 
 def _hashed(names) -> np.ndarray:
-    names = names.tolist() if isinstance(names, pd.Index) else names  # a list is several times faster to go through
-    texts = np.array([str(name) for name in names], dtype=object)
+    texts = np.asarray(names, dtype=object)
+    if pd.api.types.infer_dtype(texts, skipna=False) != "string":
+        texts = np.array([str(name) for name in texts.tolist()], dtype=object)
     return scrambled(pd.util.hash_array(texts, categorize=False)) if len(texts) else np.empty(0, np.uint64)
 
 
