@@ -20,6 +20,7 @@ from dbx.data import RowBlocks
 from dbx.ops.apply import apply, take
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Input, Operator
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Codes, Edges, Graph
 
 
@@ -186,6 +187,8 @@ def rows_of(value: Any, index: Any) -> Any:
 
 def taken(value: Any, index: Any) -> Any:
     """Rows of an output in a form that does not depend on how a graph is padded."""
+    if isinstance(value, RaggedGraph):
+        value = value.to_csr()
     if isinstance(value, Graph):
         value = sparse.csr_matrix(replace(value, symmetric=False).to_csr())
     value = value.matrix if isinstance(value, Edges) else value

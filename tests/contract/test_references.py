@@ -17,6 +17,7 @@ from contract.promise import each, examples, parameter
 from contract.recorded import record, recorded, writes
 from dbx.data import RowBlocks
 from dbx.ops.operator import Operator, Reference
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.state import reference_values
 from dbx.ops.values import Edges, Graph
 from dbx.program.record.registry import load
@@ -75,6 +76,10 @@ def with_moved_reference(example: Example) -> Fitted:
         if isinstance(value, Graph):
             weights = np.array(value.weights)
             weights[OTHER] *= 2
+            value = replace(value, weights=weights)
+        elif isinstance(value, RaggedGraph):
+            weights = np.array(value.weights)
+            weights[value.starts[OTHER] : value.starts[OTHER + 1]] *= 2
             value = replace(value, weights=weights)
         else:
             value = jax.tree.map(_moved, value)
@@ -171,7 +176,8 @@ def check_block(example: Example) -> None:
 def neighbours(made: Fitted) -> sparse.csr_matrix:
     """Both ways."""
     given = [value.matrix for value in made.call.values() if isinstance(value, Edges)]
-    matrix = (given or [v.to_csr() for v in reference_values(made.operator).values() if isinstance(v, Graph)])[0]
+    kept = reference_values(made.operator).values()
+    matrix = (given or [v.to_csr() for v in kept if isinstance(v, Graph | RaggedGraph)])[0]
     return (matrix + matrix.T).tocsr()
 
 

@@ -83,6 +83,8 @@ class Input:
     optional: bool = False
     of_fitted_cells: bool = False
     """Only needed for the fitted cells (a mask of them), not for new cells."""
+    ragged: bool = False
+    """A graph is kept of the fitted cells as :class:`dbx.ops.ragged.RaggedGraph`, not padded."""
     stored: bool = False
     """New cells may lack it: ``__call__`` then gets None, and uses what it stored of the fitted cells."""
     counted: bool = False
@@ -112,6 +114,8 @@ class Output:
     passes: bool = False
     """A filter: whether each cell or, as a view, each gene is kept; the wrapper removes the others, and
     ``dbx.rerun(filter_cells=True)`` removes them from new cells."""
+    ragged: bool = False
+    """A graph is kept of the fitted cells as :class:`dbx.ops.ragged.RaggedGraph`, not padded."""
 
 
 class Unit(NamedTuple):

@@ -25,6 +25,7 @@ from dbx.ops.diffusion.kernel import (
 )
 from dbx.ops.graph.knn import pair_distances
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Array, Edges, Graph, own_rows
 
 ROUNDING = 1e-9
@@ -53,7 +54,7 @@ class DecayGraph(Operator):
     name = "alpha_decay"
     inputs: ClassVar = {"x": Input(), "rows": Input(kind="rows")}
     outputs: ClassVar = {
-        "kernel": Output(dtype="float64"),
+        "kernel": Output(dtype="float64", ragged=True),
         "bandwidth": Output(dtype="float64"),
         "reach": Output(dtype="float64"),
     }
@@ -92,7 +93,7 @@ class DecayGraph(Operator):
                 "would be 0 and is the smallest positive number, so that they are connected to their duplicates only."
             )
         self.reference = Reference(values)
-        self.edges = Reference(Graph.from_csr(found.matrix, rows=rows))
+        self.edges = Reference(RaggedGraph.from_csr(found.matrix))
         self.bandwidths = Reference(found.bandwidths)
         self.reaches = Reference(found.reach)
 
@@ -117,8 +118,8 @@ class DecayGraph(Operator):
     def __call__(self, x: Array, rows: Array) -> dict[str, Any]:
         """Edges, bandwidths and reach of cells; ``rows``: their rows among the fitted cells, -1 for others."""
         stored = self.edges.get_value()
-        n = len(stored.indices)
-        width = min(WIDER * stored.indices.shape[1], n)
+        n = len(stored)
+        width = min(WIDER * stored.width, n)
         fitted = rows >= 0
         kept = self._fitted(x, jnp.maximum(rows, 0), width)
 
@@ -131,9 +132,9 @@ class DecayGraph(Operator):
 
     def _fitted(self, x: Array, at: Array, width: int) -> tuple[Array, ...]:
         """(indices, weights, bandwidth, reach) of fitted cells: their stored edges with the distances of ``x``."""
-        stored, metric = self.edges.get_value(), decay_metric(self.metric)
+        stored, metric = self.edges.get_value().padded(at), decay_metric(self.metric)
         reference, bandwidths, reaches = self._stored(x.dtype)
-        indices, real = jnp.asarray(stored.indices)[at], jnp.asarray(stored.weights)[at] > 0
+        indices, real = stored.indices, stored.weights > 0
         diagonal = indices == at[:, None]
         distances = pair_distances(x, reference, indices, metric)
         before = jax.lax.stop_gradient(pair_distances(reference[at], reference, indices, metric))

@@ -20,6 +20,7 @@ from dbx.ops.diffusion.settled import settled
 from dbx.ops.diffusion.walk_operator import WalkOperator, one_column, padded_transitions
 from dbx.ops.diffusion.walks import Kernel, Scheme, completed, edge_shares
 from dbx.ops.operator import Constant, Input, Output, Progress, Reference, silent
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Array, Codes, Edges, Graph
 
 ROUNDING = 100
@@ -44,7 +45,7 @@ class FateProbabilities(WalkOperator):
 
     name = "fate_probabilities"
     inputs: ClassVar = {
-        "graph": Input(kind="graph"),
+        "graph": Input(kind="graph", ragged=True),
         "ends": Input(kind="codes", missing=True, unseen="missing", of_fitted_cells=True),
         "time": Input(kind="columns", optional=True),
     }
@@ -104,10 +105,9 @@ class FateProbabilities(WalkOperator):
         progress: Progress = silent,
     ) -> None:
         """Solve for the fates of all cells of a graph of shape (n_cells, n_cells)."""
-        n = graph.shape[0]
         codes, self.levels = present_ends(ends)
         check_weights(graph)
-        self.edges = Reference(Graph.from_csr(graph, rows=np.arange(n, dtype=np.int32)))
+        self.edges = Reference(RaggedGraph.from_csr(graph))
         if self.kernel == "pseudotime":
             times = one_column(time)
             self.fit_scale(times)
@@ -131,7 +131,7 @@ class FateProbabilities(WalkOperator):
         if self.kernel == "pseudotime":
             here = np.asarray(self.scaled(one_column(inputs["time"])), np.float64)
             times = np.asarray(self.scaled(np.asarray(self.times[...])), np.float64)
-        density = np.asarray(edges.weights, np.float64).sum(axis=1)
+        density = row_sums(edges.to_csr().astype(np.float64))
         found = host_transitions(graph, here, times, density, self.walk)
         ahead = without_columns(found, np.isnan(fates[:, 0]))
         if np.array_equal(rows, np.arange(len(fates))) and self._changed(ahead, fates, steps, graph.dtype):
@@ -158,7 +158,7 @@ class FateProbabilities(WalkOperator):
         fates, steps = jnp.asarray(fates), jnp.asarray(steps)
         dtype, rounding = fates.dtype, jnp.finfo(graph.weights.dtype).eps
         graph = _as_float(graph, dtype)
-        density = jnp.asarray(edges.weights, dtype).sum(axis=1)
+        density = edges.row_sums(dtype)
         here = times = None
         if self.kernel == "pseudotime":
             times = self.scaled(jnp.asarray(self.times[...], dtype))
@@ -176,7 +176,7 @@ class FateProbabilities(WalkOperator):
             return jax.lax.cond(fitted.all(), lambda: kept, with_new)
 
         def everything():
-            whole = completed(graph, _as_float(edges, dtype)) if graph.symmetric else graph
+            whole = completed(graph, _as_float(edges.padded(), dtype)) if graph.symmetric else graph
             of_whole = whole.weights.sum(axis=1)
             transitions = padded_transitions(whole, here, here, of_whole, self.walk)
             threshold = ROUNDING * rounding + 4 * jnp.asarray(self.residual[...], dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from dbx.ops.dynamics.adjacency import adjacency
 from dbx.ops.dynamics.correlations import correlations, host_correlations, signed_root
 from dbx.ops.dynamics.reach import host_reached, reached
 from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Array, Edges, Graph
 
 
@@ -34,7 +34,7 @@ class VelocityGraph(Operator):
     inputs: ClassVar = {
         "x": Input(genes=True),
         "v": Input(genes=True, missing=True),
-        "graph": Input(kind="graph"),
+        "graph": Input(kind="graph", ragged=True),
     }
     outputs: ClassVar = {"positive": Output(), "negative": Output()}
     rowwise = True
@@ -53,7 +53,7 @@ class VelocityGraph(Operator):
     ) -> None:
         """Keep the cells and the edges between them."""
         self.cells = Reference(x.dense())
-        self.edges = Reference(Graph.from_csr(graph, rows=np.arange(x.n_rows, dtype=np.int32)))
+        self.edges = Reference(RaggedGraph.from_csr(graph))
 
     def __call__(self, x, v, graph: Graph | Edges) -> dict[str, Any]:
         """Correlations above and below 0, as two graphs."""
@@ -67,16 +67,15 @@ class VelocityGraph(Operator):
             raise ValueError(msg)
 
     def _on_device(self, x: Array, v: Array, graph: Graph) -> dict[str, Graph]:
-        ends, there = reached(graph, self.edges.get_value(), self.n_steps, self.at_most)
+        ends, there = reached(graph, self.edges.get_value().padded(), self.n_steps, self.at_most)
         cells = jnp.asarray(self.cells[...]).astype(x.dtype)
         found = jnp.where(there, correlations(x, v, cells, ends, roots=self.sqrt_transform), 0)
         parts = {"positive": jnp.maximum(found, 0), "negative": jnp.minimum(found, 0)}
         return {name: Graph(ends, part, graph.rows, graph.n_reference) for name, part in parts.items()}
 
     def _on_host(self, x: np.ndarray, v: np.ndarray, graph: Edges) -> dict[str, Edges]:
-        stored = self.edges.get_value()
-        rows = np.arange(stored.n_reference, dtype=np.int32)
-        among = adjacency(Edges(replace(stored, distances=True).to_csr(), rows))
+        stored = self.edges.get_value().to_csr()
+        among = adjacency(Edges(stored, np.arange(stored.shape[0], dtype=np.int32)))
         links = host_reached(graph, among, self.n_steps, self.at_most)
         found = host_correlations(x, v, np.asarray(self.cells[...]), links, roots=self.sqrt_transform)
         return {

@@ -79,7 +79,7 @@ def _found(reference, registry: Registry, step: Step, operator: Operator, attrib
         genes=step.genes if place.is_gene_matrix else None,
     )
     _check_genes(step, place, request.genes, found.genes)
-    return stored_kind(place, getattr(declared, "dtype", None)).kept(request)
+    return stored_kind(place, declared).kept(request)
 
 
 def _check_genes(step: Step, place: Slot, wanted, present) -> None:

@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.operator import Input
+from dbx.ops.operator import Input, Output
+from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.slots.column_names import column_order
 from dbx.program.slots.columns import all_codes, column_value, is_measured, recoded
@@ -171,9 +172,16 @@ class Neighbourhood(Kind):
             matrix, -2 - np.arange(matrix.shape[0], dtype=np.int32)
         )  # each cell placed as a new one among the others
 
-    def kept(self, request: Request) -> Graph:
+    def kept(self, request: Request) -> Graph | RaggedGraph:
         edges = self.read(request)
         return Graph.from_csr(edges.matrix, rows=edges.rows)
+
+
+class RaggedNeighbourhood(Neighbourhood):
+    """A graph of cells some of which may have many times as many edges as most."""
+
+    def kept(self, request: Request) -> RaggedGraph:
+        return RaggedGraph.from_csr(self.read(request).matrix)
 
 
 class Categories(Kind):
@@ -238,10 +246,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def stored_kind(slot: Slot, dtype: str | None = None) -> Kind:
-    """The kind of what a slot stores; ``dtype`` is that of the output which it is, if it is one."""
+def stored_kind(slot: Slot, declared: Input | Output) -> Kind:
+    """The kind of what a slot stores, which is declared as this input or output."""
+    dtype = declared.dtype if isinstance(declared, Output) else None
     if slot.container == "obsp":
-        return KINDS["graph"]
+        return RaggedNeighbourhood() if declared.ragged else KINDS["graph"]
     if slot.container == "obs" and dtype is not None and dtype.startswith(("float", "int")):
         return Numbers()
     if slot.container == "obs":
