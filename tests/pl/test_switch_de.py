@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dbx
+from dbx.pl.switch_de import shown_p
 from dbx.pl.switch_heatmap import binned
 from dbx.program import SlotError
 
@@ -53,6 +54,14 @@ def test_bins_are_means():
     shares, edges = binned(time, values, np.zeros(2), np.full(2, 1000.0))
     inside = (time >= edges[3]) & (time < edges[4])
     np.testing.assert_allclose(shares[3], values[inside].mean(axis=0) / 1000)
+
+
+def test_a_p_value_below_the_smallest_number_is_no_zero(switched):
+    adata = switched[:, :1].copy()
+    adata.varm["switch_de"]["padj"] = 0.0
+    ax = dbx.pl.switch_de(adata, show=False)
+    assert "padj < 1e-300" in ax.get_title()
+    assert "padj 2.0e-05" in shown_p(2e-5)
 
 
 def test_table(switched):

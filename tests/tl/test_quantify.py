@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.stats import beta, kstest
 
 import dbx
 from dbx.losses.objectives import Cells
@@ -193,6 +194,32 @@ def test_variance_of_repeats():
         np.testing.assert_allclose(tx.layers["variance"][0], expected, rtol=0.25)
         ratio = np.maximum(tx.layers["variance"] - draws.mean(axis=1), 0) / (draws.mean(axis=1) + 5) + 0.01
         np.testing.assert_allclose(tx.layers["inferential_relative_variance"], ratio, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, ["1", "2", "2", "3,3", "3,3,1"]])
+def test_posterior_of_transcripts_that_no_class_tells_apart(weights):
+    frame = pd.DataFrame({"transcripts": ["a", "b", "e", "c,d", "c,d,e"], "count": [3000, 100, 40, 4000, 10]})
+    if weights is not None:
+        frame["weights"] = weights
+    lengths = pd.DataFrame({"effective_length": 500.0}, index=[*"abcde"])
+    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=2000).uns["quantify"]["bootstrap"][0]
+    share = draws[:, 2] / draws[:, 2:4].sum(axis=1)  # that of the prior, Beta(1/2, 1/2)
+    assert kstest(share, beta(0.5, 0.5).cdf).pvalue > 0.01
+    certain = draws[:, 0] / draws.sum(axis=1)
+    exact = beta(3000.5, 7150 - 3000 + 4 * 0.5)
+    assert certain.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(2000))
+    assert certain.std() == pytest.approx(exact.std(), rel=0.1)
+
+
+def test_posterior_of_shared_fragments():
+    frame = pd.DataFrame({"transcripts": ["a", "b", "a,b"], "count": [3, 5, 200]})
+    lengths = pd.DataFrame({"effective_length": [500.0, 500.0]}, index=["a", "b"])
+    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=2000).uns["quantify"]["bootstrap"][0]
+    share = draws[:, 0] / draws.sum(axis=1)
+    # the shared fragments say nothing of shares; a chain of 16 rounds is correlated, so that 2000 draws are about 250
+    exact = beta(3.5, 5.5)
+    assert share.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(250))
+    assert share.std() == pytest.approx(exact.std(), rel=0.2)
 
 
 def test_loss_is_the_negative_log_likelihood_of_scipy():

@@ -119,6 +119,59 @@ def test_gaussian_is_the_least_squares_of_scipy(cells):
         np.testing.assert_allclose(row["pvalue"], stats.chi2.sf(2 * (expected - constant), 2), rtol=1e-3)
 
 
+def lost_zeros(seed=4):
+    """Log expression with planted switches, the small values of which are lost; lambda is 0.5."""
+    rng = np.random.default_rng(seed)
+    t = rng.random(300)
+    true = np.array([(1.0, 14.0, 0.4), (1.2, -10.0, 0.6), (0.8, 20.0, 0.5), (1.0, 0.0, 0.5)])
+    x = 2 * true[:, 0] * sigmoid(true[:, 1] * (t[:, None] - true[:, 2])) + rng.normal(0, 0.3, (300, 4))
+    y = np.where(rng.random(x.shape) < np.exp(-0.5 * x**2), 0, np.abs(x))
+    return t, true, y
+
+
+def test_lost_zeros_are_integrated_out_and_no_start_of_scipys_optimiser_is_higher():
+    t, true, y = lost_zeros()
+    adata = ad.AnnData(y.astype(np.float32), obs=pd.DataFrame({"t": t}, index=[f"c{i}" for i in range(300)]))
+    given = {"likelihood": "gaussian", "calibrate": None}
+    dbx.tl.switch_de(adata, "t", zero_inflated=True, **given)
+    dbx.tl.switch_de(adata, "t", key_added="plain", **given)
+    table, plain = adata.varm["switch_de"], adata.varm["plain"]
+    nodes, weights = np.polynomial.legendre.leggauss(160)
+
+    def log_likelihood(y, mean, variance, rate):
+        """Of zeros by numerical integration over expression up to 12 standard deviations away."""
+        sd = np.sqrt(variance)
+        x = mean[:, None] + 12 * sd * nodes
+        zero = 12 * sd * (weights * stats.norm.pdf(x, mean[:, None], sd) * np.exp(-rate * x**2)).sum(axis=1)
+        zero, lost = np.maximum(zero, 1e-300), np.maximum(-np.expm1(-rate * y**2), 1e-300)
+        seen = stats.norm.logpdf(y, mean, sd) + np.log(lost)
+        return np.where(y == 0, np.log(zero), seen).sum()
+
+    span, first, rng = np.ptp(t), t.min(), np.random.default_rng(0)
+    for i in (0, 3):
+        row, values = table.iloc[i], adata.X[:, i].astype(float)
+        here = log_likelihood(values, curve(row, t), row["dispersion"], row["zero_inflation"])
+        np.testing.assert_allclose(row["log_likelihood"], here, rtol=1e-8)
+
+        def loss(x, values=values):
+            mean = 2 * np.exp(x[0]) * sigmoid(x[1] * ((t - first) / span - x[2]))
+            return -log_likelihood(values, mean, np.exp(x[3]), np.exp(x[4]))
+
+        bounds = [(-5, 5), (-100, 100), (0, 1), (-8, 4), (-8, 8)]
+        starts = [[0.0, s * rng.uniform(3, 30), rng.random(), -1.0, 0.0] for s in (1, -1)]
+        best = max(-optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).fun for start in starts)
+        assert here > best - 1e-3
+    np.testing.assert_allclose(table["plateau"].iloc[:3] / 2, true[:3, 0], rtol=0.1)
+    np.testing.assert_allclose(table["switch_time"].iloc[:3], true[:3, 2], atol=0.05)
+    np.testing.assert_allclose(table["zero_inflation"].iloc[:3], 0.5, atol=0.2)
+    assert (np.abs(plain["plateau"] / 2 - true[:, 0]) > np.abs(table["plateau"] / 2 - true[:, 0]))[:3].sum() >= 2
+
+
+def test_lost_zeros_are_for_log_expression(cells):
+    with pytest.raises(ValueError, match='counts with extra zeros are likelihood="zinb"'):
+        dbx.tl.switch_de(cells, "t", zero_inflated=True)
+
+
 def test_p_values_of_constant_genes_are_uniform():
     rng = np.random.default_rng(3)
     t, size = rng.random(120), rng.uniform(0.5, 1.5, 120)

@@ -52,6 +52,20 @@ def switch_de(
         There is no such table.
     ValueError
         There is no column ``sort_by``, or no such shape.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> import numpy as np
+    >>> adata = dbx.datasets.simulate(200, 6, 1, 1, seed=0)
+    >>> adata.obs["t"] = np.linspace(0, 1, 200)
+    >>> mean = 1 + 9 / (1 + np.exp(-30 * (adata.obs["t"].to_numpy() - 0.6)))
+    >>> adata.X[:, 0] = np.random.default_rng(0).poisson(mean)
+    >>> dbx.tl.switch_de(adata, "t", size_factors=None)
+    >>> table = dbx.get.switch_de(adata, padj=0.01, shape="switch", sort_by="switch_time")
+    >>> table[["gene", "direction", "switch_time"]].round(1)
+        gene direction  switch_time
+    0  gene0        on          0.6
     """
     table = gene_table(adata, key, COLUMNS, "switches", "dbx.tl.switch_de")
     table.insert(1, "direction", np.where(table["strength"] > 0, "on", "off"))

@@ -108,7 +108,7 @@ def _intervals(table: pd.DataFrame, ax: Axes | None) -> Axes:
 def _variances(table: pd.DataFrame, ax: Axes | None) -> Axes:
     ax = axes(ax, (4.6, 3.6))
     several = table["identifiability"] >= 0 if "identifiability" in table else pd.Series(False, index=table.index)
-    for chosen, colour, label in ((~several, REST, "others"), (several, UP, "told apart by no class")):
+    for chosen, colour, label in ((~several, REST, "others"), (several, UP, "in all the same classes as another")):
         some = table[chosen]
         ax.scatter(
             np.maximum(some["count"], LEAST),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SMALLEST = 1e-300
+"""P-values below this are rounded to 0."""
+
 
 @doc_params(figure=FIGURE)
 def switch_de(
@@ -81,9 +84,16 @@ def switch_de(
             ends = np.clip([row["switch_time"] - half, row["switch_time"] + half], time[0], time[-1])
             place.axvspan(*ends, color=INK, alpha=0.08, linewidth=0)
         place.set_ylim(top=_top(y, row["plateau"]))
-        shown = f"{gene}: padj {row['padj']:.1e}, {row['shape']}" if title is None else title
+        shown = f"{gene}: {shown_p(row['padj'])}, {row['shape']}" if title is None else title
         tidy(place, str(adata.uns[key]["pseudotime"]), "expression", shown)
     return finish(grid[-1], "switch_de", show=show, save=save, return_fig=return_fig)
+
+
+def shown_p(padj: float) -> str:
+    """An adjusted p-value for a title; one below the smallest number is not zero."""
+    if np.isnan(padj):
+        return "not tested"
+    return f"padj {padj:.1e}" if padj >= SMALLEST else f"padj < {SMALLEST:.0e}"
 
 
 def _top(y: np.ndarray, plateau: float) -> float:

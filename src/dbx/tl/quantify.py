@@ -90,7 +90,8 @@ def quantify(
     acceleration
         False for plain passes.
     n_bootstrap
-        Number of repeated estimates, of fragments drawn again with replacement.
+        Number of repeated estimates: of fragments drawn again with replacement, or for ``"vb"`` draws of the
+        abundances from their posterior by Gibbs sampling, with at least half a fragment as prior of each transcript.
     min_alpha
         Counts below this are zero.
     temperature

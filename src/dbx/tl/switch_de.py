@@ -36,6 +36,7 @@ def switch_de(
     *,
     layer: str | None = None,
     likelihood: str = "nb",
+    zero_inflated: bool = False,
     genes: Sequence[str] | None = None,
     size_factors: str | Sequence[float] | None = "auto",
     covariates: str | Sequence[str] | None = None,
@@ -70,6 +71,9 @@ def switch_de(
     likelihood
         ``"nb"``, negative binomial counts; ``"zinb"``, the same with extra zeros; ``"gaussian"``, log expression around
         ``plateau * sigmoid(k * (t - t0))``, without a floor, the model of switchde.
+    zero_inflated
+        With ``"gaussian"``: expression x is lost as a zero with probability exp(-lambda * x**2), the zero-inflated
+        model of switchde; the curve is that of the expression before.
     genes
         Names of the genes to fit; all by default.
     size_factors
@@ -115,10 +119,10 @@ def switch_de(
         ``strength_se``, NaN at a bound, in the units of the pseudotime; ``floor`` and ``plateau``, the lower and the
         higher level for a size factor of 1; ``log2_fold_change`` from the first to the last cell on the curve;
         ``dispersion`` (of counts, the variance is mean + dispersion * mean**2; of log expression, the variance);
-        ``zero_inflation``, the probability of an extra zero; ``log_likelihood``; ``shape``; ``converged``;
-        ``statistic``, the likelihood ratio. ``shape`` is what the Bayesian information criterion prefers: ``"none"``
-        (constant), ``"gradual"`` (a trend), ``"switch"`` or ``"transient"`` (a spline that turns; one that does not is
-        a trend or a switch, whichever is preferred).
+        ``zero_inflation``, the probability of an extra zero, or lambda of ``zero_inflated``; ``log_likelihood``;
+        ``shape``; ``converged``; ``statistic``, the likelihood ratio. ``shape`` is what the Bayesian information
+        criterion prefers: ``"none"`` (constant), ``"gradual"`` (a trend), ``"switch"`` or ``"transient"`` (a spline
+        that turns; one that does not is a trend or a switch, whichever is preferred).
     ``uns["switch_de"]``
         What it was made of: ``pseudotime``, ``values``, ``size_factors`` and ``likelihood``, for the plots.
     ``layers["switch_fitted"]`` (``layers[key_added + "_fitted"]`` for another key)
@@ -157,6 +161,7 @@ def switch_de(
         reads["covariates"] = [f"obs/{name}" for name in as_names(covariates, "covariates")]
     operator = SwitchDE.declared({"likelihood": likelihood})(
         likelihood=likelihood,
+        zero_inflated=zero_inflated,
         genes=None if genes is None else _numbers_of(as_names(genes, "genes"), gene_names(adata, place)),
         size_factors=size_factors is not None,
         dispersion=dispersion,

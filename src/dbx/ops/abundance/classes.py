@@ -78,8 +78,8 @@ def numbers(text: str, dtype: type) -> np.ndarray:
     return np.array(text.replace(";", ",").split(","), dtype=dtype) if text else np.empty(0, dtype)
 
 
-def told_apart(classes: EquivalenceClasses) -> np.ndarray:
-    """Number of the set that each transcript is in: those in the same classes with proportional weights.
+def told_apart(classes: EquivalenceClasses, *, proportional: bool = True) -> np.ndarray:
+    """Number of the set that each transcript is in: those in the same classes with proportional, or equal, weights.
 
     An array of shape (n_transcripts,), int32, -1 for a transcript that shares its classes with no other. Only their
     effective lengths decide between members of a set, and nothing where these are equal. The reverse does not hold:
@@ -92,7 +92,7 @@ def told_apart(classes: EquivalenceClasses) -> np.ndarray:
         if part.start == part.stop:
             continue
         values = columns.data[part]
-        key = columns.indices[part].tobytes() + np.round(values / values[0], 9).tobytes()
+        key = columns.indices[part].tobytes() + np.round(values / values[0] if proportional else values, 9).tobytes()
         sets.setdefault(key, []).append(t)
     found = np.full(classes.n_transcripts, -1, np.int32)
     for number, members in enumerate(members for members in sets.values() if len(members) > 1):

@@ -104,7 +104,7 @@ def _described(model: Model, values: Values, constant: Maximum, switch: Maximum,
         theta, likelihood = own[:, 0], switch.value - of_counts + penalty
     else:
         change, likelihood = (ends[1] - ends[0]) / np.log(2), switch.value
-        theta = np.exp(-2 * switch.value / len(model.t) - 1) / (2 * np.pi)
+        theta = np.exp(own[:, 0] if own.size else -2 * switch.value / len(model.t) - 1 - np.log(2 * np.pi))
     return Fitted(
         ratio=np.maximum(2 * (switch.value - constant.value), 0),
         floor=np.minimum(first, second),
@@ -115,7 +115,7 @@ def _described(model: Model, values: Values, constant: Maximum, switch: Maximum,
         time_error=errors[:, 3],
         change=change,
         log_theta=theta,
-        inflation=expit(own[:, 1]) if own.shape[1] > 1 else np.zeros(len(k)),
+        inflation=(expit if model.of_counts else np.exp)(own[:, 1]) if own.shape[1] > 1 else np.zeros(len(k)),
         log_likelihood=likelihood,
         shape=shape,
         converged=switch.converged,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbx.ops.switches.curves import Smooth, Switch, spline_basis
+from dbx.ops.switches.lost_zeros import ZeroInflatedNormal
 from dbx.ops.switches.newton import GAIN, Maximum, maximise
 from dbx.ops.switches.noise import NegativeBinomial, Noise, Normal, Values, ZeroInflated
 from dbx.ops.switches.starts import (
@@ -26,7 +27,12 @@ SPLINE_DF = 5
 GAIN_OF_LOGS = 1e-9
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lowest and highest parameters, arrays of shape (n_genes, n_parameters)."""
-NOISES: dict[str, Noise] = {"nb": NegativeBinomial(), "zinb": ZeroInflated(), "gaussian": Normal()}
+NOISES: dict[str, Noise] = {
+    "nb": NegativeBinomial(),
+    "zinb": ZeroInflated(),
+    "gaussian": Normal(),
+    "zero_inflated_gaussian": ZeroInflatedNormal(),
+}
 
 
 class Model(NamedTuple):
@@ -48,7 +54,7 @@ class Model(NamedTuple):
     @property
     def of_counts(self) -> bool:
         """Whether the means are products with size factors."""
-        return self.likelihood != "gaussian"
+        return self.likelihood in ("nb", "zinb")
 
     @property
     def gain(self) -> float:
@@ -84,9 +90,10 @@ class Model(NamedTuple):
         x, bounds = roughly(values, curve)
         height, n_covariates = partial(self.noise, curve), self.design.shape[1]
         starts = [np.column_stack([x, constant.x[:, 1 + n_covariates :]])]
-        if self.likelihood == "zinb":  # its means are those of the cells without extra zeros
+        if len(self.noise.bounds) > 1:  # its means are those of the cells without extra zeros
             starts.append(np.column_stack([x, self.noise.start(values)[0]]))
-            starts[0][:, :2] *= (np.exp(constant.x[:, :1]) / values.mean[:, None]).clip(1)
+            mean = np.exp(constant.x[:, :1]) if self.of_counts else constant.x[:, :1]
+            starts[0][:, :2] *= (mean / np.maximum(values.mean, 1e-12)[:, None]).clip(1)
         return highest(height, values, starts, _with_own(bounds, self.noise), self.gain)
 
     def _rough_counts(self, values: Values, curve: Switch) -> tuple[np.ndarray, Bounds]:
@@ -115,7 +122,7 @@ class Model(NamedTuple):
             within = low[gene], high[gene]
             within[0][:, :2], within[1][:, pinned] = 0, 0
             x = np.column_stack([x, np.zeros((len(gene), self.design.shape[1]))])
-            found.append(maximise(partial(self.noise, curve), values.only(gene), x, within, max_iter=ROUGH))
+            found.append(maximise(partial(NOISES["gaussian"], curve), values.only(gene), x, within, max_iter=ROUGH))
             bounds.append(within)
             genes.append(gene)
         best = first_of_each(np.concatenate(genes), np.concatenate([each.value for each in found]))

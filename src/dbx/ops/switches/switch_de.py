@@ -57,7 +57,8 @@ class SwitchDE(Operator):
     """size x (floor + (plateau - floor) sigmoid(k (t - t0))) fitted to each gene, tested against a constant.
 
     k and t0 are those of the gene; k is positive if it switches on. Counts are negative binomial, with extra zeros
-    (``"zinb"``) or without (``"nb"``); log expression is normal around a sigmoid without floor (``"gaussian"``).
+    (``"zinb"``) or without (``"nb"``); log expression is normal around a sigmoid without floor (``"gaussian"``), and
+    with ``zero_inflated`` lost as a zero with probability exp(-lambda x**2).
 
     After switchde (Campbell and Yau, Bioinformatics, 2017).
 
@@ -83,6 +84,7 @@ class SwitchDE(Operator):
         self,
         *,
         likelihood: str = "nb",
+        zero_inflated: bool = False,
         genes: tuple[int, ...] | None = None,
         size_factors: bool = True,
         dispersion: str = "mle",
@@ -103,10 +105,14 @@ class SwitchDE(Operator):
         for name, strength in (("min_strength", min_strength), ("max_strength", max_strength)):
             if strength is not None:
                 check_above_zero(strength, name)
+        if zero_inflated and likelihood != "gaussian":
+            msg = 'zero_inflated=True is for likelihood="gaussian"; counts with extra zeros are likelihood="zinb".'
+            raise ValueError(msg)
         if likelihood == "gaussian" and dispersion == "trend":
             msg = 'dispersion="trend" is for counts: leave it out with likelihood="gaussian".'
             raise ValueError(msg)
-        self.likelihood, self.genes, self.size_factors, self.dispersion = likelihood, genes, size_factors, dispersion
+        self.likelihood, self.zero_inflated, self.genes = likelihood, zero_inflated, genes
+        self.size_factors, self.dispersion = size_factors, dispersion
         self.min_strength, self.max_strength, self.n_starts = min_strength, max_strength, n_starts
         self.alternative_curve, self.calibrate, self.n_perms = alternative_curve, calibrate, n_perms
         self.block_genes = block_genes
@@ -136,7 +142,8 @@ class SwitchDE(Operator):
         t = (time[cells][order] - low) / (high - low)
         design = covariate_matrix(covariates, cells)
         _check_enough(t, design.shape[1])
-        model = Model(self.likelihood, t, design[order], self._strengths(high - low), self.n_starts)
+        noise = "zero_inflated_gaussian" if self.zero_inflated else self.likelihood
+        model = Model(noise, t, design[order], self._strengths(high - low), self.n_starts)
         genes, load, mean = self._values(x, sizes, cells, order)
         if self.dispersion == "trend":
             load = self._with_trend(model, load, mean)
