@@ -97,8 +97,9 @@ def align_slices(
     allow_reflection
         Slices may be mirrored.
     n_init
-        Number of starts. By default two and, where they end at different objectives, four more, of which those that are
-        best after two iterations go on; slices of more than 1,500 spots start from where 500 of their spots led.
+        Number of starts. By default two and, where their objectives differ by more than a hundred-thousandth, four
+        more, of which those that are best after two iterations go on; slices of more than 1,500 spots start from where
+        500 of their spots led.
     refine
         With partial overlap, couple spots by expression and by how far from each other the fitted map puts them,
         alternating with the fit. Otherwise the coupling is that of partial fused Gromov-Wasserstein transport.

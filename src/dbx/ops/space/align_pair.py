@@ -17,10 +17,12 @@ from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
 
 NEIGHBOURHOODS = (1, 7)
 """Spots whose profiles are summed before they are matched."""
-SAME = 1e-9
+SAME = 1e-5
 """Relative difference of objectives that are the same."""
 LARGE, SKETCH = 1500, 500
 """Spots of slices above which starts are compared on so many spots."""
+SMALL = 4_000_000
+"""Counts of a slice up to which they are held as a dense array."""
 FEW = 2
 """Iterations after which starts are compared, and number of those that go on."""
 
@@ -73,6 +75,7 @@ class Aligned(NamedTuple):
 
 def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned:
     """Align the second slice with the first."""
+    first, second = _held(first, second)
     costs = dissimilarity(first.profiles, second.profiles, settings.kind)
     problem = Problem(costs, first.points, second.points, settings.alpha)
     rng = np.random.default_rng(seed)
@@ -93,11 +96,20 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
 
 def realign(first: Slice, second: Slice, settings: Settings, before: Aligned) -> Aligned:
     """Align the second slice anew with one that has changed a little, from where it was and with the same overlap."""
+    first, second = _held(first, second)
     costs = dissimilarity(first.profiles, second.profiles, settings.kind)
     problem = Problem(costs, first.points, second.points, settings.alpha)
     if before.overlap == 1:
         return _entire(problem, settings, before.map)
     return _partial(problem, settings, before.map, before.overlap)
+
+
+def _held(first: Slice, second: Slice) -> tuple[Slice, Slice]:
+    """Small slices with counts as dense arrays, which are compared sooner."""
+    if not all(sparse.issparse(some.profiles) and np.prod(some.profiles.shape) <= SMALL for some in (first, second)):
+        return first, second
+    dense = (some.profiles.toarray().astype(np.float64) for some in (first, second))
+    return first._replace(profiles=next(dense)), second._replace(profiles=next(dense))
 
 
 def _sketched(problem: Problem, settings: Settings, rng: np.random.Generator) -> Rigid:

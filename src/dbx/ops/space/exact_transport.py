@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from dbx.ops.space.transport_starts import assigned, first_tree, nearly_assigned
+
 TOLERANCE = 1e-12
 """Reduced costs above minus this, relative to the largest cost, are taken for zero."""
+FAR = 0.7
+"""Fraction of the sources with an edge of negative reduced cost above which an assignment is a better start."""
 
 
 class Transport:
@@ -24,6 +28,7 @@ class Transport:
             source, target = np.append(source, target.sum() - mass), np.append(target, source.sum() - mass)
         self._masses = source, target
         self._assignment = len(source) == len(target) and np.ptp(source) == 0 and np.ptp(target) == 0
+        self._nearly_assigned = nearly_assigned(*self._masses)
         self._basis: Basis | None = None
 
     def __call__(self, cost: np.ndarray) -> sparse.csr_matrix:
@@ -31,11 +36,8 @@ class Transport:
         if self.partial:
             cost = _with_nowhere(cost)
         if self._assignment:
-            from scipy.optimize import linear_sum_assignment
-
-            rows, columns = linear_sum_assignment(cost)
-            return sparse.csr_matrix((self._masses[0][rows], (rows, columns)), self.shape)
-        if self._basis is None:
+            return sparse.csr_matrix((self._masses[0], (np.arange(self.shape[0]), assigned(cost))), self.shape)
+        if self._basis is None or (self._nearly_assigned and self._basis.entering(cost).mean() > FAR):
             self._basis = Basis(*self._masses, cost)
         self._basis.improve(cost)
         return self._basis.plan()[: self.shape[0], : self.shape[1]]
@@ -67,30 +69,14 @@ class Basis:
         self.parent = [-1] * size
         self.depth = [0] * size
         self.children: list[set[int]] = [set() for _ in range(size)]
-        self._start(perturbed, cost)
+        self._hang(*first_tree(cost, perturbed[: self.n], -perturbed[self.n :]))
+        self.flow = self._flows(perturbed)
 
-    def _start(self, masses: np.ndarray, cost: np.ndarray) -> None:
-        """Greedy start: each source ships to its cheapest targets that still take mass."""
-        left = masses.copy()
+    def _hang(self, sources: np.ndarray, targets: np.ndarray) -> None:
         neighbours: list[list[int]] = [[] for _ in self.parent]
-        open_targets = np.ones(cost.shape[1], bool)
-        for i in np.argsort(cost.min(axis=1), kind="stable"):
-            for j in np.argsort(cost[i], kind="stable"):
-                if not open_targets[j]:
-                    continue
-                k = self.n + int(j)
-                neighbours[i].append(k)
-                neighbours[k].append(int(i))
-                moved = min(left[i], -left[k])
-                left[i] -= moved
-                left[k] += moved
-                if left[i] <= -left[k]:
-                    break
-                open_targets[j] = False
-        self._hang(neighbours)
-        self.flow = self._flows(masses)
-
-    def _hang(self, neighbours: list[list[int]]) -> None:
+        for i, j in zip(sources.tolist(), (targets + self.n).tolist(), strict=True):
+            neighbours[i].append(j)
+            neighbours[j].append(i)
         queue, seen = [0], {0}
         for node in queue:
             for other in neighbours[node]:
@@ -129,15 +115,22 @@ class Basis:
             found[node] = edge[node - 1] - found[self.parent[node]]
         return found
 
+    def _gains(self, cost: np.ndarray, potential: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The target with the least reduced cost for each source, and that cost."""
+        reduced = cost - np.array(potential[self.n :])
+        best = reduced.argmin(axis=1)
+        return best, reduced[np.arange(self.n), best] - np.array(potential[: self.n])
+
+    def entering(self, cost: np.ndarray) -> np.ndarray:
+        """Whether each source has an edge of negative reduced cost."""
+        return self._gains(cost, self._potentials(cost))[1] < -TOLERANCE * np.abs(cost).max()
+
     def improve(self, cost: np.ndarray) -> None:
         """Pivot until no edge has a negative reduced cost."""
         tolerance = TOLERANCE * np.abs(cost).max()
         potential = self._potentials(cost)
         while True:
-            u, v = np.array(potential[: self.n]), np.array(potential[self.n :])
-            reduced = cost - v
-            best = reduced.argmin(axis=1)
-            gain = reduced[np.arange(self.n), best] - u
+            best, gain = self._gains(cost, potential)
             entering = np.flatnonzero(gain < -tolerance)
             if not len(entering):
                 return

@@ -89,8 +89,11 @@ def robust(x: np.ndarray, y: np.ndarray, spacing: float, rng: np.random.Generato
     step = max(1, BLOCK // len(x))
     for start in range(0, len(drawn), step):
         rotations, shifts = _of_few(x[drawn[start : start + step]], y[drawn[start : start + step]], reflect=reflect)
-        moved = np.einsum("kij,nj->kin", rotations, y) + shifts[:, :, None]
-        agreeing = biweight(np.linalg.norm(moved - x.T, axis=1) / spacing).sum(axis=1)
+        residual = rotations @ y.T
+        residual += shifts[:, :, None]
+        residual -= x.T
+        residual *= residual
+        agreeing = _biweight_of_square(residual.sum(axis=1) / spacing**2).sum(axis=1)
         i = int(agreeing.argmax())
         if agreeing[i] > most:
             best, most = Rigid(rotations[i], shifts[i]), float(agreeing[i])
@@ -106,7 +109,15 @@ def _of_few(x: np.ndarray, y: np.ndarray, *, reflect: bool) -> tuple[np.ndarray,
 
 def biweight(residual: np.ndarray) -> np.ndarray:
     """Tukey's weights of residuals in spacings."""
-    return np.maximum(1 - (residual / CUTOFF) ** 2, 0) ** 2
+    return _biweight_of_square(residual**2)
+
+
+def _biweight_of_square(square: np.ndarray) -> np.ndarray:
+    weights = square * -(CUTOFF**-2)
+    weights += 1
+    np.maximum(weights, 0, out=weights)
+    weights *= weights
+    return weights
 
 
 def reweighted(

@@ -15,17 +15,33 @@ COMMON = 0.1
 """Genes with counts in more of the spots than this are multiplied densely, the others sparsely."""
 
 
-def divergence(x: sparse.csr_matrix, y: sparse.csr_matrix) -> np.ndarray:
+def divergence(x, y) -> np.ndarray:
     """Kullback-Leibler divergence of the profile of each row of ``y`` from that of each row of ``x``.
 
-    Profiles are counts and :data:`PSEUDOCOUNT`, normalised to sum 1 over the genes. An array of shape (n_x, n_y).
+    Profiles are counts, both CSR or both dense, and :data:`PSEUDOCOUNT`, normalised to sum 1 over the genes. An array
+    of shape (n_x, n_y).
     """
+    if not sparse.issparse(x):
+        return _dense_divergence(x, y)
     x, y = sparse.csc_matrix(x, dtype=np.float64), sparse.csc_matrix(y, dtype=np.float64)
     totals_x, totals_y = (row_sums(m) + PSEUDOCOUNT * m.shape[1] for m in (x, y))
     logs_x, logs_y = _above_none(x), _above_none(y)
     own = row_sums(x.multiply(logs_x)) + PSEUDOCOUNT * row_sums(logs_x)
     cross = _product(x, logs_y)
     cross += PSEUDOCOUNT * row_sums(logs_y)
+    return (own[:, None] - cross) / totals_x[:, None] + np.log(totals_y) - np.log(totals_x)[:, None]
+
+
+def _dense_divergence(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logs = counts / PSEUDOCOUNT
+        np.log1p(logs, out=logs)
+        ones = np.ones(counts.shape[1])
+        return counts @ ones + PSEUDOCOUNT * counts.shape[1], logs, PSEUDOCOUNT * (logs @ ones)
+
+    (totals_x, logs_x, sums_x), (totals_y, logs_y, sums_y) = parts(x), parts(y)
+    own = np.einsum("ij,ij->i", x, logs_x) + sums_x
+    cross = x @ logs_y.T + sums_y
     return (own[:, None] - cross) / totals_x[:, None] + np.log(totals_y) - np.log(totals_x)[:, None]
 
 
