@@ -76,8 +76,10 @@ class GATv2(nnx.Module):
         return masked_softmax(logits, with_self(mask)[:, :, None], axis=1)
 
     def _logits(self, pairs):
-        by_head = pairs.reshape(*pairs.shape[:-1], self.heads, -1)
-        return (jax.nn.leaky_relu(by_head, self.slope) * self.logit[...]).sum(axis=-1)
+        # a matrix product: XLA's sums of products along rows take five times as long on CPUs
+        own = jnp.eye(self.heads, dtype=pairs.dtype)[:, None]
+        weights = (own * self.logit[...][:, :, None]).reshape(-1, self.heads)
+        return jax.nn.leaky_relu(pairs, self.slope) @ weights
 
 
 def attend(attention, h, indices, *, own=None):
@@ -86,17 +88,17 @@ def attend(attention, h, indices, *, own=None):
     ``attention`` has the shape (n_cells, 1 + width, heads), the cell itself first; heads divide the units. ``own`` are
     the cells' own rows, the first ones if not given.
     """
+    h = jnp.asarray(h)
     own = h[: len(indices)] if own is None else own
-    by_head = jnp.asarray(h).reshape(len(h), attention.shape[2], -1)
-    own = attention[:, 0, :, None] * own.reshape(len(own), attention.shape[2], -1)
+    heads = attention.shape[2]
+    spread = jnp.repeat(jnp.eye(heads, dtype=h.dtype), h.shape[1] // heads, axis=1)
 
     @jax.checkpoint
     def add(total, edge):
         weight, j = edge
-        return total + weight[:, :, None] * by_head[j], None
+        return total + (weight @ spread) * h[j], None
 
-    mixed = jax.lax.scan(add, own, (attention[:, 1:].swapaxes(0, 1), indices.T))[0]
-    return mixed.reshape(len(indices), -1)
+    return jax.lax.scan(add, (attention[:, 0] @ spread) * own, (attention[:, 1:].swapaxes(0, 1), indices.T))[0]
 
 
 def over_neighbours(function, indices):
