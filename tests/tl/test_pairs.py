@@ -50,6 +50,16 @@ def test_columns_of_other_tools():
     assert pairs_among(squidpy, GENES) == pairs_among(TABLE, GENES)
 
 
+@pytest.mark.parametrize(("name", "sep"), [("pairs.csv", ","), ("pairs.tsv.gz", "\t")])
+def test_a_file_of_the_users(tmp_path, name, sep):
+    """With OmniPath's columns, where accessions stand before the symbols."""
+    omnipath = TABLE.rename(columns={"ligand": "source_genesymbol", "receptor": "target_genesymbol"})
+    omnipath.insert(0, "source", "P1")
+    omnipath.insert(1, "target", "P2")
+    omnipath.to_csv(tmp_path / name, sep=sep, index=False)
+    assert pairs_among(tmp_path / name, GENES) == pairs_among(str(tmp_path / name), GENES) == pairs_among(TABLE, GENES)
+
+
 def test_few_genes_are_warned_of():
     genes = pd.Index(["Cxcl12", "Cxcr4"])
     with pytest.warns(DbxWarning, match="same species"):
@@ -60,7 +70,8 @@ def test_few_genes_are_warned_of():
     ("resource", "error", "match"),
     [
         ("cellchat", ValueError, "cellphonedb"),
-        ("consensus", ValueError, "licences"),
+        ("consensus", ValueError, r"licences .* a file of your own"),
+        ("nowhere.csv", FileNotFoundError, "nowhere.csv"),
         (["A"], TypeError, "DataFrame"),
         (TABLE.rename(columns={"ligand": "from"}), ValueError, "'from', 'receptor'"),
         (TABLE.apply(lambda names: names.str.lower()), ValueError, "upper and lower case"),

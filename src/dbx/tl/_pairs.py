@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,6 +23,8 @@ SYNONYMS = (
     ("source", "target"),
 )
 """Names of the two columns in resources of liana, OmniPath and squidpy."""
+FILE = re.compile(r"\.(csv|tsv|txt)(\.gz)?$", re.IGNORECASE)
+"""Endings of the names of files with a resource."""
 FEW = 0.1
 """Share of a resource's genes that are found, below which the names are doubtful."""
 
@@ -52,7 +56,7 @@ class Pairs:
 
 
 def pairs_among(
-    resource: str | pd.DataFrame, genes: pd.Index, *, complex_policy: Literal["min", "all"] = "min"
+    resource: str | Path | pd.DataFrame, genes: pd.Index, *, complex_policy: Literal["min", "all"] = "min"
 ) -> Pairs:
     """The pairs of a resource whose genes are all among ``genes``, by names as they are.
 
@@ -60,7 +64,7 @@ def pairs_among(
     ----------
     resource
         ``"cellphonedb"``, or a DataFrame with the columns ``ligand`` and ``receptor``, the subunits of a complex joined
-        by ``"_"``; with ``ligand_mouse`` and ``receptor_mouse`` these names are used where more of them are found.
+        by ``"_"``, or a CSV or TSV file of one; with ``ligand_mouse`` and ``receptor_mouse`` these names are used where more of them are found.
     genes
         Names of the genes of the data, unique.
     complex_policy
@@ -70,8 +74,10 @@ def pairs_among(
     ------
     ValueError
         The resource is unknown or lacks the columns, or none of its pairs is there.
+    FileNotFoundError
+        There is no such file.
     TypeError
-        It is neither a name nor a DataFrame.
+        It is neither a name, a file nor a DataFrame.
     """
     if complex_policy not in ("min", "all"):
         msg = f'complex_policy must be "min" or "all"; got {complex_policy!r}.'
@@ -94,12 +100,14 @@ def pairs_among(
     return Pairs(ligands, receptors, *columns)
 
 
-def _table(resource: str | pd.DataFrame) -> pd.DataFrame:
+def _table(resource: str | Path | pd.DataFrame) -> pd.DataFrame:
+    if isinstance(resource, Path) or (isinstance(resource, str) and FILE.search(resource)):
+        return _table(_read(Path(resource)))
     if isinstance(resource, str):
         return _named(resource)
     if not isinstance(resource, pd.DataFrame):
         msg = (
-            'resource must be "cellphonedb" or a DataFrame with the columns ligand and receptor; got '
+            'resource must be "cellphonedb", or a DataFrame or file with the columns ligand and receptor; got '
             f"{type(resource).__name__}."
         )
         raise TypeError(msg)
@@ -115,16 +123,28 @@ def _table(resource: str | pd.DataFrame) -> pd.DataFrame:
     return resource[kept].rename(columns=renamed).fillna("").astype(str)
 
 
+def _read(path: Path) -> pd.DataFrame:
+    """The table in a file, whose separator its name tells."""
+    if not path.is_file():
+        msg = f"resource: there is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    return pd.read_csv(path, sep="," if ".csv" in path.name.lower() else "\t", dtype=str)
+
+
 def _named(resource: str) -> pd.DataFrame:
     if resource == "cellphonedb":
         return cellphonedb()
     if resource == "consensus":
         msg = (
             "The consensus of OmniPath is not part of dbx, as the licences of some of its sources do not allow it: "
-            'pass a DataFrame, such as resource=liana.rs.select_resource("consensus"), or resource="cellphonedb".'
+            'pass a DataFrame, such as resource=liana.rs.select_resource("consensus"), a file of your own with the '
+            'columns ligand and receptor, resource="consensus.csv", or resource="cellphonedb".'
         )
         raise ValueError(msg)
-    msg = f'resource must be "cellphonedb" or a DataFrame with the columns ligand and receptor; got {resource!r}.'
+    msg = (
+        'resource must be "cellphonedb", or a DataFrame or CSV or TSV file with the columns ligand and receptor; got '
+        f"{resource!r}."
+    )
     raise ValueError(msg)
 
 

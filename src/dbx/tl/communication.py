@@ -28,6 +28,8 @@ from dbx.tl._groups import check_groups
 from dbx.tl._pairs import Pairs, pairs_among
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -39,7 +41,7 @@ def communication(
     adata: AnnData | MuData,
     groupby: str,
     *,
-    resource: str | pd.DataFrame,
+    resource: str | Path | pd.DataFrame,
     spatial_key: str = "spatial",
     radius: float | None = None,
     n_neighs: int | None = None,
@@ -75,8 +77,8 @@ def communication(
     groupby
         Column of ``obs`` with the group of each cell, such as its type.
     resource
-        ``"cellphonedb"``, or a DataFrame with the columns ``ligand`` and ``receptor``, the subunits of a complex joined
-        by ``"_"``. Pairs with a gene that is missing are left out.
+        ``"cellphonedb"``, or a DataFrame, or a CSV or TSV file, with the columns ``ligand`` and ``receptor``, the
+        subunits of a complex joined by ``"_"``. Pairs with a gene that is missing are left out.
     spatial_key
         Entry of ``obsm`` with positions.
     radius

@@ -21,6 +21,8 @@ from dbx.tl._groups import check_groups
 from dbx.tl._pairs import pairs_among
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
@@ -33,7 +35,7 @@ def ligrec(
     adata: AnnData | MuData,
     groupby: str,
     *,
-    resource: Literal["cellphonedb"] | pd.DataFrame = "cellphonedb",
+    resource: str | Path | pd.DataFrame = "cellphonedb",
     layer: str | None = None,
     use_raw: bool = False,
     expr_prop: float = 0.1,
@@ -65,8 +67,9 @@ def ligrec(
         Column of ``obs`` with the groups; cells without one are not used.
     resource
         ``"cellphonedb"``, :func:`dbx.datasets.cellphonedb`, of which mouse orthologues are used for mouse genes; or a
-        DataFrame with the columns ``ligand`` and ``receptor`` (also squidpy's, liana's and OmniPath's names of them),
-        the subunits of a complex joined by ``"_"``. Pairs of which a gene is missing are left out.
+        DataFrame, or a CSV or TSV file, with the columns ``ligand`` and ``receptor`` (also squidpy's, liana's and
+        OmniPath's names of them), the subunits of a complex joined by ``"_"``. Pairs of which a gene is missing are
+        left out. OmniPath's consensus is not part of dbx, as some of its sources do not allow it.
     layer
         Layer with the values instead of X.
     use_raw
