@@ -63,8 +63,9 @@ def pairs_among(
     Parameters
     ----------
     resource
-        ``"cellphonedb"``, or a DataFrame with the columns ``ligand`` and ``receptor``, the subunits of a complex joined
-        by ``"_"``, or a CSV or TSV file of one; with ``ligand_mouse`` and ``receptor_mouse`` these names are used where more of them are found.
+        ``"cellphonedb"``, or a DataFrame, or a CSV or TSV file, with the columns ``ligand`` and ``receptor``, the
+        subunits of a complex joined by ``"_"``; with ``ligand_mouse`` and ``receptor_mouse`` these names are used where
+        more of them are found.
     genes
         Names of the genes of the data, unique.
     complex_policy

@@ -10,31 +10,17 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_whole
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Output, Progress, silent
 from dbx.ops.transport.growth import log_total, normalised
 from dbx.ops.transport.low_rank import Clusters, Factors, low_rank, rows_of
-from dbx.ops.transport.points import Scale, cost_scale
+from dbx.ops.transport.points import Scale
 from dbx.ops.transport.sinkhorn import Marginals
-from dbx.ops.transport.times import at, check_known_times, pairs_of, times_of
-from dbx.ops.transport.trajectory import check_points, check_settings, log_growth_of, one_column
+from dbx.ops.transport.timed_transport import SUMMARY, TimedTransport, growth_to_nearest, log_growth
+from dbx.ops.transport.times import at, check_known_times, times_of
 from dbx.ops.values import Array, Frame
 
-COLUMNS = (
-    "source",
-    "target",
-    "scale",
-    "mass",
-    "marginal_error",
-    "iterations",
-    "converged",
-    "descendants",
-    "n_target",
-    "n_source",
-)
-"""Columns of the table of pairs; descendants are the logarithm of their sum."""
 
-
-class OTLowRank(Operator):
+class OTLowRank(TimedTransport):
     """Unbalanced optimal transport between cells of pairs of times by couplings Q diag(1/g) R' of a given rank.
 
     The problem of :class:`OTTrajectory` with the entropies of Q, R and g in place of that of the coupling: cells reach
@@ -57,9 +43,7 @@ class OTLowRank(Operator):
         "growth_rates": Output(dtype="float64"),
         "pairs": Output(axis="none", dtype=None, view=True, inference=True),
     }
-    rowwise = True
-    host = True
-    precision = "float64"
+    table_columns: ClassVar = ("source", "target", "scale", *SUMMARY)
 
     def __init__(
         self,
@@ -75,16 +59,17 @@ class OTLowRank(Operator):
         allow_unconverged: bool = False,
     ):
         check_whole(rank, 1, "rank")
-        check_settings(epsilon, tau_a, tau_b, scale_cost, max_iterations, threshold)
+        super().__init__(
+            time_pairs=time_pairs,
+            epsilon=epsilon,
+            tau_a=tau_a,
+            tau_b=tau_b,
+            scale_cost=scale_cost,
+            max_iterations=max_iterations,
+            threshold=threshold,
+            allow_unconverged=allow_unconverged,
+        )
         self.rank = rank
-        self.time_pairs = time_pairs
-        self.epsilon = epsilon
-        self.tau_a = tau_a
-        self.tau_b = tau_b
-        self.scale_cost = scale_cost
-        self.max_iterations = max_iterations
-        self.threshold = threshold
-        self.allow_unconverged = allow_unconverged
 
     def fit(
         self,
@@ -96,18 +81,13 @@ class OTLowRank(Operator):
         progress: Progress = silent,
     ) -> None:
         """Find the clusters of each pair of times."""
-        points, times = z.dense().astype(np.float64), np.asarray(times_of(time), np.float64)
-        check_points(points)
-        log_growth = log_growth_of(growth, len(points))
-        pairs = pairs_of(times, self.time_pairs)
+        given = self._given(z, time, growth)
         table, norms, centres, offsets = [], [], [], []
-        for done, (first, second) in enumerate(pairs):
-            progress(done, len(pairs), f"{first:g} to {second:g}")
-            source, target = at(times, first), at(times, second)
-            self._check_rank(first, second, int(source.sum()), int(target.sum()))
-            descendants = (second - first) * log_growth[source]
-            x, y = points[source], points[target]
-            scale, log_a = cost_scale(x, y, self.scale_cost, seed), normalised(descendants)
+        for pair in self._each_pair(given, seed, progress):
+            first, second, scale = pair.first, pair.second, pair.scale
+            self._check_rank(first, second, int(pair.source.sum()), int(pair.target.sum()))
+            descendants = (second - first) * given.log_growth[pair.source]
+            x, y, log_a = given.points[pair.source], given.points[pair.target], normalised(descendants)
             found = self._solved(x, y, log_a, scale, seed)
             self._check(first, second, found)
             total = log_total(rows_of(found.of_source.logits(x, scale * self.epsilon), log_a, self.tau_a)[1])
@@ -121,7 +101,7 @@ class OTLowRank(Operator):
         self.norms = Constant(np.array(norms))
         self.centres = Constant(np.array(centres))
         self.offsets = Constant(np.array(offsets))
-        self.known = Constant(np.unique(times))
+        self.known = Constant(np.unique(given.times))
 
     def _solved(self, x: np.ndarray, y: np.ndarray, log_a: np.ndarray, scale: float, seed: int) -> Factors:
         return low_rank(
@@ -145,14 +125,9 @@ class OTLowRank(Operator):
             raise ValueError(msg)
 
     def _check(self, first: float, second: float, found: Factors) -> None:
-        if found.converged or self.allow_unconverged:
-            return
-        msg = (
-            f"Low-rank transport from time {first:g} to {second:g} did not converge in {found.iterations} iterations: "
-            f"sums of columns are off by up to {found.error:.1e}. Use a larger epsilon (now {self.epsilon:g}), more "
-            "max_iterations, a larger threshold, a smaller rank, or allow_unconverged=True."
-        )
-        raise RuntimeError(msg)
+        if not found.converged:
+            off = f"{found.iterations} iterations: sums of columns are off by up to {found.error:.1e}"
+            self._refuse("Low-rank transport", first, second, off, "a larger threshold, a smaller rank")
 
     def __call__(self, z, time: Mapping[str, Any], growth: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """Logarithms of rows of factors, (n_cells, n_pairs x rank), and growth per unit time, (n_cells,)."""
@@ -160,19 +135,15 @@ class OTLowRank(Operator):
         if xp is np:
             z = z.astype(np.float64)
             check_known_times(times_of(time), np.asarray(self.known[...]))
-        times = times_of(time)
-        log_growth = xp.zeros(len(z), z.dtype) if growth is None else xp.log(one_column(growth))
-        rates, nearest, factors = xp.full(len(z), xp.nan), xp.full(len(z), xp.inf), []
+        times, growing = times_of(time), log_growth(growth, z)
+        factors, steps = [], []
         for p in range(len(self.norms[...])):
             first, second, total = self._of_pair(p, "source", "target", "descendants")
-            duration, mine = second - first, at(times, first)
-            (log_q, sums), (log_r, _) = self._rows(p, z, duration * log_growth - total)
+            (log_q, sums), (log_r, _) = self._rows(p, z, (second - first) * growing - total)
             later = xp.where(at(times, second)[:, None], log_r, xp.nan)
-            factors.append(xp.where(mine[:, None], log_q, later))
-            mine &= duration < nearest
-            rates = xp.where(mine, xp.exp((sums - self.norms[...][p] + total) / duration), rates)
-            nearest = xp.where(mine, duration, nearest)
-        return {"factors": xp.concatenate(factors, axis=1), "growth_rates": rates}
+            factors.append(xp.where(at(times, first)[:, None], log_q, later))
+            steps.append((first, second, sums - self.norms[...][p] + total))
+        return {"factors": xp.concatenate(factors, axis=1), "growth_rates": growth_to_nearest(times, steps, z)}
 
     def _rows(self, p: int, z, log_a) -> list[tuple[Array, Array]]:
         """Rows of both factors of a pair for cells of any time, and the logarithms of their sums."""
@@ -185,19 +156,8 @@ class OTLowRank(Operator):
             for side, masses, tau in sides
         ]
 
-    def _of_pair(self, p: int, *columns: str) -> list[Any]:
-        """Entries of a row of the table."""
-        return [self.table[...][p, COLUMNS.index(column)] for column in columns]
-
     @property
     def pairs(self) -> Frame:
         """The pairs of times: how they were solved and how far off the solution is."""
-        table = np.asarray(self.table[...], np.float64)
-        columns: dict[str, Any] = {name: table[:, k] for k, name in enumerate(COLUMNS)}
-        for name in ("n_source", "n_target", "iterations"):
-            columns[name] = columns[name].astype(np.int64)
-        columns["converged"] = columns["converged"].astype(bool)
-        columns["descendants"] = np.exp(columns["descendants"])
-        columns["epsilon"] = np.full(len(table), self.epsilon)
-        columns["rank"] = np.full(len(table), self.rank)
-        return Frame(columns, rows=None)
+        columns = self._columns_of_pairs()
+        return Frame({**columns, "rank": np.full(len(columns["source"]), self.rank)}, rows=None)

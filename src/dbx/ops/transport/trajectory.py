@@ -11,22 +11,23 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
-from dbx.ops.checks import check_above_zero, check_known, check_whole, check_whole_or_auto
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.checks import check_above_zero, check_whole, check_whole_or_auto
+from dbx.ops.operator import Constant, Input, Output, Progress, Reference, silent
 from dbx.ops.transport.all_pairs import Pair, Shared, place, solved, together
 from dbx.ops.transport.extension import log_sums_to
-from dbx.ops.transport.growth import check_growth, log_row_sums, log_total
+from dbx.ops.transport.growth import log_row_sums, log_total
 from dbx.ops.transport.held_out import growth_weight, tau_of
-from dbx.ops.transport.points import Scale, cost_scale
+from dbx.ops.transport.points import Scale
 from dbx.ops.transport.solves import Solve
-from dbx.ops.transport.times import at, check_known_times, pairs_of, times_of
-from dbx.ops.values import Array, Codes, Frame
+from dbx.ops.transport.timed_transport import SUMMARY, TimedTransport, growth_to_nearest, log_growth
+from dbx.ops.transport.times import at, check_known_times, times_of
+from dbx.ops.values import Array, Frame
 
 REFINED = 3
 """Rounds with ``growth_iters="auto"`` where growth is known, as in Waddington-OT."""
 
 
-class OTTrajectory(Operator):
+class OTTrajectory(TimedTransport):
     """Unbalanced entropic optimal transport between cells of pairs of times, by dual potentials.
 
     For the squared Euclidean distances C over their median, P minimises <C, P> - epsilon H(P) + lambda_a KL(P 1 | a) +
@@ -55,10 +56,8 @@ class OTTrajectory(Operator):
         "growth_rates": Output(dtype="float64"),
         "pairs": Output(axis="none", dtype=None, view=True, inference=True),
     }
-    rowwise = True
-    host = True
     of_all_cells = True
-    precision = "float64"
+    table_columns: ClassVar = (*Pair._fields, *SUMMARY)
     references: ClassVar = {"points": "z", "times": "time", "stored_potentials": "potentials"}
 
     def __init__(
@@ -76,23 +75,24 @@ class OTTrajectory(Operator):
         threshold: float = 1e-6,
         allow_unconverged: bool = False,
     ):
-        check_settings(epsilon, tau_a, tau_b, scale_cost, max_iterations, threshold)
+        super().__init__(
+            time_pairs=time_pairs,
+            epsilon=epsilon,
+            tau_a=tau_a,
+            tau_b=tau_b,
+            scale_cost=scale_cost,
+            max_iterations=max_iterations,
+            threshold=threshold,
+            allow_unconverged=allow_unconverged,
+        )
         check_whole_or_auto(growth_iters, 1, "growth_iters")
         if growth_weight != "auto":
             check_above_zero(growth_weight, "growth_weight")
         if batch_size is not None:
             check_whole(batch_size, 1, "batch_size")
-        self.time_pairs = time_pairs
-        self.epsilon = epsilon
-        self.tau_a = tau_a
-        self.tau_b = tau_b
-        self.scale_cost = scale_cost
         self.growth_iters = growth_iters
         self.growth_weight = growth_weight
         self.batch_size = batch_size
-        self.max_iterations = max_iterations
-        self.threshold = threshold
-        self.allow_unconverged = allow_unconverged
 
     def fit(
         self,
@@ -105,25 +105,21 @@ class OTTrajectory(Operator):
         progress: Progress = silent,
     ) -> None:
         """Find the potentials of each pair of times."""
-        points, times = z.dense().astype(np.float64), np.asarray(times_of(time), np.float64)
-        check_points(points)
-        log_growth = log_growth_of(growth, len(points))
-        found_pairs = pairs_of(times, self.time_pairs)
+        given = self._given(z, time, growth)
+        points, times = given.points, given.times
         shared = self.shared(growth is not None)
         per_pair = shared.rounds + (growth is not None)
-        potentials, table, norms = np.full((len(points), per_pair * len(found_pairs)), np.nan), [], []
-        for done, (first, second) in enumerate(found_pairs):
-            progress(done, len(found_pairs), f"{first:g} to {second:g}")
-            source, target = at(times, first), at(times, second)
-            scale = cost_scale(points[source], points[target], self.scale_cost, seed)
-            pair = Pair(first, second, scale, np.nan)
+        potentials, table, norms = np.full((len(points), per_pair * len(given.pairs)), np.nan), [], []
+        for of in self._each_pair(given, seed, progress):
+            pair, descending = Pair(of.first, of.second, of.scale, np.nan), given.log_growth[of.source]
             if growth is not None:
-                weight = self._weight(points[source], points[target], log_growth[source], pair, shared, seed)
+                weight = self._weight(points[of.source], points[of.target], descending, pair, shared, seed)
                 pair = pair._replace(growth_tau=tau_of(weight, self.epsilon))
-            solves = solved(points, log_growth, times, pair, shared, None)
+            solves = solved(points, given.log_growth, times, pair, shared, None)
             self._check(pair, solves)
-            place(potentials, slice(done * per_pair, (done + 1) * per_pair), times, pair, solves)
-            table.append([*pair, *_summary(solves[shared.rounds - 1], (second - first) * log_growth[source])])
+            columns = slice(len(table) * per_pair, (len(table) + 1) * per_pair)
+            place(potentials, columns, times, pair, solves)
+            table.append([*pair, *_summary(solves[shared.rounds - 1], (of.second - of.first) * descending)])
             norms.append([log_total(log_row_sums(s.log_a, s.potentials.phi, s.tau_a)) for s in solves])
         self.table = Constant(np.array(table))
         self.norms = Constant(np.array(norms))
@@ -143,16 +139,13 @@ class OTTrajectory(Operator):
         return growth_weight(x, y, (pair.target - pair.source) * log_growth, shared.of(pair), seed)[0]
 
     def _check(self, pair: Pair, solves: list) -> None:
-        worst = max(solves, key=lambda solve: solve.potentials.error)
-        if worst.potentials.converged or self.allow_unconverged:
-            return
-        msg = (
-            f"Transport from time {pair.source:g} to {pair.target:g} did not converge in {self.max_iterations} "
-            f"iterations: sums of columns are off by up to {worst.potentials.error:.1e}, more than "
-            f"threshold={self.threshold:g}. Use a larger epsilon (now {self.epsilon:g}), more max_iterations, "
-            "a larger threshold, or allow_unconverged=True."
-        )
-        raise RuntimeError(msg)
+        worst = max(solves, key=lambda solve: solve.potentials.error).potentials
+        if not worst.converged:
+            off = (
+                f"{self.max_iterations} iterations: sums of columns are off by up to {worst.error:.1e}, more than "
+                f"threshold={self.threshold:g}"
+            )
+            self._refuse("Transport", pair.source, pair.target, off, "a larger threshold")
 
     def __call__(self, z, time: Mapping[str, Any], rows, growth: Mapping[str, Any] | None = None):
         """Potentials of cells, (n_cells, n_pairs x n_solves), and growth per unit time, (n_cells,)."""
@@ -160,20 +153,20 @@ class OTTrajectory(Operator):
         if xp is np:
             z = z.astype(np.float64)
         times, grown = times_of(time), growth is not None
-        log_growth = xp.zeros(len(z), z.dtype) if growth is None else xp.log(one_column(growth))
+        growing = log_growth(growth, z)
         stored, fitted = xp.asarray(self.stored_potentials.get_value()), rows >= 0
         potentials = stored[xp.maximum(rows, 0)]
         if xp is np and fitted.all():
-            return {"potentials": potentials, "growth_rates": self._growth(potentials, times, log_growth, grown)}
+            return {"potentials": potentials, "growth_rates": self._growth(potentials, times, growing, grown)}
         if xp is np:
             check_known_times(times, np.asarray(self._known_times))
         columns = [
-            column for p in range(len(self.table[...])) for column in self._extended(p, z, times, log_growth, grown)
+            column for p in range(len(self.table[...])) for column in self._extended(p, z, times, growing, grown)
         ]
         potentials = xp.where(fitted[:, None], potentials, xp.stack(columns, axis=1))
-        return {"potentials": potentials, "growth_rates": self._growth(potentials, times, log_growth, grown)}
+        return {"potentials": potentials, "growth_rates": self._growth(potentials, times, growing, grown)}
 
-    def _extended(self, p: int, z, times, log_growth, grown: bool) -> list[Array]:
+    def _extended(self, p: int, z, times, growing, grown: bool) -> list[Array]:
         """Columns of potentials of a pair for cells that took no part in it."""
         xp = array_library(z)
         first, second, scale, growth_tau = self._of_pair(p, *Pair._fields)
@@ -183,7 +176,7 @@ class OTTrajectory(Operator):
         at_first, at_second = (at(self._known_times, t) for t in (first, second))
         of_first, of_second = (at(times, t) for t in (first, second))
         per_pair = stored.shape[1] // len(self.table[...])
-        log_a, unit, found = (second - first) * log_growth - total, scale * self.epsilon, []
+        log_a, unit, found = (second - first) * growing - total, scale * self.epsilon, []
         start = log_a
         for s in range(per_pair):
             tau = self.tau_a if s < rounds else growth_tau
@@ -197,43 +190,36 @@ class OTTrajectory(Operator):
             log_a = log_row_sums(log_a, phi, tau) - self.norms[...][p, s]
         return found
 
-    def _growth(self, potentials, times, log_growth, grown: bool, *, anew: bool = False):
+    def _growth(self, potentials, times, growing, grown: bool, *, anew: bool = False):
         """Growth per unit time to the nearest later time, NaN without one; ``anew`` with sums over these cells."""
         xp = array_library(potentials)
         norms = self.norms[...]
         per_pair = potentials.shape[1] // len(norms)
-        s = self.shared(grown).rounds if grown else 0
-        growth, nearest = xp.full(len(potentials), xp.nan), xp.full(len(potentials), xp.inf)
+        s, steps = self.shared(grown).rounds if grown else 0, []
         for p in range(len(norms)):
             first, second, growth_tau, total = self._of_pair(p, "source", "target", "growth_tau", "descendants")
             tau, duration = growth_tau if grown else self.tau_a, second - first
             mine = at(times, first)
             phi, norm = xp.where(mine, potentials[:, p * per_pair + s], 0), norms[p, s]
             if anew:
-                total = log_total(xp.where(mine, duration * log_growth, -xp.inf))
-            logs = log_row_sums(duration * log_growth - total, phi, tau)
+                total = log_total(xp.where(mine, duration * growing, -xp.inf))
+            logs = log_row_sums(duration * growing - total, phi, tau)
             if anew:
                 norm = log_total(xp.where(mine, logs, -xp.inf))
-            mine &= duration < nearest
-            growth = xp.where(mine, xp.exp((logs - norm + total) / duration), growth)
-            nearest = xp.where(mine, duration, nearest)
-        return growth
+            steps.append((first, second, logs - norm + total))
+        return growth_to_nearest(times, steps, potentials)
 
     def together(self, z, time: Mapping[str, Any], rows, growth: Mapping[str, Any] | None = None):
         """The same for all fitted cells, differentiable in their coordinates and growth."""
         del rows
         times = jnp.asarray(times_of(time), z.dtype)
-        log_growth = jnp.zeros(len(z), z.dtype) if growth is None else jnp.log(one_column(growth))
+        growing = log_growth(growth, jnp.asarray(z))
         shared = replace(self.shared(growth is not None), threshold=Shared.threshold, max_iterations=20_000)
         pairs = jnp.asarray(self.table[...], z.dtype)[:, : len(Pair._fields)]
         stored = jnp.asarray(self.stored_potentials.get_value(), z.dtype)
-        potentials = together(z, log_growth, times, pairs, stored, shared)
-        rates = self._growth(potentials, times, log_growth, growth is not None, anew=True)
+        potentials = together(z, growing, times, pairs, stored, shared)
+        rates = self._growth(potentials, times, growing, growth is not None, anew=True)
         return {"potentials": potentials, "growth_rates": rates}
-
-    def _of_pair(self, p: int, *columns: str) -> list[Any]:
-        """Entries of a row of the table."""
-        return [self.table[...][p, COLUMNS.index(column)] for column in columns]
 
     @property
     def _known_times(self) -> Any:
@@ -242,31 +228,14 @@ class OTTrajectory(Operator):
     @property
     def pairs(self) -> Frame:
         """The pairs of times: how they were solved and how far off the solution is."""
-        table = np.asarray(self.table[...], np.float64)
-        columns: dict[str, Any] = {name: table[:, k] for k, name in enumerate(COLUMNS)}
+        columns = self._columns_of_pairs()
         weight = columns.pop("growth_tau")
-        columns["growth_weight"] = self.epsilon * weight / (1 - weight)
-        columns["epsilon"] = np.full(len(table), self.epsilon)
-        for name in ("n_source", "n_target", "iterations"):
-            columns[name] = columns[name].astype(np.int64)
-        columns["converged"] = columns["converged"].astype(bool)
-        columns["n_solves"] = np.full(len(table), self.norms[...].shape[1])
+        epsilon = columns.pop("epsilon")
+        columns["growth_weight"] = epsilon * weight / (1 - weight)
+        columns["epsilon"] = epsilon
+        columns["n_solves"] = np.full(len(weight), self.norms[...].shape[1])
         columns["last_round"] = columns["n_solves"] - 1 - np.isfinite(weight)
-        columns["descendants"] = np.exp(columns["descendants"])
         return Frame(columns, rows=None)
-
-
-COLUMNS = (
-    *Pair._fields,
-    "mass",
-    "marginal_error",
-    "iterations",
-    "converged",
-    "descendants",
-    "n_target",
-    "n_source",
-)
-"""Columns of the table of pairs; descendants are the logarithm of their sum."""
 
 
 def _summary(solve: Solve, log_descendants: np.ndarray) -> list[float]:
@@ -281,49 +250,3 @@ def _summary(solve: Solve, log_descendants: np.ndarray) -> list[float]:
         len(found.gamma),
         len(found.phi),
     ]
-
-
-def check_settings(
-    epsilon: float, tau_a: float, tau_b: float, scale_cost: Scale, max_iterations: int, threshold: float
-) -> None:
-    """Raise an error for settings of a solve that are out of their range."""
-    check_above_zero(epsilon, "epsilon")
-    check_above_zero(threshold, "threshold")
-    check_whole(max_iterations, 1, "max_iterations")
-    for name, tau in (("tau_a", tau_a), ("tau_b", tau_b)):
-        if not 0 < tau <= 1:
-            msg = f"{name} must be above 0 and at most 1, where the marginals are exact; got {tau}."
-            raise ValueError(msg)
-    if isinstance(scale_cost, str):
-        check_known(scale_cost, ("median", "mean"), "scale_cost")
-    else:
-        check_above_zero(scale_cost, "scale_cost")
-
-
-def one_column(columns: Mapping[str, Any]) -> Any:
-    """The one column of growth, numbers."""
-    ((name, column),) = columns.items()
-    if isinstance(column, Codes):
-        msg = f"Growth must be numbers; obs[{name!r}] holds text or categories."
-        raise ValueError(msg)
-    return column
-
-
-def log_growth_of(growth: Mapping[str, Any] | None, n_cells: int) -> np.ndarray:
-    """Logarithm of the given growth of each cell, 0 without one."""
-    if growth is None:
-        return np.zeros(n_cells)
-    values = np.asarray(one_column(growth), np.float64)
-    check_growth(values)
-    return np.log(values)
-
-
-def check_points(points: np.ndarray) -> None:
-    """Raise ValueError for coordinates that are not finite."""
-    wrong = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if len(wrong):
-        msg = (
-            f"{len(wrong)} cells have coordinates that are not finite (the first is row {wrong[0]}): remove them, or "
-            "compute the representation again."
-        )
-        raise ValueError(msg)
