@@ -102,7 +102,7 @@ def _assigned_tree(cost: np.ndarray, row_mass: np.ndarray, column_mass: np.ndarr
             columns.append(j)
         else:
             top.append(j)
-    supplied = _supplied(cost[np.ix_(free, top)], row_mass[free].tolist(), [lacks[j] for j in top])
+    supplied = _supplied(cost[free][:, top], row_mass[free].tolist(), [lacks[j] for j in top])
     rows.extend(int(free[i]) for i, _ in supplied)
     columns.extend(top[t] for _, t in supplied)
     return np.array(rows), np.array(columns)

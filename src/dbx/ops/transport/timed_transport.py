@@ -10,7 +10,7 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_above_zero, check_known, check_whole
-from dbx.ops.operator import Operator, Progress
+from dbx.ops.operator import Constant, Operator, Progress
 from dbx.ops.transport.growth import check_growth
 from dbx.ops.transport.points import Scale, cost_scale
 from dbx.ops.transport.times import at, pairs_of, times_of
@@ -48,7 +48,8 @@ class TimedTransport(Operator):
     host = True
     precision = "float64"
     table_columns: ClassVar[tuple[str, ...]]
-    """Names of the columns of ``table``, which has a row for each pair."""
+    table: Constant
+    """Array of shape (n_pairs, n_columns)."""
 
     def __init__(
         self,

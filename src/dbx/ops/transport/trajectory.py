@@ -109,7 +109,9 @@ class OTTrajectory(TimedTransport):
         points, times = given.points, given.times
         shared = self.shared(growth is not None)
         per_pair = shared.rounds + (growth is not None)
-        potentials, table, norms = np.full((len(points), per_pair * len(given.pairs)), np.nan), [], []
+        potentials = np.full((len(points), per_pair * len(given.pairs)), np.nan)
+        table: list[list[float]] = []
+        norms = []
         for of in self._each_pair(given, seed, progress):
             pair, descending = Pair(of.first, of.second, of.scale, np.nan), given.log_growth[of.source]
             if growth is not None:
