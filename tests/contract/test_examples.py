@@ -49,6 +49,7 @@ TESTED = {
     "on_host": "test_references",
     "of_all_cells": "test_together",
     "in_space": "test_rows",
+    "in_sequences": "tests/program/training/test_optimize_sequences",
     "together": "test_together",
     "role": "test_declared",
     "check_differentiable": "test_gradients",

@@ -141,3 +141,51 @@ def test_copy_number_start_finds_events_that_clusters_miss(rng):
     assert len(events) == 2
     np.testing.assert_allclose(events["start"], [300, 1500], atol=3)
     np.testing.assert_allclose(events["end"], [329, 1539], atol=3)
+
+
+@pytest.mark.parametrize("emission", ["gaussian", "poisson", "categorical"])
+def test_parameters_of_each_row(emission, rng):
+    """As Baum-Welch on the row alone, from the parameters of all rows on; new rows too."""
+    x = rng.uniform(1, 4, (3, 1)) * np.repeat([0, 1, 0], 20) + 0.5 * rng.normal(size=(3, 60))
+    if emission != "gaussian":
+        x = np.minimum(rng.poisson(np.exp(np.clip(x, -1, 3))), 8 if emission == "categorical" else 99).astype(float)
+    x[0, 3] = np.nan
+    data = ad.AnnData(x)
+    data.var["chromosome"] = ["1"] * 35 + ["2"] * 25
+    how = {"axis": "var", "emission": emission, "max_iter": 20, "tol": None, "transmat_prior": 0.5, "sticky": 2.0}
+    if emission == "gaussian":
+        how["min_variance"] = 0.01
+    if emission == "categorical":
+        how["n_symbols"] = 9
+    dbx.tl.hmm(data, 2, share=False, n_init=1, **how)
+    one = ad.AnnData(x[:1].copy(), var=data.var)
+    dbx.tl.hmm(one, 2, params=data.uns["hmm"]["params"], **how)
+    flat = np.concatenate([np.ravel(value) for value in one.uns["hmm"]["params"].values()])
+    np.testing.assert_allclose(data.obsm["hmm_params"][0], flat, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(data.layers["hmm_state"][0], one.layers["hmm_state"][0])
+    np.testing.assert_allclose(data.layers["hmm_mean"][0], one.layers["hmm_mean"][0], rtol=1e-5)
+    new = ad.AnnData(x[:2].copy(), var=data.var)
+    dbx.rerun(new, data)
+    np.testing.assert_allclose(new.obsm["hmm_params"], data.obsm["hmm_params"][:2])
+    with pytest.raises(ValueError, match="share=False is for"):
+        dbx.tl.hmm(data, 2, share=False)
+
+
+def test_five_states_tell_one_copy_from_two():
+    rng = np.random.default_rng(0)
+    copies = np.full((N, 600), 2)
+    copies[N // 2 :, 100:200], copies[N // 2 :, 300:400] = 3, 6
+    means = np.random.default_rng(99).gamma(2, 1.0, 600) * copies / 2
+    data = ad.AnnData(rng.poisson(means * 3).astype(np.float32))
+    data.X = np.log1p(data.X)
+    data.var["chromosome"] = np.repeat([f"chr{i}" for i in range(1, 7)], 100)
+    data.obs["kind"] = np.repeat(["normal", "tumour"], N // 2)
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal", n_states=5, window=21)
+    states = data.layers["copy_number_state"]
+    assert (states[: N // 2] != 2).mean() <= 0.05
+    assert (states[N // 2 :, 100:200] == 3).mean() > 0.6
+    assert (states[N // 2 :, 300:400] == 4).mean() > 0.8
+    ax = dbx.pl.copy_number(data, "kind", states=True, show=False)
+    assert np.asarray(ax.images[0].get_array()).max() == 2
+    with pytest.raises(ValueError, match="must be odd"):
+        dbx.tl.copy_number(data, n_states=4)

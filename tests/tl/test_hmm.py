@@ -144,3 +144,44 @@ def test_wrong_input_is_refused_in_words(name, rng):
 def test_a_fit_that_still_rises_says_so(rng):
     with pytest.warns(UserWarning, match="larger max_iter"):
         dbx.tl.hmm(bins(rng), 2, max_iter=1, n_init=2)
+
+
+def test_along_the_gradient_to_the_same_optimum(rng):
+    data, other = bins(rng), None
+    dbx.tl.hmm(data, 2, n_init=2)
+    other = ad.AnnData(data.X)
+    dbx.tl.hmm(other, 2, n_init=2, method="gradient", learning_rate=0.1, max_iter=50)
+    one, two = data.uns["hmm"], other.uns["hmm"]
+    assert two["log_likelihood"] == pytest.approx(one["log_likelihood"], abs=1e-3)
+    assert len(two["history"]) > len(one["history"])
+    dbx.tl.hmm(other, 2, n_init=2, method="gradient", learning_rate=1e-6, max_iter=3, tol=None)
+    assert np.ptp(other.uns["hmm"]["history"][:4]) < 1e-2  # hardly a step
+
+
+def test_priors_are_pseudo_counts(rng):
+    """With all states known the estimates are counts plus priors, by hand."""
+    data = bins(rng)
+    codes = np.repeat([0, 1, 0], 40)
+    data.obs["known"] = pd.Categorical.from_codes(codes, ["low", "high"])
+    how = {"labels_key": "known", "n_init": 1, "max_iter": 3, "tol": None}
+    dbx.tl.hmm(data, 2, transmat_prior=2.0, sticky=5.0, emission_prior=3.0, **how)
+    params = data.uns["hmm"]["params"]
+    counts = np.array([[78, 1], [1, 39]]) + 2 + 5 * np.eye(2)
+    np.testing.assert_allclose(params["transmat"], counts / counts.sum(axis=1, keepdims=True))
+    x = data.X[:, 0].astype(float)
+    squares = ((x[codes == 0] - x[codes == 0].mean()) ** 2).sum()
+    np.testing.assert_allclose(params["variances"][0, 0], (squares + 3 * x.var()) / (80 + 3))
+    counted = ad.AnnData(np.ones((120, 1)), obs=data.obs.assign(base=codes))
+    dbx.tl.hmm(counted, 2, emission="categorical", codes_key="base", n_symbols=3, emission_prior=3.0, **how)
+    np.testing.assert_allclose(
+        counted.uns["hmm"]["params"]["emissionprob"], [[83 / 89, 3 / 89, 3 / 89], [3 / 49, 43 / 49, 3 / 49]]
+    )
+
+
+def test_a_state_that_no_position_is_in_is_named(rng):
+    params = {"startprob": [1, 0, 0], "transmat": [[0.9, 0.1, 0], [0.1, 0.9, 0], [0.4, 0.3, 0.3]]}
+    params |= {"means": [0, 4, 9], "variances": [1, 1, 1]}
+    data = bins(rng)
+    with pytest.warns(UserWarning, match="No position is in state '2'.*n_states=2"):
+        dbx.tl.hmm(data, 3, params=params)
+    assert data.uns["hmm"]["params"]["means"][2, 0] == pytest.approx(9)

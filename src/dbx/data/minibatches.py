@@ -90,6 +90,35 @@ def _filled(order: np.ndarray, n_steps: int, size: int) -> tuple[np.ndarray, np.
     return plan, weights
 
 
+def plan_whole(
+    rows: np.ndarray, groups: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, *, multiple: int = 1
+) -> Plan:
+    """Each row once, all rows of a group in one minibatch; groups are shuffled if ``rng`` is given.
+
+    ``groups`` has the group of every row of the data. Minibatches have about ``batch_size`` rows, or as many as the
+    largest group, and are padded by rows of other groups with weight 0. Their number and size do not depend on ``rng``.
+    """
+    _, group, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
+    n_steps = max(len(rows) // max(batch_size, sizes.max()), 1)
+    size = len(rows) if n_steps == 1 else -(-len(rows) // n_steps) + sizes.max()
+    size = -(-size // multiple) * multiple
+    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    step = np.empty(len(sizes), int)
+    step[order] = before * n_steps // len(rows)  # no step is empty: groups are smaller than its share
+    place = np.empty(len(sizes), int)
+    place[order] = np.arange(len(sizes))
+    plan, weights = np.empty((n_steps, size), np.int32), np.zeros((n_steps, size), np.float32)
+    everything = np.arange(len(groups))
+    for i in range(n_steps):
+        own = np.flatnonzero(step[group] == i)
+        own = rows[own[np.argsort(place[group[own]], kind="stable")]]
+        others = np.setdiff1d(everything, own)
+        plan[i, : len(own)], weights[i, : len(own)] = own, 1
+        plan[i, len(own) :] = np.resize(others if len(others) else own, size - len(own))
+    return Plan(plan, weights)
+
+
 class Minibatches:
     """Matrices and columns with the same rows, iterated as minibatches.
 
@@ -98,7 +127,15 @@ class Minibatches:
     depends only on the size of the data (:meth:`plan`), so that every kind of array gives the same trained parameters.
     """
 
-    def __init__(self, columns: Mapping[str, RowBlocks | np.ndarray], *, budget: int = RESIDENT_BYTES):
+    def __init__(
+        self,
+        columns: Mapping[str, RowBlocks | np.ndarray],
+        *,
+        budget: int = RESIDENT_BYTES,
+        groups: np.ndarray | None = None,
+    ):
+        """Rows of one of the ``groups``, an array of shape (n_rows,), share a minibatch."""
+        self.groups = groups
         # counts are read in the type that is sent to the device
         self.columns = {
             name: RowBlocks(x, dtype=narrowest(x)) if isinstance(x, RowBlocks) else x for name, x in columns.items()
@@ -122,6 +159,8 @@ class Minibatches:
         Data of up to ``RESIDENT_BYTES`` are shuffled as a whole, larger data in parts of about ``CHUNK_BYTES``,
         whatever the kind of array and its placement.
         """
+        if self.groups is not None:
+            return plan_whole(rows, self.groups, batch_size, rng, multiple=multiple)
         large = self._row_bytes * self.n_rows > RESIDENT_BYTES
         n_parts = -(-len(rows) * self._row_bytes // CHUNK_BYTES) if large else 1
         return plan_epoch(rows, batch_size, rng, multiple=multiple, n_parts=n_parts)

@@ -1,7 +1,7 @@
 """Objectives in pure JAX, for ``dbx.optimize`` and for training loops in JAX."""
 
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
-from dbx.losses.hidden_markov import hmm_log_likelihood
+from dbx.losses.hidden_markov import HMMLikelihood, hmm_log_likelihood
 from dbx.losses.labels import CrossEntropy, cross_entropy
 from dbx.losses.latent import normal_kl
 from dbx.losses.neighbourhoods import (
@@ -25,6 +25,7 @@ __all__ = [
     "ExpectedFragments",
     "Fate",
     "Function",
+    "HMMLikelihood",
     "OpenGates",
     "Ordering",
     "Reconstruction",

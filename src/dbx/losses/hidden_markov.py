@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from dbx.losses.objectives import Brought, Cells
+from dbx.losses.steps import Elbo
+
+SMALL = 1e-6
+"""Least change of spread that counts."""
 
 
 class LogMessages(NamedTuple):
@@ -63,6 +71,82 @@ def hmm_log_likelihood(log_startprob, log_transmat, log_emission, lengths=None):
     return log_sum(last, axis=1)
 
 
+@dataclass(frozen=True, repr=False)
+class HMMLikelihood(Elbo):
+    """Negative log-likelihood of sequences under a hidden Markov model, in nats for each row given those before it.
+
+    The model is a step of the program, trained with the others in minibatches of whole sequences: one recorded by
+    :func:`dbx.tl.hmm`, or, with ``n_states``, one that is fitted before training on what ``inputs`` names and recorded
+    with the results. An embedding that shrinks becomes more likely for no reason: where the trained steps compute the
+    data, the logarithm of the change of the spread of each feature is subtracted, so that scale does not matter.
+
+    Parameters
+    ----------
+    n_states
+        Number of states of a new model; None for that of a recorded step.
+    emission
+        Distribution of the data given the state, as in :func:`dbx.tl.hmm`.
+    params
+        Parameters that the fit of a new model starts from, as in :func:`dbx.tl.hmm`.
+    inputs
+        Inputs of a new model and their slots: ``"z"`` (coordinates), ``"x"`` (a matrix of genes) or ``"codes"``, and
+        ``"sequences"``, ``"positions"``, ``"sizes"`` and ``"labels"``.
+    step
+        Name of the recorded step, by default the last one of a hidden Markov model, and of a new one.
+
+    Examples
+    --------
+    >>> import dbx
+    >>> dbx.losses.HMMLikelihood(3, inputs={"z": "obsm/X_pca", "sequences": "obs/donor"})
+    HMMLikelihood(3, inputs={'z': 'obsm/X_pca', 'sequences': 'obs/donor'})
+    """
+
+    n_states: int | None = None
+    emission: Literal["gaussian", "categorical", "poisson", "nb"] = "gaussian"
+    params: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    inputs: Mapping[str, str] | None = field(default=None, kw_only=True)
+    step: str | None = field(default=None, kw_only=True)
+    name: ClassVar[str] = "hmm_likelihood"
+    operator: ClassVar[str] = "hmm"
+    of_sets: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.n_states is None and (self.params is not None or self.inputs is not None):
+            msg = "params and inputs are of a new model: pass n_states, or leave them out for that of a recorded step."
+            raise ValueError(msg)
+        if self.n_states is not None and not {"z", "x", "codes"} & set(self.inputs or {}):
+            msg = (
+                "A new model needs its data: inputs={'z': 'obsm/X_pca', 'sequences': 'obs/donor'}, or 'x' for a matrix "
+                "of genes, or 'codes'."
+            )
+            raise ValueError(msg)
+
+    @property
+    def brings(self) -> Brought | None:
+        """See :attr:`dbx.losses.objectives.Objective.brings`."""
+        if self.n_states is None:
+            return None
+        key = self.step or self.operator
+        settings: dict[str, Any] = {"n_states": self.n_states, "emission": self.emission}
+        if self.params is not None:
+            settings["params"] = tuple((str(k), _nested(jnp.asarray(v).tolist())) for k, v in self.params.items())
+        writes = {"states": f"obs/{key}_state", "posteriors": f"obsm/X_{key}", "fitted_model": f"uns/{key}"}
+        return Brought(settings, self.inputs or {}, writes)
+
+    def of_cells(self, cells: Cells):
+        """Negative log-probability of each row given those before it."""
+        operator, inputs, outputs = cells.run(self.step)
+        values = operator.loss(inputs, outputs)
+        if "spread" not in cells.facts:
+            return values
+        data = inputs.get("z", inputs.get("x"))
+        return values - jnp.log(data.std(axis=0) / cells.facts["spread"] + SMALL).sum()
+
+
+def _nested(value: Any) -> Any:
+    return tuple(map(_nested, value)) if isinstance(value, list) else value
+
+
 def normalised(logs):
     """Logarithms whose exponentials sum to 1 along the last axis; ``-inf`` stays, with a derivative of zero."""
     return logs - log_sum(logs, axis=-1)[..., None]
@@ -96,9 +180,27 @@ def markov_messages(log_startprob, log_transmat, log_emission, begins) -> LogMes
 
 def _prefixes(moves, start):
     """Message after each of the moves, scaled to sum to 1, and the logarithm of each factor."""
+    if len(moves) == 0:
+        return jnp.zeros(moves.shape[:2], moves.dtype), jnp.zeros(0, moves.dtype)
+    return by_tree(moves, start) if jax.default_backend() == "gpu" else by_pieces(moves, start)
+
+
+def by_tree(moves, start):
+    """By products of neighbours, of pairs, of fours: few steps of many products each, for a GPU."""
+
+    def joined(earlier, later):
+        found = log_sum(earlier[..., :, :, None] + later[..., None, :, :], axis=-2)
+        return found - _finite(found.max(axis=(-2, -1), keepdims=True))
+
+    products = jax.lax.associative_scan(joined, moves)
+    messages = normalised(log_sum(start[:, None] + products, axis=1))
+    before = jnp.concatenate([start[None], messages[:-1]])
+    return messages, log_sum(log_sum(before[:, :, None] + moves, axis=1), axis=1)
+
+
+def by_pieces(moves, start):
+    """By pieces side by side, for a CPU."""
     n, n_states = moves.shape[:2]
-    if n == 0:
-        return jnp.zeros((0, n_states), moves.dtype), jnp.zeros(0, moves.dtype)
     size = math.isqrt(n - 1) + 1
     n_pieces = -(-n // size)
     still = jnp.where(jnp.eye(n_states, dtype=bool), 0.0, -jnp.inf).astype(moves.dtype)

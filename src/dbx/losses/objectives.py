@@ -40,6 +40,18 @@ class Cells:
     """Derivative of ``z`` along the velocity of the first step's input, an array of the shape of ``z``."""
 
 
+@dataclass(frozen=True)
+class Brought:
+    """A step that an objective brings along."""
+
+    settings: Mapping[str, Any]
+    """Of its operator."""
+    inputs: Mapping[str, str]
+    """Name of an input -> slot."""
+    writes: Mapping[str, str]
+    """Name of an output -> slot."""
+
+
 class Objective:
     """A value for each cell that training minimises. Objectives are combined as ``a + 0.1 * b``."""
 
@@ -64,6 +76,13 @@ class Objective:
     """How a column of ``obs`` outside the trained steps is read."""
     partial: ClassVar[str | None] = None
     """Name of what it reads whose missing values leave a cell out."""
+    operator: ClassVar[str | None] = None
+    """Name of the operator whose own loss it is, which it can bring along: see :attr:`brings`."""
+
+    @property
+    def brings(self) -> Brought | None:
+        """A step that is fitted before training, trained along, and recorded; None where it brings none."""
+        return None
 
     @property
     def reads(self) -> dict[str, str | None]:

@@ -159,6 +159,9 @@ class Operator(nnx.Module):
     in_space: ClassVar[bool] = False
     """What it gives a cell depends on its neighbours in tissue or in a sequence: a call gets whole slices or sequences,
     and graphs it returns are between cells of the call."""
+    in_sequences: ClassVar[str | None] = None
+    """Name of the input with the sequence of each cell, whose cells belong together: training passes whole sequences,
+    or all cells as one where that input is not read."""
     role: ClassVar[Literal["projection", "gate", "head"] | None] = None
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""

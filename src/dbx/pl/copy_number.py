@@ -10,15 +10,13 @@ import pandas as pd
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import INK, tidy
+from dbx.pl._stretches import stretches
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-NARROW = 0.02
-"""Share of the width below which a chromosome has no name."""
 
 
 @doc_params(figure=FIGURE)
@@ -78,7 +76,8 @@ def copy_number(
     >>> ax = dbx.pl.copy_number(cells, "group", show=False)
     """
     track = np.asarray(read(adata, Slot("layers", ("copy_number",))))
-    shown = np.asarray(read(adata, Slot("layers", ("copy_number_state",)))) - 1 if states else track
+    most = len(read(adata, Slot("uns", ("copy_number",)))["params"]["means"]) // 2 if states else 0
+    shown = np.asarray(read(adata, Slot("layers", ("copy_number_state",)))) - most if states else track
     chromosomes = pd.Series(read(adata, Slot("var", (chromosome_key,)))).astype(str).to_numpy()
     columns = np.flatnonzero(np.isfinite(track).all(axis=0))
     numbers = pd.factorize(chromosomes[columns])[0]
@@ -94,15 +93,16 @@ def copy_number(
         msg = f"No cell has a group in obs[{groupby!r}]."
         raise ValueError(msg)
     values = shown[np.ix_(rows, columns)]
-    highest = 1.0 if states else vmax or max(float(np.quantile(np.abs(values), 0.995)), 1e-6)
+    highest = float(most) if states else vmax or max(float(np.quantile(np.abs(values), 0.995)), 1e-6)
     ax = axes(ax, (8.0, 4.0))
     image = ax.imshow(values, aspect="auto", cmap="RdBu_r", vmin=-highest, vmax=highest, interpolation="nearest")
-    _separate(ax, numbers, chromosomes[columns])
+    firsts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
+    stretches(ax, firsts, len(columns), [name.removeprefix("chr") for name in chromosomes[columns][firsts]], INK)
     sizes = np.bincount(codes[rows], minlength=len(groups.cat.categories))
     ends = np.cumsum(sizes)
     for end in ends[:-1]:
         ax.axhline(end - 0.5, color=INK, linewidth=0.8)
-    tidy(ax, "", "" if groupby is not None else f"{len(rows)} cells", title or "")
+    tidy(ax, "chromosome", "" if groupby is not None else f"{len(rows)} cells", title or "")
     if groupby is None:
         ax.set_yticks([])
     else:
@@ -111,17 +111,7 @@ def copy_number(
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.01)
     bar.set_label("state" if states else "difference to reference", fontsize=8)
     if states:
-        bar.set_ticks([-1, 0, 1], labels=["loss", "neutral", "gain"])
+        names = {-1: "loss", 0: "neutral", 1: "gain"}
+        steps = range(-most, most + 1)
+        bar.set_ticks([*steps], labels=[names.get(step, f"{abs(step)}x {names[np.sign(step)]}") for step in steps])
     return finish(ax, "copy_number", show=show, save=save, return_fig=return_fig)
-
-
-def _separate(ax: Axes, numbers: np.ndarray, names: np.ndarray) -> None:
-    """Lines between chromosomes, and the names of those that are wide enough."""
-    firsts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    ends = np.append(firsts[1:], len(numbers))
-    for first in firsts[1:]:
-        ax.axvline(first - 0.5, color=INK, linewidth=0.5)
-    wide = ends - firsts >= NARROW * len(numbers)
-    labels = [str(name).removeprefix("chr") for name in names[firsts[wide]]]
-    ax.set_xticks(((firsts + ends - 1) / 2)[wide], labels, fontsize=8)
-    ax.tick_params(axis="x", length=0)

@@ -11,6 +11,7 @@ from dbx.get.segments import along
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
 from dbx.pl._palette import FAINT, INK, RASTERIZED_FROM, colours, tidy
+from dbx.pl._stretches import stretches
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,15 +90,9 @@ def hmm(
         some = y[begin:end][~np.isnan(y[begin:end])]
         if len(some):
             ax.plot([begin - 0.5, end - 0.5], [some.mean()] * 2, color=INK, linewidth=1.5, zorder=3)
-    for first in found.firsts[1:]:
-        ax.axvline(first - 0.5, color=FAINT, linewidth=0.5, zorder=1)
-    if found.names is None:
-        tidy(ax, "position", "state" if values is None else "value", title or "")
-    else:
-        middles = (found.firsts + np.append(found.firsts[1:], len(codes)) - 1) / 2
-        ax.set_xticks(middles, found.names[found.firsts], rotation=90 if len(middles) > 8 else 0, fontsize=8)
-        ax.tick_params(axis="x", length=0)
-        tidy(ax, "", "state" if values is None else "value", title or "")
+    names_of = None if found.names is None else found.names[found.firsts]
+    stretches(ax, found.firsts, len(codes), names_of, FAINT)
+    tidy(ax, "position" if names_of is None else "", "state" if values is None else "value", title or "")
     if values is None:
         ax.set_yticks(range(len(names)), names)
     ax.set_xlim(-0.5, len(codes) - 0.5)

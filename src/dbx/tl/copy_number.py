@@ -32,6 +32,7 @@ def copy_number(
     exclude_chromosomes: Sequence[str] = ("chrX", "chrY", "chrM"),
     window: int = 101,
     clip: float = 3.0,
+    n_states: int = 3,
     cluster_key: str | None = None,
     random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
@@ -69,6 +70,8 @@ def copy_number(
         Number of genes of a window, with weights that fall from its middle to its ends.
     clip
         Largest absolute difference of a gene before it is smoothed.
+    n_states
+        Number of states, odd: loss, neutral and gain, or with 5 also twice the loss and twice the gain.
     cluster_key
         Column of ``obs``: one profile for each cluster of cells, their mean.
     random_state
@@ -85,7 +88,7 @@ def copy_number(
     ``layers["copy_number"]``
         Smoothed difference to the reference, float32; NaN for genes that take no part.
     ``layers["copy_number_state"]``
-        0 loss, 1 neutral, 2 gain, int8; -1 for genes that take no part.
+        0 loss, 1 neutral, 2 gain (with five states 2 is neutral), int8; -1 for genes that take no part.
     ``obs["cnv_score"]``
         Mean absolute difference of each cell.
     ``uns["copy_number"]``
@@ -139,6 +142,7 @@ def copy_number(
         log_transform=log_transform,
         window=window,
         clip=clip,
+        n_states=n_states,
     )
     writes = {
         "track": "layers/copy_number",

@@ -39,6 +39,8 @@ def hmm(
     init: Literal["kmeans", "copy_number", "random"] = "kmeans",
     fit: bool = True,
     learn: Sequence[str] = ("startprob", "transmat", "emission"),
+    share: bool = True,
+    method: Literal["baum-welch", "gradient"] = "baum-welch",
     n_init: int = 10,
     max_iter: int = 200,
     tol: float | None = 1e-4,
@@ -47,6 +49,7 @@ def hmm(
     emission_prior: float = 0.0,
     min_variance: float | None = None,
     temperature: float = 1.0,
+    learning_rate: float = 5e-2,
     order_states: bool = True,
     state_names: Sequence[str] | None = None,
     posteriors: bool = True,
@@ -108,12 +111,19 @@ def hmm(
         False computes with ``params`` as they are.
     learn
         What the fit may change, among ``"startprob"``, ``"transmat"`` and ``"emission"``.
+    share
+        With ``axis="var"``: one set of parameters for all rows. False fits those of each row (also of new ones) by
+        Baum-Welch from the shared ones on; theta of ``"nb"`` stays that of all.
+    method
+        ``"baum-welch"``, or ``"gradient"``: first up to ``max_iter`` steps of Adam along the gradient of the mean
+        log-likelihood, all starts side by side, then Baum-Welch from the best parameters on the way of each.
     n_init
         Number of starts.
     max_iter
         Largest number of passes.
     tol
-        Gain of log-likelihood in a pass, in nats, below which a fit ends; None for exactly ``max_iter`` passes.
+        Gain of log-likelihood in a pass, in nats, below which a fit ends (steps along the gradient: in ten steps);
+        None for exactly ``max_iter`` passes.
     transmat_prior, sticky, emission_prior
         Pseudo-counts of each transition, of staying in a state, and of emissions: of each symbol, or of an observation
         at the overall mean (for variances, with the overall variance). ``sticky`` is 0 by default, and with
@@ -122,6 +132,8 @@ def hmm(
         Smallest variance; by default 1e-4 of that of the feature.
     temperature
         Divides log-probabilities of emissions: above 1 the data weigh less, as for positions that are not independent.
+    learning_rate
+        Step size of ``method="gradient"``, in logits, logarithms, and standard deviations of the data.
     order_states
         Sort states by the mean of the first feature; not with ``params`` or ``labels_key``.
     state_names
@@ -149,6 +161,8 @@ def hmm(
         Number of the state of each row and gene, int8; -1 for genes without a chromosome.
     ``layers["hmm_mean"]`` (``axis="var"``)
         Mean of the data given the state, averaged by the posterior; NaN for genes without a chromosome.
+    ``obsm["hmm_params"]`` (``share=False``)
+        Parameters of each row one after another: startprob, transmat by rows, and those of the emission by states.
     ``uns["hmm"]``
         ``params``; ``log_likelihood`` and ``log_likelihood_per_sequence`` in nats; ``history``, the log-likelihood
         (plus the log prior) of each pass of the best start; ``starts``, the last one of each start; ``converged`` and
@@ -207,6 +221,7 @@ def hmm(
         "init": init,
         "fitted": fit,
         "learn": tuple(as_names(learn, "learn")),
+        "method": method,
         "n_init": n_init,
         "max_iter": max_iter,
         "tol": tol,
@@ -215,6 +230,7 @@ def hmm(
         "emission_prior": emission_prior,
         "min_variance": min_variance,
         "temperature": temperature,
+        "learning_rate": learning_rate,
         "n_symbols": n_symbols,
         "order_states": order_states,
         "names": names,
@@ -224,9 +240,14 @@ def hmm(
     if axis == "var":
         _check_along_genes(reads, use_rep=use_rep, codes_key=codes_key)
         chromosomes, places = along_genes(adata, chromosome_key, mod)
-        operator = GeneHMM(chromosomes=chromosomes, places=places, **settings)
+        operator = GeneHMM.declared({"share": share})(chromosomes=chromosomes, places=places, share=share, **settings)
+        if not share:
+            writes["row_params"] = f"obsm/{key_added}_params"
         writes |= {"states": f"layers/{key_added}_state", "mean": f"layers/{key_added}_mean"}
     else:
+        if not share:
+            msg = 'share=False is for axis="var": parameters of each row. Rows are positions here.'
+            raise ValueError(msg)
         operator = HMM(**settings, unlabeled=unlabeled)
         writes["states"] = f"obs/{key_added}_state"
         if posteriors:

@@ -55,6 +55,23 @@ EXAMPLES = [
         random=True,
     ),
     Example(
+        operator="hmm_genes",
+        title="parameters of each row",
+        reads={"x": "layers/log"},
+        config={"n_states": 2, **GENES, "share": False, **FEW, "max_iter": 3},
+        random=True,
+        differentiable=False,
+        idle=dict.fromkeys(
+            ("start_logits", "transition_logits", "centre", "log_spread"), "the fit of a row starts there"
+        ),
+    ),
+    Example(
+        operator="copy_number",
+        title="five states",
+        reads={"x": "layers/log"},
+        config={**GENES, "window": 9, "n_states": 5},
+    ),
+    Example(
         operator="copy_number",
         reads={"x": "layers/log", "kinds": "obs/labels"},
         config={**GENES, "reference": ("2",), "window": 9},

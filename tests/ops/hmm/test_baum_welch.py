@@ -1,12 +1,15 @@
 """Baum and Welch's fit: its likelihood never falls, and it finds what data were drawn from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from dbx.ops.hmm.baum_welch import Problem, fit
+from dbx.ops.hmm.baum_welch import Model, Problem, fit
 from dbx.ops.hmm.count_emissions import NegativeBinomial, Poisson, newton_theta
 from dbx.ops.hmm.emissions import Categorical, Data, Gaussian
+from dbx.ops.hmm.gradient import climb, slopes_of
 from dbx.ops.hmm.packed import pack
 from dbx.ops.hmm.starts import first_models
 
@@ -94,3 +97,68 @@ def test_theta_is_the_maximum_of_scipys_likelihood(rng):
     fewer = np.repeat([3.0, 4.0], 200)  # less than Poisson: the upper bound
     found = newton_theta(fewer, np.ones(400), np.ones((1, 1, 400)), np.full((1, 1), 3.5), np.full((1, 1), 2.0), 30)
     assert found[0, 0] > 1e5
+
+
+H = 1e-5
+EMISSIONS = ("categorical", "gaussian", "poisson", "nb")
+
+
+def softmax(x):
+    weights = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("emission", EMISSIONS)
+def test_slopes_are_differences_of_the_likelihood(emission, rng):
+    problem, _ = drawn(emission, rng)
+    problem.family.prior = 0.7
+    start = first_models(problem, 3, 2, "kmeans", 0)
+    found = slopes_of(problem, problem.expected(problem.sweeps(2, 3), start), start)
+    scale = {"means": np.sqrt(problem.family.overall)} if isinstance(problem.family, Gaussian) else {}
+    for name, slope in found.items():
+        here = start.emission[name] if name in start.emission else getattr(start, name)
+        index = (1, *(0 for _ in here.shape[1:]))
+
+        def value(step, name=name, here=here, index=index):
+            """Log-likelihood and log prior over the positions, one free parameter moved."""
+            if name in ("startprob", "transmat", "emissionprob"):
+                free = np.log(here)
+                free[index] += step
+                moved = softmax(free)
+            elif name in scale:
+                moved = here.copy()
+                moved[index] += step * scale[name][0]
+            else:
+                moved = here.copy()
+                moved[index] *= np.exp(step)
+            parts = {"startprob": start.startprob, "transmat": start.transmat, **start.emission, name: moved}
+            model = Model(parts.pop("startprob"), parts.pop("transmat"), parts)
+            total = problem.log_likelihood(model).sum(axis=1) + problem.log_prior(model)
+            return total[1] / len(problem.packed.rows)
+
+        assert slope[index] == pytest.approx((value(H) - value(-H)) / (2 * H), abs=1e-7), name
+
+
+@pytest.mark.parametrize("emission", EMISSIONS)
+def test_climbing_and_then_baum_welch_ends_where_baum_welch_does(emission, rng):
+    problem, _ = drawn(emission, rng)
+    starts = first_models(problem, 3, 2, "kmeans", 0)
+    climbed, passes = climb(problem, starts, n_steps=60, tol=None, learning_rate=0.1)
+    assert [len(values) for values in passes] == [61, 61]
+    assert all(values.max() > values[0] + 1 for values in passes)
+    value = problem.log_likelihood(climbed).sum(axis=1) + problem.log_prior(climbed)
+    np.testing.assert_allclose(value, [values.max() for values in passes])
+    best = fit(problem, climbed, max_iter=300, tol=1e-6).starts.max()
+    assert best == pytest.approx(fit(problem, starts, max_iter=300, tol=1e-6).starts.max(), abs=0.05)
+
+
+def test_what_may_not_be_learned_stays_and_zeros_stay(rng):
+    problem, _ = drawn("gaussian", rng)
+    start = first_models(problem, 3, 1, "kmeans", 0)
+    start.transmat[0] = [[0.9, 0.1, 0], [0, 0.9, 0.1], [0.1, 0, 0.9]]
+    fixed = replace(problem, learn=("transmat",))
+    climbed, _ = climb(fixed, start, n_steps=5, tol=None, learning_rate=0.1)
+    np.testing.assert_array_equal(climbed.emission["means"], start.emission["means"])
+    np.testing.assert_array_equal(climbed.startprob, start.startprob)
+    assert ((climbed.transmat == 0) == (start.transmat == 0)).all()
+    assert np.abs(climbed.transmat - start.transmat).max() > 0.01

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from dbx.losses.hidden_markov import hmm_log_likelihood, markov_messages
+from dbx.losses.hidden_markov import by_pieces, by_tree, hmm_log_likelihood, markov_messages
 from dbx.ops.hmm.log_messages import log_expected
 from dbx.ops.hmm.messages import RangeError, Sweeps
 from dbx.ops.hmm.packed import pack
@@ -168,3 +168,15 @@ def test_an_unlikely_value_is_no_reason_for_logarithms():
     found = sweeps.expected(np.array([[0.5, 0.5]]), MOVES[1:])
     plain = log_expected(packed, emission[:, :, packed.rows], np.array([[0.5, 0.5]]), MOVES[1:])
     np.testing.assert_allclose(found.log_likelihood, plain.log_likelihood, rtol=1e-12)
+
+
+def test_by_tree_as_by_pieces(rng):
+    """Messages of a GPU are those of a CPU, with impossible moves, and so are their derivatives."""
+    with jax.enable_x64(True):
+        moves = jnp.asarray(rng.normal(size=(150, 3, 3)) * 4).at[:, 2, 0].set(-jnp.inf)
+        start = jnp.log(jnp.array([0.5, 0.3, 0.2]))
+        one, two = (jax.jit(way)(moves, start) for way in (by_pieces, by_tree))
+        np.testing.assert_allclose(two[0], one[0], atol=1e-10)
+        np.testing.assert_allclose(two[1], one[1], atol=1e-10)
+        slopes = [jax.jit(jax.grad(lambda m, way=way: way(m, start)[1].sum()))(moves) for way in (by_pieces, by_tree)]
+        np.testing.assert_allclose(*slopes, atol=1e-10)

@@ -93,6 +93,10 @@ class Problem:
         of_transitions = self.transmat_prior * logs.sum(axis=(1, 2))
         return of_transitions + self.sticky * np.trace(logs, axis1=1, axis2=2) + self.family.log_prior(model.emission)
 
+    def weighed(self, posterior: np.ndarray) -> np.ndarray:
+        """Posteriors as weights of emissions beside their prior: of a tempered likelihood."""
+        return posterior if self.temperature == 1 else posterior / self.temperature
+
     def estimated(self, found: Expected, model: Model) -> Model:
         """The M step."""
         changed = {}
@@ -104,7 +108,7 @@ class Problem:
             total = counts.sum(axis=2, keepdims=True)
             changed["transmat"] = np.where(total > 0, counts / np.where(total > 0, total, 1), model.transmat)
         if "emission" in self.learn:
-            changed["emission"] = self.family.estimated(self.data, found.posterior, model.emission)
+            changed["emission"] = self.family.estimated(self.data, self.weighed(found.posterior), model.emission)
         return replace(model, **changed)
 
 
@@ -118,6 +122,10 @@ class Fit:
     starts: np.ndarray
     """Last value of each start."""
     converged: bool
+    best: int = 0
+    """Number of the best start."""
+    positions: np.ndarray | None = None
+    """Expected number of positions in each of its states, in the last pass; None without a pass."""
 
 
 def fit(
@@ -131,35 +139,38 @@ def fit(
     """Run every start until a pass gains less than ``tol``, or for ``max_iter`` passes; keep the best."""
     n = len(problem.packed.rows)
     at_once = max(1, AT_ONCE // (n * starts.n_states))
-    ends, histories, converged = [], [], []
+    ends, histories, converged, positions = [], [], [], []
     for first in range(0, len(starts), at_once):
         some = starts[first : first + at_once]
-        for end, history, done in _run(problem, some, max_iter, tol, progress):
+        for end, history, done, number in _run(problem, some, max_iter, tol, progress):
             ends.append(end)
             histories.append(np.array(history))
             converged.append(done)
+            positions.append(number)
     last = np.array([history[-1] for history in histories])
     best = int(np.nanargmax(last))
-    return Fit(ends[best], histories[best], last, converged[best])
+    return Fit(ends[best], histories[best], last, converged[best], best, positions[best])
 
 
 def _run(problem: Problem, starts: Model, max_iter: int, tol: float | None, progress):
-    """Last model, history and whether it converged, of each start."""
+    """Last model, history, whether it converged, and expected positions in its states, of each start."""
     sweeps = problem.sweeps(len(starts), starts.n_states)
     model, active = starts, np.arange(len(starts))
-    found: list[tuple[Model, list[float], bool]] = [(starts[i : i + 1], [], False) for i in range(len(starts))]
+    found: list[tuple[Model, list[float], bool, np.ndarray | None]]
+    found = [(starts[i : i + 1], [], False, None) for i in range(len(starts))]
     for done in range(max_iter + 1):
         if done == max_iter and (tol is None or max_iter == 0) and len(starts) == 1:
-            found[0] = (model, found[0][1], False)  # a single model is evaluated by whoever asked
+            found[0] = (model, found[0][1], False, found[0][3])  # a single model is evaluated by whoever asked
             break
         expected = problem.expected(sweeps, model)
         value = expected.log_likelihood.sum(axis=1) + problem.log_prior(model)
+        positions = expected.starts + expected.transitions.sum(axis=1)
         goes_on = np.full(len(active), done < max_iter)
         for i, start in enumerate(active):
             history = found[start][1]
             still = tol is not None and len(history) > 0 and value[i] - history[-1] < tol
             history.append(float(value[i]))
-            found[start] = (model[i : i + 1], history, bool(still))
+            found[start] = (model[i : i + 1], history, bool(still), positions[i])
             goes_on[i] &= not still
         progress(done + 1, max_iter + 1)
         if not goes_on.any():

@@ -42,8 +42,8 @@ class CopyNumber(MarkovOperator):
     Reference cells of several kinds give each gene a range of means, within which values count as 0. Neighbouring
     smoothed values are not independent: in the hidden Markov model the evidence of each is divided by the number of
     genes that a window is worth. The deviation of the neutral state is that of the reference cells, loss and gain are
-    at the 2% and 98% quantiles of all cells, and both and the transitions are moved until at most 2% of the genes of
-    reference cells are called altered.
+    at the 2% and 98% quantiles of all cells (the outermost ones, with states in between), and both and the transitions
+    are moved until at most 2% of the genes of reference cells are called altered.
 
     ``chromosomes`` and ``places`` are as in :class:`dbx.ops.GeneHMM`; ``reference`` names levels.
 
@@ -76,10 +76,15 @@ class CopyNumber(MarkovOperator):
         log_transform: bool = False,
         window: int = 101,
         clip: float = 3.0,
+        n_states: int = 3,
     ):
         check_whole(window, 1, "window")
         check_above_zero(clip, "clip")
-        super().__init__(n_states=3, names=("loss", "neutral", "gain"))
+        check_whole(n_states, 3, "n_states")
+        if n_states % 2 == 0:
+            msg = f"n_states must be odd, neutral and as many losses as gains: 3 or 5; got {n_states}."
+            raise ValueError(msg)
+        super().__init__(n_states=n_states, names=("loss", "neutral", "gain") if n_states == 3 else ())
         self.chromosomes, self.places, self.reference = chromosomes, places, reference
         self.log_transform, self.window, self.clip = log_transform, window, clip
         self.temperature = self._windows().effective
@@ -163,12 +168,12 @@ class CopyNumber(MarkovOperator):
     def _calibrate(self, of_reference: np.ndarray, of_all: np.ndarray) -> None:
         """Move loss and gain outwards, and stay longer, until reference cells are called neutral."""
         deviation = max(float(of_reference.std()), 1e-6)
-        low, high = np.quantile(of_all, [0.02, 0.98])
+        low, high = np.quantile(of_all, [0.02, 0.98]) / (self.n_states // 2)  # of the outermost states
         low, high = min(low, -SEPARATED * deviation), max(high, SEPARATED * deviation)
         while True:
             for stay in STAY:
-                self._keep(_model(low, high, deviation, stay))
-                altered = float((self._decoded(of_reference)["states"] != 1).mean())
+                self._keep(_model(low, high, deviation, stay, self.n_states))
+                altered = float((self._decoded(of_reference)["states"] != self.n_states // 2).mean())
                 if altered <= ALTERED:
                     self.altered = Constant(np.array([altered, deviation]))
                     return
@@ -240,7 +245,12 @@ class CopyNumber(MarkovOperator):
         }
 
 
-def _model(low: float, high: float, deviation: float, stay: float) -> Model:
-    transmat = np.array([[stay, 1 - stay, 0], [(1 - stay) / 2, stay, (1 - stay) / 2], [0, 1 - stay, stay]])
-    emission = {"means": np.array([low, 0, high])[None, :, None], "variances": np.full((1, 3, 1), deviation**2)}
-    return Model(np.array([[0.02, 0.96, 0.02]]), transmat[None], emission)
+def _model(low: float, high: float, deviation: float, stay: float, n_states: int) -> Model:
+    """Neutral in the middle, steps of one loss and one gain around it, and moves to the next state only."""
+    steps = np.arange(n_states) - n_states // 2
+    means = np.where(steps < 0, -low, high) * steps
+    beside = np.abs(np.subtract.outer(steps, steps)) == 1
+    transmat = stay * np.eye(n_states) + (1 - stay) * beside / beside.sum(axis=1, keepdims=True)
+    startprob = np.where(steps == 0, 0.96, 0.04 / (n_states - 1))
+    emission = {"means": means[None, :, None], "variances": np.full((1, n_states, 1), deviation**2)}
+    return Model(startprob[None], transmat[None], emission)

@@ -65,6 +65,19 @@ class Counts:
         """Number of free parameters."""
         raise NotImplementedError
 
+    def free(self, params: Mapping[str, np.ndarray]) -> Params:
+        """Their logarithms."""
+        return {name: np.log(params[name]) for name in self.names}
+
+    def bound(self, free: Mapping[str, np.ndarray]) -> Params:
+        """Back from :meth:`free`."""
+        lowest = {"theta": THETA}
+        return {name: np.clip(np.exp(free[name]), *lowest.get(name, (LOWEST, np.inf))) for name in self.names}
+
+    def slopes(self, data: Data, posterior: np.ndarray, params: Mapping[str, np.ndarray]) -> Params:
+        """Derivatives of the weighted log-likelihood and log prior in the logarithms."""
+        raise NotImplementedError
+
     def log_probability(self, x, sizes, params) -> np.ndarray:
         """Of counts, an array of shape (n_values,), for parameters of shape (n_models, n_states, 1)."""
         raise NotImplementedError
@@ -114,6 +127,11 @@ class Poisson(Counts):
         found = (total + self.prior * self.overall) / np.maximum(weight + self.prior, FEWEST)
         return kept_where_empty({"rates": np.maximum(found, LOWEST)}, params, weight)
 
+    def slopes(self, data: Data, posterior: np.ndarray, params: Mapping[str, np.ndarray]) -> Params:
+        exposure = data.weights() * (1 if data.sizes is None else data.sizes)
+        weight, total = weighted_sums(posterior, exposure, data.values)
+        return {"rates": total + self.prior * self.overall - (weight + self.prior) * params["rates"]}
+
     def first(self, n_models: int, n_states: int) -> Params:
         return {"rates": np.ones((n_models, n_states, len(self.overall)))}
 
@@ -158,6 +176,17 @@ class NegativeBinomial(Counts):
                 )
             theta = newton_theta(x, sizes, weights / total[..., None], means, theta)
         return means, theta
+
+    def slopes(self, data: Data, posterior: np.ndarray, params: Mapping[str, np.ndarray]) -> Params:
+        found = {name: np.empty_like(params[name]) for name in self.names}
+        for feature, (x, sizes, weights) in enumerate(self.histograms(posterior)):
+            means, theta = (params[name][:, :, feature, None] for name in self.names)
+            mean = means * sizes
+            apart = (x - mean) / (theta + mean)
+            found["means"][:, :, feature] = (weights * theta * apart).sum(axis=2)
+            of_theta = digamma(x + theta) - digamma(theta) - np.log1p(mean / theta) - apart
+            found["theta"][:, :, feature] = (weights * theta * of_theta).sum(axis=2)
+        return found
 
     def first(self, n_models: int, n_states: int) -> Params:
         shape = (n_models, n_states, len(self.overall))

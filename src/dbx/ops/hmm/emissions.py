@@ -70,6 +70,21 @@ class Emission(Protocol):
     def n_free(self, n_states: int) -> int:
         """Number of free parameters."""
 
+    def free(self, params: Mapping[str, np.ndarray]) -> Params:
+        """The same parameters without bounds: logits, logarithms, means in deviations of the data."""
+
+    def bound(self, free: Mapping[str, np.ndarray]) -> Params:
+        """Back from :meth:`free`."""
+
+    def slopes(self, data: Data, posterior: np.ndarray, params: Mapping[str, np.ndarray]) -> Params:
+        """Derivatives of the weighted log-likelihood and log prior in what :meth:`free` returns."""
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis, 0 where a logit is -inf."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
 
 def weighted_sums(posterior: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
     """Sums over positions of posterior times each array of shape (n_features, n_positions), in float64.
@@ -110,7 +125,8 @@ class Categorical:
             # code -1 is the last column
             out[:, :, start : start + BLOCK] = table.take(codes[start : start + BLOCK], axis=2, mode="wrap")
 
-    def estimated(self, data, posterior, params):
+    def _counts(self, data, posterior):
+        """Expected number of each symbol in each state."""
         from scipy import sparse
 
         codes = data.values[0]
@@ -118,7 +134,10 @@ class Categorical:
         indicator = sparse.csr_matrix((np.ones(n), codes % (self.n_symbols + 1), np.arange(n + 1)))
         indicator.resize(n, self.n_symbols + 1)
         counts = np.asarray(posterior.reshape(-1, n) @ indicator, np.float64)[:, : self.n_symbols]
-        counts = counts.reshape(n_models, n_states, self.n_symbols)
+        return counts.reshape(n_models, n_states, self.n_symbols)
+
+    def estimated(self, data, posterior, params):
+        counts = self._counts(data, posterior)
         weight = counts.sum(axis=2, keepdims=True)
         counts = np.where(params["emissionprob"] > 0, counts + self.prior, 0)
         total = counts.sum(axis=2, keepdims=True)
@@ -132,6 +151,18 @@ class Categorical:
 
     def n_free(self, n_states):
         return n_states * (self.n_symbols - 1)
+
+    def free(self, params):
+        with np.errstate(divide="ignore"):
+            return {"emissionprob": np.log(params["emissionprob"])}
+
+    def bound(self, free):
+        return {"emissionprob": probabilities(free["emissionprob"])}
+
+    def slopes(self, data, posterior, params):
+        table = params["emissionprob"]
+        counts = np.where(table > 0, self._counts(data, posterior) + self.prior, 0)
+        return {"emissionprob": counts - counts.sum(axis=2, keepdims=True) * table}
 
 
 class Gaussian:
@@ -179,6 +210,25 @@ class Gaussian:
 
     def n_free(self, n_states):
         return 2 * n_states * len(self.overall)
+
+    def free(self, params):
+        return {"means": params["means"] / np.sqrt(self.overall), "variances": np.log(params["variances"])}
+
+    def bound(self, free):
+        variances = np.maximum(np.exp(free["variances"]), self.floor)
+        return {"means": free["means"] * np.sqrt(self.overall), "variances": variances}
+
+    def slopes(self, data, posterior, params):
+        centre = data.values.mean(axis=1)
+        x = (data.values - centre[:, None]) * data.weights()
+        weight, first, second = weighted_sums(posterior, data.weights(), x, x**2)
+        apart, variances = params["means"] - centre, params["variances"]
+        squares = second - 2 * apart * first + weight * apart**2
+        of_prior = self.prior * (self.overall / variances - 1)
+        return {
+            "means": (first - weight * apart) / variances * np.sqrt(self.overall),
+            "variances": 0.5 * (squares / variances - weight + of_prior),
+        }
 
 
 def log_of_positive(x: np.ndarray) -> np.ndarray:

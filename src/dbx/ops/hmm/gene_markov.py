@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
+from dbx.losses.hidden_markov import markov_messages
 from dbx.ops.hmm.checks import as_codes
 from dbx.ops.hmm.emissions import Data
 from dbx.ops.hmm.markov import best_path, numbers_of
-from dbx.ops.hmm.model_operator import NAMES, EmissionName, Given, MarkovOperator
+from dbx.ops.hmm.model_operator import NAMES, EmissionName, Given, MarkovOperator, Method
 from dbx.ops.hmm.packed import Packed, pack
-from dbx.ops.operator import Input, Output, Progress, silent
+from dbx.ops.hmm.row_models import AT_ONCE, RowFit, RowModel
+from dbx.ops.operator import Constant, Input, Output, Progress, silent
 
 AT_MOST = 2_000_000
 """Positions that are fitted, of rows drawn at random, and positions that are decoded at once."""
@@ -25,6 +29,7 @@ class GeneHMM(MarkovOperator):
 
     ``chromosomes`` is the number of the chromosome of each column, -1 for columns that take no part; ``places`` sorts
     columns within a chromosome, by default in their order. Parameters are fitted on at most 2 million positions.
+    Without ``share`` they are where the fit of the parameters of each row starts.
 
     New cells: stored parameters on their genes.
     """
@@ -55,6 +60,7 @@ class GeneHMM(MarkovOperator):
         init: Literal["kmeans", "copy_number", "random"] = "kmeans",
         fitted: bool = True,
         learn: tuple[str, ...] = ("startprob", "transmat", "emission"),
+        method: Method = "baum-welch",
         n_init: int = 10,
         max_iter: int = 200,
         tol: float | None = 1e-4,
@@ -63,6 +69,8 @@ class GeneHMM(MarkovOperator):
         emission_prior: float = 0.0,
         min_variance: float | None = None,
         temperature: float = 1.0,
+        share: bool = True,
+        learning_rate: float = 5e-2,
         n_symbols: int | None = None,
         order_states: bool = True,
         names: tuple[str, ...] = (),
@@ -74,6 +82,7 @@ class GeneHMM(MarkovOperator):
             init=init,
             fitted=fitted,
             learn=learn,
+            method=method,
             n_init=n_init,
             max_iter=max_iter,
             tol=tol,
@@ -82,6 +91,7 @@ class GeneHMM(MarkovOperator):
             emission_prior=emission_prior,
             min_variance=min_variance,
             temperature=temperature,
+            learning_rate=learning_rate,
             n_symbols=n_symbols,
             order_states=order_states,
             names=names,
@@ -92,7 +102,18 @@ class GeneHMM(MarkovOperator):
         if places is not None and len(places) != len(chromosomes):
             msg = f"places must be one for each of the {len(chromosomes)} columns; got {len(places)}."
             raise ValueError(msg)
-        self.chromosomes, self.places = chromosomes, places
+        self.chromosomes, self.places, self.share = chromosomes, places, share
+
+    @classmethod
+    def declared(cls, config: Mapping[str, Any]) -> type[GeneHMM]:
+        """The parameters of each row are an output where they are its own."""
+        return cls if config.get("share", True) else _of_rows()
+
+    def check_differentiable(self) -> None:
+        """Parameters that are found anew for each row have no gradient."""
+        if not self.share:
+            msg = "share=False fits the parameters of each row anew, which has no gradient: use share=True."
+            raise ValueError(msg)
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
         """Columns that take part, in the order of sequences, and the chromosome of each."""
@@ -116,7 +137,12 @@ class GeneHMM(MarkovOperator):
         rows = np.arange(x.n_rows)
         if n_rows < len(rows):
             rows = np.sort(np.random.default_rng(seed).choice(len(rows), n_rows, replace=False))
-        self.find(*self._packed(x, rows, sizes), None, seed, progress)
+        packed, data = self._packed(x, rows, sizes)
+        self.find(packed, data, None, seed, progress)
+        if not self.share:
+            family = self._family(data)
+            of_data = [getattr(family, name, np.zeros(1))[0] for name in ("overall", "floor")]
+            self.of_data = Constant(np.array(of_data))
 
     def _packed(self, x: RowBlocks, rows: np.ndarray, sizes: Mapping[str, Any] | None) -> tuple[Packed, Data]:
         """Sequences of some rows, one row after another."""
@@ -133,8 +159,10 @@ class GeneHMM(MarkovOperator):
         factors = numbers_of(sizes, "size_factors")[rows]
         return packed, Data.of(values, np.repeat(factors, len(columns))[packed.rows])
 
-    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
         """States of all rows by NumPy."""
+        if not self.share:
+            return None
         x, columns = inputs["x"], self._columns()[0]
         states = np.full((x.n_rows, x.n_columns), -1, np.int8)
         mean = np.full((x.n_rows, x.n_columns), np.nan, np.float32)
@@ -159,17 +187,14 @@ class GeneHMM(MarkovOperator):
     def __call__(self, x: Any, sizes: Any = None) -> dict[str, Any]:
         """States and posterior means, arrays of shape (n_rows, n_columns), and log-likelihoods of rows."""
         columns, chromosomes = self._columns()
+        if not self.share:
+            return self._of_rows(x, None if sizes is None else next(iter(sizes.values())))
         shape = len(x), len(columns)
         begins = jnp.tile(np.append(True, chromosomes[1:] != chromosomes[:-1]), len(x))
         factors = None if sizes is None else jnp.repeat(next(iter(sizes.values())), len(columns))
         found, logs = self.messages(x[:, columns].reshape(-1, 1), begins, None, factors)
         _, _, emission = self._log_parameters()
-        if self.emission == "categorical":
-            means = jnp.exp(emission["log_emissionprob"]) @ jnp.arange(emission["log_emissionprob"].shape[1])
-        else:
-            means = emission["means"] if self.emission == "gaussian" else jnp.exp(emission[f"log_{self._first}"])
-            means = means[:, 0]
-        mean = (jnp.exp(found.log_posterior) @ means).reshape(shape)
+        mean = (jnp.exp(found.log_posterior) @ self._means_of(emission)).reshape(shape)
         states = best_path(logs, begins).reshape(shape)
         return {
             "states": jnp.full(x.shape, -1, jnp.int32).at[:, columns].set(states),
@@ -177,6 +202,56 @@ class GeneHMM(MarkovOperator):
             "log_likelihood": found.log_predictive.reshape(shape).sum(axis=1),
         }
 
-    @property
-    def _first(self) -> str:
-        return NAMES[self.emission][0]
+    def _means_of(self, emission: Mapping[str, Any]) -> Any:
+        """Mean of the data in each state, differentiable."""
+        first = NAMES[self.emission][0]
+        if self.emission == "categorical":
+            table = jnp.exp(emission["log_emissionprob"])
+            return table @ jnp.arange(table.shape[1], dtype=table.dtype)
+        return (emission[first] if first in emission else jnp.exp(emission[f"log_{first}"]))[:, 0]
+
+    def _of_rows(self, x: Any, sizes: Any) -> dict[str, Any]:
+        """By parameters of each row, which are an output too."""
+        columns, chromosomes = self._columns()
+        begins = jnp.asarray(np.append(True, chromosomes[1:] != chromosomes[:-1]))
+        overall, floor = jnp.asarray(self.of_data[...]).astype(x.dtype)
+        first = RowModel(*self._log_parameters())
+        how = RowFit(
+            emission=self.emission,
+            learn=self.learn if self.fitted else (),
+            max_iter=self.max_iter if self.fitted else 0,
+            tol=self.tol,
+            temperature=self.temperature,
+            transmat_prior=self.transmat_prior,
+            sticky=self._sticky(len(columns)),
+            emission_prior=self.emission_prior,
+        )
+
+        def of_row(row):
+            values, size = row
+            factors = None if sizes is None else jnp.full(len(values), size)
+            inputs = jax.lax.stop_gradient((first, values, begins, factors, overall, floor))
+            model = how.fitted(*inputs)
+            logs = how.log_emission(model, values, factors)
+            found = markov_messages(model.start, model.transition, logs, begins)
+            mean = jnp.exp(found.log_posterior) @ self._means_of(model.emission)
+            states = best_path((model.start, model.transition, logs), begins)
+            return states, mean, found.log_predictive.sum(), model.flat()
+
+        some = jnp.ones(len(x), x.dtype) if sizes is None else sizes.astype(x.dtype)
+        rows = (x[:, columns], some)
+        states, mean, total, params = jax.lax.map(of_row, rows, batch_size=min(AT_ONCE, max(len(x), 1)))
+        return {
+            "states": jnp.full(x.shape, -1, jnp.int32).at[:, columns].set(states),
+            "mean": jnp.full(x.shape, jnp.nan, mean.dtype).at[:, columns].set(mean),
+            "log_likelihood": total,
+            "row_params": params,
+        }
+
+
+@cache
+def _of_rows() -> type[GeneHMM]:
+    """The class with the parameters of each row."""
+    outputs = {**GeneHMM.outputs, "row_params": Output(dtype="float64")}
+    body = {"outputs": outputs, "__module__": __name__, "__qualname__": GeneHMM.__qualname__}
+    return type(GeneHMM.__name__, (GeneHMM,), body)

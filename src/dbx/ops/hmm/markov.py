@@ -14,8 +14,11 @@ from dbx.ops.hmm.checks import as_codes
 from dbx.ops.hmm.emissions import Data
 from dbx.ops.hmm.model_operator import MarkovOperator
 from dbx.ops.hmm.packed import Packed, pack
-from dbx.ops.operator import Input, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Output, Progress, silent
 from dbx.ops.values import Codes
+
+UNCHANGED = 1e-6
+"""Relative difference of log-likelihoods up to which training changed nothing."""
 
 
 class HMM(MarkovOperator):
@@ -44,6 +47,7 @@ class HMM(MarkovOperator):
     }
     precision = "float64"
     in_space = True
+    in_sequences = "sequences"
 
     def fit(
         self,
@@ -123,6 +127,19 @@ class HMM(MarkovOperator):
             "posteriors": back(jnp.exp(found.log_posterior)),
             "predictive": back(found.log_predictive),
         }
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        """Negative log-probability of each row given those before it in its sequence."""
+        return -outputs["predictive"]
+
+    def settle(self, outputs: Mapping[str, Any]) -> None:
+        """The likelihood after training by :func:`dbx.optimize`: of all sequences together."""
+        before, total = np.asarray(self.likelihoods[...]).sum(), np.asarray(outputs["predictive"]).sum()
+        if np.isclose(total, before, rtol=UNCHANGED, atol=0):
+            return  # of each sequence, which the outputs do not tell
+        converged, bic = np.asarray(self.summary[...])
+        self.likelihoods = Constant(np.array([total], np.float64))
+        self.summary = Constant(np.array([converged, bic - 2 * (total - before)]))
 
 
 def _values(x: RowBlocks | None, z: RowBlocks | None, codes: Mapping[str, Any] | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -11,11 +12,12 @@ from flax import nnx
 
 from dbx._warnings import warn
 from dbx.losses.hidden_markov import markov_messages, normalised
-from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_whole
+from dbx.ops.checks import check_above_zero, check_at_least, check_known, check_whole, listed
 from dbx.ops.hmm.baum_welch import Fit, Model, Problem, fit
 from dbx.ops.hmm.checks import check_codes, check_data, check_params
 from dbx.ops.hmm.count_emissions import NegativeBinomial, Poisson
 from dbx.ops.hmm.emissions import Categorical, Data, Emission, Gaussian, Params
+from dbx.ops.hmm.gradient import climb
 from dbx.ops.hmm.log_probability import LOG_PROBABILITY
 from dbx.ops.hmm.messages import Expected, Sweeps
 from dbx.ops.hmm.packed import Packed
@@ -35,6 +37,9 @@ FLOOR = 1e-4
 """Smallest variance of a state over that of the feature."""
 STICKY = 10
 """Pseudo-counts of staying for each position, for copy numbers."""
+FEW = 0.5
+"""Expected positions of a state below which it is called empty."""
+Method = Literal["baum-welch", "gradient"]
 Given = tuple[tuple[str, tuple], ...]
 """Parameters as nested tuples by name."""
 
@@ -53,6 +58,7 @@ class MarkovOperator(Operator):
         init: Literal["kmeans", "copy_number", "random"] = "kmeans",
         fitted: bool = True,
         learn: tuple[str, ...] = ("startprob", "transmat", "emission"),
+        method: Method = "baum-welch",
         n_init: int = 10,
         max_iter: int = 200,
         tol: float | None = 1e-4,
@@ -61,6 +67,7 @@ class MarkovOperator(Operator):
         emission_prior: float = 0.0,
         min_variance: float | None = None,
         temperature: float = 1.0,
+        learning_rate: float = 5e-2,
         n_symbols: int | None = None,
         order_states: bool = True,
         names: tuple[str, ...] = (),
@@ -68,6 +75,8 @@ class MarkovOperator(Operator):
     ):
         check_whole(n_states, 1, "n_states")
         check_known(emission, tuple(LOG_PROBABILITY), "emission")
+        check_known(method, ("baum-welch", "gradient"), "method")
+        check_above_zero(learning_rate, "learning_rate")
         check_known(init, ("kmeans", "copy_number", "random"), "init")
         check_whole(n_init, 1, "n_init")
         check_whole(max_iter, 0, "max_iter")
@@ -90,6 +99,7 @@ class MarkovOperator(Operator):
         self.fitted, self.learn, self.n_init, self.max_iter, self.tol = fitted, learn, n_init, max_iter, tol
         self.transmat_prior, self.sticky, self.emission_prior = transmat_prior, sticky, emission_prior
         self.min_variance, self.temperature, self.n_symbols = min_variance, temperature, n_symbols
+        self.method, self.learning_rate = method, learning_rate
         self.order_states, self.names, self.unlabeled = order_states, names, unlabeled
 
     @property
@@ -106,12 +116,14 @@ class MarkovOperator(Operator):
         )
         starts = self._starts(problem, seed) if given is None else given
         if self.fitted:
-            found = fit(problem, starts, max_iter=self.max_iter, tol=self.tol, progress=progress)
+            found = self._fit(problem, starts, progress)
             self._warn(found)
         else:
             found = Fit(starts, np.empty(0), np.empty(0), False)
         ordered = self.order_states and given is None and clamp is None
-        self._keep(_ordered(found.model, NAMES[self.emission][0]) if ordered else found.model)
+        order = _order(found.model, NAMES[self.emission][0]) if ordered else np.arange(self.n_states)
+        self._keep(_reordered(found.model, order))
+        self._warn_of_empty(found, order)
         total = problem.log_likelihood(self.model)[0]
         free = self.n_states**2 - 1 + problem.family.n_free(self.n_states)
         self.likelihoods = Constant(total)
@@ -122,6 +134,23 @@ class MarkovOperator(Operator):
             found.starts if len(found.starts) and np.isfinite(found.starts).all() else np.array([last])
         )
         self.summary = Constant(np.array([found.converged, -2 * total.sum() + free * np.log(len(packed.rows))]))
+
+    def _fit(self, problem: Problem, starts: Model, progress: Progress) -> Fit:
+        """Baum-Welch, after steps along the gradient where these are asked for."""
+        passes: list[np.ndarray] = []
+        if self.method == "gradient" and self.learn:
+            starts, passes = climb(
+                problem,
+                starts,
+                n_steps=self.max_iter,
+                tol=self.tol,
+                learning_rate=self.learning_rate,
+                progress=progress,
+            )
+        found = fit(problem, starts, max_iter=self.max_iter, tol=self.tol, progress=progress)
+        if not passes:
+            return found
+        return replace(found, history=np.concatenate([passes[found.best], found.history]))
 
     def _family(self, data: Data) -> Emission:
         if self.emission == "categorical":
@@ -171,6 +200,16 @@ class MarkovOperator(Operator):
                 f"tol={self.tol:g}: pass a larger max_iter."
             )
             warn(msg)
+
+    def _warn_of_empty(self, found: Fit, order: np.ndarray) -> None:
+        if found.positions is None:
+            return
+        empty = [name for name, n in zip(self.levels, found.positions[order], strict=True) if n < FEW]
+        if empty:
+            warn(
+                f"No position is in state {listed(empty)}, whose parameters are those of its start: pass fewer states, "
+                f"n_states={self.n_states - len(empty)}, or another start."
+            )
 
     def _keep(self, model: Model) -> None:
         """As trainable numbers without bounds; probabilities of zero stay zero."""
@@ -288,11 +327,14 @@ def _log_probabilities(logits: nnx.Param, above: Constant) -> Any:
     return normalised(jnp.where(above[...], logits[...], -jnp.inf))
 
 
-def _ordered(model: Model, first: str) -> Model:
-    """States by the mean of the first feature (of symbols: their mean number)."""
+def _order(model: Model, first: str) -> np.ndarray:
+    """States sorted by the mean of the first feature (of symbols: their mean number)."""
     values = model.emission[first][0]
     key = values @ np.arange(values.shape[1]) if first == "emissionprob" else values[:, 0]
-    order = np.argsort(key, kind="stable")
+    return np.argsort(key, kind="stable")
+
+
+def _reordered(model: Model, order: np.ndarray) -> Model:
     return Model(
         model.startprob[:, order],
         model.transmat[:, order][:, :, order],

@@ -157,7 +157,7 @@ class Replay:
         """
         port, slot, who = request.port, request.slots[0], f"Step {request.step!r}"
         elsewhere = f'Name where they are: inputs={{"{slot}": "layers/counts"}}.'
-        wanted = Input(content=("counts",) if content == "counts" else (), genes=port.genes)
+        wanted = Input(content=("counts",) if content == "counts" else (), genes=port.genes, missing=port.missing)
         found = check_matrix(blocks, wanted, slot, None, who, advice=elsewhere)
         if port.genes and found == "counts" and content not in (None, "counts"):
             msg = (

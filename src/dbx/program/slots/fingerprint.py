@@ -24,6 +24,8 @@ KEPT = 32
 AT_ONCE = 1 << 16
 EVIDENCE = 4
 """Entries other than zero that must agree where only some columns are shared."""
+MISSING = -1.25e300
+"""What stands for a missing value."""
 TOLERANCE = 1e-6
 """Relative; sums of the same numbers in another storage order differ by rounding only."""
 
@@ -51,7 +53,7 @@ def fingerprint(value: Any, names: np.ndarray, column_names: np.ndarray | None =
     weights = 0.5 + column_names.astype(np.float64) / 2**53
     head = [combined(names), combined(column_names), total, len(kept_rows), len(kept_columns)]
     parts = [head, names[kept_rows], column_names[kept_columns], sample @ weights, entries.ravel()]
-    return np.nan_to_num(np.concatenate([np.asarray(part, np.float64) for part in parts]), nan=-1.25e300)
+    return np.nan_to_num(np.concatenate([np.asarray(part, np.float64) for part in parts]), nan=MISSING)
 
 
 def same(old: np.ndarray | None, new: np.ndarray | None, *, all_columns: bool = False) -> bool | None:
@@ -125,7 +127,7 @@ def has_evidence(old: np.ndarray | None, new: np.ndarray | None) -> bool:
 
 def had_negative(print_: np.ndarray | None) -> bool:
     """Whether a fingerprint is of values some of which were below zero; False where there is none."""
-    return print_ is not None and bool((_parts(print_)[-1] < 0).any())
+    return print_ is not None and bool(((_parts(print_)[-1] < 0) & (_parts(print_)[-1] > MISSING)).any())
 
 
 def sampled_entries(print_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,29 @@ class Chain:
             raise ValueError(msg)
         return next(iter(graphs.values()), None)
 
+    def sequences(self) -> np.ndarray | None:
+        """Number of the sequence of each cell, where the chain passes whole sequences; None where it does not.
+
+        Raises
+        ------
+        ValueError
+            Two steps have different sequences.
+        """
+        found: dict[str, np.ndarray] = {}
+        for step in self.steps:
+            name = step.operator_class.in_sequences
+            if name is not None:
+                slot = step.reads[name].slots[0] if name in step.reads else None
+                found[step.name] = np.zeros(self.replay.n_cells, int) if slot is None else self._codes(slot)
+        first = next(iter(found.values()), None)
+        if first is not None and not all(np.array_equal(first, other) for other in found.values()):
+            msg = f"Training passes whole sequences, and {', '.join(found)} have different ones: train one of them."
+            raise ValueError(msg)
+        return first
+
+    def _codes(self, slot: Slot) -> np.ndarray:
+        return np.asarray(cast(Codes, self.roots()[slot]).codes)
+
     @property
     def computed(self) -> set[str]:
         """Slots that are computed for cells."""
@@ -168,7 +191,8 @@ def _check_trainable(steps: list[Step]) -> None:
         kinds = {name: KINDS[port.kind] for name, port in given.items()}
         used = [kind for name, kind in kinds.items() if name in step.reads or not kind.from_slots]
         alone = operator.rowwise and all(kind.by_cell for kind in used)
-        if not alone and not operator.blockwise and not operator.of_all_cells:
+        whole = operator.blockwise or operator.of_all_cells or operator.in_sequences is not None
+        if not alone and not whole:
             msg = (
                 f"Step {step.name!r} does not work on each cell by itself, and training through it is not possible: "
                 "judge a slot before it."

@@ -51,6 +51,8 @@ class Dataset:
     """Name of a part -> whether each cell has the value without which it does not count: shape (n_cells,), bool."""
     heads: dict[str, nnx.Module]
     """Name of a part -> the head that judges it, fitted first by :func:`start_heads`."""
+    sequences: np.ndarray | None
+    """Number of the sequence of each row, where minibatches hold whole sequences, an array of shape (n_rows,)."""
     whole: dict[str, np.ndarray]
     """What the chain starts from of all cells, where it passes a graph; with each cell's neighbours, where it does so
     by blocks."""
@@ -93,7 +95,9 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
     whole = _whole(chain, roots)
     if whole:
         columns["cell"] = rows.astype(np.int32)
-    return Dataset(parts, rows, columns, levels, centres, labels, known, heads, whole)
+    sequences = chain.sequences()
+    sequences = None if sequences is None else sequences[rows]
+    return Dataset(parts, rows, columns, levels, centres, labels, known, heads, sequences, whole)
 
 
 def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
@@ -165,6 +169,8 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, partial, rows,
         reads[key] = place
     if isinstance(part, BatchMixing):
         facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
+    if part.operator is not None:
+        facts |= _spread(data, chain, _step(chain, part))
     return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), labelled)
 
 
@@ -211,6 +217,14 @@ def _shares(chain: Chain, columns, place: str, name: str) -> np.ndarray:
         msg = f"obs[{name!r}] has one batch only: nothing can be mixed."
         raise ValueError(msg)
     return np.maximum(counts / counts.sum(), 1e-6).astype(np.float32)
+
+
+def _spread(data, chain: Chain, name: str) -> dict[str, np.ndarray]:
+    """Standard deviation of each feature of the data that a step is about, where the chain computes them."""
+    step = next(step for step in chain.steps if step.name == name)
+    slots = [entry.slots[0] for key, entry in step.reads.items() if step.operator_class.inputs[key].kind == "matrix"]
+    found = next((slot for slot in slots if slot in chain.computed), None)
+    return {} if found is None else {"spread": RowBlocks(read(data, found)).dense().std(axis=0) + 1e-12}
 
 
 def _step(chain: Chain, part: Objective) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.minibatches import plan_whole
 from dbx.losses import VelocityConsistency
 from dbx.losses.objectives import Cells, Objective
 from dbx.ops.values import Codes
@@ -53,8 +54,13 @@ class PipelineLoss:
         parts: tuple[Part, ...],
         weights: tuple[float, ...],
         dropout: float,
+        sequences: np.ndarray | None = None,
     ):
-        """``levels`` has every slot that the pipeline starts from: levels of a column, None for numbers."""
+        """``levels`` has every slot that the pipeline starts from: levels of a column, None for numbers.
+
+        ``sequences`` is the number of the sequence of each row, where rows are passed in whole sequences.
+        """
+        self.sequences = sequences
         self.pipeline, self.levels, self.parts, self.weights = pipeline, levels, parts, weights
         self.dropout = dropout
 
@@ -174,6 +180,9 @@ def judge(
     are present, too.
     """
     graphdef, state = nnx.split(model)
+    if judged.sequences is not None:
+        values = _in_sequences(judged, graphdef, state, states, columns, rows)
+        return {"loss": _weighted(judged, values), **values}
     together = bool(model.whole) or any(part.objective.of_sets for part in judged.parts)
     context = _context(len(columns["row"]), rows) if together else rows[:0]
     found, size = [], BLOCK - len(context)
@@ -184,10 +193,26 @@ def judge(
         values = _values(judged, graphdef, state, states, batch)
         found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in values.items()})
     values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    # summed here: what is compiled for the parts serves before the weights are known and after
-    weighted = zip(judged.weights, judged.parts, strict=True)
-    loss: Any = sum(weight * values[part.name] for weight, part in weighted)
-    return {"loss": loss, **values}
+    return {"loss": _weighted(judged, values), **values}
+
+
+def _weighted(judged: PipelineLoss, values: Mapping[str, np.ndarray]) -> Any:
+    """Summed on the host: what is compiled for the parts serves before the weights are known and after."""
+    return sum(weight * values[part.name] for weight, part in zip(judged.weights, judged.parts, strict=True))
+
+
+def _in_sequences(judged: PipelineLoss, graphdef, state, states, columns, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Values of rows, with all others of their sequences present."""
+    sequences = cast(np.ndarray, judged.sequences)
+    whole = np.flatnonzero(np.isin(sequences, sequences[rows]))
+    plan = plan_whole(whole, sequences, BLOCK)
+    found: dict[str, np.ndarray] = {}
+    for there, weights in zip(plan.rows, plan.weights, strict=True):
+        batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
+        own = weights > 0
+        for name, x in _values(judged, graphdef, state, states, batch).items():
+            found.setdefault(name, np.empty(len(sequences)))[there[own]] = np.asarray(x)[own]
+    return {name: x[rows] for name, x in found.items()}
 
 
 def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:

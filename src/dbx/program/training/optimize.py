@@ -18,17 +18,18 @@ from dbx.ops.values import Codes
 from dbx.program import log
 from dbx.program.compat import own_copy
 from dbx.program.record.commit import commit
-from dbx.program.record.registry import Registry, load_program
+from dbx.program.record.registry import Registry, load, load_program
 from dbx.program.record.step import Step
 from dbx.program.replay.location import Location
 from dbx.program.slots.addresses import check_key
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.slots import Slot, holder, read
+from dbx.program.training.brought import bring
 from dbx.program.training.chain import make_chain
 from dbx.program.training.dataset import make_dataset
 from dbx.program.training.heads import coordinates, start_heads
 from dbx.program.training.results import recorded
-from dbx.program.training.split import make_split
+from dbx.program.training.split import make_split, whole_groups
 from dbx.program.training.stages import Outcome, run_stages
 from dbx.settings import Verbosity
 
@@ -75,6 +76,8 @@ def optimize(
     Through diffusion components, pseudotime and fate probabilities, which depend on all cells, all of them pass at once
     (up to 10,000), and no values are dropped. Neighbours are held fixed while a step is trained; then they and all
     that follows are fitted again, and judged and written so. The next step starts from these.
+
+    Through a hidden Markov model minibatches are whole sequences, and whole sequences are held out.
 
     Parameters
     ----------
@@ -149,9 +152,13 @@ def optimize(
     check_key(key_added)
     _check(loss, validation, anchor, max_epochs, patience, batch_size, learning_rate)
     data, loss = own_copy(adata, copy=copy), as_sum(loss)
-    registry = load_program(data)
+    words = loss.words
+    new = any(part.brings is not None for part in loss.parts)
+    registry = load(data) if new else load_program(data)
+    loss, models, values = bring(data, registry, loss, random_state)
     slots, steps = [part.slot for part in loss.parts], [steps] if isinstance(steps, str) else steps
-    stages = _stages(registry, train, slots, steps)
+    steps = None if steps is None else [*steps, *models]
+    stages = [_with(stage, models) for stage in _stages(registry, train, slots, steps, models)]
     names = [name for stage in stages for name in stage]
     mod = registry[names[0]].mod
     n_cells = holder(data, Slot("obs", mod=mod)).n_obs
@@ -159,7 +166,7 @@ def optimize(
     chain = make_chain(registry, location, n_cells, names, slots, steps)
     location.check_inputs()
     dataset = make_dataset(data, chain, loss, unlabeled, _mask(data, subset, mod))
-    groups = _groups(data, split_key, mod, dataset.rows)
+    groups = whole_groups(dataset, _groups(data, split_key, mod, dataset.rows))
     split = make_split(dataset, groups, validation, np.random.default_rng(random_state))
     n_trained = len(dataset.rows) - len(split.hidden)
     if batch_size is None and chain.together:
@@ -169,8 +176,8 @@ def optimize(
         coordinates(chain)
         start_heads(chain, dataset, split.hidden, random_state, show)
         outcome = run_stages(chain, dataset, loss, stages, split, how, seed=random_state, progress=show)
-    how_so = {"loss": loss.words, "seed": random_state, "cells": n_trained}
-    values = recorded(data, registry, chain, dataset, outcome, split, key_added, how_so)
+    how_so = {"loss": words, "seed": random_state, "cells": n_trained}
+    values |= recorded(data, registry, chain, dataset, outcome, split, key_added, how_so)
     commit(data, registry, values)
     _say(outcome)
     return data if copy else None
@@ -224,8 +231,12 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
     )
 
 
-def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
-    """The steps of each stage, in their order."""
+def _with(stage: tuple[str, ...], models: tuple[str, ...]) -> tuple[str, ...]:
+    return (*stage, *(name for name in models if name not in stage))
+
+
+def _stages(registry: Registry, train, slots, steps, models: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The steps of each stage, in their order, without ``models``, which are trained in all of them."""
     steps = None if steps is None else [registry[name].name for name in steps]
     if train is not None:
         train = [train] if isinstance(train, str) else list(train)
@@ -239,10 +250,13 @@ def _stages(registry: Registry, train, slots, steps) -> list[tuple[str, ...]]:
         return [(stage,) if isinstance(stage, str) else tuple(stage) for stage in train]
     able = [step for step in registry if steps is None or step.name in steps]
     named = [end for slot in slots if slot is not None and (end := registry.writer(slot)) is not None]
+    named += [registry[name] for name in models]
     if not named:  # what was written beside a step is not trained in its place
         able = [step for step in able if not step.trained.get("key_added")]
     able = [step for step in able if all(step is end or registry.depends(end, step.id) for end in named)]
     projections = [step for step in able if _role(step) == "projection"]
+    if not projections and models:
+        return [()]
     if not projections:
         judged = [Slot.parse(slot).written() for slot in slots if slot is not None]
         what = f"{judged[0]} is not computed from a projection" if judged else "There is no projection"

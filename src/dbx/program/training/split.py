@@ -50,6 +50,33 @@ def make_split(dataset: Dataset, groups: np.ndarray | None, share: float, rng: n
     return Split(judging, hidden)
 
 
+def whole_groups(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray | None:
+    """Groups that are held out as a whole: with sequences none of these may be divided.
+
+    Raises
+    ------
+    ValueError
+        There is one sequence only, or groups divide one.
+    """
+    sequences = dataset.sequences
+    if sequences is None:
+        return groups
+    names, numbers = np.unique(sequences, return_inverse=True)
+    if len(names) < 2:
+        msg = (
+            "Training passes whole sequences, and all cells are one: none can be held out. Name several sequences "
+            "(sequence_key), or cut this one into parts."
+        )
+        raise ValueError(msg)
+    if groups is None:
+        return numbers
+    pairs = len(np.unique(np.column_stack([numbers, np.unique(groups, return_inverse=True)[1]]), axis=0))
+    if pairs > len(names):
+        msg = "split_key divides sequences, which are held out as a whole: name a column with one value a sequence."
+        raise ValueError(msg)
+    return groups
+
+
 def held_out_groups(groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Groups drawn in a random order whose cells come nearest to the share."""
     levels, sizes = np.unique(groups, return_counts=True)

@@ -73,13 +73,15 @@ def run_stages(
     progress: Progress,
 ) -> Outcome:
     """Train each stage's steps together with those kept before."""
-    outcome, data = Outcome(), Minibatches(dataset.columns)
+    outcome, data = Outcome(), Minibatches(dataset.columns, groups=dataset.sequences)
     for stage in stages:
         operators = {**chain.pipeline.operators, **outcome.refitted, **outcome.operators}
         pipeline = Pipeline(chain.pipeline.registry, chain.pipeline.plan, operators)
         trained = {name: operators[name] for name in dict.fromkeys((*outcome.operators, *stage))}
         model = Trainable(pipeline, trained, dataset.heads, dataset.centres, dataset.whole)
-        judged = PipelineLoss(pipeline, dataset.levels, dataset.parts, (1.0,) * len(dataset.parts), DROPOUT)
+        judged = PipelineLoss(
+            pipeline, dataset.levels, dataset.parts, (1.0,) * len(dataset.parts), DROPOUT, dataset.sequences
+        )
         states = pipeline.states if chain.together else None  # compiled once for these and for what is fitted again
         before = judge(model, judged, dataset.columns, split.judging, states)
         check_start(before, dataset.parts, dataset.columns)
@@ -120,7 +122,7 @@ def run_stages(
 
 def _judge(judged: PipelineLoss, dataset: Dataset, split: Split, loss: Sum, states) -> Callable[[Any], float] | None:
     """Mean loss of the judging cells, among all others where these matter; None where their minibatches will do."""
-    together = bool(dataset.whole) or any(part.of_sets for part in loss.parts)
+    together = bool(dataset.whole) or dataset.sequences is not None or any(part.of_sets for part in loss.parts)
     if len(split.hidden) == len(split.judging) and not together:
         return None
     return lambda model: float(judge(model, judged, dataset.columns, split.judging, states)["loss"].mean())
