@@ -1,7 +1,7 @@
 """The page of sequence and statistical models: what a scorer measures, and the section it becomes.
 
-A scorer is a module with ``score(run, task, seed, **settings)``, on the path that is passed. What it measured is kept as
-a line of JSON, so that a run that was stopped goes on.
+A scorer is a module with ``score(run, task, seed, **settings)``, on the path that is passed. What it measured is kept
+as a line of JSON, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from benchmarks.sequence_models.page import measured, put, table, values
 from dbx.tl import switch_de
 
 SEEDS = (0, 1, 2)
-WANTED = {"nb": SEEDS, "zinb": SEEDS, "null": tuple(range(10)), "paul15": tuple(range(10))}
+WANTED = {"nb": SEEDS, "zinb": SEEDS, "null": range(5), "paul15": range(5)}
 
 
 def run(adata, seed, **settings):
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         ([what, *(values(found, *c) for c in cells)] for what, *cells in rows),
     )
     null = table(
-        ["constant genes", "seeds 0 to 9", "mean"],
+        ["constant genes", "seeds 0 to 4", "mean"],
         (
             [what, values(found, task, read), _mean(found, task, read)]
             for what, task, read in (
@@ -66,10 +66,10 @@ HEAD = """## Switches: `tl.switch_de`
 """
 TAIL = """
 
-Beside them: switchde (Gaussian) finds .67, .71 and .77 of the negative binomial switches, .55 of those with extra zeros (seed 0), its
-times are off by .094 to .107, and of its null p-values .010 are below .05; a negative binomial spline finds .77, .75 and .80, and .108
-of its p-values along permuted pseudotime in paul15 are below .05. One seed of 770 constant genes has a standard error of .008, of the
-240 genes of paul15 .014.
+Beside them: switchde (Gaussian) finds .67, .71 and .77 of the negative binomial switches, .55 of those with extra
+zeros (seed 0), its times are off by .094 to .107, and of its null p-values .010 are below .05; a negative binomial
+spline finds .77, .75 and .80, and .108 of its p-values along permuted pseudotime in paul15 are below .05. One seed of
+770 constant genes has a standard error of .008, of the 240 genes of paul15 .014.
 `python -m benchmarks.sequence_models.switch_de SCORERS results.jsonl`."""
 
 

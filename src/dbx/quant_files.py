@@ -95,6 +95,9 @@ def read_quant(
 
 
 def _by_folder(paths) -> dict[str, Path]:
+    if not isinstance(paths, str | PathLike | list | tuple):
+        msg = f"paths must be a folder, a list of folders or a dict of them by sample; got {type(paths).__name__}."
+        raise TypeError(msg)
     folders = [Path(path) for path in ([paths] if isinstance(paths, str | PathLike) else paths)]
     names = [path.name for path in folders]
     if len(set(names)) < len(names):

@@ -211,6 +211,7 @@ def one_only(adata):
         (None, {"groups": ["ctrl"]}, "Two groups of cells are compared; got 1"),
         (None, {"test": "wasserstein"}, 'p_value="permutation"'),
         (None, {"batch_key": "donor"}, 'p_value="permutation"'),
+        (None, {"batch_key": "condition", "p_value": "permutation"}, "No batch has cells of both groups"),
         (None, {"test": "t"}, "test must be one of"),
         (None, {"criterion": "icl"}, "criterion"),
         (None, {"n_perms": 5}, "n_perms"),
@@ -225,6 +226,15 @@ def test_wrong_uses(cells, change, given, match):
         dbx.tl.differential_distribution(adata, "condition", **given)
     assert dict(adata.uns) == {}
     assert not list(adata.varm)
+
+
+def test_a_fit_on_other_cells_is_that_of_these_cells_alone(cells):
+    reference, query = cells[:, :20].copy(), cells[::2, :20].copy()
+    dbx.tl.differential_distribution(reference, "condition", max_components=2)
+    alone = query.copy()
+    dbx.tl.differential_distribution(alone, "condition", max_components=2)
+    dbx.rerun(query, reference, refit=True)
+    pd.testing.assert_frame_equal(query.varm["differential_distribution"], alone.varm["differential_distribution"])
 
 
 def test_genes_without_values(cells):

@@ -286,12 +286,31 @@ def test_derivatives_of_a_large_part_agree_with_those_of_small_ones(monkeypatch)
         ({"transcripts": ["t0", ""]}, "no transcript"),
         ({"transcripts": ["t0,t1", "t1,t0"]}, "there twice, in rows 0 and 1"),
         ({"weights": ["1", "1,2"]}, "1 transcripts and 2 weights"),
+        ({"weights": ["1", "x"]}, "The weights must be numbers; got 'x'"),
+        ({"count": ["1", "many"]}, "The counts of 'count' must be numbers; got 'many'"),
+        ({"count": [1, np.nan]}, "at least 0; got nan"),
     ],
 )
 def test_wrong_tables(change, message):
     frame = pd.DataFrame({"transcripts": ["t0", "t1"], "count": [1, 2]}).assign(**change)
     with pytest.raises(ValueError, match=message):
         dbx.tl.quantify(frame, transcripts=transcripts())
+
+
+def test_wrong_kinds_of_classes():
+    two = pd.concat([table(), table()[["count"]]], axis=1)
+    with pytest.raises(ValueError, match="columns twice: 'count'"):
+        dbx.tl.quantify(two, transcripts=transcripts())
+    with pytest.raises(TypeError, match="Row 1 of the classes must have names joined by commas; got nan"):
+        dbx.tl.quantify(pd.DataFrame({"transcripts": ["t0", np.nan], "count": [1, 2]}), transcripts=transcripts())
+    with pytest.raises(TypeError, match="classes must be a DataFrame, .*; got dict"):
+        dbx.tl.quantify({"t0": 1}, transcripts=transcripts())
+    with pytest.raises(TypeError, match="paths must be a folder, .*; got int"):
+        dbx.read_quant(5)
+    with pytest.raises(ValueError, match="a single repeat has no variance"):
+        dbx.tl.quantify(table(), transcripts=transcripts(), n_bootstrap=1)
+    with pytest.raises(ValueError, match="The effective lengths must be numbers; got 'long'"):
+        dbx.tl.quantify(table(), transcripts=transcripts().astype(object).replace(LENGTHS[0], "long"))
 
 
 def test_wrong_lengths_and_unseen_transcripts():

@@ -86,6 +86,9 @@ def test_variance_of_genes_is_that_of_sums():
     np.testing.assert_allclose(
         genes.layers["variance"][:, 0], draws[..., :2].sum(axis=2).var(axis=1, ddof=1), rtol=1e-5
     )
+    for part in (tx[:1].copy(), tx[:, :3].copy()):
+        with pytest.warns(dbx.DbxWarning, match="repeats of 2 samples and 4 transcripts"):
+            assert "variance" not in dbx.tl.summarize_to_gene(part).layers
 
 
 def test_what_is_missing():

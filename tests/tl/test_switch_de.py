@@ -270,3 +270,28 @@ def test_wrong_input(cells, arguments, words):
 def test_few_cells_are_refused(cells):
     with pytest.raises(ValueError, match="at least 20 cells"):
         dbx.tl.switch_de(cells[:15].copy(), "t")
+
+
+def test_a_fit_on_other_cells_is_that_of_these_cells_alone(cells, found):
+    """Also after the program ran again on its own cells, where the test is not repeated but stays."""
+    reference = found.copy()
+    dbx.rerun(reference)
+    pd.testing.assert_frame_equal(reference.varm["switch_de"], found.varm["switch_de"])
+    for program in (found, reference):
+        query = cells[:80].copy()
+        dbx.rerun(query, program, refit=True)
+        alone = dbx.tl.switch_de(cells[:80].copy(), "t", size_factors="size", copy=True)
+        pd.testing.assert_frame_equal(query.varm["switch_de"], alone.varm["switch_de"])
+
+
+def test_cells_at_infinity_and_cells_without_counts(cells):
+    other = cells[:, :5].copy()
+    time = other.obs["t"].to_numpy().copy()
+    time[:3] = np.inf
+    other.obs["t"] = time
+    with pytest.warns(DbxWarning, match="3 of 150 cells"):
+        dbx.tl.switch_de(other, "t", calibrate=None)
+    assert np.isnan(other.layers["switch_fitted"][:3]).all()
+    other.X[:] = 0
+    with pytest.raises(ValueError, match="No cell with a finite pseudotime has counts"):
+        dbx.tl.switch_de(other, "t")

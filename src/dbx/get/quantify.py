@@ -69,7 +69,7 @@ def quantify(
     """
     from scipy.stats import norm
 
-    if not 0 < level < 1:
+    if not isinstance(level, int | float) or not 0 < level < 1:
         msg = f"level must be between 0 and 1; got {level!r}."
         raise ValueError(msg)
     lacking = [layer for layer in LAYERS.values() if layer not in tx.layers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,19 +80,24 @@ def from_frame(frame: pd.DataFrame, names: Sequence[str] | None) -> ClassTable:
     if "transcripts" not in frame:
         msg = f"A table of classes needs a column 'transcripts'; it has {listed(frame.columns)}."
         raise KeyError(msg)
-    members = [_split(text) for text in frame["transcripts"]]
+    if not frame.columns.is_unique:
+        msg = f"The table of classes has columns twice: {listed(frame.columns[frame.columns.duplicated()])}."
+        raise ValueError(msg)
+    members = [_split(text, i) for i, text in enumerate(frame["transcripts"])]
     known = list(names) if names is not None else list(dict.fromkeys(name for row in members for name in row))
     place = {name: i for i, name in enumerate(known)}
     absent = sorted({name for row in members for name in row} - set(place))
     if absent:
         msg = f"Classes name transcripts that are not in transcripts.index: {listed(absent)}."
         raise ValueError(msg)
-    weights = [[float(w) for w in _split(text)] for text in frame["weights"]] if "weights" in frame else None
+    weights = None
+    if "weights" in frame:
+        weights = [numbers_of(_split(text, i), "weights").tolist() for i, text in enumerate(frame["weights"])]
     columns = [name for name in frame.columns if name not in ("transcripts", "weights")]
     if not columns:
         msg = "A table of classes needs counts: a column 'count', or one for each sample."
         raise ValueError(msg)
-    values = frame[columns].to_numpy(np.float64)
+    values = np.column_stack([numbers_of(frame[name], f"counts of {name!r}") for name in columns])
     table = ClassTable(known, list(map(str, columns)), effective_lengths=[None] * len(columns))
     for i, row in enumerate(members):
         if weights is not None and len(weights[i]) != len(row):
@@ -106,9 +111,28 @@ def from_frame(frame: pd.DataFrame, names: Sequence[str] | None) -> ClassTable:
     return table
 
 
-def _split(text: Any) -> list[str]:
-    parts = str(text).replace(";", ",").split(",") if isinstance(text, str) else list(text)
+def _split(text: Any, row: int) -> list[str]:
+    if not isinstance(text, str | Iterable):
+        msg = f"Row {row} of the classes must have names joined by commas; got {text!r}."
+        raise TypeError(msg)
+    parts = text.replace(";", ",").split(",") if isinstance(text, str) else list(text)
     return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def numbers_of(values: Any, what: str) -> np.ndarray:
+    """Values as float64.
+
+    Raises
+    ------
+    ValueError
+        One is text.
+    """
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        wrong = [value for value in values if pd.isna(pd.to_numeric(value, errors="coerce"))]
+        msg = f"The {what} must be numbers; got {listed(wrong)}."
+        raise ValueError(msg) from None
 
 
 def from_matrix(matrix: Any, names: Sequence[str] | None) -> ClassTable:

@@ -16,7 +16,7 @@ from dbx.ops.abundance.quantify import Quantify
 from dbx.ops.checks import listed
 from dbx.program import log, resolve_seed, run_step
 from dbx.tl._class_files import from_path
-from dbx.tl._class_tables import ClassTable, from_anndata, from_frame, from_matrix, gene_of, joined, renamed
+from dbx.tl._class_tables import ClassTable, from_anndata, from_frame, from_matrix, gene_of, joined, numbers_of, renamed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -197,6 +197,12 @@ def class_table(classes: Any, transcripts: pd.DataFrame | None) -> ClassTable:
         return _with_fragments(from_anndata(classes, names))
     if sparse.issparse(classes) or isinstance(classes, np.ndarray):
         return _with_fragments(from_matrix(classes, names))
+    if not isinstance(classes, str | PathLike | list | tuple):
+        msg = (
+            "classes must be a DataFrame, an AnnData, an array, or a path or list of paths of salmon or kallisto; got "
+            f"{type(classes).__name__}."
+        )
+        raise TypeError(msg)
     paths = [classes] if isinstance(classes, str | PathLike) else list(classes)
     if not paths:
         msg = "classes is an empty list: pass a file or folder for each sample."
@@ -215,9 +221,9 @@ def _with_fragments(table: ClassTable) -> ClassTable:
 def _effective_lengths(table: ClassTable, transcripts, fragment_length) -> np.ndarray:
     """Effective lengths, an array of shape (n_samples, n_transcripts)."""
     if transcripts is not None and "effective_length" in transcripts and fragment_length is None:
-        one = transcripts["effective_length"].to_numpy(np.float64)
+        one = numbers_of(transcripts["effective_length"], "effective lengths")
     elif transcripts is not None and "length" in transcripts and fragment_length is not None:
-        one = effective_lengths(transcripts["length"].to_numpy(np.float64), fragment_length)
+        one = effective_lengths(numbers_of(transcripts["length"], "lengths"), fragment_length)
     elif all(lengths is not None for lengths in table.effective_lengths):
         return _positive(np.array(table.effective_lengths), table.names)
     else:

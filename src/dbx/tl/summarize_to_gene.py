@@ -10,7 +10,7 @@ import pandas as pd
 from dbx.ops.abundance.gene_summary import SummarizeToGene, by_gene
 from dbx.ops.abundance.variance import relative_variance
 from dbx.ops.checks import UnknownNameError, listed
-from dbx.program import run_step
+from dbx.program import log, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -94,7 +94,12 @@ def summarize_to_gene(
         writes={"gene_counts": "X", "gene_tpm": "layers/tpm", "gene_lengths": "layers/effective_length"},
     )
     repeats = tx.uns.get("quantify", {}).get("bootstrap")
-    if repeats is not None and counts_from_abundance is None:
+    if repeats is not None and (len(repeats), np.shape(repeats)[-1]) != tx.shape:
+        log.warn(
+            f"tx.uns['quantify']['bootstrap'] has repeats of {len(repeats)} samples and {np.shape(repeats)[-1]} "
+            f"transcripts, but tx is {tx.n_obs} x {tx.n_vars}: genes have no variance."
+        )
+    elif repeats is not None and counts_from_abundance is None:
         draws = by_gene(np.asarray(repeats, np.float64), codes)
         found.layers["variance"] = draws.var(axis=1, ddof=1)
         found.layers["inferential_relative_variance"] = relative_variance(draws)

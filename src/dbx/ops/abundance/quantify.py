@@ -78,6 +78,9 @@ class Quantify(Operator):
         check_whole(max_iter, 1, "max_iter")
         check_above_zero(tol, "tol")
         check_whole(n_bootstrap, 0, "n_bootstrap")
+        if n_bootstrap == 1:
+            msg = "n_bootstrap must be 0 or at least 2: a single repeat has no variance."
+            raise ValueError(msg)
         check_at_least(min_alpha, 0, "min_alpha")
         check_above_zero(temperature, "temperature")
         if unroll is not None:

@@ -100,6 +100,9 @@ class DifferentialDistribution(Operator):
         permuted = None
         if self.p_value == "permutation":
             within = None if batch is None else np.asarray(batch.codes)[used]
+            if within is not None and not set(within[second]) & set(within[~second]):
+                msg = "No batch has cells of both groups, so that labels cannot be permuted within batches."
+                raise ValueError(msg)
             permuted = permuted_labels(second, within, self.n_perms, rng)
         comparison = Comparison(self.test, self.zeros, second, permuted)
         rates = detection(x, number)

@@ -136,7 +136,11 @@ class SwitchDE(Operator):
         time = _numbers(pseudotime)
         cells = np.isfinite(time)
         if self._from_totals(sizes):  # with a size factor of 0 a cell has no part in the likelihood
-            cells &= cell_totals(x) > 0
+            counted = cells & (cell_totals(x) > 0)
+            if cells.any() and not counted.any():
+                msg = "No cell with a finite pseudotime has counts."
+                raise ValueError(msg)
+            cells = counted
         low, high = _range(time, cells)
         order = np.argsort(time[cells], kind="stable")
         t = (time[cells][order] - low) / (high - low)
@@ -274,6 +278,7 @@ class SwitchDE(Operator):
 
     def _curves(self, time: Array) -> Array:
         xp, logistic = (np, expit) if isinstance(time, np.ndarray) else (jnp, sigmoid)
+        time = xp.where(xp.isfinite(time), time, xp.nan)
         floor, plateau, strength, switch_time = (
             like(part[...], time) for part in (self.floor, self.plateau, self.strength, self.switch_time)
         )

@@ -26,7 +26,7 @@ def placed(data, step: Step, operator: Operator, outputs: Mapping[str, Any], *, 
         value = outputs[name]
         if isinstance(value, Graph | Edges) and not own and not operator.in_space:
             slot = Slot("obsm", (f"reference_{slot.key}",), slot.mod)
-        if operator.outputs[name].axis == "genes" and slot.axis == "genes":
+        if operator.outputs[name].axis == "genes" and slot.axis == "genes" and isinstance(value, np.ndarray):
             value = aligned(value, step.genes, row_names(data, slot))
         if slot.is_gene_matrix:
             value = _with_all_genes(value, step, gene_names(data, slot), slot)
