@@ -18,7 +18,7 @@ from dbx.ops.abundance.interior import TINY
 
 JEFFREYS = 0.5
 """Smallest prior count of a transcript."""
-BURN, EACH = 100, 16
+BURN, EACH = 50, 16
 """Rounds before the first draw, and for each draw."""
 
 
