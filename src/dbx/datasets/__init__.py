@@ -6,9 +6,11 @@ from dbx._lazy import lazy
 
 if TYPE_CHECKING:
     from dbx.datasets.cellphonedb import cellphonedb
+    from dbx.datasets.estimate import estimate
+    from dbx.datasets.expected_counts import expected_counts, truth
     from dbx.datasets.mixology import mixology
     from dbx.datasets.simulate import simulate
 
-__all__ = ["cellphonedb", "mixology", "simulate"]
+__all__ = ["cellphonedb", "estimate", "expected_counts", "mixology", "simulate", "truth"]
 
-lazy(__name__, {name: name for name in __all__}, scanpys="passed")
+lazy(__name__, {name: name for name in __all__} | {"truth": "expected_counts"}, scanpys="passed")

@@ -7,6 +7,8 @@ from numbers import Integral
 
 import numpy as np
 
+from dbx.datasets.distributions import check_classes
+
 SIZES = ("n_cells", "n_genes", "n_groups", "n_batches")
 RULES = {
     ("mean_shape", "mean_rate", "library_size"): (lambda x: (x > 0) & (x < np.inf), "a number above 0"),
@@ -15,7 +17,11 @@ RULES = {
         lambda x: (x >= 0) & (x < np.inf),
         "at least 0",
     ),
-    ("de_probability", "de_down", "outlier_probability"): (lambda x: (x >= 0) & (x <= 1), "between 0 and 1"),
+    ("de_probability", "de_down", "outlier_probability", "path_skew", "path_nonlinear"): (
+        lambda x: (x >= 0) & (x <= 1),
+        "between 0 and 1",
+    ),
+    ("mode_distance",): (lambda x: (x > 0) & (x < np.inf), "above 0"),
     ("outlier_location", "de_location", "batch_location", "dropout_mid"): (
         np.isfinite,
         "a finite number, the logarithm of a factor or mean",
@@ -23,6 +29,7 @@ RULES = {
     ("dropout_shape",): (lambda x: (x < 0) & (x > -np.inf), "below 0, so that low means are lost most often"),
 }
 """Parameters -> (condition, what each must be)."""
+BY_GROUP = ("path_skew",)
 BY_LEVEL = ("de_probability", "de_location", "de_scale", "de_down")
 
 
@@ -36,6 +43,9 @@ def check(parameters: dict) -> None:
             if name in parameters:
                 _check_number(name, parameters[name], holds, needed)
     _check_nested(parameters)
+    _check_paths(parameters)
+    if "differential_distribution" in parameters:
+        check_classes(parameters["differential_distribution"], parameters["n_genes"])
     _check_shares(parameters, "group_shares", "n_groups")
     _check_shares(parameters, "batch_shares", "n_batches")
 
@@ -47,7 +57,7 @@ def _check_whole(name: str, value, least: int) -> None:
 
 
 def _check_number(name: str, value, holds, needed: str) -> None:
-    if np.ndim(value) and name not in BY_LEVEL:
+    if np.ndim(value) and name not in (*BY_LEVEL, *BY_GROUP):
         msg = f"{name} must be one number; got {_shown(value)}."
         raise ValueError(msg)
     if not (np.issubdtype(np.asarray(value).dtype, np.number) and np.all(holds(np.asarray(value)))):
@@ -70,6 +80,26 @@ def _check_nested(parameters: dict) -> None:
         if np.ndim(parameters[name]) and len(parameters[name]) != n_levels:
             msg = f"{name} must be one number or one for each of {n_levels} level(s); got {len(parameters[name])}."
             raise ValueError(msg)
+
+
+def _check_paths(parameters: dict) -> None:
+    n_groups, steps = parameters["n_groups"], np.ravel(parameters["path_steps"]).tolist()
+    for value in steps:
+        _check_whole("path_steps", value, 1)
+    for name in ("path_steps", "path_skew"):
+        if np.ndim(parameters[name]) and len(parameters[name]) != n_groups:
+            msg = f"{name} must be one number or one for each of {n_groups} groups; got {len(parameters[name])}."
+            raise ValueError(msg)
+    _check_whole("switch_genes", parameters["switch_genes"], 0)
+    if parameters["switch_genes"] > parameters["n_genes"]:
+        msg = f"switch_genes={parameters['switch_genes']} is more than n_genes={parameters['n_genes']}."
+        raise ValueError(msg)
+    if parameters["switch_genes"] and "paths" not in parameters:
+        msg = "Genes switch along a path: give paths, such as paths='linear', or leave switch_genes out."
+        raise ValueError(msg)
+    if "nested" in parameters and "paths" in parameters:
+        msg = "paths are a tree of the groups themselves: leave nested out."
+        raise ValueError(msg)
 
 
 def _check_shares(parameters: dict, name: str, of: str) -> None:

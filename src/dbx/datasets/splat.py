@@ -12,13 +12,16 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
+from dbx.datasets.distributions import Distributions
+from dbx.datasets.paths import Paths
+
 CELLS_PER_DRAW = 256
 """Cells that share a random stream; fixed, so that the counts depend only on the seed."""
 
 DRAWS_AT_ONCE = 64
 """Draws whose counts wait in memory until they are used."""
 
-GENES, CELLS, COUNTS, OUTLIERS, LEVELS = range(5)
+GENES, CELLS, COUNTS, OUTLIERS, LEVELS, PATHS, SWITCHES, CONDITIONS, COMPONENTS = range(9)
 """Streams of a seed. Optional parts use separate streams, so that turning them on does not change the others."""
 
 
@@ -54,7 +57,7 @@ class Level:
     """Array of shape (n, n_genes): factors of the gene means from this level alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Truth:
     """The ground truth; gene means are relative to each other until scaled by a cell's library size."""
 
@@ -75,15 +78,27 @@ class Truth:
     """Array of shape (n_batches, n_genes)."""
     dropout: tuple[float, float] | None
     """Midpoint and shape of the logistic curve over the logarithm of the mean."""
+    paths: Paths | None = None
+    distributions: Distributions | None = None
 
     @cached_property
     def group_factors(self) -> np.ndarray:
-        """Array of shape (n_groups, n_genes): product of the factors of all levels."""
+        """Array of shape (n_groups, n_genes): product of the factors of all levels, or those at the end of a path."""
+        if self.paths is not None:
+            return self.paths.end
         return np.prod([level.factors[level.member] for level in self.levels], axis=0)
 
-    def expected(self, cells: slice) -> np.ndarray:
-        """Expected counts before dropout, an array of shape (n_cells, n_genes)."""
-        relative = self.mean * self.group_factors[self.group[cells]] * self.batch_factors[self.batch[cells]]
+    def cell_factors(self, cells: slice, seed: int) -> np.ndarray:
+        """Factors of the means by groups or paths and by components, an array of shape (n_cells, n_genes)."""
+        group = self.group[cells]
+        found = self.group_factors[group] if self.paths is None else self.paths.factors(group, self.paths.step[cells])
+        if self.distributions is not None:
+            found *= self.distributions.factors(stream(seed, COMPONENTS, cells.start), cells)
+        return found
+
+    def expected(self, cells: slice, seed: int) -> np.ndarray:
+        """Expected counts before dropout, an array of shape (n_cells, n_genes); ``seed`` draws components."""
+        relative = self.mean * self.cell_factors(cells, seed) * self.batch_factors[self.batch[cells]]
         return self.library_size[cells, None] * relative / relative.sum(axis=1, keepdims=True)
 
 
@@ -166,7 +181,7 @@ def draw_blocks(truth: Truth, seed: int) -> Iterator[dict[str, sparse.csr_matrix
 
     def draw(start: int) -> dict[str, sparse.csr_matrix]:
         rng = stream(seed, COUNTS, start // CELLS_PER_DRAW)
-        rate = truth.expected(slice(start, start + CELLS_PER_DRAW))
+        rate = truth.expected(slice(start, start + CELLS_PER_DRAW), seed)
         truth.bcv.scatter(rate, rng)
         counts = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
         return {"X": counts} if truth.dropout is None else dropped(counts, rate, truth.dropout, rng)

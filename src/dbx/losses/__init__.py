@@ -1,5 +1,6 @@
 """Objectives in pure JAX, for ``dbx.optimize`` and for training loops in JAX."""
 
+from dbx.losses.count_objectives import ZINB, NegativeBinomial, Poisson
 from dbx.losses.counts import negative_binomial, poisson, zero_inflated_negative_binomial
 from dbx.losses.hidden_markov import HMMLikelihood, hmm_log_likelihood
 from dbx.losses.labels import CrossEntropy, cross_entropy
@@ -13,11 +14,13 @@ from dbx.losses.neighbourhoods import (
     velocity_consistency,
 )
 from dbx.losses.objectives import Function, Sum
-from dbx.losses.reconstruction import Reconstruction
+from dbx.losses.reconstruction import MaskedReconstruction, Reconstruction
 from dbx.losses.steps import Elbo, ExpectedFragments, OpenGates
 from dbx.losses.trajectories import Fate, Ordering, fate_cross_entropy, ordering
+from dbx.losses.vae import Vae, reconstruction_loss
 
 __all__ = [
+    "ZINB",
     "BatchMixing",
     "Compactness",
     "CrossEntropy",
@@ -26,10 +29,14 @@ __all__ = [
     "Fate",
     "Function",
     "HMMLikelihood",
+    "MaskedReconstruction",
+    "NegativeBinomial",
     "OpenGates",
     "Ordering",
+    "Poisson",
     "Reconstruction",
     "Sum",
+    "Vae",
     "VelocityConsistency",
     "batch_mixing",
     "compactness",
@@ -40,6 +47,7 @@ __all__ = [
     "normal_kl",
     "ordering",
     "poisson",
+    "reconstruction_loss",
     "velocity_consistency",
     "zero_inflated_negative_binomial",
 ]

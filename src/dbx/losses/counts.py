@@ -38,10 +38,12 @@ def negative_binomial(x, log_mean, theta):
     log_mean
         Logarithm of the mean, broadcast against ``x``.
     theta
-        Inverse dispersion, positive and finite, broadcast against ``x``; large values approach Poisson without loss of
-        precision.
+        Inverse dispersion, positive, broadcast against ``x``; large values approach Poisson without loss of precision,
+        and infinity is Poisson.
     """
-    return _normalised(negative_binomial_kernel(x, log_mean, theta), x)
+    finite, safe = _finite(theta)
+    kernel = negative_binomial_kernel(x, log_mean, safe)
+    return _normalised(jnp.where(finite, kernel, poisson_kernel(x, log_mean)), x)
 
 
 def zero_inflated_negative_binomial(x, log_mean, theta, logits):
@@ -54,11 +56,14 @@ def zero_inflated_negative_binomial(x, log_mean, theta, logits):
     log_mean
         Logarithm of the mean of the negative binomial part, broadcast against ``x``.
     theta
-        Inverse dispersion, positive and finite, broadcast against ``x``.
+        Inverse dispersion, positive, broadcast against ``x``; infinity is a zero-inflated Poisson distribution.
     logits
         Log-odds of the zero inflation, broadcast against ``x``.
     """
-    return _normalised(zero_inflated_kernel(x, log_mean, theta, logits), x)
+    finite, safe = _finite(theta)
+    kernel, counts = zero_inflated_kernel(x, log_mean, safe, logits), poisson_kernel(x, log_mean)
+    of_poisson = jnp.where(x == 0, _log_add(logits, counts)[0], counts) - _log_add(logits, 0)[0]
+    return _normalised(jnp.where(finite, kernel, of_poisson), x)
 
 
 def poisson_kernel(x, log_mean):
@@ -121,6 +126,12 @@ def _log_add(a, b):
     smaller = jnp.exp(jnp.where(is_more, b - a, a - b))
     share = jnp.where(is_more, 1, smaller) / (1 + smaller)
     return jnp.where(is_more, a, b) + jnp.log1p(smaller), share
+
+
+def _finite(theta):
+    """Whether each theta is finite, and values with 1 in place of infinity."""
+    finite = jnp.isfinite(theta)
+    return finite, jnp.where(finite, theta, 1)
 
 
 def _normalised(kernel, x):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal
@@ -36,6 +37,10 @@ class Cells:
     """Name -> array about all cells, such as the fraction of cells in each batch."""
     run: Callable[[str | None], tuple[Any, Any, Any]] = field(default=_no_step)
     """Operator, inputs and outputs of a step, by name, with its current parameters."""
+    hidden: Any = None
+    """Array of shape (n_cells, n_columns), bool: values of the first step's input that were hidden from the steps."""
+    epoch: Any = math.inf
+    """Epochs of training done; infinity where cells are judged."""
     velocity: Any = None
     """Derivative of ``z`` along the velocity of the first step's input, an array of the shape of ``z``."""
 
@@ -72,6 +77,10 @@ class Objective:
     """The value of a cell depends on the others in its minibatch."""
     of_values: ClassVar[bool] = False
     """The objective reconstructs the input, so input dropout is off."""
+    of_counts: ClassVar[bool] = False
+    """The values that it reconstructs must be raw counts."""
+    method: ClassVar[str | None] = None
+    """Method of an operator that it calls; it is then about one step."""
     column: ClassVar[Column] = "names"
     """How a column of ``obs`` outside the trained steps is read."""
     partial: ClassVar[str | None] = None

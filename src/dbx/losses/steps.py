@@ -23,6 +23,7 @@ class Elbo(Objective):
     step: str | None = None
     slot: str | None = field(default=None, init=False)
     name: ClassVar[str] = "elbo"
+    method: ClassVar[str | None] = "loss"
     of_values: ClassVar[bool] = True
 
     def of_cells(self, cells: Cells):
@@ -59,6 +60,7 @@ class OpenGates(Objective):
     step: str | None = None
     slot: str | None = field(default=None, init=False)
     name: ClassVar[str] = "open_gates"
+    method: ClassVar[str | None] = "expected_open"
 
     def of_cells(self, cells: Cells):
         """The same fraction for each cell."""

@@ -172,14 +172,30 @@ class VAENormalize(Operator):
         The expectation over the posterior is taken at two opposite draws around ``outputs["z"]``, the same in every
         call, so that the loss is a deterministic function of its arguments.
         """
+        x = inputs["x"]
+        variance, draws, covariates = self._draws(inputs, outputs)
+        likelihood = sum(self.vae.decoder.log_likelihood(x, z, covariates) for z in draws) / len(draws)
+        return normal_kl(outputs["z"], variance) - likelihood + log_factorial(x).sum(axis=-1)
+
+    def reconstructions(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
+        """Variance of the posterior, and the distribution of each cell's counts at the draws of :meth:`loss`.
+
+        Each is a dict of ``log_mean``, an array of shape (n_cells, n_genes), and, where the likelihood has them,
+        ``theta`` and ``inflation`` (log-odds).
+        """
+        variance, draws, covariates = self._draws(inputs, outputs)
+        total = jnp.log(inputs["x"].sum(axis=-1, keepdims=True))
+        decoded = [self.vae.decoder(z, covariates) for z in draws]
+        return variance, [{**one, "log_mean": one["log_proportion"] + total} for one in decoded]
+
+    def _draws(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]):
+        """Variance of the posterior, two opposite draws around its mean, and the decoder's covariates."""
         x, z = inputs["x"], outputs["z"]
         codes = as_codes(inputs.get("batch"), x)
         extra = design(inputs.get("categories"), inputs.get("numbers"), self.scale[...], x.dtype)
         _, variance = self.vae.posterior(x, codes, extra=extra)
         noise = jnp.sqrt(variance) * standard_normal(jax.random.key(0), z.shape, z.dtype)
-        covariates, decoder = self.vae.covariates(codes, z.dtype, extra), self.vae.decoder
-        likelihood = sum(decoder.log_likelihood(x, z + side * noise, covariates) for side in (1, -1)) / 2
-        return normal_kl(z, variance) - likelihood + log_factorial(x).sum(axis=-1)
+        return variance, (z + noise, z - noise), self.vae.covariates(codes, z.dtype, extra)
 
     @property
     def units(self) -> dict[str, Unit]:

@@ -12,15 +12,13 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import RESIDENT_BYTES
-from dbx.data.moments import moments
-from dbx.losses import BatchMixing, CrossEntropy, Elbo, OpenGates, Reconstruction
+from dbx.losses import BatchMixing, CrossEntropy, MaskedReconstruction, Poisson
 from dbx.losses.objectives import Objective, Sum
 from dbx.ops.annotation.labels import unlabeled_levels
 from dbx.ops.apply import take
-from dbx.ops.nn.linear_decoder import LinearDecoder
 from dbx.ops.operator import Input, Operator
 from dbx.ops.values import Codes
-from dbx.program.replay.plan import read_versions
+from dbx.program.slots.checks import check_matrix
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.genes import gene_columns
 from dbx.program.slots.slots import Slot, gene_names, read
@@ -28,9 +26,17 @@ from dbx.program.training.chain import Chain
 from dbx.program.training.labels import Labels, check_labels, check_names, judged_slot, read_labels
 from dbx.program.training.objective import Part
 from dbx.program.training.partial import read_partial
+from dbx.program.training.reconstructed import centres_of, head_of, mean_variance, parameters_of_genes
 
 DISCRETE = Input(kind="codes", missing=True)
 ANY_COLUMN = Input(kind="columns", missing=True)
+COUNTS = Input(genes=True, content=("counts",))
+METHODS = {
+    "loss": "an objective of its own",
+    "expected_open": "gates",
+    "reconstructions": "a variational autoencoder",
+}
+"""Method of an operator -> what a step with it has."""
 
 
 @dataclass
@@ -82,7 +88,7 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
         f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())
     }
     reconstructed = any(part.of_values for part in loss.parts)
-    centres = {} if reconstructed or chain.together else _centres(chain, columns)
+    centres = {} if reconstructed or chain.together else centres_of(chain, columns)
     columns = {name: np.asarray(x.codes) if isinstance(x, Codes) else x for name, x in columns.items()}
     columns["row"] = np.arange(len(rows), dtype=np.int32)
     parts = tuple(
@@ -91,7 +97,7 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
     )
     levels = {slot: x.levels if isinstance(x, Codes) else None for slot, x in roots.items()}
     heads: dict[str, nnx.Module] = {name: x.head.head for name, x in labels.items()}
-    heads |= {part.name: LinearDecoder() for part in parts if isinstance(part.objective, Reconstruction)}
+    heads |= {part.name: head for part in parts if (head := head_of(part)) is not None}
     whole = _whole(chain, roots)
     if whole:
         columns["cell"] = rows.astype(np.int32)
@@ -127,27 +133,11 @@ def _names(parts: Iterable[Objective]) -> list[str]:
     return names
 
 
-def _centres(chain: Chain, columns) -> dict[str, np.ndarray]:
-    """Means of the inputs that values are dropped from, zero for counts, whose dropout is a zero count."""
-    contents = {
-        version: entry.content
-        for step in chain.steps
-        for entry in step.reads.values()
-        for version in read_versions(chain.pipeline.registry, step, entry)
-    }
-    centres = {}
-    for i, version in enumerate(chain.pipeline.plan.roots):
-        x = columns[f"root{i}"]
-        if isinstance(x, RowBlocks):
-            counts = contents.get(version) in ("counts", "normalized")
-            centres[f"root{i}"] = np.zeros(x.n_columns) if counts else moments(x).mean[0]
-    return centres
-
-
 def _part(data, chain: Chain, name: str, part: Objective, labels, partial, rows, columns, unlabeled: Any) -> Part:
     """Where the values of an objective are; what is not in the chain becomes a column of the minibatches."""
     mod = chain.trained[0].mod
-    reads, facts = {}, {}
+    reads: dict[str, str] = {}
+    facts: dict[str, Any] = {}
     labelled = 1.0
     if name in labels:
         labelled = float(np.mean(labels[name].known[rows] >= 0))
@@ -167,11 +157,26 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, partial, rows,
             place = f"{name}.{key}"
             columns[place] = take(np.asarray(value.codes) if isinstance(value, Codes) else value, rows)
         reads[key] = place
+    masks, mask_rate = "", 0.0
     if isinstance(part, BatchMixing):
         facts["batch"] = _shares(chain, columns, reads["batch"], part.batch)
     if part.operator is not None:
         facts |= _spread(data, chain, _step(chain, part))
-    return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), labelled)
+    if isinstance(part, Poisson):
+        facts |= parameters_of_genes(data, chain, part, _first_matrix(chain))
+        counts = Slot.parse(part.of, mod) if part.of else _first_matrix(chain)
+        check_matrix(columns[_column_of(chain, reads["of"])], COUNTS, counts, None, type(part).__name__)
+    if isinstance(part, MaskedReconstruction):
+        masks, mask_rate = reads["of"], part.mask_rate
+        place = _column_of(chain, masks)
+        facts |= {"centre": centres_of(chain, columns)[place], "variance": np.float32(mean_variance(columns[place]))}
+    return Part(name, part, judged_slot(chain, part), reads, facts, _step(chain, part), masks, mask_rate, labelled)
+
+
+def _column_of(chain: Chain, place: str) -> str:
+    """Name of the column of the minibatches that a slot is, where the chain starts from it."""
+    roots = list(chain.pipeline.inputs)
+    return f"root{roots.index(place)}" if place in roots else place
 
 
 def _first_matrix(chain: Chain) -> Slot:
@@ -229,19 +234,19 @@ def _spread(data, chain: Chain, name: str) -> dict[str, np.ndarray]:
 
 def _step(chain: Chain, part: Objective) -> str:
     """The trained step that an objective is about."""
-    if not isinstance(part, Elbo | OpenGates):
+    needed = part.method
+    if needed is None:
         return ""
-    needed = "expected_open" if isinstance(part, OpenGates) else "loss"
     operators = {step.name: chain.pipeline.operators[step.name] for step in chain.steps}
     able = [name for name, operator in operators.items() if _has(operator, needed)]
     trained = [step.name for step in chain.trained if step.name in able]
-    if part.step is None and trained:
+    name = getattr(part, "step", None)
+    if name is None and trained:
         return trained[0]
-    if part.step in able:
-        return part.step
-    what = "gates" if needed == "expected_open" else "an objective of its own"
-    asked = f"Step {part.step!r} of the chain" if part.step else "A trained step"
-    msg = f"{asked} with {what} is needed; steps that have: {', '.join(able) or 'none'}."
+    if name in able:
+        return name
+    asked = f"Step {name!r} of the chain" if name else "A trained step"
+    msg = f"{asked} with {METHODS[needed]} is needed; steps that have: {', '.join(able) or 'none'}."
     raise ValueError(msg)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,8 @@ from dbx.program.training.trainable import Trainable
 DROPOUT = 0.3
 """Fraction of the input values of a chain that are dropped in each minibatch."""
 BLOCK = 4096
+MASKS = 2**31 - 1
+"""Stream of the key of a minibatch for hidden values."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
     step: str = ""
     """The step whose own objective or gates it is about."""
+    masks: str = ""
+    """Slot that the chain starts from, some values of which are hidden; empty where none are."""
+    mask_rate: float = 0.0
+    """Fraction of its values that are hidden."""
     labelled: float = 1.0
     """Fraction of the cells that have a label; the others are 0, and must not dilute the mean in training."""
 
@@ -64,10 +71,13 @@ class PipelineLoss:
         self.pipeline, self.levels, self.parts, self.weights = pipeline, levels, parts, weights
         self.dropout = dropout
 
-    def __call__(self, model: Trainable, batch: dict[str, jax.Array], key, *, anchor, states: Any = None):
+    def __call__(
+        self, model: Trainable, batch: dict[str, jax.Array], key, *, anchor, epoch: Any = math.inf, states: Any = None
+    ):
         """The weighted sum of the objectives, and each of them.
 
-        ``states`` of the pipeline's operators replace those that they have.
+        ``epoch`` is the number of epochs done; without a key, where cells are judged, training is over. ``states`` of
+        the pipeline's operators replace those that they have.
         """
         pipeline = self.pipeline if states is None else self.pipeline.with_states(states)
         rows, block, together = None, None, bool(model.whole) and "neighbours" not in model.whole
@@ -81,20 +91,30 @@ class PipelineLoss:
         }
         shown = whole if key is None else self._hidden(model, whole, key)
         parameters = model.parameters() if key is None else model.jittered(self.pipeline.operators, key)
-        latest, runs = pipeline.trace(parameters, shown, rows=rows, block=block, together=together)
+        trace = partial(pipeline.trace, parameters, rows=rows, block=block, together=together)
+        latest, runs = trace(shown)
         of_batch = partial(_rows, batch["cell"]) if together else partial(first_rows, n_cells=len(batch["row"]))
         values = of_batch({slot: codes(x) for slot, x in {**latest, **whole}.items()})
         values |= first_rows(batch, len(batch["row"]))
         found, followed = [], {}
         for part in self.parts:
             head: Any = model.heads.get(part.name)
+            judged, hidden = latest, None
+            if part.masks:
+                ids = batch["row"] if rows is None else rows
+                x: Any = whole[part.masks]
+                hidden = hidden_entries(ids, x.shape[1], part.mask_rate, key)
+                judged, _ = trace({**whole, part.masks: jnp.where(hidden, part.facts["centre"], x)})
+                hidden = of_batch({"hidden": hidden})["hidden"]
             cells = Cells(
-                z=of_batch(latest[part.slot]),
+                z=of_batch(judged[part.slot]),
                 read={name: values[place] for name, place in part.reads.items()},
                 rows=batch["row"],
                 head=head,
                 facts=part.facts,
                 run=partial(_of_step, runs, part.step),
+                hidden=hidden,
+                epoch=math.inf if key is None else epoch,
                 velocity=self._pushed(part, parameters, shown, values),
             )
             values_of_cells = part.objective.of_cells(cells)
@@ -167,6 +187,14 @@ def dropped(x, centre, share: float, key):
     """Values set to the centre of their column at random, the rest moved away from it: the expectation stays."""
     kept = jax.random.bernoulli(key, 1 - share, x.shape)
     return jnp.where(kept, centre + (x - centre) / (1 - share), centre)
+
+
+def hidden_entries(ids, n_columns: int, rate: float, key):
+    """Which values are hidden, array of shape (n_cells, n_columns), bool; without a key always the same of a cell."""
+    if key is not None:
+        return jax.random.bernoulli(jax.random.fold_in(key, MASKS), rate, (len(ids), n_columns))
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(ids)
+    return jax.vmap(lambda key: jax.random.bernoulli(key, rate, (n_columns,)))(keys)
 
 
 def judge(

@@ -227,7 +227,7 @@ def _training(loss: Sum, n_trained: int, epochs, patience, batch_size, learning_
         learning_rate=learning_rate,
         weight_decay=1e-4,
         patience=patience,
-        schedules={"anchor": lambda now: np.full_like(now, anchor / n_trained)},
+        schedules={"anchor": lambda now: np.full_like(now, anchor / n_trained), "epoch": lambda now: now},
     )
 
 

@@ -1,0 +1,85 @@
+"""Factors of genes in groups and batches: how many change, and by how much."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize, special
+
+from dbx.datasets.estimate_means import folded_half
+
+
+def two_way(log: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted least squares of logarithms on groups and batches for each gene.
+
+    ``log`` and ``weight`` are arrays of shape (n_groups, n_batches, n_genes). Returns the values of groups, of shape
+    (n_groups, n_genes), those of batches around their mean, (n_batches, n_genes), and the precision of the groups.
+    """
+    weight = np.maximum(weight, 1e-9)
+    batch = np.zeros(log.shape[1:])
+    for _ in range(30):
+        group = ((log - batch) * weight).sum(axis=1) / weight.sum(axis=1)
+        batch = ((log - group[:, None]) * weight).sum(axis=0) / weight.sum(axis=0)
+        batch -= batch.mean(axis=0)
+    return group, batch, weight.sum(axis=1)
+
+
+def fit_changes(log: np.ndarray, noise: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Fraction of changed genes, and the distribution of the logarithm of their factors, by maximum likelihood.
+
+    ``log`` are logarithms of means of groups and ``noise`` their standard errors, of shape (n_groups, n_genes). Which
+    group of a gene is unchanged is not known: each is taken for it in turn. Also returns the logarithm of the mean of
+    the unchanged groups, of shape (n_genes,).
+    """
+    # what changes shifts the others' share of the total: most genes of two groups do not change
+    log = log - np.array([_mode(row - np.median(log, axis=0)) for row in log])[:, None]
+    n_groups = len(log)
+
+    def terms(values):
+        p, location, scale, down = special.expit(values[0]), values[1], np.exp(values[2]), special.expit(values[3])
+        found = np.zeros((n_groups, log.shape[1]))
+        for own in range(n_groups):
+            found[own] = np.log1p(-p)
+            for other in range(n_groups):
+                if other == own:
+                    continue
+                d, s = log[other] - log[own], np.hypot(noise[other], noise[own])
+                width = np.hypot(scale, s)
+                up = folded_half(d, location, scale, s, width) + folded_half(d, -location, scale, s, width)
+                fall = folded_half(-d, location, scale, s, width) + folded_half(-d, -location, scale, s, width)
+                same = np.exp(-0.5 * (d / s) ** 2) / (s * np.sqrt(2 * np.pi))
+                found[own] += np.log((1 - p) * same + p * ((1 - down) * up + down * fall) + 1e-300)
+        return found
+
+    def loss(values):
+        return -special.logsumexp(terms(values), axis=0).sum()
+
+    spread = np.abs(log - np.median(log, axis=0))
+    large = spread[spread > 3 * np.maximum(noise, 1e-3)]
+    if len(large) < 5:
+        return {"de_probability": 0.0}, np.median(log, axis=0)
+    begin = [
+        special.logit(np.clip(len(large) / log.size, 0.01, 0.9)),
+        large.mean(),
+        np.log(max(large.std(), 0.05)),
+        0.0,
+    ]
+    fit = optimize.minimize(loss, begin, method="Nelder-Mead", options={"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2})
+    p, location, scale, down = fit.x
+    share = float(special.expit(p))
+    if n_groups == 2:  # with two groups a difference has two explanations, and is counted once
+        share = float(1 - np.sqrt(max(1 - 2 * share, 0)))
+    found = {"de_probability": share, "de_location": float(abs(location)), "de_scale": float(np.exp(scale))}
+    own = terms(fit.x)
+    weights = np.exp(own - own.max(axis=0))
+    base = (weights * log).sum(axis=0) / weights.sum(axis=0)
+    return found | {"de_down": float(special.expit(down)) if n_groups > 2 else 0.5}, base
+
+
+def _mode(values: np.ndarray) -> float:
+    """Where most values are: the middle of the narrowest half, of its half, and so on."""
+    values = np.sort(values)
+    while len(values) > 20:
+        half = len(values) // 2
+        start = int(np.argmin(values[half:] - values[: len(values) - half]))
+        values = values[start : start + half]
+    return float(np.mean(values))
