@@ -106,7 +106,7 @@ def _fitted(x: sparse.csr_matrix, total: np.ndarray, codes: np.ndarray, n_groups
     sums, depths = (members @ x).toarray(), members @ depth
     means = sums / np.maximum(depths, 1e-12)[:, None]
     mean = np.asarray(x.sum(axis=0)).ravel() / depth.sum()
-    genes = gene_dispersions(x, lambda rows: depth[rows, None] * means[codes[rows]])
+    genes = gene_dispersions(x, depth, means, codes)
     zeros = 1 - x.getnnz(axis=0) / x.shape[0]
     variation, dropout = fit_variation(genes, mean), {}
     if has_excess_zeros(zeros, genes.zeros):
@@ -145,7 +145,7 @@ def _without_dropout(x, depth, codes, means, mean, zeros) -> dict[str, float]:
     of_positive = mean / np.maximum(1 - zeros, 1e-12)
     high = of_positive >= min(HIGH_MEAN, np.sort(of_positive)[-min(100, len(mean))])
     of_sets = means[:, high] * (of_positive / np.maximum(mean, 1e-12))[high]
-    genes = gene_dispersions(x[:, high], lambda rows: depth[rows, None] * of_sets[codes[rows]], positive=True)
+    genes = gene_dispersions(x[:, high], depth, of_sets, codes, positive=True)
     return fit_variation(genes, mean[high], trend=False)
 
 

@@ -32,32 +32,41 @@ class Dispersions(NamedTuple):
     """Expected fraction of zeros with it."""
 
 
-def gene_dispersions(x: sparse.csr_matrix, expected, *, positive: bool = False) -> Dispersions:
-    """Dispersion of each gene, given expected counts: ``expected(rows)``, an array of shape (n_rows, n_genes).
+def gene_dispersions(
+    x: sparse.csr_matrix, depth: np.ndarray, means: np.ndarray, codes: np.ndarray, *, positive: bool = False
+) -> Dispersions:
+    """Dispersion of each gene, where the expected counts of a cell are its depth times the means of its set.
 
-    With ``positive`` from the counts above 0 alone, by the distribution truncated there, which dropout hardly changes.
+    ``depth`` and ``codes`` are arrays of shape (n_cells,), ``means`` of shape (n_sets, n_genes). With ``positive`` from
+    the counts above 0 alone, by the distribution truncated there, which dropout hardly changes.
     """
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(x.shape[0], min(x.shape[0], MOST_CELLS), replace=False))
-    counts, mean = x[rows].toarray().astype(np.float32), np.maximum(expected(rows), 1e-9).astype(np.float32)
+    columns, depth, codes = x[rows].tocsc(), depth[rows], codes[rows]
     found: list[np.ndarray] = []
     for start in range(0, x.shape[1], GENES_AT_ONCE):
         part = slice(start, start + GENES_AT_ONCE)
-        more = GENES_AT_ONCE - counts[:, part].shape[1]
-        padded = [np.pad(a[:, part], ((0, 0), (0, more)), constant_values=1) for a in (counts, mean)]
-        values = np.asarray(_profile(*padded, positive))[: len(GRID)].astype(np.float64)
-        found.append(values[:, : GENES_AT_ONCE - more])
-    height = np.concatenate(found, axis=1)
-    best = np.clip(height.argmax(axis=0), 1, len(GRID) - 2)
+        counts = columns[:, part].toarray().astype(np.float32)
+        mean = np.maximum(depth[:, None] * means[codes, part], 1e-9).astype(np.float32)
+        more = GENES_AT_ONCE - counts.shape[1]
+        padded = [np.pad(a, ((0, 0), (0, more)), constant_values=1) for a in (counts, mean)]
+        height = np.asarray(_profile(*padded, positive), np.float64)[:, : counts.shape[1]]
+        found.append(_best(height, mean))
+    return Dispersions(*np.concatenate(found, axis=1))
+
+
+def _best(height: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The rows of :class:`Dispersions`, from the likelihood on the grid: the top of the parabola through its best."""
+    top = height.argmax(axis=0)
+    best = np.clip(top, 1, len(GRID) - 2)
     low, at, high = (height[best + side, np.arange(len(best))] for side in (-1, 0, 1))
-    step = float(GRID[1] - GRID[0])
-    bend = low - 2 * at + high
-    inside = (height.argmax(axis=0) == best) & (bend < 0)
+    step, bend = float(GRID[1] - GRID[0]), low - 2 * at + high
+    inside = (top == best) & (bend < 0)
     log = GRID[best] + 0.5 * step * (low - high) / np.where(inside, bend, 1)
-    error = step / np.sqrt(np.where(inside, -bend, 1))
     size = np.exp(-log)
-    zeros = np.array([np.mean(np.exp(-s * np.log1p(m / s))) for s, m in zip(size, mean.T, strict=True)])
-    return Dispersions(np.where(inside, log, np.nan), np.where(inside, error, np.nan), zeros)
+    zeros = np.exp(-size * np.log1p(mean / size)).mean(axis=0)
+    error = step / np.sqrt(np.where(inside, -bend, 1))
+    return np.array([np.where(inside, log, np.nan), np.where(inside, error, np.nan), zeros])
 
 
 @partial(jax.jit, static_argnums=2)

@@ -140,7 +140,7 @@ def test_fragments_train_the_weights_of_classes():
         table[f"s{i}"] = rng.poisson([60, 30, 200, 60, 40])
     lengths = pd.DataFrame({"effective_length": [900.0, 400.0, 600.0]}, index=["a", "b", "c"])
     tx = dbx.tl.quantify(table, transcripts=lengths)
-    before = -(tx.obs["log_likelihood"] / tx.X.sum(axis=1)).to_numpy()
+    before = -tx.uns["quantify"]["log_likelihood"] / tx.X.sum(axis=1)
     after = dbx.optimize(tx, ExpectedFragments(), train="quantify", copy=True, **QUICK)
     part = tx.obs_names.isin(after.uns["optimize"]["held_out"])
     assert change(after, "expected_fragments")[0] == pytest.approx(before[part].mean(), rel=1e-5)
@@ -150,7 +150,7 @@ def test_fragments_train_the_weights_of_classes():
 def test_bad_input_is_refused_and_leaves_the_data_alone(with_pca):
     adata = with_pca.copy()
     words = {
-        "holds .*values": Poisson(),  # the input of pca: logarithms
+        r"Poisson needs raw counts.*Poisson\('layers/counts'\)": Poisson(),  # the input of pca: logarithms
         "no_such": NegativeBinomial("layers/counts", theta="no_such"),
         "hold valid values of dispersion": NegativeBinomial("layers/counts", dispersion="bad"),
         "needed; steps that have": Vae("nb"),

@@ -165,7 +165,9 @@ def _part(data, chain: Chain, name: str, part: Objective, labels, partial, rows,
     if isinstance(part, Poisson):
         facts |= parameters_of_genes(data, chain, part, _first_matrix(chain))
         counts = Slot.parse(part.of, mod) if part.of else _first_matrix(chain)
-        check_matrix(columns[_column_of(chain, reads["of"])], COUNTS, counts, None, type(part).__name__)
+        who = type(part).__name__
+        advice = f"Name the slot of raw counts, such as {who}('layers/counts')."
+        check_matrix(columns[_column_of(chain, reads["of"])], COUNTS, counts, None, who, advice=advice)
     if isinstance(part, MaskedReconstruction):
         masks, mask_rate = reads["of"], part.mask_rate
         place = _column_of(chain, masks)

@@ -65,8 +65,8 @@ def optimize(
 
     What judges the coordinates (logistic regression for ``CrossEntropy``) is first trained on them as they are. Then
     the parameters of the steps move, together with it, from where they were fitted: Adam on minibatches, with a penalty
-    on how far they go and three tenths of the input values dropped at each step (none with ``Elbo`` or
-    ``Reconstruction``, which reconstruct them). A share of the cells is held out throughout; training stops when these
+    on how far they go and three tenths of the input values dropped at each step (none with an objective
+    that reconstructs them, such as ``Elbo``). A share of the cells is held out throughout; training stops when these
     do not improve. Steps are trained one after the other, each together with those before it, and a step is kept as
     trained only if the mean loss of the held-out cells fell by more than one standard error of the difference and, with
     ``CrossEntropy`` alone, more than 2% of them were misclassified before. Otherwise it is reverted. The same held-out
