@@ -7,6 +7,8 @@ from scipy import optimize, special, stats
 
 MOST_GENES = 2000
 """Genes that the likelihood is computed of, evenly by rank where there are more."""
+LEAST_COUNT = 10
+"""Molecules of a gene from which its mean is used."""
 LOW = 0.1
 """Quantile below which only the number of genes counts, not their means."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -19,9 +21,9 @@ def fit_means(mean: np.ndarray, noise: np.ndarray, count: np.ndarray) -> dict[st
     """Shape and rate of a gamma distribution of the gene means, and the parameters of outliers, if there are any.
 
     ``mean`` are observed, with the error ``noise`` (standard deviation of the logarithm) from ``count`` molecules:
-    arrays of shape (n_genes,). The lowest tenth, and genes of fewer than 20 molecules, are censored.
+    arrays of shape (n_genes,). The lowest tenth, and genes of fewer than ten molecules, are censored.
     """
-    floor = max(np.quantile(mean, LOW), np.min(mean[count >= 20], initial=np.inf))
+    floor = max(np.quantile(mean, LOW), np.min(mean[count >= LEAST_COUNT], initial=np.inf))
     floor = floor if np.isfinite(floor) else np.median(mean[mean > 0])
     seen = mean >= floor
     order = np.argsort(mean)
