@@ -44,7 +44,6 @@ class Poisson(Objective):
     slot: str | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "poisson"
     of_values: ClassVar[bool] = True
-    of_counts: ClassVar[bool] = True
 
     @property
     def reads(self) -> dict[str, str | None]:

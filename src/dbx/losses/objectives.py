@@ -77,8 +77,6 @@ class Objective:
     """The value of a cell depends on the others in its minibatch."""
     of_values: ClassVar[bool] = False
     """The objective reconstructs the input, so input dropout is off."""
-    of_counts: ClassVar[bool] = False
-    """The values that it reconstructs must be raw counts."""
     method: ClassVar[str | None] = None
     """Method of an operator that it calls; it is then about one step."""
     column: ClassVar[Column] = "names"
