@@ -19,7 +19,7 @@ from dbx.ops.hmm.count_emissions import NegativeBinomial, Poisson
 from dbx.ops.hmm.emissions import Categorical, Data, Emission, Gaussian, Params
 from dbx.ops.hmm.gradient import climb
 from dbx.ops.hmm.log_probability import LOG_PROBABILITY
-from dbx.ops.hmm.messages import Expected, Sweeps
+from dbx.ops.hmm.messages import BLOCK, Expected, Sweeps
 from dbx.ops.hmm.packed import Packed
 from dbx.ops.hmm.starts import copy_number_model, first_models
 from dbx.ops.hmm.viterbi import viterbi
@@ -265,7 +265,10 @@ class MarkovOperator(Operator):
         position = np.empty_like(packed.rows)
         position[packed.rows] = np.arange(len(position), dtype=position.dtype)
         # states of a position side by side, so that it is one place in memory
-        posteriors = np.ascontiguousarray(found.posterior[0].T)[position].astype(np.float64)
+        turned, posteriors = np.ascontiguousarray(found.posterior[0].T), np.empty((len(position), self.n_states))
+        for start in range(0, len(position), BLOCK):
+            posteriors[start : start + BLOCK] = turned[position[start : start + BLOCK]]
+        del turned
         problem.fill(sweeps.emission, self.model)
         states = viterbi(packed, sweeps.emission[0], self.model.startprob[0], self.model.transmat[0])
         return {
