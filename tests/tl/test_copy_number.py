@@ -11,13 +11,13 @@ from dbx.ops.hmm.smoothing import Windows
 N, GENES = 120, 1200
 
 
-def planted(seed: int) -> tuple[ad.AnnData, np.ndarray]:
+def planted(seed: int, depth: float = 3000) -> tuple[ad.AnnData, np.ndarray]:
     """Half of the cells have a chromosome three times and lack a copy of half of another."""
     rng = np.random.default_rng(seed)
     copies = np.full((N, GENES), 2)
     copies[N // 2 :, 200:400], copies[N // 2 :, 700:800] = 3, 1
     means = np.random.default_rng(99).gamma(0.8, 1.0, GENES) * copies / 2
-    means = means / means.sum(axis=1, keepdims=True) * rng.lognormal(np.log(3000), 0.3, (N, 1))
+    means = means / means.sum(axis=1, keepdims=True) * rng.lognormal(np.log(depth), 0.3, (N, 1))
     data = ad.AnnData(rng.poisson(means).astype(np.float32))
     data.var["chromosome"] = np.repeat([f"chr{i}" for i in range(1, 7)], GENES // 6)
     data.obs["kind"] = pd.Categorical(np.repeat(["normal", "tumour"], N // 2))
@@ -60,6 +60,20 @@ def test_clusters_share_a_profile_that_is_less_noisy():
     assert (states[:60] == states[0]).all()
     assert (states[0] == 1).all()
     assert (states[60] == truth[60]).mean() > 0.93
+
+
+def test_clusters_find_what_single_cells_do_not():
+    data, truth = planted(0, depth=200)
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal")
+    altered = truth != 1
+    assert (data.layers["copy_number_state"] == truth)[altered].mean() < 0.5
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal", cluster_key="kind")
+    assert (data.layers["copy_number_state"] == truth)[altered].mean() > 0.8
+    assert (data.layers["copy_number_state"][~altered] != 1).mean() < 0.05
+    # a cluster of one cell has its noise, and is called no more than that cell
+    data.obs["some"] = np.repeat(["a", "b", "c", "d"], [1, 29, 30, 60])
+    dbx.tl.copy_number(data, reference_key="kind", reference="normal", cluster_key="some")
+    assert (data.layers["copy_number_state"][0] != 1).mean() < 0.1
 
 
 def test_windows_are_pyramids():

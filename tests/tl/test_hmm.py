@@ -124,6 +124,14 @@ WRONG = {
     "two": ({"use_rep": "nothing", "layer": "counts"}, "only one of"),
     "nothing": ({"fit": False}, "needs params"),
     "names": ({"state_names": ["a"]}, "one for each"),
+    "twice": ({"state_names": ["a", "a"]}, "different names"),
+    "list": ({"params": [1, 2]}, "dict of arrays"),
+    "text": ({"params": {"startprob": "x"}}, "array of numbers"),
+    "tol": ({"tol": -1}, "tol must be at least 0"),
+    "variance": ({"min_variance": 0}, "min_variance must be above 0"),
+    "symbols of numbers": ({"n_symbols": 3}, "n_symbols is for"),
+    "variance of counts": ({"min_variance": 1, "emission": "poisson", "layer": "counts"}, "min_variance is for"),
+    "columns": ({"emission": "categorical", "use_rep": "two"}, "one column of codes"),
     "start": ({"init": "copy_number"}, "n_states=3"),
 }
 
@@ -133,6 +141,7 @@ def test_wrong_input_is_refused_in_words(name, rng):
     how, words = WRONG[name]
     data = bins(rng)
     data.obsm["nothing"], data.obsm["constant"] = np.full((120, 1), np.nan), np.ones((120, 1))
+    data.obsm["two"] = np.ones((120, 2))
     data.obs["unknown"] = "Unknown"
     before = data.copy()
     with pytest.raises(ValueError, match=words):

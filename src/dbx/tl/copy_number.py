@@ -73,7 +73,8 @@ def copy_number(
     n_states
         Number of states, odd: loss, neutral and gain, or with 5 also twice the loss and twice the gain.
     cluster_key
-        Column of ``obs``: one profile for each cluster of cells, their mean.
+        Column of ``obs``: one profile for each cluster of cells, their mean, whose noise is that of means of as many
+        reference cells. Clusters of another cell type than the reference differ by their type, too.
     random_state
         Seed of the cells on which calls are calibrated.
     copy

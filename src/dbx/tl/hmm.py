@@ -284,7 +284,25 @@ def _check_along_genes(reads: Mapping[str, Any], **data: str | None) -> None:
 
 
 def as_tuples(params: Mapping[str, Any]) -> tuple[tuple[str, tuple], ...]:
-    """Arrays by name as nested tuples, as a program stores settings."""
+    """Arrays by name as nested tuples, as a program stores settings.
+
+    Raises
+    ------
+    ValueError
+        They are not arrays of numbers by name.
+    """
+    if not isinstance(params, Mapping):
+        msg = (
+            "params must be a dict of arrays by name, such as uns['hmm']['params'] of another fit: startprob, "
+            f"transmat, and those of the emission; got {type(params).__name__}."
+        )
+        raise ValueError(msg)
+    for name, value in params.items():
+        try:
+            np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            msg = f"params[{name!r}] must be an array of numbers with rows of one length; got {value!r}."
+            raise ValueError(msg) from None
 
     def nested(value):
         return tuple(map(nested, value)) if isinstance(value, list) else value

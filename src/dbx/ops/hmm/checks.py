@@ -18,6 +18,12 @@ def check_data(data: Data, packed: Packed, emission: str, n_states: int, fresh: 
     """Refuse values that an emission cannot have, sequences without any, and more states than values."""
     values, seen = data.values, data.weights() > 0
     if emission == "categorical":
+        if len(values) > 1:
+            msg = (
+                f'emission="categorical" takes one column of codes; got {len(values)}. Name one: codes_key, or a layer '
+                "or use_rep with one column."
+            )
+            raise ValueError(msg)
         seen = values >= 0
         if n_symbols is not None:
             check_codes(data, n_symbols)

@@ -24,6 +24,8 @@ AT_ONCE = 2_000_000
 """Values that are worked on at once."""
 CALIBRATED_ON = 300
 """Reference cells on which calls are calibrated."""
+PROFILES = 100
+"""Means of as many reference cells as a cluster has, on which calls of clusters are calibrated."""
 ALTERED = 0.02
 """Largest fraction of the genes of reference cells that is called altered."""
 STAY = (0.99, 0.998, 0.9995, 0.9999)
@@ -43,7 +45,8 @@ class CopyNumber(MarkovOperator):
     smoothed values are not independent: in the hidden Markov model the evidence of each is divided by the number of
     genes that a window is worth. The deviation of the neutral state is that of the reference cells, loss and gain are
     at the 2% and 98% quantiles of all cells (the outermost ones, with states in between), and both and the transitions
-    are moved until at most 2% of the genes of reference cells are called altered.
+    are moved until at most 2% of the genes of reference cells are called altered. With clusters the deviation and these
+    calls are those of means of as many reference cells as a cluster has.
 
     ``chromosomes`` and ``places`` are as in :class:`dbx.ops.GeneHMM`; ``reference`` names levels.
 
@@ -117,9 +120,13 @@ class CopyNumber(MarkovOperator):
         some = np.sort(rng.choice(of_reference, min(CALIBRATED_ON, len(of_reference)), replace=False))
         every = np.sort(rng.choice(x.n_rows, min(CALIBRATED_ON, x.n_rows), replace=False))
         progress(0, 2, "calibration")
-        self._calibrate(self._track(x.dense(some)), self._track(x.dense(every)))
-        if clusters is not None:
-            self._keep_profiles(x, clusters)
+        tracks = self._track(x.dense(some))
+        if clusters is None:
+            self._calibrate(tracks, self._track(x.dense(every)))
+            return
+        usual = self._keep_profiles(x, clusters)
+        drawn = rng.multinomial(usual, np.full(len(some), 1 / len(some)), PROFILES) / usual
+        self._calibrate(drawn @ tracks, np.asarray(self.profiles[...]))
 
     def _kinds(self, kinds: Codes) -> np.ndarray:
         """Number of the kind of each reference cell, -1 for other cells."""
@@ -188,12 +195,21 @@ class CopyNumber(MarkovOperator):
         mean = found["posteriors"] @ self.model.emission["means"][0, :, 0]
         return {"states": found["states"].reshape(track.shape), "mean": mean.reshape(track.shape)}
 
-    def _keep_profiles(self, x: RowBlocks, clusters: Codes) -> None:
+    def _keep_profiles(self, x: RowBlocks, clusters: Codes) -> int:
+        """Mean of each cluster; returns their median size.
+
+        Profiles of smaller clusters are noisier: they are shrunk to the noise of the median one before states are
+        found.
+        """
         codes = np.asarray(clusters.codes)
         sums = np.zeros((clusters.n_levels, len(self._columns())))
         for rows in self._blocks(x.n_rows):
             np.add.at(sums, codes[rows], self._track(x.dense(rows)))
-        self.profiles = Constant(sums / np.maximum(np.bincount(codes, minlength=len(sums)), 1)[:, None])
+        sizes = np.maximum(np.bincount(codes, minlength=len(sums)), 1)
+        usual = int(np.median(sizes))
+        self.profiles = Constant(sums / sizes[:, None])
+        self.shrunk = Constant(np.sqrt(np.minimum(sizes / usual, 1)))
+        return usual
 
     def on_host(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Smoothed values and states by NumPy."""
@@ -202,22 +218,24 @@ class CopyNumber(MarkovOperator):
         track, mean = (np.full(shape, np.nan, np.float32) for _ in range(2))
         states, score = np.full(shape, -1, np.int8), np.empty(x.n_rows)
         for rows in self._blocks(x.n_rows):
-            here = self._track(x.dense(rows))
+            here, scale = self._track(x.dense(rows)), np.ones((len(rows), 1))
             if clusters is not None:
-                here = np.asarray(self.profiles[...])[np.asarray(clusters.codes)[rows]]
-            found, at = self._decoded(here), np.ix_(rows, columns)
-            track[at], states[at], mean[at] = here, found["states"], found["mean"]
+                codes = np.asarray(clusters.codes)[rows]
+                here, scale = np.asarray(self.profiles[...])[codes], np.asarray(self.shrunk[...])[codes, None]
+            found, at = self._decoded(here * scale), np.ix_(rows, columns)
+            track[at], states[at], mean[at] = here, found["states"], found["mean"] / scale
             score[rows] = np.abs(here).mean(axis=1)
         return {"track": track, "states": states, "mean": mean, "score": score}
 
     def __call__(self, x: Any, kinds: Any = None, clusters: Codes | None = None) -> dict[str, Any]:
         """Smoothed values, states and posterior means, (n_cells, n_genes), and the score of each cell."""
-        track = self._track(x)
+        track, scale = self._track(x), jnp.ones((len(x), 1), x.dtype)
         if clusters is not None:
             track = jnp.asarray(self.profiles[...]).astype(track.dtype)[clusters.codes]
+            scale = jnp.asarray(self.shrunk[...]).astype(track.dtype)[clusters.codes][:, None]
         columns, chromosomes = self._columns(), self._windows().chromosomes
         begins = jnp.tile(np.append(True, chromosomes[1:] != chromosomes[:-1]), len(x))
-        found, logs = self.messages(track.reshape(-1, 1), begins)
+        found, logs = self.messages((track * scale).reshape(-1, 1), begins)
         mean = jnp.exp(found.log_posterior) @ jnp.asarray(self.centre[...])[:, 0]
         states = best_path(logs, begins)
 
@@ -227,7 +245,7 @@ class CopyNumber(MarkovOperator):
         return {
             "track": among_all(track, jnp.nan),
             "states": among_all(states, -1),
-            "mean": among_all(mean, jnp.nan),
+            "mean": among_all(mean.reshape(track.shape) / scale, jnp.nan),
             "score": jnp.abs(track).mean(axis=1),
         }
 

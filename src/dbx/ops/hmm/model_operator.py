@@ -92,9 +92,18 @@ class MarkovOperator(Operator):
         if params is None and not fitted:
             msg = "fit=False needs params: there is nothing to compute with otherwise."
             raise ValueError(msg)
-        if names and len(names) != n_states:
-            msg = f"state_names must be one for each of the {n_states} states; got {len(names)}."
+        if names and (len(names) != n_states or len(set(names)) < n_states):
+            msg = f"state_names must be different names, one for each of the {n_states} states; got {listed(names)}."
             raise ValueError(msg)
+        check_at_least(0 if tol is None else tol, 0, "tol")
+        check_above_zero(1 if min_variance is None else min_variance, "min_variance")
+        for name, value, needed in (
+            ("n_symbols", n_symbols, "categorical"),
+            ("min_variance", min_variance, "gaussian"),
+        ):
+            if value is not None and emission != needed:
+                msg = f'{name} is for emission="{needed}"; got emission={emission!r}.'
+                raise ValueError(msg)
         self.n_states, self.emission, self.params, self.init = n_states, emission, params, init
         self.fitted, self.learn, self.n_init, self.max_iter, self.tol = fitted, learn, n_init, max_iter, tol
         self.transmat_prior, self.sticky, self.emission_prior = transmat_prior, sticky, emission_prior
