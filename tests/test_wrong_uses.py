@@ -1,5 +1,7 @@
 """Wrong uses: each is one sentence about what was passed, and the data stay as they were."""
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -275,3 +277,10 @@ def test_cells_that_start_with_nan_are_refused(slot):
     query.X.data[3] = query.layers["logs"].data[3] = np.nan
     call = lambda: dbx.rerun(query, fitted, start="log1p", inputs={"X": slot})  # noqa: E731
     assert_a_sentence(call, "contains 1 NaN", fitted, query)
+
+
+def test_sentences_about_names_are_not_shown_in_quotes():
+    """A plain KeyError shows its message as Python code, with backslashes before quotation marks."""
+    source = Path(dbx.__file__).parent
+    plain = [path for path in source.rglob("*.py") if "raise KeyError(" in path.read_text()]
+    assert not plain, "use dbx.ops.checks.UnknownNameError"

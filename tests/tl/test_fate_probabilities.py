@@ -171,6 +171,7 @@ def wrong(**changes):
 WRONG = {
     "empty": (wrong(up=[]), {}, ValueError, "'up' has no cell"),
     "absent": (wrong(up=["c1", "nobody"]), {}, ValueError, "names cells that are not there: 'nobody'"),
+    "mask": (wrong(up=np.arange(N_CELLS) < 3), {}, ValueError, r"'True', 'False'\. Pass names of cells: list\("),
     "overlapping": (lambda data: {"a": ["c1", "c2"], "b": ["c2"]}, {}, ValueError, "'a' and 'b' overlap in 1 cells"),
     "no column": (lambda _: "nothing", {}, KeyError, "nothing"),
     "not named": (lambda _: ["c1"], {}, TypeError, "name -> names of cells"),
@@ -178,7 +179,12 @@ WRONG = {
     "time in words": (lambda _: "tips", {"time_key": "tips_text"}, ValueError, "Pseudotime must be numbers"),
     "time with NaN": (lambda _: "tips", {"time_key": "broken"}, ValueError, "1 missing values"),
     "no neighbours": (lambda _: "tips", {"neighbors_key": "none"}, KeyError, "none"),
-    "no transitions": (lambda _: "tips", {"kernel": "unknown"}, KeyError, "neither"),
+    "no transitions": (
+        lambda _: "tips",
+        {"kernel": "unknown"},
+        KeyError,
+        "^kernel must be .* in adata.obsp; got 'unknown'",
+    ),
     "no velocity": (lambda _: "tips", {"kernel": "velocity"}, KeyError, "velocity_graph"),
     "weights": (lambda _: "tips", {"kernel": "connectivities"}, ValueError, "do not sum to 1"),
     "negative": (lambda _: "tips", {"kernel": "negative"}, ValueError, "negative weights"),

@@ -26,6 +26,13 @@ def test_moments():
     np.testing.assert_allclose(adata.layers["Mu"], stored()["Mu"], rtol=1e-5, atol=1e-5)
 
 
+def test_a_number_of_neighbours_that_has_no_effect_is_said():
+    adata = cells()
+    with pytest.warns(dbx.DbxWarning, match=r"n_neighbors=5 .* have no effect.*dbx.pp.neighbors\(adata, n_neighbors=5"):
+        dbx.pp.moments(adata, n_neighbors=5)
+    np.testing.assert_allclose(adata.layers["Ms"], stored()["Ms"], rtol=1e-5, atol=1e-5)
+
+
 def test_counts_are_scaled_each_to_their_own_median():
     adata = cells()
     size = np.random.default_rng(0).uniform(0.5, 2, (100, 1))

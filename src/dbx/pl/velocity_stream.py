@@ -91,7 +91,10 @@ def velocity_stream(
     x = np.asarray(read(adata, Slot("obsm", (f"X_{basis}",))), float)
     arrows = np.asarray(read(adata, Slot("obsm", (f"{vkey}_{basis}",))), float)
     if x.shape[1] != 2:
-        msg = f"Streamlines need an embedding of 2 dimensions; obsm['X_{basis}'] has {x.shape[1]}."
+        msg = (
+            f"Streamlines need an embedding of 2 dimensions; obsm['X_{basis}'] has {x.shape[1]}. Compute one, such as "
+            "dbx.tl.umap(adata), and dbx.tl.velocity_embedding(adata, basis='umap') in it."
+        )
         raise ValueError(msg)
     column = None if color is None else coloured_by(adata, color)
     ax = axes(ax, (6.0, 5.0))

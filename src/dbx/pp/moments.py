@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+N_NEIGHBORS, N_PCS = 30, 30
+
 
 def moments(
     adata: AnnData | MuData,
     *,
-    n_neighbors: int = 30,
-    n_pcs: int | None = 30,
+    n_neighbors: int = N_NEIGHBORS,
+    n_pcs: int | None = N_PCS,
     mode: Literal["connectivities", "distances"] = "connectivities",
     layers: tuple[str, str] = ("spliced", "unspliced"),
     neighbors_key: str | None = None,
@@ -79,7 +81,13 @@ def moments(
     check_known(mode, ("connectivities", "distances"), "mode")
     data = own_copy(adata, copy=copy)
     normalize = hold_counts(data, layers, mod)
-    if neighbors_key is None and not exists(data, Slot.parse("uns/neighbors", mod)):
+    there = neighbors_key is not None or exists(data, Slot.parse("uns/neighbors", mod))
+    if there and (n_neighbors, n_pcs) != (N_NEIGHBORS, N_PCS):
+        log.warn(
+            f"n_neighbors={n_neighbors} and n_pcs={n_pcs} have no effect, as there are neighbours already: to use "
+            f"others, call dbx.pp.neighbors(adata, n_neighbors={n_neighbors}, n_pcs={n_pcs}) before."
+        )
+    if not there:
         log.info(f"    there are no neighbours: computing {n_neighbors} of each cell")
         neighbors(data, n_neighbors, n_pcs, mod=mod)
     run_step(

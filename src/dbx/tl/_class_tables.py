@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.ops.abundance.classes import EquivalenceClasses
-from dbx.ops.checks import listed
+from dbx.ops.checks import UnknownNameError, listed
 
 Key = tuple[tuple[int, ...], tuple[float, ...]]
 
@@ -79,7 +79,7 @@ def from_frame(frame: pd.DataFrame, names: Sequence[str] | None) -> ClassTable:
     """A table with a row for each class: ``transcripts``, counts, and perhaps ``weights``."""
     if "transcripts" not in frame:
         msg = f"A table of classes needs a column 'transcripts'; it has {listed(frame.columns)}."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     if not frame.columns.is_unique:
         msg = f"The table of classes has columns twice: {listed(frame.columns[frame.columns.duplicated()])}."
         raise ValueError(msg)
@@ -158,7 +158,7 @@ def from_anndata(adata: Any, names: Sequence[str] | None) -> ClassTable:
     lacking = [key for key, place in (("compatibility", adata.varm), ("transcripts", adata.uns)) if key not in place]
     if lacking:
         msg = "An AnnData of classes needs varm['compatibility'], classes x transcripts, and uns['transcripts'], names."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     own = list(map(str, adata.uns["transcripts"]))
     table = from_matrix(adata.varm["compatibility"], own)
     numbers = [number for _, number, _ in table.entries]

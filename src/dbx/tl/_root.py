@@ -42,7 +42,8 @@ def _number(root: Any, n_cells: int, written: str) -> int:
     number = np.asarray(root)
     usual = f"{written}.uns['iroot'] = {written}.obs_names.get_loc('<name of the cell>')"
     if number.size != 1 or number.dtype.kind not in "iuf" or number.item() != np.rint(number.item()):
-        msg = f"{written}.uns['iroot'] must be the number of one cell; got {root!r}. Set it by {usual}."
+        got = f"{number.size} values" if number.size > 1 else repr(root)
+        msg = f"{written}.uns['iroot'] must be the number of one cell; got {got}. Set it by {usual}."
         raise ValueError(msg)
     if not 0 <= number.item() < n_cells:
         msg = (

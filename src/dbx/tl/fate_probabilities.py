@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import as_names, listed
+from dbx.ops.checks import UnknownNameError, as_names, listed
 from dbx.ops.diffusion.fates import FateProbabilities
 from dbx.ops.diffusion.macrostates import Macrostates
 from dbx.program import (
@@ -214,10 +214,10 @@ def _edges(data, kernel: str, neighbors_key: str | None, mod: str | None) -> str
     if kernel != "velocity" and not exists(data, slot):
         owner = slot.written().split("[")[0]
         msg = (
-            f'kernel={kernel!r} is neither "pseudotime", "connectivity" or "velocity" nor a key of {owner}, where a '
-            "transition matrix would be."
+            f'kernel must be "pseudotime", "connectivity" or "velocity", or the key of a transition matrix in {owner}; '
+            f"got {kernel!r}."
         )
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     writer = load(data).writer(slot)
     if kernel == "velocity" and writer is not None and writer.operator == FateProbabilities.name:
         msg = (
@@ -263,7 +263,11 @@ def _check_cells(states: pd.Series, state: str, chosen: list) -> None:
         raise ValueError(msg)
     absent = [cell for cell in chosen if cell not in states.index]
     if absent:
-        msg = f"The terminal state {state!r} names cells that are not there: {listed(absent)}. Pass names of cells."
+        names = listed(dict.fromkeys(map(str, absent)))
+        msg = (
+            f"The terminal state {state!r} names cells that are not there: {names}. Pass names of cells: "
+            "list(adata.obs_names[...]) of their numbers, or of a mask."
+        )
         raise ValueError(msg)
     taken = states[chosen].dropna()
     if len(taken):

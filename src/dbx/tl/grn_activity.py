@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dbx.get.networks import network_of
-from dbx.ops.checks import check_whole, listed
+from dbx.ops.checks import UnknownNameError, check_whole, listed
 from dbx.ops.regulation.activity import GRNActivity
 from dbx.program import Slot, check_key, gene_names, matrix_slot, read, run_step
 from dbx.tl.score_genes import among
@@ -126,7 +126,7 @@ def _edges(table: pd.DataFrame, key: str, group: str | None, n_targets: int) -> 
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         msg = f"adata.uns[{key!r}] lacks {listed(lacking)}: run dbx.tl.grn(adata, tf_names=...), or add the columns."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     table = network_of(table, key, group)
     table = table[table["sign"] != 0].sort_values("importance", ascending=False, kind="stable")
     table = table.astype({"TF": str, "target": str})
