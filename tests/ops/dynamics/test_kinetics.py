@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from dbx.ops.dynamics import kinetic_fit
 from dbx.ops.dynamics.clock import common_clock
-from dbx.ops.dynamics.kinetic_cells import gene_cells, levels
+from dbx.ops.dynamics.kinetic_cells import N_LEVELS, gene_cells, levels
 from dbx.ops.dynamics.kinetic_states import nearest_states
 from dbx.ops.dynamics.kinetic_steps import curve_of
+from dbx.ops.dynamics.splicing import Curve
 
 
 @pytest.fixture
@@ -57,3 +59,27 @@ def test_clocks_make_velocities_explain_displacements(rng):
     np.testing.assert_allclose(found.rate / found.rate[0], true / true[0], rtol=0.1)
     assert (found.agreement[[0, 1, 2, 4]] > 0.99).all()
     assert found.agreement[3] < 0.9
+
+
+def test_fits_of_levels_are_those_of_all_cells(rng, monkeypatch):
+    """600 cells are more than there are levels of both counts: the curves are as likely as without levels."""
+    n, true = 600, np.array([0.4, 0.7, 1.0, 1.6, 0.5])
+    of_genes = Curve(np.ones(5), np.ones(5), true, np.array([2.0, 4.0, 3.0, 2.5, 6.0]))
+    time = np.sort(rng.uniform(0, 8, n))[:, None] - np.array([0.0, 0.5, -1.0, 1.0, 0.0])
+    on = time < of_genes.switch
+    u, s = of_genes.at(on, np.maximum(np.where(on, time, time - of_genes.switch), 0))
+    u, s = (x * rng.gamma(100, 0.01, x.shape) + rng.gamma(2, 0.01, x.shape) for x in (u, s))
+    chain = sparse.diags([1 / 3] * 3, [-1, 0, 1], shape=(n, n), format="csr")
+    cells = gene_cells(u, s)
+    assert n > N_LEVELS**2
+    assert len(levels(cells, cells.used).x) < n / 2, "cells are sorted into levels"
+    few = kinetic_fit.fit_kinetics(cells, chain.__matmul__, 10, None)
+    monkeypatch.setattr(kinetic_fit, "levels", lambda cells, weight: levels(cells, weight, n_levels=25))
+    every = kinetic_fit.fit_kinetics(cells, chain.__matmul__, 10, None)
+    known = Curve(1 / cells.std_u, 1 / cells.std_s, true, of_genes.switch)
+    truth = kinetic_fit.fit_of(np.log(np.stack(known, axis=1)), cells, chain.__matmul__)
+    assert (few.likelihood > every.likelihood - 0.03).all()
+    assert (few.likelihood > truth.likelihood).all()
+    for name in Curve._fields:
+        found, expected = (getattr(curve_of(fit.parameters), name) for fit in (few, every))
+        np.testing.assert_allclose(found, expected, rtol=0.08, err_msg=name)
