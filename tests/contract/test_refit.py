@@ -1,6 +1,8 @@
 """A second fit starts anew, or goes on where the operator ``resumes``; some settings need no fit at all."""
 
+import jax
 import numpy as np
+from flax import nnx
 
 import dbx
 from contract.compare import assert_bitwise, assert_close, differ, state
@@ -13,6 +15,8 @@ from dbx.program.record.registry import load
 def check(example: Example) -> None:
     """What an earlier fit left behind does not matter, unless the operator goes on from it."""
     made = fit(example)
+    if example.cls.resumes:  # a fit by formula that goes on is where it was, unless a parameter was moved
+        nnx.update(made.operator, jax.tree.map(lambda x: x + 0.01, nnx.state(made.operator, nnx.Param)))
     made.operator.fit(**made.fit, seed=0)
     if example.cls.resumes:
         assert differ(state(fitted(example).operator), state(made.operator)), "the second fit did not go on"
@@ -31,7 +35,8 @@ def check_resumed(example: Example) -> None:
     made.operator.fit(**made.fit, seed=0)
     data = recorded(example)
     dbx.rerun(data, refit="continue")
-    assert_bitwise({name: array for name, (_, array) in load(data)["step"].arrays.items()}, state(made.operator))
+    expected = {name: array for name, array in state(made.operator).items() if name not in made.operator.references}
+    assert_bitwise({name: array for name, (_, array) in load(data)["step"].arrays.items()}, expected)
 
 
 @each(lambda example: example.cls.resumes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from dbx.ops.checks import as_names, check_whole, did_you_mean, listed
+from dbx.ops.checks import UnknownNameError, as_names, check_whole, did_you_mean, listed
 from dbx.ops.components.pca import PCA
 from dbx.ops.components.principal_axes import n_axes_of
 from dbx.ops.diffusion.decay_graph import DecayGraph
@@ -139,8 +139,9 @@ def magic(
     ``obsm["magic_components"]``, ``varm["magic_components"]``
         Principal components, if ``use_rep`` is not named.
     ``uns["magic"]``
-        ``t``, the number of steps; ``t_error``, the Procrustes disparity of the values before and after each step, if
-        ``t="auto"``; ``scale`` of the values, ``"sqrt"`` or ``"log1p"`` if recorded steps made them so, else
+        ``t``, the number of steps; ``powers``, the weights of M^0 X to M^(2 t) X in the result, all of it at t unless
+        :func:`dbx.optimize` trained them; ``t_error``, the Procrustes disparity of the values before and after each
+        step, if ``t="auto"``; ``scale`` of the values, ``"sqrt"`` or ``"log1p"`` if recorded steps made them so, else
         ``"linear"``: they stay on it; ``params``.
 
     Raises
@@ -175,6 +176,7 @@ def magic(
     if components == f"obsm/{key_added}_components":
         scores = {"z": components, "loadings": f"varm/{key_added}_components"}
     results = {"steps": f"uns/{key_added}/t", "errors": f"uns/{key_added}/t_error"}
+    results["powers"] = f"uns/{key_added}/powers"
     results |= {"imputed": asked.slot, "previous": asked.previous}
     about = {
         f"uns/{key_added}/scale": _scale(data, x, mod),
@@ -250,7 +252,7 @@ def _mask(known: pd.Index, name_list: str | Sequence[str]) -> np.ndarray:
     absent = [name for name in names if name not in known]
     if absent:
         msg = f"name_list names genes that do not exist: {listed(absent)}.{did_you_mean(absent[0], known)}"
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     return np.asarray(known.isin(names))
 
 

@@ -28,7 +28,7 @@ from dbx.ops.operator import Input, Operator, Output, Progress, Reference, silen
 from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Array, Edges, Graph, own_rows
 
-ROUNDING = 1e-9
+ROUNDING = {"float64": 1e-9, "float32": 1e-5}
 """Relative difference of a distance from the reach that rounding leaves."""
 WIDER = 4
 """Edges of a compiled new cell, as a multiple of the most that a fitted cell has; its weakest ones are left out."""
@@ -44,7 +44,7 @@ class DecayGraph(Operator):
     neighbour with weight 1.
 
     The edges of fitted cells stay the same, and their weights follow the distances. The bandwidth of the other end is
-    the stored one.
+    the stored one, unless all cells are there at once, as in training.
 
     Moon et al., Nature Biotechnology 2019; van Dijk et al., Cell 2018. The reference implementation is graphtools.
 
@@ -59,6 +59,7 @@ class DecayGraph(Operator):
         "reach": Output(dtype="float64"),
     }
     rowwise = True
+    of_all_cells = True
     precision = "float64"
     references: ClassVar = {"reference": "x", "edges": "kernel", "bandwidths": "bandwidth", "reaches": "reach"}
 
@@ -130,21 +131,33 @@ class DecayGraph(Operator):
         indices, weights, bandwidth, reach = jax.lax.cond(fitted.all(), lambda: kept, with_new)
         return {"kernel": Graph(indices, weights, rows, n), "bandwidth": bandwidth, "reach": reach}
 
-    def _fitted(self, x: Array, at: Array, width: int) -> tuple[Array, ...]:
-        """(indices, weights, bandwidth, reach) of fitted cells: their stored edges with the distances of ``x``."""
+    def together(self, x: Array, rows: Array) -> dict[str, Any]:
+        """Edges of all fitted cells, whose weights follow the distances and bandwidths of both ends."""
+        at = jnp.arange(len(x), dtype=jnp.int32)
+        indices, weights, bandwidth, reach = self._fitted(x, at, self.edges.get_value().width, whole=True)
+        graph = Graph(indices, weights, rows, len(x))
+        return {"kernel": graph, "bandwidth": bandwidth, "reach": reach}
+
+    def _fitted(self, x: Array, at: Array, width: int, *, whole: bool = False) -> tuple[Array, ...]:
+        """(indices, weights, bandwidth, reach) of fitted cells: their stored edges with the distances of ``x``.
+
+        ``whole``: ``x`` are all of them, so that the other ends of edges are among these.
+        """
         stored, metric = self.edges.get_value().padded(at), decay_metric(self.metric)
         reference, bandwidths, reaches = self._stored(x.dtype)
+        wider = 1 + ROUNDING.get(x.dtype.name, 1e-2)
         indices, real = stored.indices, stored.weights > 0
         diagonal = indices == at[:, None]
-        distances = pair_distances(x, reference, indices, metric)
+        distances = pair_distances(x, x if whole else reference, indices, metric)
         before = jax.lax.stop_gradient(pair_distances(reference[at], reference, indices, metric))
         order = jnp.argsort(jnp.where(real & ~diagonal, before, jnp.inf), axis=1)
         nearest = jnp.take_along_axis(distances, order[:, self.knn - 1 : self.knn], axis=1)[:, 0]
         bandwidth = jnp.maximum(nearest, SMALLEST_BANDWIDTH)
+        bandwidths = bandwidth if whole else bandwidths
         here = decay_weights(distances, bandwidth[:, None], jnp.inf, self.decay)
         there = decay_weights(distances, bandwidths[indices], jnp.inf, self.decay)
-        near = before <= reaches[at][:, None] * (1 + ROUNDING)
-        seen = before <= reaches[indices] * (1 + ROUNDING)
+        near = before <= reaches[at][:, None] * wider
+        seen = before <= reaches[indices] * wider
         weights = (jnp.where(near, here, 0) + jnp.where(seen, there, 0)) / 2
         weights = jnp.where(real, jnp.where(diagonal, 1, weights), 0)
         padding = [(0, 0), (0, width - indices.shape[1])]
@@ -153,6 +166,7 @@ class DecayGraph(Operator):
     def _placed(self, x: Array, own: Array, width: int) -> tuple[Array, ...]:
         """The same of new cells, by comparing them with all fitted ones."""
         reference, bandwidths, reaches = self._stored(x.dtype)
+        wider = 1 + ROUNDING.get(x.dtype.name, 1e-2)
         pair, embed = decay_metric(self.metric).pair, decay_metric(self.metric).embed
         others = reference if embed is None else embed(reference)
         k = min(max(self.knn, self.knn_max or 0), len(reference) - 1)
@@ -165,8 +179,8 @@ class DecayGraph(Operator):
             bandwidth = jnp.maximum(nearest[self.knn - 1], SMALLEST_BANDWIDTH)
             reach = own_reach(bandwidth, self.decay, self.thresh)
             reach = reach if self.knn_max is None else jnp.minimum(reach, nearest[-1])
-            here = decay_weights(distances, bandwidth, reach * (1 + ROUNDING), self.decay)
-            there = decay_weights(distances, bandwidths, reaches * (1 + ROUNDING), self.decay)
+            here = decay_weights(distances, bandwidth, reach * wider, self.decay)
+            there = decay_weights(distances, bandwidths, reaches * wider, self.decay)
             weights, indices = jax.lax.top_k(jnp.where(itself, 0, (here + there) / 2), width)
             return indices.astype(jnp.int32), weights, bandwidth, reach
 

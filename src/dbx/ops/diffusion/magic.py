@@ -7,17 +7,18 @@ from typing import Any, ClassVar, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from scipy import sparse
 
 from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
-from dbx.ops.arrays import array_library
+from dbx.ops.arrays import array_library, as_float
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.components.principal_axes import n_axes_of, principal_axes
 from dbx.ops.diffusion import markov
 from dbx.ops.diffusion.smoothing import MAX_STEPS, SETTLED, smoothing_curve
 from dbx.ops.diffusion.walks import edge_shares
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, Unit, silent
 from dbx.ops.values import Array, Graph
 
 Solver = Literal["exact", "approximate"]
@@ -25,6 +26,9 @@ Solver = Literal["exact", "approximate"]
 
 class Magic(Operator):
     """M^t X for the row-normalised weights M of a graph: each value is its mean over walks of ``t`` steps.
+
+    Trainable is how many steps: the weights of a mixture of M^0 X to M^(2 t) X, at first 1 for M^t X. What training
+    moves is divided by its sum, numbers below zero counting as zero.
 
     ``t="auto"`` takes one step more than the first that changes the values by a Procrustes disparity below .001.
     ``solver="approximate"`` diffuses ``n_pca`` principal components of X and projects them back, at zero where X has no
@@ -35,7 +39,8 @@ class Magic(Operator):
 
     van Dijk et al., Cell 2018. The reference implementation is magic-impute.
 
-    New cells: M^(t - 1) X of the reference cells, averaged by the weights of their edges.
+    New cells: M^(t - 1) X of the reference cells, averaged by the weights of their edges; with trained steps the
+    mixture of one power less each, and the cell's own values with the weight of M^0.
     """
 
     name = "magic"
@@ -45,8 +50,10 @@ class Magic(Operator):
         "previous": Output(view=True, inference=True),
         "steps": Output(axis="none", dtype="int64", view=True),
         "errors": Output(axis="none", dtype="float64", view=True),
+        "powers": Output(axis="none", dtype="float64", view=True),
     }
     rowwise = True
+    resumes = True
     of_all_cells = True
     references: ClassVar = {"one_step_less": "previous"}
     unlisted = frozenset({"n_steps", "columns"})
@@ -71,7 +78,7 @@ class Magic(Operator):
         self.n_steps = n_steps
 
     def fit(self, *, values: RowBlocks, graph: sparse.csr_matrix, seed: int = 0, progress: Progress = silent) -> None:
-        """Diffuse the values of all cells by one step less."""
+        """Diffuse the values of all cells by one step less, with the weights of the steps that are there."""
         markov.check_weights(graph)
         walk = markov.row_normalised(graph)
         given = self._components(values, seed) if self.solver == "approximate" else values.rows(slice(None))
@@ -84,7 +91,9 @@ class Magic(Operator):
                 f"{MAX_STEPS} steps still change the values (Procrustes disparity {curve[-1]:.2g}): t={MAX_STEPS} is "
                 "used. Pass a smaller t, such as the default 3, for values that are less smoothed."
             )
-        self.one_step_less = Reference(markov.power_times(walk, given, self.n_steps - 1, dtype=np.float32))
+        if not hasattr(self, "shares"):
+            self.shares = nnx.Param(as_float(np.eye(1, 2 * self.n_steps + 1, self.n_steps)[0]))
+        self.one_step_less = Reference(markov.mixed_powers(walk, given, self.powers[1:], dtype=np.float32))
 
     def _components(self, values: RowBlocks, seed: int) -> np.ndarray:
         """Scores of all cells, an array of shape (n_cells, n_pca)."""
@@ -106,25 +115,52 @@ class Magic(Operator):
     def on_host(self, inputs) -> dict[str, Any]:
         """One step from what is stored, as a product with a sparse matrix."""
         walk = markov.row_normalised(inputs["graph"].matrix).astype(np.float32)
-        return {"imputed": self._projected(walk @ np.asarray(self.one_step_less[...]))}
+        diffused = walk @ np.asarray(self.one_step_less[...])
+        if own := np.float32(self.powers[0]):
+            for start, stop, rows in inputs["values"].parts():
+                diffused[start:stop] += own * self._start(np.asarray(rows, np.float32))
+        return {"imputed": self._projected(diffused)}
 
     def __call__(self, values: Array, graph: Graph) -> dict[str, Array]:
         """Imputed values of cells, an array of shape (n_cells, n_columns)."""
         before = jnp.asarray(self.one_step_less[...]).astype(values.dtype)
         weights = edge_shares(jnp.asarray(graph.weights, values.dtype))
         walk = Graph(graph.indices, weights, graph.rows, graph.n_reference)
+        start, shares = self._start(values), self._shares().astype(values.dtype)
 
         def some():
-            return markov.neighbour_sums(walk, before)
+            return markov.neighbour_sums(walk, before) + shares[0] * start
 
         def everything():
-            start = (values - self.centre[...]) @ self.axes[...] if self.solver == "approximate" else values
-            return jax.lax.fori_loop(0, self.n_steps, lambda _, x: markov.neighbour_sums(walk, x), start)
+            def further(diffused, share):
+                return markov.neighbour_sums(walk, diffused) + share * start, None
+
+            return jax.lax.scan(further, jnp.zeros_like(start), shares[::-1])[0]
 
         if len(graph) == graph.n_reference:
             ordered = jnp.array_equal(graph.rows, jnp.arange(graph.n_reference))
             return {"imputed": self._projected(jax.lax.cond(ordered, everything, some))}
         return {"imputed": self._projected(some())}
+
+    def _start(self, values):
+        """What is diffused: values, or their components with the approximate solver."""
+        if self.solver == "exact":
+            return values
+        xp = array_library(values)
+        return (values - xp.asarray(self.centre[...])) @ xp.asarray(self.axes[...])
+
+    def _shares(self) -> jax.Array:
+        """Weights of M^0, M^1, ..., which sum to 1; one of them in programs from before they were trainable."""
+        if not hasattr(self, "shares"):
+            steps = int(self.n_steps or 0)
+            return jnp.eye(1, steps + 1, steps)[0]
+        kept = jnp.maximum(self.shares[...], 0)
+        return kept / jnp.maximum(kept.sum(), 1e-12)
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """Ten times the usual step size: a hundred minibatches can replace one power by another."""
+        return {"shares": Unit(1.0, 10.0)}
 
     def _projected(self, diffused):
         """Values of genes, from diffused components with the approximate solver."""
@@ -149,3 +185,8 @@ class Magic(Operator):
     def errors(self) -> np.ndarray:
         """Change by each step from the first on, an array of shape (n_steps,); empty unless ``t="auto"``."""
         return np.asarray(self.curve[...])
+
+    @property
+    def powers(self) -> np.ndarray:
+        """Weights of M^0 X, M^1 X, ... in the result, an array of shape (2 t + 1,)."""
+        return np.asarray(self._shares(), np.float64)

@@ -69,6 +69,11 @@ def power_times(transitions: sparse.csr_matrix, x: Any, t: int, *, dtype: type =
     X is dense or sparse, of shape (n_cells, n_columns); T itself is never powered. The memory beside the result is that
     of one block.
     """
+    return mixed_powers(transitions, x, np.eye(1, t + 1, t)[0], dtype=dtype)
+
+
+def mixed_powers(transitions: sparse.csr_matrix, x: Any, shares: np.ndarray, *, dtype: type = np.float64) -> np.ndarray:
+    """The sum over k of ``shares[k]`` T^k X, computed as :func:`power_times` does; zero at all k for no shares."""
     n, n_columns = x.shape
     if sparse.issparse(x):
         x = sparse.csc_matrix(x)
@@ -77,10 +82,21 @@ def power_times(transitions: sparse.csr_matrix, x: Any, t: int, *, dtype: type =
     for columns in row_slices(slice(0, n_columns), max(NUMBERS // max(n, 1), 1)):
         part = x[:, columns]
         block: np.ndarray = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype, order="C")
-        for _ in range(t):
-            block = transitions @ block
-        result[:, columns] = block
+        result[:, columns] = _horner(transitions, block, shares)
     return result
+
+
+def _horner(transitions: sparse.csr_matrix, x: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """``shares[0] x + T (shares[1] x + T (...))``; a share of 1 alone gives the bits of the products alone."""
+    present = np.flatnonzero(shares)
+    if not len(present):
+        return np.zeros_like(x)
+    found = x * x.dtype.type(shares[present[-1]])
+    for share in shares[: present[-1]][::-1]:
+        found = transitions @ found
+        if share:
+            found += x * x.dtype.type(share)
+    return found
 
 
 def neighbour_sums(graph: Graph | Edges, values: Array) -> Array:

@@ -52,8 +52,13 @@ class Replay:
         """A matrix input as one dense array."""
         return self.inputs(step, operator, step.genes, np.empty(0, np.int32))[name].dense()
 
-    def refit(self, step: Step) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
-        """Fit the step's operator again; (operator, outputs by name, gene names)."""
+    def refit(self, step: Step, operator: Operator | None = None) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
+        """Fit the step's operator again; (operator, outputs by name, gene names).
+
+        With ``operator`` this one, whose fit goes on from its parameters.
+        """
+        if operator is not None:
+            return self._fitted(step, operator, step.genes)
         operator = step.operator_class(**{name: frozen(value) for name, value in step.config.items()})
         return self._fitted(step, operator, self._selected_genes(step))
 

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.values import Codes
+from dbx.ops.values import Codes, Edges
 from dbx.program.pipeline.path import check_differentiable
 from dbx.program.pipeline.pipeline import Pipeline
 from dbx.program.pipeline.values import root_values
@@ -91,8 +91,11 @@ class Chain:
         outputs = {step.id: step.operator_class.outputs for step in self.steps}
         return {slot for step in self.steps for name, slot in step.writes.items() if not outputs[step.id][name].view}
 
-    def roots(self) -> dict[str, RowBlocks | Codes | np.ndarray]:
-        """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns."""
+    def roots(self) -> dict[str, RowBlocks | Codes | Edges | np.ndarray]:
+        """Slot -> what the chain starts from: rows with the genes the pipeline wants, codes or numbers of columns.
+
+        A graph that the trained steps do not compute is there for all cells at once, and its weights stay.
+        """
         return root_values(self.pipeline, self.replay)
 
 
@@ -132,7 +135,6 @@ def make_chain(
     _check_size(between, n_cells)
     check_differentiable(between)
     roots = roots_of(registry, between)
-    _check_graphs(registry, between, roots)
     replay = replayed(registry, location, n_cells, roots)
     for version in _of_fitted_cells(registry, between):
         if location.available(version):
@@ -210,20 +212,6 @@ def _check_size(steps: list[Step], n_cells: int) -> None:
             "copy=True), the steps again on this part, dbx.optimize(part, ...), dbx.rerun(adata, reference=part)."
         )
         raise ValueError(msg)
-
-
-def _check_graphs(registry: Registry, steps: list[Step], roots: list[Version]) -> None:
-    """Refuse a graph that the trained steps do not make, beside what depends on all cells."""
-    for step in steps:
-        for name, entry in step.reads.items():
-            graph = step.operator_class.inputs[name].kind == "graph"
-            outside = [version for version in read_versions(registry, step, entry) if version in roots]
-            if step.operator_class.of_all_cells and graph and outside:
-                msg = (
-                    f"Step {step.name!r} works on {outside[0].slot.written()}, a graph that the trained steps do not "
-                    "compute, and training through it is not possible: judge a slot before it."
-                )
-                raise ValueError(msg)
 
 
 def _of_fitted_cells(registry: Registry, steps: list[Step]) -> list[Version]:

@@ -17,7 +17,7 @@ from dbx.losses.objectives import Objective, Sum
 from dbx.ops.annotation.labels import unlabeled_levels
 from dbx.ops.apply import take
 from dbx.ops.operator import Input, Operator
-from dbx.ops.values import Codes
+from dbx.ops.values import Codes, Edges, Graph
 from dbx.program.slots.checks import check_matrix
 from dbx.program.slots.columns import column_value
 from dbx.program.slots.genes import gene_columns
@@ -59,7 +59,7 @@ class Dataset:
     """Name of a part -> the head that judges it, fitted first by :func:`start_heads`."""
     sequences: np.ndarray | None
     """Number of the sequence of each row, where minibatches hold whole sequences, an array of shape (n_rows,)."""
-    whole: dict[str, np.ndarray]
+    whole: dict[str, np.ndarray | Graph]
     """What the chain starts from of all cells, where it passes a graph; with each cell's neighbours, where it does so
     by blocks."""
 
@@ -85,7 +85,9 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
         rows = rows[np.all([x[rows] for x in known.values()], axis=0)]
     roots = chain.roots()
     columns: dict[str, Any] = {
-        f"root{i}": x if len(rows) == n_cells else take(x, rows) for i, x in enumerate(roots.values())
+        f"root{i}": x if len(rows) == n_cells else take(x, rows)
+        for i, x in enumerate(roots.values())
+        if not isinstance(x, Edges)
     }
     reconstructed = any(part.of_values for part in loss.parts)
     centres = {} if reconstructed or chain.together else centres_of(chain, columns)
@@ -106,7 +108,7 @@ def make_dataset(data, chain: Chain, loss: Sum, unlabeled: Any, mask: np.ndarray
     return Dataset(parts, rows, columns, levels, centres, labels, known, heads, sequences, whole)
 
 
-def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
+def _whole(chain: Chain, roots) -> dict[str, Any]:
     """Columns that neighbours of a minibatch's cells are taken from; none where the chain passes no graph."""
     neighbours = None if chain.together else chain.neighbours
     if neighbours is None and not chain.together:
@@ -118,9 +120,15 @@ def _whole(chain: Chain, roots) -> dict[str, np.ndarray]:
             "variable genes first, or judge a slot before the graph."
         )
         raise ValueError(msg)
-    values = [x.dense() if isinstance(x, RowBlocks) else x.codes if isinstance(x, Codes) else x for x in roots.values()]
-    found = {f"root{i}": np.asarray(x) for i, x in enumerate(values)}
+    found = {f"root{i}": _of_all(x) for i, x in enumerate(roots.values())}
     return found if neighbours is None else {"neighbours": neighbours} | found
+
+
+def _of_all(x: RowBlocks | Codes | Edges | np.ndarray) -> np.ndarray | Graph:
+    """Values of all cells, as they go to the device."""
+    if isinstance(x, Edges):
+        return Graph.from_csr(x.matrix, rows=np.arange(len(x), dtype=np.int32))
+    return np.asarray(x.dense() if isinstance(x, RowBlocks) else x.codes if isinstance(x, Codes) else x)
 
 
 def _names(parts: Iterable[Objective]) -> list[str]:
@@ -182,7 +190,7 @@ def _column_of(chain: Chain, place: str) -> str:
 
 
 def _first_matrix(chain: Chain) -> Slot:
-    return next(v.slot for v in chain.pipeline.plan.roots if v.slot.container != "obs")
+    return next(v.slot for v in chain.pipeline.plan.roots if v.slot.container not in ("obs", "obsp"))
 
 
 def _check_velocity(chain: Chain, slot: Slot) -> None:

@@ -164,7 +164,7 @@ def _with_neighbours(model: Trainable, batch: dict[str, jax.Array]):
 
 def _all_cells(model: Trainable, batch: dict[str, jax.Array]):
     """(rows of all cells, columns of the minibatch and, of what the chain starts from, of all cells)."""
-    columns = {name: x[...] for name, x in model.whole.items()}
+    columns = {name: x.get_value() for name, x in model.whole.items()}
     n_cells = len(next(iter(columns.values())))
     return jnp.arange(n_cells, dtype=jnp.int32), {**batch, **columns}
 

@@ -73,9 +73,9 @@ def optimize(
     cells decide when to stop and what to keep: where there is nothing to gain, about a quarter of all runs are kept all
     the same, with changes of a few percent that help as little as they harm.
 
-    Through diffusion components, pseudotime and fate probabilities, which depend on all cells, all of them pass at once
-    (up to 10,000), and no values are dropped. Neighbours are held fixed while a step is trained; then they and all
-    that follows are fitted again, and judged and written so. The next step starts from these.
+    Through MAGIC, diffusion components, pseudotime and fate probabilities, which depend on all cells, all of them pass
+    at once (up to 10,000), and no values are dropped. Neighbours are held fixed while a step is trained; then they and
+    all that follows are fitted again, and judged and written so. The next step starts from these.
 
     Through a hidden Markov model minibatches are whole sequences, and whole sequences are held out.
 

@@ -58,17 +58,23 @@ def settled(
         # in the structure of the states before, for which it is compiled: a stored graph has other static facts
         states = jax.tree.unflatten(structure, jax.tree.leaves(pipeline.states))
         values = judge(model, loss, dataset.columns, split.judging, states)
+        moved |= {name: refitted.pop(name) for name in moved if name in refitted}
         found.append(Settled(moved, refitted, values))
     return min(found, key=lambda one: float(np.nan_to_num(one.judged["loss"].mean(), nan=np.inf)))
 
 
 def refitted_after(chain: Chain, operators: Mapping[str, Operator]) -> dict[str, Operator]:
-    """Step -> its operator, for the steps of a chain that work on a graph or on all cells."""
+    """Step -> its operator, for the steps of a chain that work on a graph or on all cells.
+
+    Those with parameters keep them: what they store of the fitted cells follows.
+    """
     replay = Replay(chain.replay.registry, chain.replay.n_cells, env=dict(chain.replay.env))
     rows, found = np.arange(chain.replay.n_cells, dtype=np.int32), {}
     for step in chain.steps:
         if step.operator_class.blockwise or step.operator_class.of_all_cells:
-            found[step.name] = replay.refit(step)[0]
+            operator = operators[step.name]
+            goes_on = with_parameters(operator, {}) if operator.resumes else None
+            found[step.name] = replay.refit(step, goes_on)[0]
         else:
             replay.run(step, operators[step.name], rows)
     return found
