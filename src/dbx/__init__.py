@@ -15,6 +15,7 @@ from dbx.settings import settings
 
 if TYPE_CHECKING:
     from dbx import datasets, experimental, external, get, losses, ops, pl
+    from dbx.fasta_files import read_fasta
     from dbx.own_steps import register_step, step
     from dbx.program import Pipeline, adopt, optimize, rerun, sensitivity, steps
     from dbx.quant_files import read_quant
@@ -33,6 +34,7 @@ __all__ = [
     "optimize",
     "pl",
     "pp",
+    "read_fasta",
     "read_quant",
     "register_step",
     "rerun",
@@ -55,6 +57,8 @@ def __getattr__(name: str):
         return import_module(f"dbx.{name}")
     if name in ("register_step", "step"):
         return getattr(import_module("dbx.own_steps"), name)
+    if name == "read_fasta":
+        return import_module("dbx.fasta_files").read_fasta
     if name == "read_quant":
         return import_module("dbx.quant_files").read_quant
     return getattr(import_module("dbx.program"), name)

@@ -57,7 +57,18 @@ def cells() -> ad.AnnData:
     made.obs["tips"] = made.obs["donor"].where(np.arange(n) % 9 == 0)
     made.obsm["few_counts"], made.obs["size"] = counts[:, :2].copy(), made.obs["depth"] / made.obs["depth"].mean()
     made.obsm["design"] = np.column_stack([np.ones(n), batch == 1]).astype(np.float64)
+    made.obs["sequence"], made.obsm["one_hot"] = sequences(group)
     return made
+
+
+def sequences(group: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Bases of each cell, 12 or 13, with a word of its group in the middle; as text, and one-hot with some noise."""
+    rng = np.random.default_rng(3)
+    bases = rng.integers(0, 4, (len(group), 13))
+    bases[:, 5:8] = np.array([[2, 3, 0], [0, 2, 2], [1, 1, 3]])[group]
+    text = ["".join("ACGT"[base] for base in row[: 12 + i % 2]) for i, row in enumerate(bases)]
+    one_hot = np.eye(4)[bases] + rng.uniform(0, 0.2, (len(group), 13, 4))
+    return text, (one_hot / one_hot.sum(axis=2, keepdims=True)).astype(np.float32)
 
 
 @cache

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from contract.cells import N_FITTED, cells, graph
 from dbx.data import RowBlocks
+from dbx.data.text import as_bytes
 from dbx.ops.apply import apply, take
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import Input, Operator
@@ -102,6 +103,10 @@ def inputs_of(example: Example, data: ad.AnnData, *, new: bool = False, wrap: Ca
         port = example.cls.inputs[name]
         if port.kind == "graph":
             found[name] = Edges(graph(new=new), rows)
+        elif port.kind == "text":
+            found[name] = as_bytes(data.obs[slots.split("/")[1]])
+        elif port.kind == "tensor":
+            found[name] = np.asarray(value_at(data, slots))
         elif port.kind == "matrix":
             found[name] = blocks(example, port, value_at(data, slots), wrap)
         else:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dbx.get.de import de
     from dbx.get.differential_distribution import differential_distribution
     from dbx.get.ligrec import ligrec
+    from dbx.get.motifs import motifs
     from dbx.get.ot import ot
     from dbx.get.ot_validation import ot_validation
     from dbx.get.quantify import quantify
@@ -23,6 +24,7 @@ __all__ = [
     "de",
     "differential_distribution",
     "ligrec",
+    "motifs",
     "ot",
     "ot_validation",
     "quantify",

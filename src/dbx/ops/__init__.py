@@ -22,11 +22,16 @@ __all__ = [
     "Output",
     "Reference",
     "Text",
+    "one_hot",
     *_NAMES,
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "one_hot":
+        from dbx.ops.sequence.alphabet import one_hot
+
+        return one_hot
     if name not in _NAMES:
         msg = f"module 'dbx.ops' has no attribute {name!r}"
         raise AttributeError(msg)

@@ -62,6 +62,8 @@ OPERATORS: dict[str, str] = {
     "phate": "diffusion.phate:Phate",
     "spatial_domains": "space.domains:SpatialDomains",
     "spatial_domains_gat": "space.attention_domains:AttentionDomains",
+    "sequence_embedding": "sequence.embedding:SequenceEmbedding",
+    "sequence_transformer": "sequence.transformer_encoder:TransformerSequenceEncoder",
     "hmm": "hmm.markov:HMM",
     "hmm_genes": "hmm.gene_markov:GeneHMM",
     "copy_number": "hmm.copy_number:CopyNumber",

@@ -61,12 +61,14 @@ class Input:
     codes     Codes                             Codes
     columns   dict of Codes and float64 arrays  the same
     rows      int32 array                       int32 array: a cell's row among the fitted cells, -1 for others
+    text      int8 array                        int8 array of shape (n_cells, length): ASCII codes, padded with 0
+    tensor    float or int32 array              the same: an array of shape (n_cells, ...)
     ========  ================================  =============================================================
 
     A row of -2 - i is fitted cell i, to be placed like a new cell among all other fitted cells.
     """
 
-    kind: Literal["matrix", "graph", "codes", "columns", "rows"] = "matrix"
+    kind: Literal["matrix", "graph", "codes", "columns", "rows", "text", "tensor"] = "matrix"
     genes: bool = False
     """Columns are genes, matched by name in a query."""
     content: tuple[Content, ...] = ()

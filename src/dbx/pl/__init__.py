@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dbx.pl.quantify import quantify
     from dbx.pl.scrublet_score_distribution import scrublet_score_distribution
     from dbx.pl.sensitivity import sensitivity
+    from dbx.pl.sequence_saliency import sequence_saliency
     from dbx.pl.size_factors import size_factors
     from dbx.pl.slices import slices
     from dbx.pl.spatial_domains import spatial_domains
@@ -68,6 +69,7 @@ __all__ = [
     "quantify",
     "scrublet_score_distribution",
     "sensitivity",
+    "sequence_saliency",
     "size_factors",
     "slices",
     "spatial_domains",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dbx.tl.recover_dynamics import recover_dynamics
     from dbx.tl.score_genes import score_genes
     from dbx.tl.score_genes_cell_cycle import score_genes_cell_cycle
+    from dbx.tl.sequence_embedding import sequence_embedding
     from dbx.tl.soft_clusters import soft_clusters
     from dbx.tl.soft_kmeans import soft_kmeans
     from dbx.tl.spatial_domains import spatial_domains
@@ -98,6 +99,7 @@ __all__ = [
     "recover_dynamics",
     "score_genes",
     "score_genes_cell_cycle",
+    "sequence_embedding",
     "soft_clusters",
     "soft_kmeans",
     "spatial_domains",
@@ -160,6 +162,7 @@ makes(
         "obsm/X_spatial": "dbx.tl.spatial_domains(adata)",
         "obsp/spatial_connectivities": "dbx.tl.spatial_domains(adata)",
         "layers/copy_number": 'dbx.tl.copy_number(adata, reference_key="cell_type", reference=...)',
+        "obsm/X_sequence": "dbx.tl.sequence_embedding(adata)",
         "obs/hmm_state": "dbx.tl.hmm(adata, n_states)",
         "obsm/X_hmm": "dbx.tl.hmm(adata, n_states)",
         "obsp/T_fwd": "dbx.tl.velocity_graph(adata)",

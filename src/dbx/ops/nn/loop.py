@@ -33,6 +33,8 @@ class Training:
     """Ridge penalty, added to the gradient."""
     clip_norm: float | None = None
     """Maximum norm of the gradient over all parameters."""
+    averaging: float = 0.0
+    """Decay at each step of a mean of the parameters over steps, which is judged and returned; 0 returns the last."""
     schedules: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     """Scalars passed to the loss, as functions of the epochs done; one named ``learning_rate`` multiplies the rate."""
     validation: float = 0.0

@@ -79,14 +79,15 @@ def train(
         rows, held_out = np.arange(data.n_rows), np.empty(0, int)
     graphdef, *states = nnx.split(model, trainable, ...)
     parameters, rest = states
-    on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable)
+    on = Compiled(graphdef, loss, adam(how.epsilon, how.weight_decay, how.clip_norm), trainable, how.averaging)
     everywhere, _ = shardings()
     copies = jax.tree.map(np.array, (parameters, rest))  # the steps overwrite them
-    carry, tree = jax.tree.flatten(jax.device_put((*copies, moments_of(on.optimiser, parameters)), everywhere))
+    means = jax.tree.map(np.array, parameters) if how.averaging else None
+    carry, tree = jax.tree.flatten(jax.device_put((*copies, moments_of(on.optimiser, parameters), means), everywhere))
     on = replace(on, tree=tree)
 
     def variables(carry):
-        return jax.tree.unflatten(tree, carry)[:2]
+        return _kept(on, carry)
 
     best = None
     if len(held_out):
@@ -114,15 +115,22 @@ class Compiled:
     loss: Loss
     optimiser: optax.GradientTransformation
     trainable: Any
+    averaging: float = 0.0
     tree: Any = None
-    """Tree structures of parameters, other variables and moments, which are passed as flat arrays for speed."""
+    """Tree structure of parameters, other variables, moments and means, which are passed as flat arrays for speed."""
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.graphdef, self.loss, self.optimiser, self.trainable, self.tree))
+        return hash((self.graphdef, self.loss, self.optimiser, self.trainable, self.averaging, self.tree))
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def _kept(on: Compiled, carry) -> tuple[Any, Any]:
+    """Parameters, or their means over steps, and other variables."""
+    parameters, rest, _, means = jax.tree.unflatten(on.tree, carry)
+    return means if on.averaging else parameters, rest
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -131,7 +139,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
     key, carry = jax.random.key(seed), jax.tree.unflatten(on.tree, carry)
 
     def step(carry, now):
-        (parameters, rest, moments), ((rows, weights, number), scalars) = carry, now
+        (parameters, rest, moments, means), ((rows, weights, number), scalars) = carry, now
         scalars = dict(scalars)
         rate, step_key = scalars.pop("learning_rate"), jax.random.fold_in(key, number)
 
@@ -142,7 +150,10 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
 
         gradient, (rest, followed) = jax.grad(objective, has_aux=True)(parameters)
         parameters, moments = moved(on.optimiser, rate, gradient, moments, parameters)
-        return (parameters, rest, moments), followed
+        if on.averaging:
+            decay = jnp.minimum(on.averaging, (1 + number) / (10 + number))  # the start is forgotten first
+            means = jax.tree.map(lambda mean, now: decay * mean + (1 - decay) * now, means, parameters)
+        return (parameters, rest, moments, means), followed
 
     carry, followed = jax.lax.scan(step, carry, (steps, scalars))
     return jax.tree.leaves(carry), jax.tree.map(jnp.sum, followed)
@@ -151,7 +162,7 @@ def _run_steps(on: Compiled, carry, data, steps, scalars, seed):
 @partial(jax.jit, static_argnums=0)
 def _evaluate(on: Compiled, carry, data, steps, scalars):
     """The loss summed over rows, without a key and without updates of variables."""
-    variables = jax.tree.unflatten(on.tree, carry)[:2]
+    variables = _kept(on, carry)
 
     def step(total, now):
         rows, weights = now
@@ -163,7 +174,7 @@ def _evaluate(on: Compiled, carry, data, steps, scalars):
 
 def _judged(judge: Callable[[nnx.Module], float], on: Compiled, n_rows: int, carry) -> list[float]:
     """The judge's mean loss of the held-out rows, as their sum."""
-    variables = jax.tree.unflatten(on.tree, carry)[:2]
+    variables = _kept(on, carry)
     return [judge(nnx.merge(on.graphdef, *variables, copy=True)) * n_rows]
 
 

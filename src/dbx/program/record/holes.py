@@ -118,7 +118,7 @@ def is_outside(data, registry: Registry, slot: Slot, value: Any, print_: np.ndar
         return False
     if slot.container in ("obsm", "layers") and slot.key in MEASURED:
         return False
-    if slot.container != "obsp" and looks_like_counts(value):
+    if slot.container != "obsp" and getattr(value, "ndim", 2) <= 2 and looks_like_counts(value):
         return False
     return not (slot.is_gene_matrix and _is_start(data, registry, slot, print_))
 

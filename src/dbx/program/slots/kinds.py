@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
+from dbx.data.text import as_bytes
 from dbx.ops.operator import Input, Output
 from dbx.ops.ragged import RaggedGraph
 from dbx.ops.values import Codes, Edges, Graph
@@ -151,6 +152,45 @@ class Matrix(Kind):
         return RowBlocks(blocks, dtype=dtype if dtype.kind == "f" else request.dtype).dense()
 
 
+class Tensor(Kind):
+    """An array of any number of dimensions, such as one-hot sequences; whole numbers stay whole."""
+
+    numeric = True
+
+    def read(self, request: Request) -> np.ndarray:
+        value, slot = request.values[0].value, request.slots[0]
+        value = value.to_numpy() if isinstance(value, pd.DataFrame) else value
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+            msg = f"{slot.written()} must be an array of numbers for {request.step}; got {type(value).__name__}."
+            raise TypeError(msg)
+        return value.astype(np.int32 if value.dtype.kind in "biu" else request.dtype, copy=False)
+
+
+class Texts(Kind):
+    """One column of texts, as ASCII codes padded with zeros."""
+
+    def read(self, request: Request) -> np.ndarray:
+        column, slot = request.values[0].value, request.slots[0]
+        if isinstance(column, np.ndarray) and column.dtype == np.int8 and column.ndim == 2:
+            return column
+        missing = np.flatnonzero(pd.isna(column))
+        if len(missing):
+            msg = (
+                f"{slot.written()} has no text in {len(missing)} rows (the first is row {missing[0]}): remove them "
+                f"first, adata = adata[{slot.written()}.notna()].copy()."
+            )
+            raise ValueError(msg)
+        texts = pd.Series(column).astype(object)
+        wrong = next((value for value in texts if not isinstance(value, str)), None)
+        if wrong is not None:
+            msg = f"{slot.written()} must be text for {request.step}; got {wrong!r}."
+            raise TypeError(msg)
+        return as_bytes(texts)
+
+    def root(self, request: Request) -> np.ndarray:
+        return self.read(request)
+
+
 class Neighbourhood(Kind):
     """A graph of cells, with the row that each has among the reference cells."""
 
@@ -243,6 +283,8 @@ KINDS: dict[str, Kind] = {
     "codes": Categories(),
     "columns": Columns(),
     "rows": Rows(),
+    "text": Texts(),
+    "tensor": Tensor(),
 }
 
 

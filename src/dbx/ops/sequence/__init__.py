@@ -1,0 +1,1 @@
+"""Trained networks on DNA and RNA sequences."""

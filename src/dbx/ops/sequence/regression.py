@@ -1,0 +1,161 @@
+"""Multinomial regression on words: penalty by cross-validation, and rows without a label by self-training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, sparse, special
+
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+"""Ridge penalties that are tried, beside the sum of weighted losses."""
+SELF_PENALTIES = (300.0, 100.0)
+"""The same where rows have predicted labels: a regression that is sure of them would not change its mind."""
+ROUNDS = 3
+"""Rounds in which rows without a label get that which the last round predicts."""
+TRUSTED = 3.0
+"""Weight of a row with a label beside one with a predicted label of probability 1."""
+MAX_ITER = 100
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Logits are ``features @ kernel + bias``."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: sparse.csr_matrix) -> np.ndarray:
+        """Array of shape (n_rows, n_classes)."""
+        return features @ self.kernel + self.bias
+
+    def scaled(self, factor: float) -> Regression:
+        """Surer, or less sure, by a factor of the logits."""
+        return Regression(self.kernel * factor, self.bias * factor)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows with labels (codes; -1 for none), their features, folds of cross-validation, and how they are weighted."""
+
+    features: sparse.csr_matrix
+    codes: np.ndarray
+    folds: np.ndarray
+    balanced: bool
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.codes.max()) + 1
+
+    @property
+    def known(self) -> np.ndarray:
+        """Numbers of the rows with a label."""
+        return np.flatnonzero(self.codes >= 0)
+
+    def loss(self, logits: np.ndarray) -> float:
+        """Weighted mean loss of rows with a label, whose logits these are."""
+        codes = self.codes[self.known]
+        weights = row_weights(codes, balanced=self.balanced)
+        logs = special.log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
+        return float(-(logs @ weights) / weights.sum())
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A regression with sharpened logits, and those of each labelled row by one that has not seen its label."""
+
+    model: Regression
+    held_out: np.ndarray
+    loss: float
+
+
+def row_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
+    """Weight of each row, 1 on average; with ``balanced`` classes have equal weight in all."""
+    counts = np.bincount(codes)
+    return (len(codes) / (counts > 0).sum() / np.maximum(counts, 1))[codes] if balanced else np.ones(len(codes))
+
+
+def fit_words(problem: Problem) -> Fitted:
+    """The regression of the penalty that predicts labels best which it has not seen.
+
+    Where there are rows without a label it is fitted again with those that it predicts for them, if that predicts
+    labels better (Lee, ICML workshop on representation learning, 2013).
+    """
+    best: Fitted | None = None
+    chosen = PENALTIES[0]
+    for penalty in PENALTIES:
+        found = _validated(problem, penalty, None)
+        if best is not None and found.loss >= best.loss:
+            break
+        best, chosen = found, penalty
+    assert best is not None  # there are penalties
+    if (problem.codes >= 0).all():
+        return best
+    for penalty in SELF_PENALTIES:
+        found = _validated(problem, chosen, penalty)
+        best = found if found.loss < best.loss else best
+    return best
+
+
+def _validated(problem: Problem, penalty: float, again: float | None) -> Fitted:
+    known, held_out = problem.known, np.zeros((len(problem.codes), problem.n_classes))
+    for fold in np.unique(problem.folds[known]):
+        codes = np.where(problem.folds == fold, -1, problem.codes)
+        if len(np.unique(codes[codes >= 0])) < problem.n_classes:
+            continue  # all rows of a class are here: these stay undecided
+        part = known[problem.folds[known] == fold]
+        held_out[part] = _model(problem, codes, penalty, again).logits(problem.features[part])
+    factor, loss = _sharpened(problem, held_out[known])
+    model = _model(problem, problem.codes, penalty, again)
+    return Fitted(model.scaled(factor), factor * held_out, loss)
+
+
+def _sharpened(problem: Problem, logits: np.ndarray) -> tuple[float, float]:
+    """The factor of logits with the least loss, and that loss: a strong penalty makes them too small."""
+    found = optimize.minimize_scalar(
+        lambda log: problem.loss(np.exp(log) * logits), bounds=(-2, 4), method="bounded", options={"xatol": 1e-3}
+    )
+    return float(np.exp(found.x)), float(found.fun)
+
+
+def _model(problem: Problem, codes: np.ndarray, penalty: float, again: float | None) -> Regression:
+    known, n_classes = np.flatnonzero(codes >= 0), problem.n_classes
+    weights = row_weights(codes[known], balanced=problem.balanced)
+    model = _fit(problem.features[known], codes[known], weights, penalty, n_classes)
+    if again is None:
+        return model
+    model = model.scaled(np.sqrt(again / penalty))
+    for _ in range(ROUNDS):
+        probabilities = special.softmax(model.logits(problem.features), axis=1)
+        classes = np.where(codes < 0, probabilities.argmax(axis=1), codes)
+        sure = np.where(codes < 0, probabilities.max(axis=1), TRUSTED)
+        weights = row_weights(classes, balanced=problem.balanced)
+        model = _fit(problem.features, classes, sure * weights, again, n_classes, model)
+    return model
+
+
+def _fit(
+    features: sparse.csr_matrix,
+    codes: np.ndarray,
+    weights: np.ndarray,
+    penalty: float,
+    n_classes: int,
+    start: Regression | None = None,
+) -> Regression:
+    """The one minimum of the sum of weighted losses plus ``penalty / 2`` times the squared kernel."""
+    width = features.shape[1]
+    transposed, truth = features.T.tocsr(), np.eye(n_classes)[codes]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        kernel, bias = np.split(flat.reshape(width + 1, n_classes), [width])
+        logits = features @ kernel + bias
+        logs = logits - special.logsumexp(logits, axis=1, keepdims=True)
+        residual = (np.exp(logs) - truth) * weights[:, None]
+        loss = -((truth * logs).sum(axis=1) @ weights) + penalty / 2 * (kernel**2).sum()
+        return loss, np.concatenate([transposed @ residual + penalty * kernel, residual.sum(axis=0)[None]]).ravel()
+
+    flat = np.zeros((width + 1) * n_classes) if start is None else np.vstack([start.kernel, start.bias]).ravel()
+    found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITER, "ftol": 1e-6})
+    kernel, bias = np.split(found.x.reshape(width + 1, n_classes), [width])
+    return Regression(kernel, bias[0])
