@@ -47,7 +47,7 @@ def test_case_and_u_do_not_matter(trained):
 def test_contributions_are_of_the_planted_bases(trained):
     ax = dbx.pl.sequence_saliency(trained, target="yes", show=False)
     assert ax.get_title().startswith("yes, ")
-    from dbx.get._sequences import trained as network
+    from dbx.get.sequence_networks import trained as network
     from dbx.ops.sequence.saliency import saliency
 
     operator, values = network(trained, "X_sequence")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.get._sequences import trained
+from dbx.get.sequence_networks import trained
 from dbx.ops.checks import check_whole
 
 if TYPE_CHECKING:

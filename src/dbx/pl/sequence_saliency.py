@@ -11,7 +11,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from dbx.get._sequences import trained
+from dbx.get.sequence_networks import trained
 from dbx.ops.checks import UnknownNameError, listed
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish

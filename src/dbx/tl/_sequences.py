@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dbx.data.text import as_bytes
 from dbx.ops.operator import Operator
 from dbx.program import Slot, holder, read, run_step
-from dbx.program.slots.kinds import KINDS, Request, Value
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
 
-def sequences_of(data: AnnData, operator: Operator, reads: Mapping[str, str]) -> dict[str, Any]:
+def sequences_of(data: AnnData, reads: Mapping[str, str]) -> dict[str, Any]:
     """The sequences of other data, in the slot that the step reads, as the operator takes them."""
-    name = next(name for name in ("text", "x") if name in reads)
-    slot, port = Slot.parse(reads[name]), operator.inputs[name]
-    request = Request(step="pretrain_on", port=port, slots=(slot,), values=(Value(read(data, slot)),))
-    return {name: KINDS[port.kind].read(request)}
+    if "x" in reads:
+        return {"x": np.asarray(read(data, Slot.parse(reads["x"])))}
+    slot = Slot.parse(reads["text"])
+    texts = list(read(data, slot))
+    wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        msg = f"pretrain_on has no text in {slot.written('pretrain_on')}, row {wrong}: got {texts[wrong]!r}."
+        raise ValueError(msg)
+    return {"text": as_bytes(texts)}
 
 
 def along_genes(

@@ -234,7 +234,7 @@ def sequence_embedding(
     if weights is not None:
         operator.begin(*read_tensors(weights), str(weights))
     if pretrain_on is not None:
-        operator.pretrain_on(**sequences_of(pretrain_on, operator, reads))
+        operator.pretrain_on(**sequences_of(pretrain_on, reads))
     name = key_added.removeprefix("X_")
     writes = {"z": f"obsm/{key_added}", "history": f"uns/{name}/history"}
     if labels_key is not None:
