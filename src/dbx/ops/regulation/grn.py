@@ -9,16 +9,17 @@ import numpy as np
 
 from dbx._warnings import warn
 from dbx.data.blocks import RowBlocks
+from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
 from dbx.ops.regulation.attention import attention_network
 from dbx.ops.regulation.correlation import correlation_network
 from dbx.ops.regulation.edge_list import EdgeList, joined
-from dbx.ops.regulation.panel import Network, Panel
-from dbx.ops.regulation.partial import best_shrinkage, partial_network
+from dbx.ops.regulation.panel import TINY, Network, Panel
+from dbx.ops.regulation.partial import best_shrinkage, partial_correlations, partial_network
 from dbx.ops.regulation.repeats import Method, mean_jaccard, mean_network, null_pvalues, top_edges
 from dbx.ops.regulation.trees import tree_network
-from dbx.ops.values import Codes, Frame
+from dbx.ops.values import Array, Codes, Frame
 
 METHODS = ("trees", "correlation", "partial", "gatv2")
 SEEDED = ("trees", "gatv2")
@@ -31,7 +32,8 @@ class GRN(Operator):
     """Edges from regulators to targets, by trees, rank correlations, partial correlations or attention.
 
     ``regulators`` and ``targets`` are column numbers. A network is computed for each group of cells, or one for all of
-    them. The further seeds of a method that does not draw anything resample the cells.
+    them. The further seeds of a method that does not draw anything resample the cells. With ``method="partial"``
+    :meth:`weights` is a differentiable function of expression.
 
     New cells: the network is kept; :func:`dbx.tl.grn_activity` gives them the activity of its regulators.
     """
@@ -117,6 +119,27 @@ class GRN(Operator):
             return lambda panel, seed: attention_network(panel, seed=seed, progress=progress)
         network = correlation_network if self.method == "correlation" else partial_network
         return lambda panel, seed: network(panel)
+
+    def weights(self, x: Array) -> Array:
+        """Partial correlations of all edges as a differentiable function of expression: (n_regulators, n_targets).
+
+        They are the importances with signs of one network for all cells of ``x``, with the genes of the fit. Trees and
+        ranks have no gradient, and attention is trained: another ``method`` is a ValueError.
+        """
+        if self.method != "partial":
+            msg = (
+                f'Only method="partial" has weights that are a function of expression; this network is {self.method!r}.'
+            )
+            raise ValueError(msg)
+        xp = array_library(x)
+        regulators = np.asarray(self.regulators, np.intp)
+        targets = np.arange(x.shape[1]) if self.targets is None else np.asarray(self.targets, np.intp)
+        centred = x - x.mean(axis=0)
+        variance = (centred**2).mean(axis=0)
+        varies = variance > TINY**2
+        values = xp.where(varies, centred / xp.sqrt(xp.where(varies, variance, 1)), 0)
+        found = partial_correlations(values)[regulators][:, targets]
+        return xp.where(regulators[:, None] == targets, 0, found)
 
     @property
     def edges(self) -> Frame:
