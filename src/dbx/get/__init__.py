@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dbx.get.center_slice import center_slice
     from dbx.get.de import de
     from dbx.get.differential_distribution import differential_distribution
+    from dbx.get.gene_neighbors import gene_neighbors
     from dbx.get.ligrec import ligrec
     from dbx.get.motifs import motifs
     from dbx.get.ot import ot
@@ -23,6 +24,7 @@ __all__ = [
     "center_slice",
     "de",
     "differential_distribution",
+    "gene_neighbors",
     "ligrec",
     "motifs",
     "ot",

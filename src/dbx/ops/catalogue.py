@@ -93,6 +93,7 @@ OPERATORS: dict[str, str] = {
     "mmd": "batch.mmd:MMD",
     "wgan": "batch.wgan:WGAN",
     "denoise": "counts.denoise:Denoise",
+    "foundation_model": "foundation.foundation_model:FoundationModel",
     "score_genes": "annotation.score_genes:ScoreGenes",
     "score_genes_cell_cycle": "annotation.cell_cycle:CellCycle",
     "scanpy_function": "dbx.tl._scanpys:Scanpy",

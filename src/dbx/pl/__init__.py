@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbx.pl.ligrec import ligrec
     from dbx.pl.ma import ma
     from dbx.pl.magic_t import magic_t
+    from dbx.pl.masked_fit import masked_fit
     from dbx.pl.ot_fates import ot_fates
     from dbx.pl.ot_growth import ot_growth
     from dbx.pl.ot_transition import ot_transition
@@ -58,6 +59,7 @@ __all__ = [
     "ligrec",
     "ma",
     "magic_t",
+    "masked_fit",
     "ot_fates",
     "ot_growth",
     "ot_transition",

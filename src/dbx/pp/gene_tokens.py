@@ -9,8 +9,8 @@ import pandas as pd
 
 from dbx.ops.checks import listed
 from dbx.ops.tokens.gene_tokens import GeneTokens
-from dbx.pp._known_genes import known_genes
 from dbx.program import Slot, check_key, gene_names, matrix_slot, run_step
+from dbx.program.known_genes import known_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,7 +91,7 @@ def gene_tokens(
     Examples
     --------
     >>> import dbx
-    >>> adata = dbx.datasets.simulate(100, 50, 2, 1, seed=0)
+    >>> adata = dbx.datasets.simulate(100, 200, 2, 1, seed=0)
     >>> dbx.pp.gene_tokens(adata, max_length=16)
     >>> adata.obsm["X_tokens"].shape
     (100, 17)

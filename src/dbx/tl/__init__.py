@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dbx.tl.draw_graph import draw_graph
     from dbx.tl.embedding_density import embedding_density
     from dbx.tl.fate_probabilities import fate_probabilities
+    from dbx.tl.foundation_model import foundation_model
     from dbx.tl.grn import grn
     from dbx.tl.grn_activity import grn_activity
     from dbx.tl.harmony import harmony
@@ -75,6 +76,7 @@ __all__ = [
     "draw_graph",
     "embedding_density",
     "fate_probabilities",
+    "foundation_model",
     "grn",
     "grn_activity",
     "harmony",
@@ -123,6 +125,9 @@ lazy(__name__, {name: name for name in __all__} | {"pca": "dbx.pp.pca"}, scanpys
 makes(
     {
         "obsm/X_pca_harmony": 'dbx.tl.harmony(adata, key="batch")',
+        "obsm/X_foundation": "dbx.tl.foundation_model(adata)",
+        "varm/foundation_gene": "dbx.tl.foundation_model(adata)",
+        "layers/foundation_expected": "dbx.tl.foundation_model(adata, expected=True)",
         "obsm/X_diffmap": "dbx.tl.diffmap(adata)",
         "obsm/X_umap": "dbx.tl.umap(adata)",
         "obsm/spatial_aligned": "dbx.tl.align_slices(adata, slice_key)",

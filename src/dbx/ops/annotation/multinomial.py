@@ -35,16 +35,23 @@ def standardise(z: sparse.csr_matrix) -> tuple[sparse.csr_matrix, Standards]:
 
 
 def fit_multinomial(
-    features: sparse.csr_matrix, offset: np.ndarray, codes: np.ndarray, penalty: float, *, max_iter: int
+    features: sparse.csr_matrix,
+    offset: np.ndarray,
+    codes: np.ndarray,
+    penalty: float,
+    *,
+    max_iter: int,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel, of shape (n_features, n_classes), and bias that minimise the mean loss of ``features - offset``.
 
     The objective is the mean of the negative log-likelihood plus ``penalty / 2`` times the squared kernel: strictly
-    convex, and L-BFGS finds its one minimum. The bias sums to zero.
+    convex, and L-BFGS finds its one minimum. The bias sums to zero. ``weights`` of rows have the mean 1.
     """
     from scipy import optimize
 
     (n, width), n_classes = features.shape, int(codes.max()) + 1
+    of_row = np.ones((n, 1)) if weights is None else weights[:, None]
     transposed, truth = features.T.tocsr(), np.zeros((n, n_classes))
     truth[np.arange(n), codes] = 1
 
@@ -52,10 +59,10 @@ def fit_multinomial(
         kernel, bias = np.split(flat.reshape(width + 1, n_classes), [width])
         logits = features @ kernel + (bias - offset @ kernel)
         log_share = logits - special.logsumexp(logits, axis=1, keepdims=True)
-        residual = (np.exp(log_share) - truth) / n
+        residual = of_row * (np.exp(log_share) - truth) / n
         total = residual.sum(axis=0)
         slope = transposed @ residual - np.outer(offset, total) + penalty * kernel
-        loss = -(truth * log_share).sum() / n + penalty / 2 * (kernel**2).sum()
+        loss = -(of_row * truth * log_share).sum() / n + penalty / 2 * (kernel**2).sum()
         return loss, np.concatenate([slope.ravel(), total])
 
     start = np.zeros((width + 1) * n_classes)

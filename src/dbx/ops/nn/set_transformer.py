@@ -64,9 +64,10 @@ class GeneAttention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Self-attention of the latents, then a small network for each; both are residual."""
+    """Self-attention of vectors, then a small network for each; both are residual and normalise their input."""
 
-    def __init__(self):
+    def __init__(self, *, n_heads: int = N_HEADS, linear: bool = False):
+        self.n_heads, self.attend = n_heads, attend_linearly if linear else attend
         self.before, self.between = LayerNorm(), LayerNorm()
         self.within, self.back, self.wide, self.narrow = Linear(use_bias=False), Linear(), Linear(), Linear()
 
@@ -79,9 +80,10 @@ class Block(nnx.Module):
         self.wide.reset(rng, n_units, 2 * n_units)
         self.narrow.reset(rng, 2 * n_units, n_units)
 
-    def __call__(self, latents):
-        """Array of the shape of ``latents``, (n_cells, n_latents, n_units)."""
-        latents = latents + self.back(attend(*jnp.split(self.within(self.before(latents)), 3, axis=-1)))
+    def __call__(self, latents, seen=None):
+        """Array of the shape of ``latents``, (n_cells, n_latents, n_units); only those that are ``seen`` are used."""
+        query, key, value = jnp.split(self.within(self.before(latents)), 3, axis=-1)
+        latents = latents + self.back(self.attend(query, key, value, self.n_heads, seen))
         return latents + self.narrow(jax.nn.gelu(self.wide(self.between(latents))))
 
 
@@ -106,11 +108,25 @@ class SetEncoder(nnx.Module):
         return self.norm(latents.mean(axis=1))
 
 
-def attend(query, key, value):
+def attend(query, key, value, n_heads: int = N_HEADS, seen=None):
     """Scaled dot-product attention with several heads; arrays of shape (n_cells, n_latents, n_units)."""
+    scores = jnp.einsum("nqhd,nkhd->nhqk", _heads(query, n_heads), _heads(key, n_heads))
+    scores = scores / np.sqrt(query.shape[-1] / n_heads)
+    if seen is not None:
+        scores = jnp.where(seen[:, None, None] > 0, scores, -1e9)
+    weights = jax.nn.softmax(scores, axis=-1)
+    return jnp.einsum("nhqk,nkhd->nqhd", weights, _heads(value, n_heads)).reshape(query.shape)
 
-    def heads(x):
-        return x.reshape(*x.shape[:2], N_HEADS, -1)
 
-    scores = jnp.einsum("nqhd,nkhd->nhqk", heads(query), heads(key)) / np.sqrt(query.shape[-1] / N_HEADS)
-    return jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores, axis=-1), heads(value)).reshape(query.shape)
+def attend_linearly(query, key, value, n_heads: int = N_HEADS, seen=None):
+    """Attention with the kernel ``elu + 1`` (Katharopoulos et al., ICML, 2020): linear in the number of vectors."""
+    query, key = jax.nn.elu(_heads(query, n_heads)) + 1, jax.nn.elu(_heads(key, n_heads)) + 1
+    if seen is not None:
+        key = key * seen[..., None, None]
+    looked = jnp.einsum("nkhd,nkhe->nhde", key, _heads(value, n_heads))
+    total = jnp.einsum("nqhd,nhd->nqh", query, key.sum(axis=1))
+    return (jnp.einsum("nqhd,nhde->nqhe", query, looked) / (total[..., None] + 1e-6)).reshape(value.shape)
+
+
+def _heads(x, n_heads: int):
+    return x.reshape(*x.shape[:2], n_heads, -1)

@@ -1,0 +1,1 @@
+"""A set transformer of counts, trained to predict genes that are hidden from it."""
