@@ -155,6 +155,9 @@ def test_copy_number_start_finds_events_that_clusters_miss(rng):
     assert len(events) == 2
     np.testing.assert_allclose(events["start"], [300, 1500], atol=3)
     np.testing.assert_allclose(events["end"], [329, 1539], atol=3)
+    without_gain = ad.AnnData(np.minimum(x, 0.2)[:1000, None])
+    dbx.tl.hmm(without_gain, 3, init="copy_number")  # which is nothing to warn of
+    assert (without_gain.obs["hmm_state"] != "2").all()
 
 
 @pytest.mark.parametrize("emission", ["gaussian", "poisson", "categorical"])

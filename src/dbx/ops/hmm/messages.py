@@ -115,11 +115,15 @@ class Sweeps:
     def _joined(self) -> np.ndarray:
         """Log-likelihood of each sequence, with the factors of pieces, which begin with a message that sums to 1."""
         packed, n_sequences = self.packed, len(self.packed.firsts)
-        inner = np.setdiff1d(np.arange(packed.n_lanes), packed.firsts)
+        is_inner = np.ones(packed.n_lanes, bool)
+        is_inner[packed.firsts] = False
+        inner = np.flatnonzero(is_inner)
         entering = self.alpha[:, :, packed.before[inner]].sum(axis=1)
         self.scale[:, inner] *= entering
         self.factors[:, inner] += np.log(entering)
         found = np.log(self.alpha[:, :, packed.lasts].sum(axis=1, dtype=np.float64))
+        if n_sequences == 1:
+            return found + (self.factors.sum(axis=1) + self.highest.sum(axis=1, dtype=np.float64))[:, None]
         for model, factors in enumerate(self.factors):
             found[model] += np.bincount(packed.sequence[: packed.n_lanes], factors, n_sequences)
             found[model] += np.bincount(packed.sequence, self.highest[model], n_sequences)

@@ -211,8 +211,8 @@ class MarkovOperator(Operator):
             warn(msg)
 
     def _warn_of_empty(self, found: Fit, order: np.ndarray) -> None:
-        if found.positions is None:
-            return
+        if found.positions is None or (self.init == "copy_number" and self.params is None):
+            return  # many a sample has no loss, or no gain
         empty = [name for name, n in zip(self.levels, found.positions[order], strict=True) if n < FEW]
         if empty:
             warn(
