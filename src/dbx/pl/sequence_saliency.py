@@ -61,8 +61,10 @@ def sequence_saliency(
         or column 0.
     key
         The ``key_added`` of the call.
-    start, end
-        First position to draw, counted from 0, and the first one not to draw.
+    start
+        First position to draw, counted from 0.
+    end
+        First position not to draw; all by default.
     title
         Title; by default the class and the number of sequences.
     {figure}
