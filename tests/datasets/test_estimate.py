@@ -18,6 +18,8 @@ CASES = {
     | {"outlier_probability": 0.05, "outlier_location": 3.0, "outlier_scale": 0.5},
     "groups_and_batches": {"n_groups": 3, "n_batches": 2, "dispersion": 0.1, "dispersion_df": 20.0}
     | {"de_probability": 0.2, "de_location": 1.0, "de_scale": 0.4, "de_down": 0.3, "batch_scale": 0.3},
+    "two_groups": {"n_groups": 2, "n_batches": 1, "dispersion": 0.1, "dispersion_df": 20.0}
+    | {"de_probability": 0.2, "de_location": 1.0, "de_scale": 0.4},
     "dropout": ONE | {"dispersion": 0.1, "dispersion_df": 20.0, "dropout_mid": 1.0, "dropout_shape": -1.0},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.datasets.estimate_dispersion import fit_variation, gene_dispersions
-from dbx.datasets.estimate_dropout import fit_dropout, has_excess_zeros, undropped
+from dbx.datasets.estimate_dropout import fit_dropout, has_excess_zeros, kept_elasticity, undropped
 from dbx.datasets.estimate_factors import fit_changes, two_way
 from dbx.datasets.estimate_means import fit_means
 from dbx.ops.operator import Input
@@ -98,55 +98,91 @@ def estimate(
     return found | _fitted(x, total, group * n_batches + batch, n_groups, n_batches)
 
 
-def _fitted(x: sparse.csr_matrix, total: np.ndarray, codes: np.ndarray, n_groups: int, n_batches: int) -> dict:
-    """All but sizes and shares; ``codes`` number the groups, and within them the batches."""
-    size = float(np.exp(np.log(total).mean()))
-    depth, n_sets = total / size, n_groups * n_batches
+class _Sets(NamedTuple):
+    """Counts of the cells of each group and batch."""
+
+    sums: np.ndarray
+    """Array of shape (n_sets, n_genes)."""
+    depths: np.ndarray
+    """Array of shape (n_sets,): sum of the relative depths of the cells."""
+    means: np.ndarray
+    """Array of shape (n_sets, n_genes): expected counts at a depth of 1."""
+    mean: np.ndarray
+    """Array of shape (n_genes,): the same of all cells."""
+
+
+def _sets(x: sparse.csr_matrix, depth: np.ndarray, codes: np.ndarray, n_sets: int) -> _Sets:
     members = sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), (n_sets, len(codes)))
     sums, depths = (members @ x).toarray(), members @ depth
-    means = sums / np.maximum(depths, 1e-12)[:, None]
-    mean = np.asarray(x.sum(axis=0)).ravel() / depth.sum()
-    genes = gene_dispersions(x, depth, means, codes)
+    return _Sets(sums, depths, sums / np.maximum(depths, 1e-12)[:, None], sums.sum(axis=0) / depth.sum())
+
+
+def _fitted(x: sparse.csr_matrix, total: np.ndarray, codes: np.ndarray, n_groups: int, n_batches: int) -> dict:
+    """All but sizes and shares; ``codes`` number the groups, and within them the batches."""
+    size, dropout, elasticity = float(np.exp(np.log(total).mean())), {}, 1.0
+    depth, n_sets = total / size, n_groups * n_batches
+    sets = _sets(x, depth, codes, n_sets)
+    genes = gene_dispersions(x, depth, sets.means, codes)
     zeros = 1 - x.getnnz(axis=0) / x.shape[0]
-    variation, dropout = fit_variation(genes, mean), {}
+    variation = fit_variation(genes, sets.mean)
+    own = np.where(np.isfinite(genes.log), np.exp(genes.log), variation["dispersion"])
     if has_excess_zeros(zeros, genes.zeros):
-        variation = _without_dropout(x, depth, codes, means, mean, zeros)
-        mid, shape = fit_dropout(mean, zeros, variation["dispersion"], depth)
-        dropout = {"dropout_mid": mid, "dropout_shape": shape}
-        seen = mean.sum()
-        means, mean = (undropped(a, mid, shape, variation["dispersion"], depth) for a in (means, mean))
-        size *= mean.sum() / seen
-    own = np.full(len(mean), variation["dispersion"])
-    if not dropout:
-        own = np.where(np.isfinite(genes.log), np.exp(genes.log), own)
-    noise = np.mean(1 / total) + (own * mean**2).sum() / mean.sum() ** 2
+        for _ in range(2):  # the depth by which dropout is estimated is itself changed by it
+            variation = _without_dropout(x, depth, codes, sets, zeros)
+            curve = (*fit_dropout(sets.mean, zeros, variation["dispersion"], depth), variation["dispersion"])
+            before = [undropped(a, *curve, depth) for a in (sets.means, sets.mean)]
+            elasticity = kept_elasticity(before[1], *curve)
+            depth = (total / size) ** (1 / elasticity)
+            sets = _sets(x, depth, codes, n_sets)
+        before = [undropped(a, *curve, depth) for a in (sets.means, sets.mean)]
+        sets = sets._replace(means=before[0], mean=before[1])
+        dropout = {"dropout_mid": curve[0], "dropout_shape": curve[1]}
+        size, own = float(before[1].sum()), np.full(len(own), variation["dispersion"])
+    noise = np.mean(1 / total) + (own * sets.mean**2).sum() / sets.mean.sum() ** 2
     library = {
         "library_size": size * float(np.exp(noise / 2)),
-        "library_scale": float(np.sqrt(max(np.log(total).var() - noise, 0))),
+        "library_scale": float(np.sqrt(max(np.log(total).var() - noise, 0)) / elasticity),
     }
     n_cells = np.maximum(np.bincount(codes, minlength=n_sets), 1)
-    variance = 1 / np.maximum(sums, 0.5) + own / n_cells[:, None]
-    log = np.log(np.maximum(means, 0.5 / np.maximum(depths, 1e-12)[:, None]))
-    weight = np.where((depths > 0)[:, None], 1 / variance, 0)
-    shape3 = (n_groups, n_batches, x.shape[1])
-    of_groups, of_batches, precision = two_way(log.reshape(shape3), weight.reshape(shape3))
-    well = (sums[depths > 0] >= LEAST_COUNT).all(axis=0)
-    batches = _batches(of_batches[:, well], 1 / weight.reshape(shape3).sum(axis=0)[:, well].clip(1e-9))
+    variance = 1 / np.maximum(sets.sums, 0.5) + own / n_cells[:, None]
+    factors = _factors(sets, variance, n_groups, n_batches)
+    return {
+        "outlier_probability": 0.0,
+        **_means(sets, size, *factors[1:]),
+        **library,
+        **variation,
+        **factors[0],
+        **dropout,
+    }
+
+
+def _factors(sets: _Sets, variance: np.ndarray, n_groups: int, n_batches: int):
+    """Parameters of groups and batches, the logarithm of each gene's own mean, and its standard error."""
+    there = sets.depths > 0
+    log = np.log(np.maximum(sets.means, 0.5 / np.maximum(sets.depths, 1e-12)[:, None]))
+    weight = np.where(there[:, None], 1 / variance, 0).reshape(n_groups, n_batches, -1)
+    of_groups, of_batches, precision = two_way(log.reshape(weight.shape), weight)
+    well = np.asarray((sets.sums[there] >= LEAST_COUNT).all(axis=0))
+    batches = _batches(of_batches[:, well], 1 / weight.sum(axis=0)[:, well].clip(1e-9))
     changes, base = _changes(of_groups, precision, well)
     error = np.sqrt(1 / precision.sum(axis=0) + batches["batch_scale"] ** 2 / n_batches)
-    seen = sums.sum(axis=0)
+    return changes | batches, base, error
+
+
+def _means(sets: _Sets, size: float, base: np.ndarray, error: np.ndarray) -> dict[str, float]:
+    """Distribution of the means, in units in which they sum to the library size."""
+    seen = sets.sums.sum(axis=0)
     level = np.where(seen > 0, np.exp(base), 0)
-    fitted = fit_means(level * (size / level.sum()), error, seen)
-    return {"outlier_probability": 0.0, **fitted, **library, **variation, **changes, **batches, **dropout}
+    return fit_means(level * (size / level.sum()), error, seen)
 
 
-def _without_dropout(x, depth, codes, means, mean, zeros) -> dict[str, float]:
+def _without_dropout(x, depth, codes, sets: _Sets, zeros: np.ndarray) -> dict[str, float]:
     """Dispersion and its degrees of freedom by the counts above 0 of highly expressed genes."""
-    of_positive = mean / np.maximum(1 - zeros, 1e-12)
-    high = of_positive >= min(HIGH_MEAN, np.sort(of_positive)[-min(100, len(mean))])
-    of_sets = means[:, high] * (of_positive / np.maximum(mean, 1e-12))[high]
+    of_positive = sets.mean / np.maximum(1 - zeros, 1e-12)
+    high = of_positive >= min(HIGH_MEAN, np.sort(of_positive)[-min(100, len(zeros))])
+    of_sets = sets.means[:, high] * (of_positive / np.maximum(sets.mean, 1e-12))[high]
     genes = gene_dispersions(x[:, high], depth, of_sets, codes, positive=True)
-    return fit_variation(genes, mean[high], trend=False)
+    return fit_variation(genes, sets.mean[high], trend=False)
 
 
 def _batches(log: np.ndarray, noise: np.ndarray) -> dict[str, float]:

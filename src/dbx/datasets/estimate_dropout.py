@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize, special
 
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
-WEIGHTS = WEIGHTS / WEIGHTS.sum()
 GRID = np.linspace(-6, 9, 121)
 """Logarithms of means before dropout."""
 
@@ -50,6 +48,14 @@ def curves(mid: float, shape: float, dispersion: float, depths: np.ndarray) -> t
         kept += (rate * (1 - lost)).mean(axis=1) / len(depths)
         empty += (lost + (1 - lost) * np.exp(-rate)).mean(axis=1) / len(depths)
     return np.log(kept), empty
+
+
+def kept_elasticity(mean: np.ndarray, mid: float, shape: float, dispersion: float) -> float:
+    """By which power of a cell's depth its total after dropout grows, near a depth of 1."""
+    kept, _ = curves(mid, shape, dispersion, np.zeros(1))
+    log = np.log(np.maximum(mean, 1e-12))
+    low, high = (np.exp(np.interp(log + side * 0.2, GRID, kept)).sum() for side in (-1, 1))
+    return float(np.log(high / low) / 0.4)
 
 
 def undropped(mean: np.ndarray, mid: float, shape: float, dispersion: float, depth: np.ndarray) -> np.ndarray:

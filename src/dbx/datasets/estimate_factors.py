@@ -46,11 +46,12 @@ def fit_changes(log: np.ndarray, noise: np.ndarray) -> tuple[dict[str, float], n
                 width = np.hypot(scale, s)
                 up = folded_half(d, location, scale, s, width) + folded_half(d, -location, scale, s, width)
                 fall = folded_half(-d, location, scale, s, width) + folded_half(-d, -location, scale, s, width)
-                same = np.exp(-0.5 * (d / s) ** 2) / (s * np.sqrt(2 * np.pi))
-                found[own] += np.log((1 - p) * same + p * ((1 - down) * up + down * fall) + 1e-300)
+                found[own] += np.log((1 - p) * _normal(d, s) + p * ((1 - down) * up + down * fall) + 1e-300)
         return found
 
     def loss(values):
+        if n_groups == 2:
+            return -np.log(_of_two(log[1] - log[0], np.hypot(*noise), *values[:3]) + 1e-300).sum()
         return -special.logsumexp(terms(values), axis=0).sum()
 
     spread = np.abs(log - np.median(log, axis=0))
@@ -65,14 +66,31 @@ def fit_changes(log: np.ndarray, noise: np.ndarray) -> tuple[dict[str, float], n
     ]
     fit = optimize.minimize(loss, begin, method="Nelder-Mead", options={"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2})
     p, location, scale, down = fit.x
-    share = float(special.expit(p))
-    if n_groups == 2:  # with two groups a difference has two explanations, and is counted once
-        share = float(1 - np.sqrt(max(1 - 2 * share, 0)))
-    found = {"de_probability": share, "de_location": float(abs(location)), "de_scale": float(np.exp(scale))}
+    found = {
+        "de_probability": float(special.expit(p)),
+        "de_location": float(abs(location)),
+        "de_scale": float(np.exp(scale)),
+    }
     own = terms(fit.x)
     weights = np.exp(own - own.max(axis=0))
     base = (weights * log).sum(axis=0) / weights.sum(axis=0)
     return found | {"de_down": float(special.expit(down)) if n_groups > 2 else 0.5}, base
+
+
+def _of_two(d: np.ndarray, s: np.ndarray, p: float, location: float, scale: float) -> np.ndarray:
+    """Density of the difference of two groups: neither, one, or both of them changed, up or down alike."""
+    share, scale = special.expit(p), np.exp(scale)
+    width = np.hypot(scale, s)
+    sides = (d, -d)
+    one = sum(folded_half(x, m, scale, s, width) for x in sides for m in (location, -location)) / 2
+    both_width = np.sqrt(2 * scale**2 + s**2)
+    same_side, other_side = _normal(d, both_width), sum(_normal(x - 2 * abs(location), both_width) for x in sides) / 2
+    both = (same_side + other_side) / 2
+    return (1 - share) ** 2 * _normal(d, s) + 2 * share * (1 - share) * one + share**2 * both
+
+
+def _normal(x, scale):
+    return np.exp(-0.5 * (x / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
 
 
 def _mode(values: np.ndarray) -> float:

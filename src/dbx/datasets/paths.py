@@ -143,7 +143,7 @@ def read_tree(paths: str | Mapping[str, str | None] | pd.DataFrame, n_groups: in
         given = list(paths.items())
     origin = np.full(n_groups, -1)
     for group, source in given:
-        source = ROOT if source is None or source != source else source
+        source = ROOT if pd.isna(source) else source
         unknown = [x for x in (group, source) if x not in [*names, ROOT]]
         if unknown or group == ROOT:
             msg = f"paths names {(unknown or [group])[0]!r}; groups are {names[0]}, ..., {names[-1]}, and {ROOT!r}."

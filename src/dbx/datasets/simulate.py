@@ -214,7 +214,9 @@ def simulate(
 def _plain(name: str, value):
     """A parameter in its stored form: several numbers, and always `nested`, as an array."""
     if name in ("paths", "differential_distribution"):
-        return value if isinstance(value, str | pd.DataFrame) else {key: x or "root" for key, x in value.items()}
+        if isinstance(value, pd.DataFrame):
+            return value.assign(origin=value["origin"].astype(object).fillna("root")) if "origin" in value else value
+        return value if isinstance(value, str) else {key: x or "root" for key, x in value.items()}
     return np.atleast_1d(value) if np.ndim(value) or name == "nested" else value
 
 
