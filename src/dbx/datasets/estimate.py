@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COUNTS = Input(genes=True, content=("counts",))
 LEAST_COUNT = 20
 """Molecules of a gene in every group and batch from which its factors are used."""
+LEAST_SHARE = 0.02
+"""Fraction of the cells from which a group counts for the changes of genes."""
 HIGH_MEAN = 20.0
 """Mean of the counts above 0 from which zeros are dropout."""
 PAIRS = 20_000
@@ -145,7 +147,7 @@ def _fitted(x: sparse.csr_matrix, total: np.ndarray, codes: np.ndarray, n_groups
     }
     n_cells = np.maximum(np.bincount(codes, minlength=n_sets), 1)
     variance = 1 / np.maximum(sets.sums, 0.5) + own / n_cells[:, None]
-    factors = _factors(sets, variance, n_groups, n_batches)
+    factors = _factors(sets, variance, np.bincount(codes, minlength=n_sets), n_groups, n_batches)
     return {
         "outlier_probability": 0.0,
         **_means(sets, size, *factors[1:]),
@@ -156,17 +158,25 @@ def _fitted(x: sparse.csr_matrix, total: np.ndarray, codes: np.ndarray, n_groups
     }
 
 
-def _factors(sets: _Sets, variance: np.ndarray, n_groups: int, n_batches: int):
+def _factors(sets: _Sets, variance: np.ndarray, n_cells: np.ndarray, n_groups: int, n_batches: int):
     """Parameters of groups and batches, the logarithm of each gene's own mean, and its standard error."""
     there = sets.depths > 0
     log = np.log(np.maximum(sets.means, 0.5 / np.maximum(sets.depths, 1e-12)[:, None]))
     weight = np.where(there[:, None], 1 / variance, 0).reshape(n_groups, n_batches, -1)
     of_groups, of_batches, precision = two_way(log.reshape(weight.shape), weight)
-    well = np.asarray((sets.sums[there] >= LEAST_COUNT).all(axis=0))
+    sums = sets.sums.reshape(weight.shape)
+    well = np.asarray((sums.sum(axis=0) >= LEAST_COUNT).all(axis=0))
     batches = _batches(of_batches[:, well], 1 / weight.sum(axis=0)[:, well].clip(1e-9))
-    changes, base = _changes(of_groups, precision, well)
-    error = np.sqrt(1 / precision.sum(axis=0) + batches["batch_scale"] ** 2 / n_batches)
-    return changes | batches, base, error
+    share = n_cells.reshape(n_groups, n_batches).sum(axis=1) / n_cells.sum()
+    main = share >= LEAST_SHARE  # rare groups say little of how many genes change
+    well &= (sums.sum(axis=1)[main] >= LEAST_COUNT).all(axis=0)
+    changes, chosen, unchanged = _changes(of_groups[main], precision[main], well)
+    # other genes by the mean of all cells, which changes raise by about the same factor
+    base = np.log(np.maximum(sets.mean, 1e-12))
+    base += np.median(unchanged - base[chosen]) if len(chosen) else 0
+    base[chosen] = unchanged
+    error = 1 / np.sqrt((1 / variance[there]).sum(axis=0))
+    return changes | batches, base, np.hypot(error, batches["batch_scale"] / np.sqrt(n_batches))
 
 
 def _means(sets: _Sets, size: float, base: np.ndarray, error: np.ndarray) -> dict[str, float]:
@@ -194,22 +204,19 @@ def _batches(log: np.ndarray, noise: np.ndarray) -> dict[str, float]:
     return {"batch_location": 0.0, "batch_scale": float(np.sqrt(max(variance, 0)))}
 
 
-def _changes(log: np.ndarray, precision: np.ndarray, well: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """Changes of genes in groups, and the logarithm of each gene's mean where it does not change."""
-    n_groups = len(log)
-    base = (log * precision).sum(axis=0) / precision.sum(axis=0)
-    if n_groups == 1 or well.sum() < 20:
-        return {"de_probability": 0.0}, base
-    noise = 1 / np.sqrt(precision)
+def _changes(log: np.ndarray, precision: np.ndarray, well: np.ndarray):
+    """Changes of genes in groups; genes whose factors are known, and the logarithm of their mean without them."""
+    n_groups, noise = len(log), 1 / np.sqrt(precision)
+    if n_groups == 1:
+        return {"de_probability": 0.0}, np.flatnonzero(well), log[0, well]
     chosen = np.flatnonzero(well & (noise.max(axis=0) < 0.3))
     most = max(PAIRS // (n_groups * (n_groups - 1)), 200)
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, most, replace=False))
     if len(chosen) < 20:
-        return {"de_probability": 0.0}, base
+        return {"de_probability": 0.0}, np.arange(0), np.zeros(0)
     changes, unchanged = fit_changes(log[:, chosen], noise[:, chosen])
-    base[chosen] = unchanged
-    return changes, base
+    return changes, chosen, unchanged
 
 
 def _codes(adata: AnnData, key: str | None) -> tuple[np.ndarray, int]:

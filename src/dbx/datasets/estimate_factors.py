@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, special
 
@@ -54,17 +56,16 @@ def fit_changes(log: np.ndarray, noise: np.ndarray) -> tuple[dict[str, float], n
             return -np.log(_of_two(log[1] - log[0], np.hypot(*noise), *values[:3]) + 1e-300).sum()
         return -special.logsumexp(terms(values), axis=0).sum()
 
-    spread = np.abs(log - np.median(log, axis=0))
-    large = spread[spread > 3 * np.maximum(noise, 1e-3)]
-    if len(large) < 5:
+    signed = log - np.median(log, axis=0)
+    far = np.abs(signed) > 3 * np.maximum(noise, 1e-3)
+    if far.sum() < 5:
         return {"de_probability": 0.0}, np.median(log, axis=0)
-    begin = [
-        special.logit(np.clip(len(large) / log.size, 0.01, 0.9)),
-        large.mean(),
-        np.log(max(large.std(), 0.05)),
-        0.0,
-    ]
-    fit = optimize.minimize(loss, begin, method="Nelder-Mead", options={"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2})
+    sizes, falls = np.abs(signed[far]), np.clip(np.mean(signed[far] < 0), 0.05, 0.95)
+    share = np.clip(far.mean(), 0.01, 0.9)
+    begin = np.array([special.logit(share), sizes.mean(), np.log(max(sizes.std(), 0.05)), special.logit(falls)])
+    options: dict[str, Any] = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2}
+    options["initial_simplex"] = begin + np.vstack([np.zeros(4), 0.3 * np.eye(4)])
+    fit = optimize.minimize(loss, begin, method="Nelder-Mead", options=options)
     p, location, scale, down = fit.x
     found = {
         "de_probability": float(special.expit(p)),
