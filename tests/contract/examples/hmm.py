@@ -81,5 +81,6 @@ EXAMPLES = [
         title="clusters",
         reads={"x": "layers/counts", "clusters": "obs/group"},
         config={**GENES, "log_transform": True, "window": 9},
+        random=True,
     ),
 ]
