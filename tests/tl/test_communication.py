@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 import dbx
+from dbx.ops.signalling.links import Moments
 
 N_CELLS, N_PAIRS, N_TARGETS = 600, 3, 8
 PAIRS = pd.DataFrame({"ligand": [f"L{i}" for i in range(N_PAIRS)], "receptor": [f"R{i}" for i in range(N_PAIRS)]})
@@ -56,6 +57,19 @@ def test_the_history_is_that_of_training_and_names_the_epoch_that_is_kept(found)
     history = found.uns["communication"]["history"]
     assert history["squared_error"][-1] < history["squared_error"][0]
     assert history["kept"] == [np.argmin(history["validation_squared_error"]) + 1]
+
+
+@pytest.mark.filterwarnings("ignore:No communication found")
+def test_gain_is_of_blocks_that_were_not_trained_on(monkeypatch):
+    shared, explained = [], Moments.explained
+
+    def watched(self, used, *given):
+        shared.append(int((used & self.used).sum()))
+        return explained(self, used, *given)
+
+    monkeypatch.setattr(Moments, "explained", watched)
+    dbx.tl.communication(tissue(), **{**SETTINGS, "max_epochs": 1, "n_perms": 1})
+    assert shared == [0]
 
 
 def test_shuffled_tissue_says_that_nothing_is_found():
