@@ -22,13 +22,16 @@ Found = dict[tuple[str, int], dict[str, Any]]
 def measured(
     scorer: str, run: Callable[..., Any], wanted: Mapping[str, Sequence[int]], arguments: Sequence[str]
 ) -> Found:
-    """Results by task and seed; ``arguments`` are the scorer's folder and the file that keeps results."""
+    """Results by task and seed.
+
+    ``arguments`` are the scorer's folder, the file that keeps results, and perhaps ``--kept``: measure nothing more.
+    """
     folder, kept = arguments[0], Path(arguments[1])
     sys.path.insert(0, folder)
     score = importlib.import_module(scorer).score
     lines = kept.read_text().splitlines() if kept.exists() else []
     found = {(line["task"], line["seed"]): line for line in map(json.loads, lines)}
-    for task, seeds in wanted.items():
+    for task, seeds in wanted.items() if "--kept" not in arguments else ():
         for seed in seeds:
             if (task, seed) not in found:
                 line = {"task": task, "seed": seed, **score(run, task, seed)}

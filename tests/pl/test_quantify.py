@@ -21,10 +21,10 @@ def test_intervals(tx):
     assert list(table["name"]) == ["a", "b", "a", "b"]
     assert list(table["sample"]) == ["one", "one", "two", "two"]
     draws = tx.uns["quantify"]["bootstrap"][:, :, :2]
-    half = stats.norm.ppf(0.95) * draws.std(axis=1, ddof=1)
     np.testing.assert_allclose(table["count"], tx.X[:, :2].ravel())
-    np.testing.assert_allclose(table["upper"], (tx.X[:, :2] + half).ravel(), rtol=1e-5)
-    np.testing.assert_allclose(table["lower"], np.maximum(tx.X[:, :2] - half, 0).ravel(), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(table["sd"], draws.std(axis=1, ddof=1).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(table["upper"], np.quantile(draws, 0.95, axis=1).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(table["lower"], np.quantile(draws, 0.05, axis=1).ravel(), rtol=1e-5)
     ax = dbx.pl.quantify(tx, gene="x", level=0.9, show=False)
     for sample, container in zip(["one", "two"], ax.containers, strict=True):
         some = table[table["sample"] == sample]
@@ -32,6 +32,17 @@ def test_intervals(tx):
         np.testing.assert_allclose(np.asarray(points.get_ydata(), float), some["count"])
         ends = np.array([segment[:, 1] for segment in bars.get_segments()], float)
         np.testing.assert_allclose(ends, some[["lower", "upper"]], rtol=1e-9, atol=1e-9)
+
+
+def test_intervals_without_repeats_and_beside_the_estimate(tx):
+    some = tx[:, :2].copy()  # repeats of all transcripts do not fit
+    table = dbx.get.quantify(some, level=0.9)
+    half = stats.norm.ppf(0.95) * np.sqrt(some.layers["variance"].ravel())
+    np.testing.assert_allclose(table["upper"], some.X.ravel() + half)
+    np.testing.assert_allclose(table["lower"], np.maximum(some.X.ravel() - half, 0))
+    far = tx.copy()
+    far.X[0, 0] = 1e4
+    assert dbx.get.quantify(far, samples="one", names="a")["upper"].item() == 1e4
 
 
 def test_relative_variance_over_counts(tx):

@@ -45,7 +45,8 @@ def quantify(
     -------
     A frame with a row for each sample and transcript: ``sample``, ``name``, ``gene`` if it is known, ``count``,
     ``tpm``, ``effective_length``, and where ``tx`` has repeats ``sd``, their standard deviation, ``lower`` and
-    ``upper``, the count minus and plus the normal quantile times it, not below 0, and
+    ``upper``, the quantiles of the repeats, extended to the count where this is outside, or without
+    ``uns["quantify"]["bootstrap"]`` the count minus and plus the normal quantile times ``sd``, not below 0; and
     ``inferential_relative_variance``. ``identifiability`` is the number of the set of transcripts that no class tells
     apart, -1 for others.
 
@@ -67,8 +68,6 @@ def quantify(
       sample name  count
     0  count    a   50.0
     """
-    from scipy.stats import norm
-
     if not isinstance(level, int | float) or not 0 < level < 1:
         msg = f"level must be between 0 and 1; got {level!r}."
         raise ValueError(msg)
@@ -93,12 +92,24 @@ def quantify(
         table[column] = values(tx.layers[layer])
     if "variance" in tx.layers:
         table["sd"] = np.sqrt(values(tx.layers["variance"]))
-        half = norm.ppf((1 + level) / 2) * table["sd"]
-        table["lower"], table["upper"] = np.maximum(table["count"] - half, 0), table["count"] + half
+        table["lower"], table["upper"] = _interval(tx, rows, columns, table, level)
         table["inferential_relative_variance"] = values(tx.layers["inferential_relative_variance"])
     if "identifiability" in tx.var:
         table["identifiability"] = along(tx.var["identifiability"])
     return table
+
+
+def _interval(tx: AnnData, rows: np.ndarray, columns: np.ndarray, table: pd.DataFrame, level: float):
+    """Lower and upper ends, by the repeats where there are those of these samples and transcripts."""
+    from scipy.stats import norm
+
+    count, draws = table["count"].to_numpy(), tx.uns.get("quantify", {}).get("bootstrap")
+    if draws is None or (len(draws), np.shape(draws)[-1]) != tx.shape:
+        half = norm.ppf((1 + level) / 2) * table["sd"].to_numpy()
+        return np.maximum(count - half, 0), count + half
+    some = np.asarray(draws)[rows][:, :, columns]
+    ends = np.quantile(some, [(1 - level) / 2, (1 + level) / 2], axis=1).reshape(2, -1)
+    return np.minimum(ends[0], count), np.maximum(ends[1], count)
 
 
 def _numbers(wanted: str | Sequence[str] | None, names: pd.Index, what: str) -> np.ndarray:
