@@ -11,7 +11,7 @@ EXAMPLES = [
     Example(
         operator="sequence_embedding",
         reads={"text": "obs/sequence", "labels": "obs/labels"},
-        config={**SMALL, "max_epochs": 2, "ensemble": 2},
+        config={**SMALL, "max_epochs": 2, "ensemble": 2, "validation": 0.0},
         idle=UNUSED,
         random=True,
     ),
@@ -27,7 +27,7 @@ EXAMPLES = [
     Example(
         operator="sequence_transformer",
         reads={"x": "obsm/one_hot", "labels": "obs/labels"},
-        config={**SMALL, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "positions": "rotary"},
+        config={**SMALL, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "positions": "rotary", "validation": 0.0},
         idle=UNUSED,
         random=True,
     ),
@@ -36,7 +36,7 @@ EXAMPLES = [
         title="words of bases",
         reads={"text": "obs/sequence"},
         config={**SMALL, "n_heads": 2, "n_layers": 1, "pretrain_epochs": 1, "tokens": "kmer", "k": 2, "pooling": "cls"},
-        idle=UNUSED,
+        idle={**UNUSED, "network.encoder.tokens.hidden": HEAD},
         random=True,
         lacks=LACKS,
     ),
