@@ -114,7 +114,7 @@ def _validated(problem: Problem, penalty: float, again: float | None) -> Fitted:
 def _sharpened(problem: Problem, logits: np.ndarray) -> tuple[float, float]:
     """The factor of logits with the least loss, and that loss: a strong penalty makes them too small."""
     found = optimize.minimize_scalar(
-        lambda log: problem.loss(np.exp(log) * logits), bounds=(-2, 4), method="bounded", options={"xatol": 1e-3}
+        lambda log: problem.loss(np.exp(log) * logits), bounds=(-2, 2.5), method="bounded", options={"xatol": 1e-3}
     )
     return float(np.exp(found.x)), float(found.fun)
 
