@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import dbx
+from dbx.data.safetensors import read_safetensors, write_safetensors
 
 SMALL = {"n_hidden": 8, "embedding_dim": 12, "max_epochs": 2, "words": 2}
 
@@ -105,11 +106,9 @@ def test_weights_start_another_training(tmp_path):
         dbx.tl.sequence_embedding(data, weights=path, alphabet="RNA", **network)
     with pytest.raises(ValueError, match="encoder.filters.linear.*has the shape"):
         dbx.tl.sequence_embedding(data, weights=path, n_hidden=16, embedding_dim=12)
-    from dbx.ops.sequence.weights_file import read_tensors, write_tensors
-
-    tensors, facts = read_tensors(path)
+    tensors, about = read_safetensors(path)
     del tensors["project.kernel"]
-    write_tensors(path, tensors, facts)
+    write_safetensors(path, tensors, about)
     with pytest.raises(ValueError, match="lacks the tensors 'project.kernel'"):
         dbx.tl.sequence_embedding(data, weights=path, **network)
 

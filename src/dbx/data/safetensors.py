@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ NAMES = {np.dtype(code).str: name for name, code in DTYPES.items()}
 LARGEST_HEADER = 100_000_000
 
 
-def write_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+def write_safetensors(path: str | PathLike[str], tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
     """Write arrays, and texts about them as the header's metadata.
 
     Raises
@@ -43,7 +44,7 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], about
             file.write(array.tobytes())
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a file by name, and the texts about them.
 
     Raises

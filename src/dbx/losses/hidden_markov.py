@@ -123,7 +123,7 @@ class HMMLikelihood(Elbo):
 
     @property
     def brings(self) -> Brought | None:
-        """See :attr:`dbx.losses.objectives.Objective.brings`."""
+        """The model that is fitted before training, trained along, and recorded."""
         if self.n_states is None:
             return None
         key = self.step or self.operator

@@ -10,8 +10,7 @@ from dbx.ops.checks import check_known
 from dbx.ops.sequence.embedding import SequenceEmbedding
 from dbx.ops.sequence.embedding_operator import SequenceOperator
 from dbx.ops.sequence.transformer_encoder import TransformerSequenceEncoder
-from dbx.ops.sequence.weights import save
-from dbx.ops.sequence.weights_file import read_tensors
+from dbx.ops.sequence.weights import load, save
 from dbx.program import check_key, resolve_seed, run_step
 from dbx.tl._sequences import along_genes, sequences_of
 
@@ -232,7 +231,7 @@ def sequence_embedding(
         operator = TransformerSequenceEncoder(tokens=tokens, k=k, positions=positions, **settings)
     reads = {"text": f"obs/{sequence_key}"} if use_rep is None else {"x": f"obsm/{use_rep}"}
     if weights is not None:
-        operator.begin(*read_tensors(weights), str(weights))
+        operator.begin(*load(weights), str(weights))
     if pretrain_on is not None:
         operator.pretrain_on(**sequences_of(pretrain_on, reads))
     name = key_added.removeprefix("X_")

@@ -27,7 +27,15 @@ EXAMPLES = [
     Example(
         operator="sequence_transformer",
         reads={"x": "obsm/one_hot", "labels": "obs/labels"},
-        config={**SMALL, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "positions": "rotary", "validation": 0.0},
+        config={
+            **SMALL,
+            "words": 0,
+            "n_heads": 2,
+            "n_layers": 1,
+            "max_epochs": 2,
+            "positions": "rotary",
+            "validation": 0,
+        },
         idle=UNUSED,
         random=True,
     ),

@@ -14,7 +14,6 @@ from dbx.ops.sequence.pooling import Pooling
 from dbx.ops.sequence.positions import angles
 from dbx.ops.sequence.regression import Problem, _fit, fit_words
 from dbx.ops.sequence.tokens import Words
-from dbx.ops.sequence.weights_file import read_tensors, write_tensors
 from dbx.ops.sequence.words import by_place, n_words, word_channels, word_table
 
 
@@ -143,19 +142,3 @@ def test_hidden_bases_are_hidden_and_padding_is_not_predicted(rng):
         module.each = original
     # a tenth is shown as it is, a quarter of another tenth by chance; of the hidden ones the first base is guessed
     np.testing.assert_allclose(np.mean(followed["masked_accuracy"]), 0.1 + 0.025 + 0.8 / 4, atol=0.03)
-
-
-def test_safetensors_as_the_format_says(tmp_path, rng):
-    tensors = {"a.b": rng.normal(size=(2, 3)).astype(np.float32), "c": np.arange(4, dtype=np.int64)}
-    write_tensors(tmp_path / "x.safetensors", tensors, {"k": 6, "name": "a"})
-    content = (tmp_path / "x.safetensors").read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    assert len(content) == 8 + size + 24 + 32
-    assert content[8 + size : 8 + size + 24] == tensors["a.b"].tobytes()
-    found, facts = read_tensors(tmp_path / "x.safetensors")
-    assert facts == {"k": 6, "name": "a"}
-    for name, value in tensors.items():
-        np.testing.assert_array_equal(found[name], value)
-    (tmp_path / "y").write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match="no safetensors file"):
-        read_tensors(tmp_path / "y")

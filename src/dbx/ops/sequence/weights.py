@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from dbx._version import __version__
+from dbx.data.safetensors import read_safetensors, write_safetensors
 from dbx.ops.checks import listed
 from dbx.ops.sequence.network import SequenceNetwork
-from dbx.ops.sequence.weights_file import write_tensors
 
 HEADS = ("classify",)
 """Parts of the network that belong to the classes of one training, and are not taken over."""
@@ -36,7 +37,21 @@ def save(operator: Any, path: str | PathLike[str]) -> None:
     """Write the network of a fitted operator: its tensors by name, with a leading axis for members of an ensemble."""
     tensors = {name: np.asarray(value, np.float32) for name, value in tensors_of(operator.network).items()}
     facts = {"format": "dbx.sequence", "dbx": __version__, "classes": list(operator.classes), **facts_of(operator)}
-    write_tensors(path, tensors, facts)
+    write_safetensors(path, tensors, {name: json.dumps(value) for name, value in facts.items()})
+
+
+def load(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors of a file by name, and what it says of its network."""
+    tensors, about = read_safetensors(path)
+    return tensors, {name: _value(text) for name, text in about.items()}
+
+
+def _value(text: str) -> Any:
+    """Texts that are no JSON are of other tools."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def tensors_of(network: SequenceNetwork) -> dict[str, Any]:
