@@ -51,3 +51,8 @@ def test_what_is_no_such_file_is_refused(tmp_path):
             read_safetensors(path)
     with pytest.raises(ValueError, match="'c' has dtype complex128"):
         write_safetensors(path, {"c": np.ones(1, complex)}, {})
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file .*none"):
+        read_safetensors(tmp_path / "none")

@@ -21,6 +21,7 @@ CALLS = {
     "vae_normalize": lambda a: dbx.pp.vae_normalize(a, **QUICK),
     "vae_normalize by batch": lambda a: dbx.pp.vae_normalize(a, batch_key="batch", **QUICK),
     "denoise": lambda a: dbx.pp.denoise(a, max_epochs=1),
+    "foundation_model": lambda a: dbx.tl.foundation_model(a, n_layers=1, n_hidden=8, max_epochs=1),
     "solo": lambda a: dbx.pp.solo(a),
     "scrublet": lambda a: dbx.pp.scrublet(a),
     "scrublet_simulate_doublets": lambda a: dbx.pp.scrublet_simulate_doublets(a, sim_doublet_ratio=0.5),
@@ -84,6 +85,7 @@ OF_CELLS = {  # they read no gene
     "ot_fates": lambda a: dbx.tl.ot_fates(a, "label"),
     "ot_ancestors": lambda a: dbx.tl.ot_ancestors(a, a.obs["day"] == 1),
     "ot_interpolate": lambda a: dbx.tl.ot_interpolate(a, 0, 0.5, 1),
+    "sequence_embedding": lambda a: dbx.tl.sequence_embedding(a, labels_key="label"),
     "ot_cell_transition": lambda a: dbx.tl.ot_cell_transition(a, 0, 1, "label"),
     **{
         name: CALLS[name]
@@ -104,6 +106,7 @@ OF_GENES = {
     "regress_out": lambda a: dbx.pp.regress_out(a, "batch"),
     "qc_weights": lambda a: dbx.pp.qc_weights(a),
     "sqrt": dbx.pp.sqrt,
+    "gene_tokens": dbx.pp.gene_tokens,
     "downsample_counts": lambda a: dbx.pp.downsample_counts(a, 2),
     "combat": lambda a: dbx.pp.combat(a, "batch"),
     "normalize_pearson_residuals": dbx.pp.normalize_pearson_residuals,
@@ -132,6 +135,7 @@ def cells(rng):
     adata = ad.AnnData(rng.poisson(3.0, (4, 20)).astype(np.float32), obsm={"X_pca": np.ones((4, 4), np.float32)})
     adata.obs["batch"], adata.obs["label"] = pd.Categorical([*"xyxy"]), pd.Categorical([*"abab"])
     adata.obs["day"] = [0.0, 0.0, 1.0, 1.0]
+    adata.obs["sequence"] = ["ACGT", "AGGT", "ACGA", "AGGA"]
     adata.obsp["connectivities"] = adata.obsp["distances"] = graph
     adata.obsp["velocity_graph"] = adata.obsp["velocity_graph_neg"] = graph
     for name in ("spliced", "unspliced", "Ms", "Mu", "velocity", "fit_t", "fit_velocity"):

@@ -54,6 +54,9 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], 
     ValueError
         It is not a safetensors file, or is cut off.
     """
+    if not Path(path).is_file():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
     content = Path(path).read_bytes()
     length = int.from_bytes(content[:8], "little")
     try:

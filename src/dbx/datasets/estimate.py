@@ -13,6 +13,7 @@ from dbx.datasets.estimate_dispersion import fit_variation, gene_dispersions
 from dbx.datasets.estimate_dropout import fit_dropout, has_excess_zeros, kept_elasticity, undropped
 from dbx.datasets.estimate_factors import fit_changes, two_way
 from dbx.datasets.estimate_means import fit_means
+from dbx.ops.checks import UnknownNameError
 from dbx.ops.operator import Input
 from dbx.program.slots.checks import check_matrix
 from dbx.program.slots.slots import Slot
@@ -225,7 +226,7 @@ def _codes(adata: AnnData, key: str | None) -> tuple[np.ndarray, int]:
         return np.zeros(adata.n_obs, int), 1
     if key not in adata.obs:
         msg = f"adata.obs has no column {key!r}."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     column = pd.Categorical(adata.obs[key]).remove_unused_categories()
     if (column.codes < 0).any():
         msg = f"adata.obs[{key!r}] has {(column.codes < 0).sum()} missing values: fill them, or leave these cells out."

@@ -11,6 +11,7 @@ import numpy as np
 
 from dbx.datasets.draws import draw_truth
 from dbx.datasets.splat import CELLS_PER_DRAW, Truth
+from dbx.ops.checks import UnknownNameError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,7 +49,7 @@ def truth(adata: AnnData) -> dict[str, Any]:
     """
     if "simulate" not in adata.uns:
         msg = "adata.uns['simulate'] is missing: these are not counts of dbx.datasets.simulate."
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     given = adata.uns["simulate"]
     found = draw_truth(given)
     params: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import as_names, check_whole, did_you_mean, listed
+from dbx.ops.checks import UnknownNameError, as_names, check_whole, did_you_mean, listed
 from dbx.program.slots.slots import Slot, read
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def gene_neighbors(
     wanted = [str(name) for name in as_names(genes, "genes")]
     if lost := [name for name in wanted if name not in names]:
         msg = f"There are no genes {listed(lost)}.{did_you_mean(lost[0], names)}"
-        raise KeyError(msg)
+        raise UnknownNameError(msg)
     length = np.sqrt((embedding**2).sum(axis=1))
     if none := [name for name in wanted if length[names.get_loc(name)] == 0]:
         msg = f"{listed(none)} have no embedding: they were not among the genes of the model."

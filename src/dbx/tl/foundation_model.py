@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import as_names, listed
+from dbx.ops.checks import UnknownNameError, as_names, listed
 from dbx.ops.foundation import checkpoint
 from dbx.ops.foundation.foundation_model import FoundationModel
 from dbx.program import Slot, check_key, gene_names, matrix_slot, read, resolve_seed, run_step
@@ -260,7 +260,7 @@ def _selected(adata: AnnData | MuData, genes: str | Sequence[str], slot: Slot) -
         wanted = pd.Index(as_names(genes, "genes"))
         if len(missing := wanted.difference(names)):
             msg = f"There are no genes {listed(missing)}."
-            raise KeyError(msg)
+            raise UnknownNameError(msg)
         chosen = names.isin(wanted)
     if chosen.sum() < 2:
         msg = f"genes must be at least 2, to predict some from others; got {chosen.sum()}."

@@ -177,7 +177,8 @@ def test_every_operator_on_counts_declares_what_it_does_about_empty_cells():
         if port.content == ("counts",) and CATALOGUE[name].rowwise
     }
     assert {name for name, rule in declared.items() if rule == "raise"} == {
-        *("vae_normalize", "scanvi", "cellassign", "solo", "mmd", "wgan", "denoise", "vst")
+        *("vae_normalize", "scanvi", "cellassign", "solo", "mmd", "wgan", "denoise", "vst"),
+        *("gene_tokens", "foundation_model"),
     }
 
 
