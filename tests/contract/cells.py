@@ -48,6 +48,7 @@ def cells() -> ad.AnnData:
     untied.data = untied.data * np.random.default_rng(1).uniform(0.9, 1.1, untied.nnz).astype(np.float32)
     made.layers["untied"] = untied
     made.layers["above_zero"] = sparse.csr_matrix(counts + 1)
+    made.layers["hidden"] = sparse.csr_matrix((np.random.default_rng(4).random(counts.shape) < 0.1).astype(np.float32))
     made.obs["depth"] = counts.sum(axis=1, dtype=np.float64)
     made.obsm["embedding"] = (centred @ axes.T).astype(np.float32)
     made.obsm["start"] = made.obsm["embedding"][:, :2].copy()

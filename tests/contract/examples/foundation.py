@@ -7,7 +7,7 @@ SMALL = {"n_layers": 1, "n_hidden": 8, "n_heads": 2, "n_induced": 2, "max_epochs
 EXAMPLES = [
     Example(
         operator="foundation_model",
-        reads={"x": "layers/counts", "labels": "obs/labels", "batch": "obs/batch"},
+        reads={"x": "layers/counts", "labels": "obs/labels", "batch": "obs/batch", "mask": "layers/hidden"},
         config={**SMALL, "expected": True, "labelled": True, "freeze_encoder": True},
         random=True,
         idle={"model.network.batch_shift": "batches are for the pre-training", "model.log_theta": "of the likelihood"},

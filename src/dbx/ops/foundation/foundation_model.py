@@ -202,7 +202,7 @@ class FoundationModel(Operator):
     def __call__(self, x, mask=None, labels=None, batch=None) -> dict[str, Any]:
         """Vectors of cells and, where they are asked for, labels and expected counts."""
         del labels, batch
-        shown = jnp.ones_like(x) if mask is None else 1 - mask.astype(x.dtype)
+        shown = jnp.ones_like(x) if mask is None else (mask < 0.5).astype(x.dtype)
         outputs: dict[str, Any] = {"z": in_groups(self.model.network, x, shown)}
         if self.labelled:
             logits = self.classifier(outputs["z"], self.model.network.signals(x, shown))
