@@ -184,6 +184,12 @@ def _at_least_tiny(column) -> np.ndarray:
     return np.maximum(np.asarray(column, np.float64).ravel(), 1e-12)
 
 
+def balanced_weights(codes: np.ndarray) -> np.ndarray:
+    """Weight of each row, 1 on average, with which classes have equal weight in all."""
+    counts = np.bincount(codes)
+    return (len(codes) / (counts > 0).sum() / np.maximum(counts, 1))[codes]
+
+
 def group_means(x: np.ndarray, labels: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the rows of each group, zero where there are none, and their number."""
     sizes = np.bincount(labels, minlength=n_groups)

@@ -8,7 +8,7 @@ from flax import nnx
 from scipy import sparse
 
 from dbx.ops.annotation.multinomial import fit_multinomial
-from dbx.ops.arrays import as_float
+from dbx.ops.arrays import as_float, balanced_weights
 from dbx.ops.nn.mlp import Linear
 from dbx.ops.operator import Constant
 
@@ -42,8 +42,6 @@ class Classifier(nnx.Module):
 
     def regress(self, features: np.ndarray, codes: np.ndarray) -> None:
         """Fit to labelled cells, each class with the same weight."""
-        counts = np.bincount(codes)
-        weights = 1 / counts[codes]
         scaled = sparse.csr_matrix(np.asarray(self.scaled(features), np.float64))
         kernel, bias = fit_multinomial(
             scaled,
@@ -51,7 +49,7 @@ class Classifier(nnx.Module):
             codes,
             1 / (C * len(codes)),
             max_iter=MAX_ITER,
-            weights=weights / weights.mean(),
+            weights=balanced_weights(codes),
         )
         self.linear.kernel, self.linear.bias = nnx.Param(as_float(kernel)), nnx.Param(as_float(bias))
 

@@ -12,6 +12,7 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.losses.labels import cross_entropy
+from dbx.ops.arrays import balanced_weights
 from dbx.ops.foundation.classifier import Classifier
 from dbx.ops.foundation.masking import hidden_genes
 from dbx.ops.foundation.network import Network
@@ -88,8 +89,7 @@ def fine_tune(
         return None
     rest = np.setdiff1d(np.arange(len(codes)), held_out)
     classifier.regress(features[rest], codes[rest])
-    weight = 1 / np.bincount(codes)[codes]
-    columns: dict[str, Any] = {"x": x, "label": codes, "weight": (weight / weight.mean()).astype(np.float32)}
+    columns: dict[str, Any] = {"x": x, "label": codes, "weight": balanced_weights(codes).astype(np.float32)}
     if shown is not None:
         columns["mask"] = shown
     model = Tuned(network, classifier)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, sparse, special
 
+from dbx.ops.arrays import balanced_weights
+
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 """Ridge penalties that are tried, beside the sum of weighted losses."""
 SELF_PENALTIES = (300.0, 100.0)
@@ -72,8 +74,7 @@ class Fitted:
 
 def row_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
     """Weight of each row, 1 on average; with ``balanced`` classes have equal weight in all."""
-    counts = np.bincount(codes)
-    return (len(codes) / (counts > 0).sum() / np.maximum(counts, 1))[codes] if balanced else np.ones(len(codes))
+    return balanced_weights(codes) if balanced else np.ones(len(codes))
 
 
 def fit_words(problem: Problem) -> Fitted:
