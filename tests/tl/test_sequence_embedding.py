@@ -98,6 +98,8 @@ def test_weights_start_another_training(tmp_path):
     dbx.tl.sequence_embedding(data, pretrain_epochs=1, save_weights=path, **network)
     again = dbx.tl.sequence_embedding(data, weights=path, copy=True, **network)
     np.testing.assert_array_equal(again.obsm["X_sequence"], data.obsm["X_sequence"])
+    dbx.rerun(again, refit=True)
+    np.testing.assert_array_equal(again.obsm["X_sequence"], data.obsm["X_sequence"])
     frozen = dbx.tl.sequence_embedding(
         data, weights=path, labels_key="site", freeze_encoder=True, words=0, max_epochs=2, copy=True, **network
     )
@@ -111,6 +113,9 @@ def test_weights_start_another_training(tmp_path):
     write_safetensors(path, tensors, about)
     with pytest.raises(ValueError, match="lacks the tensors 'project.kernel'"):
         dbx.tl.sequence_embedding(data, weights=path, **network)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        dbx.rerun(again, refit=True)
 
 
 def test_pretraining_on_other_sequences_counts():

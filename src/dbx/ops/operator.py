@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import numpy as np
 from flax import nnx
@@ -295,6 +295,20 @@ class Operator(nnx.Module):
     def config(self) -> dict[str, Any]:
         """The keyword arguments that build this operator again, as plain JSON values."""
         return {name: plain(getattr(self, name)) for name in config_names(type(self))}
+
+
+OperatorClass = TypeVar("OperatorClass", bound=Operator)
+
+
+@dataclass_transform(kw_only_default=True)
+def with_fields(operator: type[OperatorClass]) -> type[OperatorClass]:
+    """Class decorator: settings are annotated class attributes with defaults, as of a dataclass, base classes' first.
+
+    For operators that share most of their settings. ``__post_init__`` checks them and makes what is trained.
+    """
+    made = dataclass(kw_only=True, eq=False, repr=False)(operator)
+    made.__init__ = with_whole_numbers(made.__init__)  # type: ignore[method-assign]  # wrapped on purpose
+    return made
 
 
 def config_names(operator: type[Operator]) -> list[str]:

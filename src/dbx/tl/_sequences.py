@@ -35,6 +35,7 @@ def along_genes(
     *,
     reads: Mapping[str, str],
     writes: Mapping[str, str],
+    fit_with: Mapping[str, Any],
     seed: int,
     copy: bool,
     mod: str | None,
@@ -45,7 +46,7 @@ def along_genes(
     data = adata.copy() if copy else adata
     owner = holder(data, Slot("X", mod=mod) if mod else Slot("var"))
     genes = ad.AnnData(obs=owner.var.copy(), obsm=dict(owner.varm))
-    run_step(genes, operator, reads=reads, writes=writes, seed=seed)
+    run_step(genes, operator, reads=reads, writes=writes, fit_with=fit_with, seed=seed)
     for address in writes.values():
         slot = Slot.parse(address)
         container = {"obs": owner.var, "obsm": owner.varm, "uns": owner.uns}[slot.container]

@@ -10,7 +10,7 @@ from dbx.ops.checks import check_known
 from dbx.ops.sequence.embedding import SequenceEmbedding
 from dbx.ops.sequence.embedding_operator import SequenceOperator
 from dbx.ops.sequence.transformer_encoder import TransformerSequenceEncoder
-from dbx.ops.sequence.weights import load, save
+from dbx.ops.sequence.weights import save
 from dbx.program import check_key, resolve_seed, run_step
 from dbx.tl._sequences import along_genes, sequences_of
 
@@ -181,8 +181,9 @@ def sequence_embedding(
 
     Notes
     -----
-    :func:`dbx.rerun` embeds new sequences by the trained network. Padding changes nothing. With ``weights`` or
-    ``pretrain_on`` a refit is refused, since a program keeps neither.
+    :func:`dbx.rerun` embeds new sequences by the trained network. Padding changes nothing. A refit reads the file of
+    ``weights`` again, and is refused after ``pretrain_on``, whose sequences a program does not keep: pre-train on them
+    alone with ``save_weights``, and pass the file as ``weights``.
 
     Examples
     --------
@@ -219,6 +220,7 @@ def sequence_embedding(
         "freeze_encoder": freeze_encoder,
         "ensemble": ensemble,
         "class_weight": class_weight,
+        "weights": None if weights is None else str(weights),
         "learning_rate": learning_rate,
         "validation": validation,
     }
@@ -230,16 +232,14 @@ def sequence_embedding(
         _refuse("transformer", kernel_sizes=(tuple(kernel_sizes), (7, 5)))
         operator = TransformerSequenceEncoder(tokens=tokens, k=k, positions=positions, **settings)
     reads = {"text": f"obs/{sequence_key}"} if use_rep is None else {"x": f"obsm/{use_rep}"}
-    if weights is not None:
-        operator.begin(*load(weights), str(weights))
-    if pretrain_on is not None:
-        operator.pretrain_on(**sequences_of(pretrain_on, reads))
+    fit_with = {} if pretrain_on is None else {"pretrain_on": sequences_of(pretrain_on, reads)}
     name = key_added.removeprefix("X_")
     writes = {"z": f"obsm/{key_added}", "history": f"uns/{name}/history"}
     if labels_key is not None:
         reads["labels"] = f"obs/{labels_key}"
         writes |= {"labels": f"obs/{name}_label", "probabilities": f"obsm/{name}_probability"}
-    how: dict[str, Any] = {"reads": reads, "writes": writes, "seed": resolve_seed(random_state, None), "copy": copy}
+    how: dict[str, Any] = {"reads": reads, "writes": writes, "fit_with": fit_with, "copy": copy}
+    how["seed"] = resolve_seed(random_state, None)
     found = along_genes(adata, operator, mod=mod, **how) if axis == "var" else run_step(adata, operator, mod=mod, **how)
     if save_weights is not None:
         save(operator, save_weights)

@@ -49,9 +49,16 @@ def test_regression_is_scikit_learns(rng):
     features, standards = standardise(sparse.csr_matrix(x))
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     theirs = LogisticRegression(C=0.3, max_iter=5000, tol=1e-10).fit(scaled, codes)
-    kernel, bias = fit_multinomial(features, standards.mean / standards.sd, codes, 1 / (0.3 * 200), max_iter=500)
+    centre, equal = standards.mean / standards.sd, np.full(200, 1 / 200)
+    kernel, bias = fit_multinomial(features, codes, equal, 1 / (0.3 * 200), offset=centre, max_iter=500)
     np.testing.assert_allclose(kernel, theirs.coef_.T, atol=1e-4)  # both stop where the slope is about 1e-6
     np.testing.assert_allclose(bias, theirs.intercept_ - theirs.intercept_.mean(), atol=1e-4)
+    one_step = [
+        fit_multinomial(features, codes, equal, 1 / (0.3 * 200), offset=centre, start=start, max_iter=1)[0]
+        for start in (None, (kernel, bias))
+    ]
+    assert np.abs(one_step[0] - kernel).max() > 0.1
+    np.testing.assert_allclose(one_step[1], kernel, atol=1e-4)
 
 
 def test_standards_cut_what_stands_far_out():

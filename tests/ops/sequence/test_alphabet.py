@@ -5,8 +5,9 @@ import pytest
 
 import dbx
 from dbx.data.text import as_bytes
+from dbx.ops.annotation.held_out import folds_of
 from dbx.ops.sequence.alphabet import codes_of
-from dbx.ops.sequence.groups import folds_of, overlap_groups
+from dbx.ops.sequence.groups import overlap_groups
 
 
 def test_one_hot_of_letters():

@@ -94,7 +94,7 @@ def test_regression_is_scikit_learns(rng):
 
     x = rng.normal(size=(60, 4))
     codes = (x[:, 0] + rng.normal(size=60) > 0).astype(int) + (x[:, 1] > 1)
-    model = _fit(sparse.csr_matrix(x), codes, np.ones(60), 2.0, 3)
+    model = _fit(sparse.csr_matrix(x), codes, np.ones(60), 2.0)
     expected = LogisticRegression(C=0.5, tol=1e-8).fit(x, codes)
     logits = x @ model.kernel + model.bias
     difference = (logits - logits[:, :1]) - (expected.decision_function(x) - expected.decision_function(x)[:, :1])

@@ -115,11 +115,12 @@ class CellTypist(Operator):
         spread = max(float(scores.std()), 1e-6)
         z, truth = sparse.vstack([_log_cp10k(c) for c in copies], format="csr"), np.tile(truth, len(copies))
         # a cell and its copies have the weight of one, so that the penalty is scikit-learn's at this C
-        penalty = 1 / (self.C * len(chosen))
+        weights, penalty = np.full(len(truth), 1 / len(truth)), 1 / (self.C * len(chosen))
         genes = np.arange(x.n_columns)
         if self.top_genes * len(self.classes) < x.n_columns:
             features, standards = standardise(z)
-            kernel, _ = fit_multinomial(features, standards.mean / standards.sd, truth, penalty, max_iter=SCREENING)
+            centre = standards.mean / standards.sd
+            kernel, _ = fit_multinomial(features, truth, weights, penalty, offset=centre, max_iter=SCREENING)
             genes = np.unique(np.argsort(-np.abs(kernel), axis=0, kind="stable")[: self.top_genes])
             progress(1, 2, f"{len(genes)} genes")
         features, standards = standardise(z[:, genes])
@@ -127,7 +128,7 @@ class CellTypist(Operator):
         weight = np.sqrt(len(genes)) / spread
         features = sparse.hstack([features, sparse.csr_matrix(scores * weight)], format="csr")
         offset = np.concatenate([standards.mean / standards.sd, np.zeros(len(self.classes))])
-        kernel, bias = fit_multinomial(features, offset, truth, penalty, max_iter=self.max_iter)
+        kernel, bias = fit_multinomial(features, truth, weights, penalty, offset=offset, max_iter=self.max_iter)
         progress(2, 2, "regression")
         self.genes, self.highest = Constant(jnp.asarray(genes, jnp.int32)), Constant(as_float(standards.highest))
         self.mean, self.profiles = Constant(as_float(standards.mean)), Constant(as_float(profiles.log_ratios))

@@ -36,38 +36,40 @@ def standardise(z: sparse.csr_matrix) -> tuple[sparse.csr_matrix, Standards]:
 
 def fit_multinomial(
     features: sparse.csr_matrix,
-    offset: np.ndarray,
     codes: np.ndarray,
+    weights: np.ndarray,
     penalty: float,
     *,
     max_iter: int,
-    weights: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+    ftol: float = 2.2e-9,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel, of shape (n_features, n_classes), and bias that minimise the mean loss of ``features - offset``.
+    """Kernel, of shape (n_features, n_classes), and bias of ``features - offset``.
 
-    The objective is the mean of the negative log-likelihood plus ``penalty / 2`` times the squared kernel: strictly
-    convex, and L-BFGS finds its one minimum. The bias sums to zero. ``weights`` of rows have the mean 1.
+    They minimise the sum of the negative log-likelihoods times the ``weights`` of rows plus ``penalty / 2`` times the
+    squared kernel: strictly convex, and L-BFGS finds the one minimum, from ``start`` or zero, until a step gains less
+    than ``ftol`` of it. The bias sums to zero.
     """
     from scipy import optimize
 
-    (n, width), n_classes = features.shape, int(codes.max()) + 1
-    of_row = np.ones((n, 1)) if weights is None else weights[:, None]
-    transposed, truth = features.T.tocsr(), np.zeros((n, n_classes))
-    truth[np.arange(n), codes] = 1
+    width, n_classes = features.shape[1], int(codes.max()) + 1
+    transposed, truth = features.T.tocsr(), np.eye(n_classes)[codes]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         kernel, bias = np.split(flat.reshape(width + 1, n_classes), [width])
-        logits = features @ kernel + (bias - offset @ kernel)
+        logits = features @ kernel + (bias if offset is None else bias - offset @ kernel)
         log_share = logits - special.logsumexp(logits, axis=1, keepdims=True)
-        residual = of_row * (np.exp(log_share) - truth) / n
+        residual = (np.exp(log_share) - truth) * weights[:, None]
         total = residual.sum(axis=0)
-        slope = transposed @ residual - np.outer(offset, total) + penalty * kernel
-        loss = -(of_row * truth * log_share).sum() / n + penalty / 2 * (kernel**2).sum()
+        slope = transposed @ residual + penalty * kernel
+        if offset is not None:
+            slope -= np.outer(offset, total)
+        loss = -((truth * log_share).sum(axis=1) @ weights) + penalty / 2 * (kernel**2).sum()
         return loss, np.concatenate([slope.ravel(), total])
 
-    start = np.zeros((width + 1) * n_classes)
-    found = optimize.minimize(
-        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "gtol": 1e-6}
-    )
+    first = np.zeros((width + 1) * n_classes) if start is None else np.vstack(start).ravel()
+    how = {"maxiter": max_iter, "gtol": 1e-6, "ftol": ftol}
+    found = optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options=how)
     kernel, bias = np.split(found.x.reshape(width + 1, n_classes), [width])
     return kernel, bias[0] - bias.mean()

@@ -43,14 +43,8 @@ class Classifier(nnx.Module):
     def regress(self, features: np.ndarray, codes: np.ndarray) -> None:
         """Fit to labelled cells, each class with the same weight."""
         scaled = sparse.csr_matrix(np.asarray(self.scaled(features), np.float64))
-        kernel, bias = fit_multinomial(
-            scaled,
-            np.zeros(scaled.shape[1]),
-            codes,
-            1 / (C * len(codes)),
-            max_iter=MAX_ITER,
-            weights=balanced_weights(codes),
-        )
+        weights = balanced_weights(codes) / len(codes)
+        kernel, bias = fit_multinomial(scaled, codes, weights, 1 / (C * len(codes)), max_iter=MAX_ITER)
         self.linear.kernel, self.linear.bias = nnx.Param(as_float(kernel)), nnx.Param(as_float(bias))
 
     def __call__(self, cell, signals):

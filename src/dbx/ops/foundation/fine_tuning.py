@@ -12,6 +12,7 @@ from flax import nnx
 from dbx.data.blocks import RowBlocks
 from dbx.data.minibatches import Minibatches
 from dbx.losses.labels import cross_entropy
+from dbx.ops.annotation.held_out import held_out_rows
 from dbx.ops.arrays import balanced_weights
 from dbx.ops.foundation.classifier import Classifier
 from dbx.ops.foundation.masking import hidden_genes
@@ -57,17 +58,6 @@ def objective(model: Tuned, batch: dict[str, jax.Array], key):
     return batch["weight"] * cross_entropy(logits, batch["label"]), {}
 
 
-def held_out_cells(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A fifth of the labelled cells of each class, at least one; none where a class has too few to spare any."""
-    if np.bincount(codes).min() < FEWEST:
-        return np.empty(0, int)
-    chosen = []
-    for code in range(codes.max() + 1):
-        cells = rng.permutation(np.flatnonzero(codes == code))
-        chosen.append(cells[: max(round(HELD_OUT * len(cells)), 1)])
-    return np.sort(np.concatenate(chosen))
-
-
 def fine_tune(
     network: Network,
     classifier: Classifier,
@@ -84,7 +74,7 @@ def fine_tune(
 
     ``features`` are those of the labelled cells before.
     """
-    held_out = held_out_cells(codes, np.random.default_rng(seed))
+    held_out = held_out_rows(codes, HELD_OUT, np.random.default_rng(seed), fewest=FEWEST)
     if not len(held_out):
         return None
     rest = np.setdiff1d(np.arange(len(codes)), held_out)

@@ -11,10 +11,11 @@ import numpy as np
 from flax import nnx
 
 from dbx._warnings import warn
+from dbx.ops.annotation.held_out import folds_of, held_out_rows
 from dbx.ops.annotation.labels import known_labels
 from dbx.ops.arrays import as_float
 from dbx.ops.nn.mlp import Linear
-from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
+from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent, with_fields
 from dbx.ops.sequence.batches import codes_of_bases, of_length, outputs_of
 from dbx.ops.sequence.convolution import ConvolutionalEncoder
 from dbx.ops.sequence.ensemble import each, stack
@@ -28,38 +29,27 @@ from dbx.ops.sequence.fitting import (
     set_axes,
     train_labels,
 )
-from dbx.ops.sequence.groups import folds_of, overlap_groups
+from dbx.ops.sequence.groups import overlap_groups
 from dbx.ops.sequence.network import SequenceNetwork, reverse_complement
 from dbx.ops.sequence.pooling import Pooling
 from dbx.ops.sequence.regression import Problem, fit_words, row_weights
 from dbx.ops.sequence.sequences import checked, cut, in_graph, lengths, soft_of
 from dbx.ops.sequence.settings import check_settings
 from dbx.ops.sequence.transformer import TransformerEncoder
-from dbx.ops.sequence.weights import check_vocabulary, start_from
+from dbx.ops.sequence.weights import check_vocabulary, load, start_from
 from dbx.ops.sequence.words import by_place, n_words, word_channels, word_table
 from dbx.ops.values import Codes
 
 PoolingSetting = Literal["auto", "mean", "max", "cls", "attention", "position"]
 N_FOLDS = 4
+NOT_KEPT = (
+    "This network was pre-trained on other sequences, which a program does not keep. Pre-train on them alone with "
+    "save_weights, and pass the file as weights, which is read again at every fit; or call dbx.tl.sequence_embedding "
+    "again with pretrain_on."
+)
 
 
-class ForFit:
-    """Weights to start from, and other sequences for pre-training, for one fit only and not in the state.
-
-    No tuple or dict, which flax would take for parts of the state; all are equal, as for compiled code.
-    """
-
-    def __init__(self) -> None:
-        self.weights: tuple[Mapping[str, np.ndarray], Mapping[str, Any], str] | None = None
-        self.elsewhere: tuple[Any, Any] | None = None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ForFit)
-
-    def __hash__(self) -> int:
-        return 0
-
-
+@with_fields
 class SequenceOperator(Operator):
     """A network on sequences beside a regression on their words; a subclass makes the encoder."""
 
@@ -77,43 +67,43 @@ class SequenceOperator(Operator):
     rowwise = True
     unlisted = frozenset({"length", "by_position", "started", "classes"})
 
-    alphabet: str
-    tokens: str = "base"
-    k: int = 6
-    max_length: int | None
-    words: int
-    embedding_dim: int
-    n_layers: int
-    n_heads: int
-    n_hidden: int
-    dropout: float
-    pooling: str
-    reverse_complement: bool
-    unlabeled: Any
-    batch_size: int
-    pretrain_epochs: int | None
-    mask_rate: float
-    max_epochs: int | None
-    freeze_encoder: bool
-    ensemble: int
-    class_weight: str | None
-    learning_rate: float
-    validation: float
-    length: int
-    by_position: bool
-    started: bool
-    classes: tuple[str, ...]
+    alphabet: str = "DNA"
+    max_length: int | None = None
+    words: int = 4
+    embedding_dim: int = 64
+    n_layers: int = 2
+    n_heads: int = 4
+    n_hidden: int = 128
+    dropout: float = 0.1
+    pooling: PoolingSetting = "auto"
+    reverse_complement: bool = False
+    unlabeled: Any = "Unknown"
+    batch_size: int = 64
+    pretrain_epochs: int | None = None
+    mask_rate: float = 0.15
+    max_epochs: int | None = None
+    freeze_encoder: bool = False
+    ensemble: int = 1
+    class_weight: str | None = "balanced"
+    weights: str | None = None
+    learning_rate: float = 2e-3
+    validation: float = 0.1
+    length: int = 0
+    by_position: bool = False
+    started: bool = False
+    classes: tuple[str, ...] = ()
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         check_settings(self)
-        self._build()
+        self.network, self.regression = self._member(), Linear()
 
     def _encoder(self) -> ConvolutionalEncoder | TransformerEncoder:
         raise NotImplementedError
 
     @property
     def _k(self) -> int | None:
-        return self.k if self.tokens == "kmer" else None
+        """Bases of a word, None where tokens are bases."""
+        return None
 
     @property
     def _pooling(self) -> Any:
@@ -137,28 +127,19 @@ class SequenceOperator(Operator):
             both_strands=self.reverse_complement,
         )
 
-    def _build(self) -> None:
-        self.network = self._member()
-        self.regression, self._for_fit = Linear(), ForFit()
-
-    def begin(self, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any], source: str) -> None:
-        """Start the next fit from these weights."""
-        self._for_fit.weights, self.started = (tensors, facts, source), True
-
-    def pretrain_on(self, text: Any = None, x: Any = None) -> None:
-        """Pre-train on other sequences in the next fit."""
-        self._for_fit.elsewhere, self.started = (text, x), True
-
     def fit(
         self,
         *,
         text: Any = None,
         x: Any = None,
         labels: Codes | None = None,
+        pretrain_on: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
-        """Pre-train on all sequences, fit the regression on words, then train the network beside it."""
+        """Pre-train on all sequences or on others, fit the regression on words, then train the network beside it."""
+        if self.started and pretrain_on is None:
+            raise ValueError(NOT_KEPT)
         values = checked(text, x, self.alphabet, self._k)
         n_there = lengths(values)
         self.length = int(n_there.max() if self.max_length is None else self.max_length)
@@ -169,25 +150,19 @@ class SequenceOperator(Operator):
         if labels is not None:
             known, self.classes = known_labels(labels, self.unlabeled)
         values = cut(values, self.length)
-        given, self._for_fit = self._for_fit, ForFit()
-        if self.started and given.weights is None and given.elsewhere is None:
-            msg = (
-                "This network started from weights or other sequences, which a program does not keep: call "
-                "dbx.tl.sequence_embedding again with weights or pretrain_on."
-            )
-            raise ValueError(msg)
+        self.started = pretrain_on is not None
         hidden_in = values
-        if given.elsewhere is not None:
-            hidden_in = cut(checked(*given.elsewhere, self.alphabet, self._k), self.length)
-        wanted = given.elsewhere is not None or (not self.classes and given.weights is None)
+        if pretrain_on is not None:
+            hidden_in = cut(checked(pretrain_on.get("text"), pretrain_on.get("x"), self.alphabet, self._k), self.length)
+        wanted = self.started or (not self.classes and self.weights is None)
         epochs = default_epochs(len(hidden_in), self.batch_size, PRETRAIN_STEPS) if wanted else 0
         epochs = epochs if self.pretrain_epochs is None else self.pretrain_epochs
-        self._check_something_is_learned(epochs, started=given.weights is not None)
+        self._check_something_is_learned(epochs)
         self._reset(np.random.default_rng(seed))
-        if given.weights is not None:
-            tensors, facts, source = given.weights
-            check_vocabulary(facts, self, source)
-            start_from(self.network, tensors, source)
+        if self.weights is not None:
+            tensors, facts = load(self.weights)
+            check_vocabulary(facts, self, self.weights)
+            start_from(self.network, tensors, self.weights)
         how = How(self.batch_size, self.learning_rate, seed, progress)
         self.pretraining = Constant(np.zeros((2, 0), np.float32))
         if epochs:
@@ -197,14 +172,14 @@ class SequenceOperator(Operator):
         if self.classes:
             self._learn(values, known, how)
 
-    def _check_something_is_learned(self, epochs: int, *, started: bool) -> None:
-        if not epochs and not self.classes and not started:
+    def _check_something_is_learned(self, epochs: int) -> None:
+        if not epochs and not self.classes and self.weights is None:
             msg = (
                 "Nothing would be trained: there are no labels, pretrain_epochs=0 and no weights. Pass labels_key, "
                 "pretrain_epochs above 0, or weights."
             )
             raise ValueError(msg)
-        if self.freeze_encoder and not epochs and not started:
+        if self.freeze_encoder and not epochs and self.weights is None:
             msg = "freeze_encoder=True needs an encoder that has learned: pass pretrain_epochs above 0, or weights."
             raise ValueError(msg)
 
@@ -239,26 +214,19 @@ class SequenceOperator(Operator):
             self.regression.kernel = nnx.Param(as_float(found.model.kernel))
             self.regression.bias = nnx.Param(as_float(found.model.bias))
             offset = found.held_out
-        held_out = self._held_out(groups[rows], codes[rows], rng)
+        held_out = held_out_rows(codes[rows], self.validation, rng, groups=groups[rows])
+        if self.validation and not len(held_out):
+            counts = np.bincount(codes[rows])
+            warn(
+                "Nothing is held out for validation, since all sequences of a class would be: label more of them. The "
+                f"rarest class, {self.classes[counts.argmin()]!r}, has {counts.min()}."
+            )
         weights = row_weights(codes[rows], balanced=balanced)
         labelled = Labelled(values[rows], codes[rows], weights, offset[rows], held_out)
         epochs = self.max_epochs or default_epochs(len(rows), self.batch_size, TRAIN_STEPS)
         history = train_labels(self.network, labelled, epochs, how, head_only=self.freeze_encoder)
         judged = history.get("validation_loss", np.full(len(history["loss"]), np.nan))
         self.training = Constant(np.stack([history["loss"], history["accuracy"], judged]).astype(np.float32))
-
-    def _held_out(self, groups: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Whole groups of sequences; none where a class would have no other."""
-        if self.validation == 0:
-            return np.empty(0, int)
-        folds = folds_of(groups, codes, max(round(1 / self.validation), 2), rng)
-        held_out = np.flatnonzero(folds == 0)
-        rest = np.bincount(codes[folds != 0], minlength=codes.max() + 1)
-        if not rest.all():
-            lost = ", ".join(repr(self.classes[i]) for i in np.flatnonzero(rest == 0))
-            warn(f"Nothing is held out for validation: all sequences of {lost} would be. Label more of them.")
-            return np.empty(0, int)
-        return held_out
 
     def _table(self, values: np.ndarray):
         soft, mask = (np.asarray(part) for part in soft_of(values, jnp.float32))

@@ -27,22 +27,3 @@ def overlap_groups(codes: np.ndarray) -> np.ndarray:
     _, words = np.unique(hashes[clear], return_inverse=True)
     pairs = sparse.coo_matrix((np.ones(len(rows)), (rows, n + words)), shape=(n + len(rows), n + len(rows)))
     return connected_components(pairs, directed=False)[1][:n].astype(np.int32)
-
-
-def folds_of(groups: np.ndarray, codes: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Fold of each row, an array of shape (n_rows,), int32: whole groups in each, of about equal size in each class.
-
-    ``codes`` are classes, -1 for none. Where one group has most of the rows, single rows are divided instead.
-    """
-    if np.bincount(groups).max() > len(groups) / 2:
-        groups = np.arange(len(groups))
-    classes = codes - codes.min()
-    sizes = np.zeros((groups.max() + 1, classes.max() + 1))
-    np.add.at(sizes, (groups, classes), 1 / np.bincount(classes)[classes])
-    order = rng.permutation(len(sizes))
-    order = order[np.argsort(-sizes[order].sum(axis=1), kind="stable")]
-    filled, fold = np.zeros((n_folds, sizes.shape[1])), np.zeros(len(sizes), np.int32)
-    for group in order[sizes[order].any(axis=1)]:
-        fold[group] = np.argmin((filled * (sizes[group] > 0)).sum(axis=1) + 1e-6 * filled.sum(axis=1))
-        filled[fold[group]] += sizes[group]
-    return fold[groups]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, sparse, special
 
+from dbx.ops.annotation.multinomial import fit_multinomial
 from dbx.ops.arrays import balanced_weights
 
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
@@ -17,7 +18,7 @@ ROUNDS = 3
 """Rounds in which rows without a label get that which the last round predicts."""
 TRUSTED = 3.0
 """Weight of a row with a label beside one with a predicted label of probability 1."""
-MAX_ITER = 100
+MAX_ITER, TOLERANCE = 100, 1e-6
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,9 @@ def _sharpened(problem: Problem, logits: np.ndarray) -> tuple[float, float]:
 
 
 def _model(problem: Problem, codes: np.ndarray, penalty: float, again: float | None) -> Regression:
-    known, n_classes = np.flatnonzero(codes >= 0), problem.n_classes
+    known = np.flatnonzero(codes >= 0)
     weights = row_weights(codes[known], balanced=problem.balanced)
-    model = _fit(problem.features[known], codes[known], weights, penalty, n_classes)
+    model = _fit(problem.features[known], codes[known], weights, penalty)
     if again is None:
         return model
     model = model.scaled(np.sqrt(again / penalty))
@@ -132,7 +133,7 @@ def _model(problem: Problem, codes: np.ndarray, penalty: float, again: float | N
         classes = np.where(codes < 0, probabilities.argmax(axis=1), codes)
         sure = np.where(codes < 0, probabilities.max(axis=1), TRUSTED)
         weights = row_weights(classes, balanced=problem.balanced)
-        model = _fit(problem.features, classes, sure * weights, again, n_classes, model)
+        model = _fit(problem.features, classes, sure * weights, again, model)
     return model
 
 
@@ -141,22 +142,10 @@ def _fit(
     codes: np.ndarray,
     weights: np.ndarray,
     penalty: float,
-    n_classes: int,
     start: Regression | None = None,
 ) -> Regression:
-    """The one minimum of the sum of weighted losses plus ``penalty / 2`` times the squared kernel."""
-    width = features.shape[1]
-    transposed, truth = features.T.tocsr(), np.eye(n_classes)[codes]
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        kernel, bias = np.split(flat.reshape(width + 1, n_classes), [width])
-        logits = features @ kernel + bias
-        logs = logits - special.logsumexp(logits, axis=1, keepdims=True)
-        residual = (np.exp(logs) - truth) * weights[:, None]
-        loss = -((truth * logs).sum(axis=1) @ weights) + penalty / 2 * (kernel**2).sum()
-        return loss, np.concatenate([transposed @ residual + penalty * kernel, residual.sum(axis=0)[None]]).ravel()
-
-    flat = np.zeros((width + 1) * n_classes) if start is None else np.vstack([start.kernel, start.bias]).ravel()
-    found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITER, "ftol": 1e-6})
-    kernel, bias = np.split(found.x.reshape(width + 1, n_classes), [width])
-    return Regression(kernel, bias[0])
+    """The minimum of the sum of weighted losses plus ``penalty / 2`` times the squared kernel."""
+    first = None if start is None else (start.kernel, start.bias)
+    return Regression(
+        *fit_multinomial(features, codes, weights, penalty, start=first, max_iter=MAX_ITER, ftol=TOLERANCE)
+    )

@@ -55,6 +55,7 @@ def run_step(
     names: Mapping[str, str] | None = None,
     select: str | np.ndarray | None = None,
     name: str | None = None,
+    fit_with: Mapping[str, Any] | None = None,
     seed: int = 0,
     copy: bool = False,
     mod: str | None = None,
@@ -66,7 +67,8 @@ def run_step(
     ``reads`` and ``writes`` say which slots its inputs and outputs are; an output without a slot is not written.
     ``constants`` are plain values that are also written (slot -> value), which its inputs may name too, ``names`` slots
     with the names of the columns of inputs in ``obsm`` that are no DataFrame, ``select`` the boolean gene mask (a slot
-    or an array) that restricts its gene matrices, ``mod`` the modality of every slot.
+    or an array) that restricts its gene matrices, ``mod`` the modality of every slot. ``fit_with`` are arguments of
+    this fit alone, which are not recorded.
     With ``resume`` the fit goes on from the state of a recorded step that was fitted alike on the same input. With
     ``cut`` the cells and genes that do not pass (outputs declared ``passes``), or were not drawn, are removed.
     Everything is computed before anything is assigned, and assigned whole or not at all.
@@ -83,6 +85,7 @@ def run_step(
         names=names,
         select=select,
         name=name,
+        fit_with=fit_with,
         seed=seed,
         mod=mod,
         resume=resume,
@@ -130,6 +133,7 @@ def compute(
     names=None,
     select=None,
     name=None,
+    fit_with=None,
     seed=0,
     mod=None,
     resume=False,
@@ -158,7 +162,7 @@ def compute(
     if resume:
         operator = resumed(registry, operator, given, seed)
     with log.timed(f"computing {title}"), log.progress(title) as show:
-        operator.fit(**given.fit, seed=seed, progress=show)
+        operator.fit(**given.fit, **(fit_with or {}), seed=seed, progress=show)
         outputs = {**apply(operator, given.call, given.n_cells), **views(operator)}
     outputs = {key: as_dtype(value, operator.outputs[key]) for key, value in outputs.items()}
     values = {slot: stored(data, operator.outputs[key], outputs[key], slot, given) for key, slot in slots.items()}
