@@ -16,6 +16,14 @@ EXAMPLES = [
     ),
     Example(
         operator="grn",
+        title="boosted",
+        reads={"x": "layers/log"},
+        config={**REGULATORS, "targets": (0, 4, 5), "ensemble": "boosted", "n_estimators": 30},
+        lacks=ONE_SEED,
+        random=True,
+    ),
+    Example(
+        operator="grn",
         title="correlation",
         reads={"x": "layers/log", "groups": "obs/labels"},
         config={**REGULATORS, "method": "correlation", "n_perms": 1, "top": 20},

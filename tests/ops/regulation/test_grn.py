@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sklearn.covariance import ledoit_wolf
-from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.regulation.bins import quantile_bins
+from dbx.ops.regulation.boosting import RATE, boosted, boosted_network
 from dbx.ops.regulation.correlation import correlation_network
 from dbx.ops.regulation.forest import forest_importances
 from dbx.ops.regulation.grn import GRN
 from dbx.ops.regulation.panel import Panel
 from dbx.ops.regulation.partial import best_shrinkage, partial_correlations, partial_network, shrunk_covariance
 from dbx.ops.regulation.repeats import mean_jaccard, null_pvalues, top_edges
+from dbx.ops.regulation.shallow_trees import grown, leaf_means
 from dbx.ops.regulation.trees import tree_network
 
 N_REGULATORS, N_GENES = 6, 15
@@ -97,6 +100,50 @@ def test_trees_find_the_planted_edges_and_are_stable(panel):
     assert all((top & targets_only)[planted].mean() > 0.9 for top in tops)
     assert mean_jaccard(tops) > 0.8
     assert (networks[0].sign[planted] == np.where(np.arange(N_REGULATORS) < 3, 1, -1)[np.nonzero(planted)[0]]).all()
+
+
+def test_shallow_trees_are_scikit_learns(panel):
+    bins = quantile_bins(panel.values[:, :N_REGULATORS], 32)
+    targets = panel.values[:, [7, 9]].T
+    inside = np.random.default_rng(1).random(targets.shape) < 0.8
+    everything = np.ones((2, N_REGULATORS), bool)
+    tree = grown(bins, targets, inside, everything, N_REGULATORS, np.random.default_rng(0))
+    means = leaf_means(tree.leaves, targets, inside)
+    assert (np.abs(tree.directed) <= tree.gains + 1e-12).all()
+    for i in range(2):
+        expected = DecisionTreeRegressor(max_depth=3).fit(bins[inside[i]], targets[i, inside[i]])
+        shares = expected.tree_.compute_feature_importances(normalize=False)
+        np.testing.assert_allclose(tree.gains[i], shares, atol=1e-12)
+        np.testing.assert_allclose(means[i, inside[i]], expected.predict(bins[inside[i]]), atol=1e-12)
+        assert (np.abs(means[i] - expected.predict(bins)) < 1e-9).mean() > 0.97  # it splits between bins that occur
+
+
+def test_boosting_ends_and_ranks_as_scikit_learns(panel):
+    bins, target = quantile_bins(panel.values[:, :N_REGULATORS], 64), panel.values[:, 7]
+    noise = np.random.default_rng(3).normal(size=400)
+    found = boosted(
+        bins,
+        np.stack([target, noise]),
+        np.ones((2, N_REGULATORS), bool),
+        max_rounds=2000,
+        rng=np.random.default_rng(0),
+    )
+    assert found.n_rounds[1] < 150 < found.n_rounds[0] < 2000
+    # scikit-learn's own oob_improvement_ compares different cells, those outside one tree with those outside the next
+    theirs = GradientBoostingRegressor(
+        learning_rate=RATE, n_estimators=int(found.n_rounds[0]), max_features=0.1, subsample=0.9, random_state=0
+    ).fit(bins, target)
+    np.testing.assert_allclose(found.importances[0] / found.n_rounds[0], theirs.feature_importances_, atol=0.03)
+    np.testing.assert_allclose(found.importances.sum(axis=1), found.n_rounds)
+
+
+def test_boosted_networks_leave_out_the_gene_itself(panel):
+    network = boosted_network(panel, n_estimators=100)
+    assert (network.importance[panel.itself] == 0).all()
+    assert network.importance[:, 7].argsort()[-2:].tolist() in ([1, 4], [4, 1])
+    assert network.sign[[1, 4], 7].tolist() == [1, -1]
+    with pytest.raises(ValueError, match='ensemble=.boosted. is of method="trees"'):
+        GRN(regulators=(0, 1), method="partial", ensemble="boosted")
 
 
 def test_signs_of_trees_are_given_the_other_regulators(rng):

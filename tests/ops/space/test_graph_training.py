@@ -12,6 +12,8 @@ from dbx.ops.space.neighbors import edge_mask, spatial_graph
 from dbx.ops.space.patches import patches
 from dbx.ops.space.smoothing import smoothed
 
+ONE = np.zeros(80, np.int32)
+
 
 def made(rng, n=80):
     points = rng.uniform(0, 10, (n, 2))
@@ -28,7 +30,7 @@ def test_it_starts_as_the_neighbour_mean_of_components(rng):
     axes = np.asarray(model.axes[...])
     np.testing.assert_allclose(codes, smoothed(x @ axes, graph, 1), rtol=1e-4, atol=1e-5)
     expected = smoothed(x @ axes, graph, 2) @ axes.T
-    np.testing.assert_allclose(model.decode(codes, attention, graph.indices), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.decode(codes, attention, graph.indices, ONE), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_blocks_of_rows_give_what_all_rows_give(rng, monkeypatch):
@@ -39,8 +41,8 @@ def test_blocks_of_rows_give_what_all_rows_give(rng, monkeypatch):
     monkeypatch.setattr(graph_autoencoder, "ROWS_AT_ONCE", 32)
     by_blocks = model.encode_all(*given)
     np.testing.assert_allclose(by_blocks[0], codes, rtol=1e-5, atol=1e-5)
-    expected = model.decode(codes, attention, graph.indices)
-    np.testing.assert_allclose(model.decode_all(*by_blocks, given[1]), expected, rtol=1e-5, atol=1e-5)
+    expected = model.decode(codes, attention, graph.indices, ONE)
+    np.testing.assert_allclose(model.decode_all(*by_blocks, given[1], ONE), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_parts_give_what_the_whole_graph_gives(rng):
@@ -48,16 +50,36 @@ def test_parts_give_what_the_whole_graph_gives(rng):
     model.narrow[...] = model.narrow[...] + rng.normal(size=(4, 2))
     model.layer.logit[...] = model.layer.logit[...] + rng.normal(size=(2, 2))
     codes, attention = model.encode(jnp.asarray(x), graph.indices, edge_mask(graph))
-    whole = np.asarray(model.decode(codes, attention, graph.indices))
+    whole = np.asarray(model.decode(codes, attention, graph.indices, ONE))
     slices, seen = np.repeat([0, 1], 40), []
     for part in patches(graph, points, slices, 30):
         codes, attention = model.encode(jnp.asarray(x[part.cells]), part.indices, part.mask)
         n_own = len(part.weights)
-        found = np.asarray(model.decode(codes, attention[:n_own], part.indices[:n_own]))
+        found = np.asarray(model.decode(codes, attention[:n_own], part.indices[:n_own], ONE[:n_own]))
         own = part.weights > 0
         np.testing.assert_allclose(found[own], whole[part.cells[:n_own][own]], rtol=1e-4, atol=1e-5)
         seen.append(part.cells[:n_own][own])
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(80))
+
+
+def test_what_slices_differ_in_is_decoded_and_a_new_slice_is_their_mean(rng):
+    points, x, graph, model = made(rng)
+    slices = np.repeat([0, 1], 40).astype(np.int32)
+    x[:40] += [3, 0, 0, 0, 0, -3]
+    x -= x.mean(axis=0)
+    model.place_slices(2)
+    train_autoencoder(model, x, slices, patches(graph, points, slices, 100), max_epochs=20, seed=0, progress=silent)
+    apart = np.asarray(model.of_slice[...])
+    assert np.abs(apart[0] - apart[1]).max() > 1e-3
+    codes, attention = model.encode(jnp.asarray(x), graph.indices, edge_mask(graph))
+    as_first, as_second = (
+        np.asarray(model.decode(codes, attention, graph.indices, np.full(80, i, np.int32))) for i in (0, 1)
+    )
+    np.testing.assert_allclose((as_first - as_second)[:, [0, 5]].mean(axis=0) @ [1, -1] > 0, True)
+    model.place_slices(3)
+    np.testing.assert_allclose(model.of_slice[...][2], apart.mean(axis=0), rtol=1e-6)
+    again = model.decode(codes, attention, graph.indices, slices)
+    np.testing.assert_allclose(again, np.where(slices[:, None] == 0, as_first, as_second), rtol=1e-4, atol=1e-5)
 
 
 def held_out_error(model, x, graph, seed, epoch):
@@ -67,7 +89,7 @@ def held_out_error(model, x, graph, seed, epoch):
     hidden = np.asarray(jax.random.bernoulli(key, HIDDEN, x.shape)) & ~held
     seen = jnp.asarray(np.where(held | hidden, 0, x))
     codes, attention = model.encode(seen, graph.indices, edge_mask(graph))
-    found = np.asarray(model.decode(codes, attention, graph.indices))
+    found = np.asarray(model.decode(codes, attention, graph.indices, ONE))
     return ((found - x)[held] ** 2).mean(), ((found - x)[hidden] ** 2).mean()
 
 
@@ -75,7 +97,7 @@ def test_training_keeps_the_best_held_out_error(rng, monkeypatch):
     monkeypatch.setattr(graph_training, "LEARNING_RATE", 0.03)  # overfits within the epochs
     points, x, graph, model = made(rng)
     found = train_autoencoder(
-        model, x, patches(graph, points, np.zeros(80), 100), max_epochs=200, seed=0, progress=silent
+        model, x, ONE, patches(graph, points, np.zeros(80), 100), max_epochs=200, seed=0, progress=silent
     )
     assert (np.diff(found.epochs) == 10).all()
     best = int(found.held_out.argmin())
@@ -87,5 +109,5 @@ def test_training_keeps_the_best_held_out_error(rng, monkeypatch):
 def test_a_step_without_hidden_entries_changes_nothing_to_nan(rng):
     points, x, graph, model = made(rng)
     parts = patches(graph, points, np.zeros(80), 2)  # 12 entries, of which none is hidden in a third of the steps
-    found = train_autoencoder(model, x, parts, max_epochs=1, seed=0, progress=silent)
+    found = train_autoencoder(model, x, ONE, parts, max_epochs=1, seed=0, progress=silent)
     assert np.isfinite(found.trained).all()

@@ -13,6 +13,7 @@ from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
 from dbx.ops.regulation.attention import attention_network
+from dbx.ops.regulation.boosting import boosted_network
 from dbx.ops.regulation.correlation import correlation_network
 from dbx.ops.regulation.edge_list import EdgeList, joined
 from dbx.ops.regulation.panel import TINY, Network, Panel
@@ -21,6 +22,7 @@ from dbx.ops.regulation.repeats import Method, mean_jaccard, mean_network, null_
 from dbx.ops.regulation.trees import tree_network
 from dbx.ops.values import Array, Codes, Frame
 
+ENSEMBLES = ("forest", "boosted")
 METHODS = ("trees", "correlation", "partial", "gatv2")
 SEEDED = ("trees", "gatv2")
 """Methods of which another seed gives another network."""
@@ -52,17 +54,23 @@ class GRN(Operator):
         regulators: tuple[int, ...],
         targets: tuple[int, ...] | None = None,
         method: str = "trees",
+        ensemble: str = "forest",
         n_estimators: int | Literal["auto"] = "auto",
         n_seeds: int = 1,
         n_perms: int = 0,
         top: int | None = None,
     ):
         check_known(method, METHODS, "method")
+        check_known(ensemble, ENSEMBLES, "ensemble")
+        if ensemble != "forest" and method != "trees":
+            msg = f'ensemble={ensemble!r} is of method="trees"; the method is {method!r}.'
+            raise ValueError(msg)
         check_whole_or_auto(n_estimators, 1, "n_estimators")
         check_whole(n_seeds, 1, "n_seeds")
         check_whole(n_perms, 0, "n_perms")
         check_whole(1 if top is None else top, 1, "top")
         self.regulators, self.targets, self.method = regulators, targets, method
+        self.ensemble = ensemble
         self.n_estimators, self.n_seeds, self.n_perms, self.top = n_estimators, n_seeds, n_perms, top
 
     def fit(self, *, x: RowBlocks, groups: Codes | None = None, seed: int = 0, progress: Progress = silent) -> None:
@@ -114,7 +122,8 @@ class GRN(Operator):
 
     def _method(self, progress: Progress) -> Method:
         if self.method == "trees":
-            return lambda panel, seed: tree_network(panel, n_estimators=self.n_estimators, seed=seed, progress=progress)
+            trees = tree_network if self.ensemble == "forest" else boosted_network
+            return lambda panel, seed: trees(panel, n_estimators=self.n_estimators, seed=seed, progress=progress)
         if self.method == "gatv2":
             return lambda panel, seed: attention_network(panel, seed=seed, progress=progress)
         network = correlation_network if self.method == "correlation" else partial_network

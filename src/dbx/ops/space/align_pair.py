@@ -123,7 +123,8 @@ def _around(first: Slice, second: Slice, n: int, costs: np.ndarray, kind: str) -
     if n == 1:
         return costs
     x, y = (neighbourhood_sums(some.profiles, some.points, n) for some in (first, second))
-    return dissimilarity(x, y, kind)
+    # single precision is enough to find which spots are most alike
+    return dissimilarity(x.astype(np.float32), y.astype(np.float32), kind)
 
 
 def _better(one: Aligned, other: Aligned) -> Aligned:

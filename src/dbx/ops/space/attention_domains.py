@@ -33,14 +33,15 @@ PATCH_CELLS = 2048
 class AttentionDomains(SpatialDomains):
     """The mixture of :class:`SpatialDomains` on codes of an autoencoder that attends to neighbours.
 
-    Expression is centred within each slice. The network starts as the neighbour mean of principal components and is
-    trained to predict entries that are hidden from it, until others that are held out are predicted no better
-    (``dbx.ops.space.graph_training``); its codes are the first of ``n_rounds`` rounds. Trainable are the network
-    besides.
+    Expression is centred within each slice, and the slice is an input of the decoder. The network starts as the
+    neighbour mean of principal components and is trained to predict entries that are hidden from it, until others that
+    are held out are predicted no better (``dbx.ops.space.graph_training``); its codes are the first of ``n_rounds``
+    rounds. Trainable are the network besides.
 
     Dong and Zhang, Nature Communications 2022. The reference implementation is STAGATE_pyG.
 
-    New cells: the stored network on the neighbours among the new cells, then as by ``spatial_domains``.
+    New cells: the stored network on the neighbours among the new cells, then as by ``spatial_domains``; a new slice is
+    decoded as the mean of the others.
     """
 
     name = "spatial_domains_gat"
@@ -127,9 +128,17 @@ class AttentionDomains(SpatialDomains):
     def _learnt(self, values: np.ndarray, graph: Graph, points, codes, seed: int, progress: Progress) -> np.ndarray:
         size = self.batch_size or (FULL_GRAPH_CELLS if len(values) <= FULL_GRAPH_CELLS else PATCH_CELLS)
         parts = patches(graph, points, codes, size)
-        found = train_autoencoder(self.network, values, parts, max_epochs=self.max_epochs, seed=seed, progress=progress)
+        self.network.place_slices(self.scale[...].shape[1])
+        found = train_autoencoder(
+            self.network, values, codes, parts, max_epochs=self.max_epochs, seed=seed, progress=progress
+        )
         self.errors = Constant(np.array(found))
         return np.asarray(_alone(*nnx.split(self.network), values), np.float64)
+
+    def extend(self, **inputs: Any) -> None:
+        """Also a place in the decoder."""
+        super().extend(**inputs)
+        self.network.place_slices(self.scale[...].shape[1])
 
     def _codes_of(self, values: np.ndarray, graph: Graph) -> np.ndarray:
         return np.asarray(_encoded(*nnx.split(self.network), values, graph.indices, edge_mask(graph)), np.float64)
@@ -139,7 +148,7 @@ class AttentionDomains(SpatialDomains):
         code, attention = self.network.encode_all(values, graph.indices, edge_mask(graph))
         if not self.denoised:
             return code, {}
-        decoded = self.network.decode_all(code, attention, graph.indices)
+        decoded = self.network.decode_all(code, attention, graph.indices, codes)
         return code, {"expression": decoded + like(self.scale[...], values)[0][codes]}
 
     @property

@@ -18,10 +18,11 @@ class GraphAutoencoder(nnx.Module):
     """Expression of a cell from a code of its neighbourhood, the weights of the decoder being those of the encoder.
 
     The code is sum_j a_ij x_j P + ELU(sum_j a_ij x_j W) U, with GATv2's attention a over the cell and its neighbours;
-    the expression is c_i P' + ELU(c_i U') W' with the code's means c_i = sum_j a_ij code_j. Before training the logits
-    and U are zero and P are principal axes: the code is the neighbour mean of principal components.
+    the expression is c_i P' + ELU(c_i U' + b_s) W' with the code's means c_i = sum_j a_ij code_j. Before training the
+    logits, U and b are zero and P are principal axes: the code is the neighbour mean of principal components. b_s, of
+    the cell's slice s, has the mean 0 over slices: what slices differ in is decoded without being in the code.
 
-    Dong and Zhang, Nature Communications 2022; without P, U and W are STAGATE's two layers.
+    Dong and Zhang, Nature Communications 2022; without P and b, U and W are STAGATE's two layers.
     """
 
     def __init__(self, *, heads: int = 1):
@@ -33,6 +34,13 @@ class GraphAutoencoder(nnx.Module):
         self.layer.logit = nnx.Param(as_float(np.zeros_like(self.layer.logit[...])))
         self.axes = nnx.Param(as_float(axes))
         self.narrow = nnx.Param(as_float(np.zeros((n_hidden, axes.shape[1]))))
+        self.of_slice = nnx.Param(as_float(np.zeros((1, n_hidden))))
+
+    def place_slices(self, number: int) -> None:
+        """Make place for so many slices; those that are added are decoded as the mean of the others."""
+        known = np.asarray(self.of_slice[...])
+        mean = known.mean(axis=0, keepdims=True)
+        self.of_slice = nnx.Param(as_float(np.concatenate([known, np.repeat(mean, number - len(known), axis=0)])))
 
     def encode(self, x, indices, mask):
         """Codes of the cells with neighbour lists, which are the first rows of ``x``, and their attention."""
@@ -47,11 +55,13 @@ class GraphAutoencoder(nnx.Module):
         sent, projected = self.layer.sender(x), x @ self.axes[...]
         return _by_rows(lambda i: self._code(sent, projected, sent[i], projected[i], indices[i], mask[i]), len(x))
 
-    def decode_all(self, code, attention, indices):
+    def decode_all(self, code, attention, indices, slices):
         """Centred expression of all cells, some at a time."""
         if len(code) <= ROWS_AT_ONCE:
-            return self.decode(code, attention, indices)
-        return _by_rows(lambda i: self._decoded(attend(attention[i], code, indices[i], own=code[i])), len(code))
+            return self.decode(code, attention, indices, slices)
+        slices = jnp.asarray(slices)
+        some = lambda i: self._decoded(attend(attention[i], code, indices[i], own=code[i]), slices[i])  # noqa: E731
+        return _by_rows(some, len(code))
 
     def _code(self, sent, projected, received, own, indices, mask):
         attention = self.layer.weights(sent, received, indices, mask, own=received)
@@ -59,12 +69,16 @@ class GraphAutoencoder(nnx.Module):
         mean = attention.mean(axis=2, keepdims=True)
         return attend(mean, projected, indices, own=own) + hidden @ self.narrow[...], mean
 
-    def decode(self, code, attention, indices):
-        """Centred expression of the cells with attention, which are the first rows of ``code``."""
-        return self._decoded(attend(attention, code, indices))
+    def decode(self, code, attention, indices, slices):
+        """Centred expression of the cells with attention, which are the first rows of ``code``, and their slices."""
+        return self._decoded(attend(attention, code, indices), slices)
 
-    def _decoded(self, means):
-        hidden = jax.nn.elu(means @ self.narrow[...].T)
+    def _decoded(self, means, slices):
+        hidden = means @ self.narrow[...].T
+        of_slice = self.of_slice[...]
+        if len(of_slice) > 1:
+            hidden += jax.nn.one_hot(slices, len(of_slice), dtype=hidden.dtype) @ (of_slice - of_slice.mean(axis=0))
+        hidden = jax.nn.elu(hidden)
         return means @ self.axes[...].T + hidden @ self.layer.sender.kernel[...].T
 
     def alone(self, x):

@@ -48,6 +48,7 @@ class _Fixed:
 def train_autoencoder(
     model: GraphAutoencoder,
     x: np.ndarray,
+    slices: np.ndarray,
     parts: list[Patch],
     *,
     max_epochs: int,
@@ -56,7 +57,7 @@ def train_autoencoder(
 ) -> History:
     """Minimise the squared error in place; the parameters with the least error of held-out entries are kept.
 
-    ``x`` is centred expression, an array of shape (n_cells, n_genes).
+    ``x`` is centred expression, an array of shape (n_cells, n_genes), and ``slices`` are numbers of the cells' slices.
     """
     rng = np.random.default_rng(seed)
     held = rng.random(x.shape, np.float32) < HELD_OUT
@@ -64,7 +65,7 @@ def train_autoencoder(
     fixed = _Fixed(graphdef, adam(1e-8, WEIGHT_DECAY, CLIP_NORM))
     parameters = jax.tree.map(np.array, parameters)
     carry = jax.device_put((parameters, moments_of(fixed.optimiser, parameters)))
-    single = _batch(x, held, parts[0]) if len(parts) == 1 else None
+    single = _batch(x, held, slices, parts[0]) if len(parts) == 1 else None
     best, kept, waited, rows = np.inf, parameters, 0, []
     step = EPOCHS_AT_ONCE if single is not None else 1
     for epoch in range(0, max_epochs, step):
@@ -75,7 +76,7 @@ def train_autoencoder(
         else:
             sums = np.zeros(4)
             for i in rng.permutation(len(parts)):
-                carry, errors = _steps(fixed, carry, _batch(x, held, parts[i]), 1, epoch * len(parts) + i, seed)
+                carry, errors = _steps(fixed, carry, _batch(x, held, slices, parts[i]), 1, epoch * len(parts) + i, seed)
                 sums += np.asarray(errors)[0]
             now = sums
         trained, held_out = now[0] / max(now[1], 1), now[2] / max(now[3], 1)
@@ -94,11 +95,12 @@ def train_autoencoder(
     return History(*np.array(rows).T)
 
 
-def _batch(x: np.ndarray, held: np.ndarray, part: Patch) -> dict[str, Any]:
+def _batch(x: np.ndarray, held: np.ndarray, slices: np.ndarray, part: Patch) -> dict[str, Any]:
     return jax.device_put(
         {
             "x": x[part.cells],
             "held": held[part.cells],
+            "slices": slices[part.cells[: len(part.weights)]].astype(np.int32),
             "indices": part.indices,
             "mask": part.mask,
             "weights": part.weights,
@@ -128,7 +130,7 @@ def _error(graphdef, batch, key, parameters):
     hidden = jax.random.bernoulli(key, HIDDEN, x.shape) & ~held
     code, attention = model.encode(jnp.where(held | hidden, 0, x), batch["indices"], batch["mask"])
     n_own = len(weights)
-    found = model.decode(code, attention[:n_own], batch["indices"][:n_own])
+    found = model.decode(code, attention[:n_own], batch["indices"][:n_own], batch["slices"])
     square = (found - x[:n_own]) ** 2
     seen = weights * hidden[:n_own]
     unseen = weights * held[:n_own]

@@ -36,7 +36,7 @@ def _dense_divergence(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     def parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         logs = counts / PSEUDOCOUNT
         np.log1p(logs, out=logs)
-        ones = np.ones(counts.shape[1])
+        ones = np.ones(counts.shape[1], counts.dtype)
         return counts @ ones + PSEUDOCOUNT * counts.shape[1], logs, PSEUDOCOUNT * (logs @ ones)
 
     (totals_x, logs_x, sums_x), (totals_y, logs_y, sums_y) = parts(x), parts(y)
