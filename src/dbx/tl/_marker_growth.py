@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dbx.datasets import growth_markers
+from dbx.ops.checks import listed
 from dbx.ops.transport.marker_growth import MarkerGrowth
 from dbx.program import run_step
-from dbx.tl.score_genes import score_genes
+from dbx.tl.score_genes import Source, score_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,24 +17,45 @@ if TYPE_CHECKING:
 
 Markers = Mapping[str, Sequence[str] | str]
 PROCESSES = ("proliferation", "apoptosis")
+ORGANISMS = ("human", "mouse")
+ENOUGH = 0.1
+"""Fraction of the markers of an organism that must be among the genes."""
 
 
-def checked_markers(markers: Markers) -> Markers:
-    """The markers of both processes.
+def checked_markers(adata: AnnData | MuData, markers: Markers | str, mod: str | None = None) -> Markers:
+    """The markers of both processes, given or of an organism.
 
     Raises
     ------
     ValueError
-        There are others, or not both.
+        There are others, or not both; hardly any marker of the organism is among the genes.
     """
+    if isinstance(markers, str) and markers in ORGANISMS:
+        return _of_organism(adata, markers, mod)
     if not isinstance(markers, Mapping) or set(markers) != set(PROCESSES):
         got = sorted(map(str, markers)) if isinstance(markers, Mapping) else markers
         msg = (
             'growth_genes must be {"proliferation": ..., "apoptosis": ...}, each a list of genes or the name of a '
-            f"column of obs with scores; got {got!r}."
+            f'column of obs with scores, or "human" or "mouse"; got {got!r}.'
         )
         raise ValueError(msg)
     return markers
+
+
+def _of_organism(adata: AnnData | MuData, organism: str, mod: str | None) -> Markers:
+    """The markers of an organism that are among the genes."""
+    names, found = Source.of(adata, None, None, mod).names, {}
+    for process, genes in growth_markers(organism).items():
+        found[process] = [gene for gene in genes if gene in names]
+        if len(found[process]) < ENOUGH * len(genes):
+            other = ORGANISMS[organism == "human"]
+            msg = (
+                f"Only {len(found[process])} of {len(genes)} {process} genes of {organism}, such as "
+                f"{listed(genes[:3])}, are among var_names ({listed(names[:3])}): growth_genes={organism!r} needs its "
+                f"gene symbols, in their case. Pass growth_genes={other!r}, or lists of genes."
+            )
+            raise ValueError(msg)
+    return found
 
 
 def growth_columns(key: str) -> dict[str, str]:

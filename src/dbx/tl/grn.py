@@ -27,7 +27,7 @@ def grn(
     method: Literal["trees", "correlation", "partial", "gatv2"] = "trees",
     layer: str | None = None,
     groupby: str | None = None,
-    ensemble: Literal["forest", "boosted"] = "forest",
+    ensemble: Literal["forest", "boosted", "both"] = "forest",
     n_estimators: int | Literal["auto"] = "auto",
     n_seeds: int = 1,
     n_perms: int = 0,
@@ -73,7 +73,7 @@ def grn(
         on the regulator explain. ``"boosted"``: as in GRNBoost2 (Moerman et al., Bioinformatics, 2019), trees of three
         levels with a learning rate of .01, each of 90% of the cells, splits of a tenth of the regulators, until cells
         outside the trees are predicted no better over 25 rounds; the importance is the regulator's share of what splits
-        explain times the number of rounds.
+        explain times the number of rounds. ``"both"``: the geometric mean of the two.
     n_estimators
         Trees for each target; by default 400,000 over the number of cells, from 50 to 800. With ``"boosted"`` the
         largest number of rounds, by default 5,000.

@@ -35,7 +35,7 @@ def ot_trajectory(
     tau_b: float = 0.999,
     scale_cost: Literal["median", "mean"] | float = "median",
     growth_key: str | None = None,
-    growth_genes: Markers | None = None,
+    growth_genes: Markers | Literal["human", "mouse"] | None = None,
     growth_iters: int | Literal["auto"] = "auto",
     growth_weight: float | Literal["auto"] = "auto",
     rank: int | Literal["auto"] = -1,
@@ -83,11 +83,11 @@ def ot_trajectory(
         Column of ``obs`` with the expected number of descendants of a cell per unit time, such as
         exp(birth - death); equal for all cells by default.
     growth_genes
-        Markers of which growth is made instead: ``{"proliferation": [...], "apoptosis": [...]}``, each a list of genes,
-        scored by :func:`dbx.tl.score_genes` with its defaults, or the name of a column of ``obs`` with scores.
-        Growth is exp(birth - death), logistic functions of the scores between 0.3 and 1.7 per unit time: the rates of
-        Waddington-OT per day, so times should be in days and expression log-normalised. Lists are published with
-        Waddington-OT (``gene_sets.gmx`` of its tutorials) and, for human and mouse, with moscot.
+        Markers of which growth is made instead: ``"human"`` or ``"mouse"`` for :func:`dbx.datasets.growth_markers`, or
+        ``{"proliferation": [...], "apoptosis": [...]}``, each a list of genes, scored by :func:`dbx.tl.score_genes`
+        with its defaults, or the name of a column of ``obs`` with scores. Growth is exp(birth - death), logistic
+        functions of the scores between 0.3 and 1.7 per unit time: the rates of Waddington-OT per day, so times should
+        be in days and expression log-normalised.
     growth_iters
         Number of solves, each but the first with the sums of rows of the one before as masses. By default 3 with
         given growth, as in Waddington-OT, and 1 without.
@@ -143,7 +143,7 @@ def ot_trajectory(
         There is no such embedding or column.
     ValueError
         There is one time only, a time with fewer than 2 cells, growth that is not above 0, a missing coordinate, or
-        ``growth_genes`` beside ``growth_key`` or without one of its lists.
+        ``growth_genes`` beside ``growth_key``, without one of its lists, or of an organism whose genes are not there.
     RuntimeError
         A solve did not converge.
 
@@ -190,7 +190,8 @@ def ot_trajectory(
     made = growth_columns(key_added).values() if growth_genes is not None else ()
     with all_or_nothing(data, [*writes.values(), *(f"obs/{column}" for column in made)], mod):
         if growth_genes is not None:
-            growth_key = run_marker_growth(data, checked_markers(growth_genes), key=key_added, seed=seed, mod=mod)
+            markers = checked_markers(data, growth_genes, mod)
+            growth_key = run_marker_growth(data, markers, key=key_added, seed=seed, mod=mod)
         if growth_key is not None:
             reads["growth"] = (f"obs/{growth_key}",)
         run_step(

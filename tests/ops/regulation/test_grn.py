@@ -142,6 +142,12 @@ def test_boosted_networks_leave_out_the_gene_itself(panel):
     assert (network.importance[panel.itself] == 0).all()
     assert network.importance[:, 7].argsort()[-2:].tolist() in ([1, 4], [4, 1])
     assert network.sign[[1, 4], 7].tolist() == [1, -1]
+    network, forest = (of(panel, n_estimators=10) for of in (boosted_network, tree_network))
+    both = GRN(regulators=tuple(range(N_REGULATORS)), ensemble="both", n_estimators=10)
+    both.fit(x=RowBlocks(panel.values))
+    edges = both.edges.columns
+    expected = np.sqrt(network.importance * forest.importance)[edges["TF"], edges["target"]]
+    np.testing.assert_allclose(edges["importance"], expected, rtol=0.01)
     with pytest.raises(ValueError, match='ensemble=.boosted. is of method="trees"'):
         GRN(regulators=(0, 1), method="partial", ensemble="boosted")
 

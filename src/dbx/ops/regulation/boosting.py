@@ -106,3 +106,8 @@ def boosted(
             if not len(active):
                 break
     return Boosted(gains, directed, n_rounds)
+
+
+def agreed(one: Network, other: Network) -> Network:
+    """Geometric means of importances, and the signs of the first: an edge that one of them lacks has none."""
+    return Network(np.sqrt(one.importance * other.importance), one.sign)

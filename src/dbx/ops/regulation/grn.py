@@ -13,7 +13,7 @@ from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_known, check_whole, check_whole_or_auto
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Text, silent, text_of
 from dbx.ops.regulation.attention import attention_network
-from dbx.ops.regulation.boosting import boosted_network
+from dbx.ops.regulation.boosting import agreed, boosted_network
 from dbx.ops.regulation.correlation import correlation_network
 from dbx.ops.regulation.edge_list import EdgeList, joined
 from dbx.ops.regulation.panel import TINY, Network, Panel
@@ -22,7 +22,7 @@ from dbx.ops.regulation.repeats import Method, mean_jaccard, mean_network, null_
 from dbx.ops.regulation.trees import tree_network
 from dbx.ops.values import Array, Codes, Frame
 
-ENSEMBLES = ("forest", "boosted")
+ENSEMBLES = ("forest", "boosted", "both")
 METHODS = ("trees", "correlation", "partial", "gatv2")
 SEEDED = ("trees", "gatv2")
 """Methods of which another seed gives another network."""
@@ -122,12 +122,18 @@ class GRN(Operator):
 
     def _method(self, progress: Progress) -> Method:
         if self.method == "trees":
-            trees = tree_network if self.ensemble == "forest" else boosted_network
-            return lambda panel, seed: trees(panel, n_estimators=self.n_estimators, seed=seed, progress=progress)
+            return lambda panel, seed: self._trees(panel, seed, progress)
         if self.method == "gatv2":
             return lambda panel, seed: attention_network(panel, seed=seed, progress=progress)
         network = correlation_network if self.method == "correlation" else partial_network
         return lambda panel, seed: network(panel)
+
+    def _trees(self, panel: Panel, seed: int, progress: Progress) -> Network:
+        kinds = {"forest": (tree_network,), "boosted": (boosted_network,), "both": (tree_network, boosted_network)}
+        found = [
+            trees(panel, n_estimators=self.n_estimators, seed=seed, progress=progress) for trees in kinds[self.ensemble]
+        ]
+        return agreed(*found) if len(found) == 2 else found[0]
 
     def weights(self, x: Array) -> Array:
         """Partial correlations of all edges as a differentiable function of expression: (n_regulators, n_targets).
