@@ -316,6 +316,13 @@ def test_wrong_uses_are_refused_and_nothing_is_written(cells, spoil, options, er
     assert set(cells.obs) == set(before.obs)
 
 
+def test_cells_in_one_place(cells):
+    alike = ad.AnnData(obs=cells.obs[["day"]].copy(), obsm={"z": np.full((len(cells), 3), 3.3)})
+    wanted = "median squared distance between cells of times 0 and 1 is 0: most have the same coordinates"
+    with pytest.warns(UserWarning, match="no recorded step"), pytest.raises(ValueError, match=wanted):
+        dbx.tl.ot_trajectory(alike, "day", use_rep="z")
+
+
 def test_unconverged_where_it_is_allowed(cells):
     dbx.tl.ot_trajectory(cells, "day", max_iterations=2, allow_unconverged=True)
     assert not dbx.get.ot(cells)[0.0, 1.0].converged

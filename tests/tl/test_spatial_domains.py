@@ -110,6 +110,8 @@ def constant(adata):
         (lambda a: None, {"use_rep": "X_pca"}, KeyError, "X_pca"),
         (lambda a: None, {"batch_key": "sample"}, KeyError, "sample"),
         (lambda a: None, {"denoised": True}, ValueError, "needs method"),
+        (lambda a: None, {"method": "gat"}, ValueError, "look like raw counts"),
+        (lambda a: None, {"use_rep": None}, ValueError, "look like raw counts"),
     ],
 )
 def test_wrong_input_changes_nothing(change, settings, error, message):
@@ -126,6 +128,27 @@ def test_shared_positions_are_said():
     adata.obsm["spatial"][1] = adata.obsm["spatial"][0]
     with pytest.warns(UserWarning, match="1 cells have the position of another cell"):
         dbx.tl.spatial_domains(adata, 3, **SETTINGS)
+
+
+def test_lone_cells_are_said():
+    adata = tissue(0)
+    adata.obsm["spatial"][0] = 50
+    with pytest.warns(UserWarning, match="1 cells have no neighbour"):
+        dbx.tl.spatial_domains(adata, 3, coord_type="radius", radius=1.0, **SETTINGS)
+    adata = tissue(0)
+    adata.obs.loc[adata.obs_names[0], "slice"] = "alone"
+    with pytest.warns(UserWarning, match="1 cells have no neighbour, being alone in their slice"):
+        dbx.tl.spatial_domains(adata, 3, batch_key="slice", **SETTINGS)
+
+
+def test_pieces_without_an_edge_between_them():
+    adata = tissue(0)
+    left = adata.obsm["spatial"][:, 1] < 1.5
+    adata.obsm["spatial"][left, 1] -= 1000
+    dbx.tl.spatial_domains(adata, 3, **SETTINGS)
+    edges = adata.obsp["spatial_connectivities"].tocoo()
+    assert (left[edges.row] == left[edges.col]).all()
+    assert ari(adata) > 0.7
 
 
 def test_attention_starts_at_neighbour_means_and_finds_layers():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from dbx.datasets import growth_markers
 from dbx.ops.checks import listed
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 Markers = Mapping[str, Sequence[str] | str]
+Organism = Literal["human", "mouse"]
 PROCESSES = ("proliferation", "apoptosis")
 ORGANISMS = ("human", "mouse")
 ENOUGH = 0.1
@@ -31,7 +32,7 @@ def checked_markers(adata: AnnData | MuData, markers: Markers | str, mod: str | 
         There are others, or not both; hardly any marker of the organism is among the genes.
     """
     if isinstance(markers, str) and markers in ORGANISMS:
-        return _of_organism(adata, markers, mod)
+        return _of_organism(adata, cast("Organism", markers), mod)
     if not isinstance(markers, Mapping) or set(markers) != set(PROCESSES):
         got = sorted(map(str, markers)) if isinstance(markers, Mapping) else markers
         msg = (
@@ -42,7 +43,7 @@ def checked_markers(adata: AnnData | MuData, markers: Markers | str, mod: str | 
     return markers
 
 
-def _of_organism(adata: AnnData | MuData, organism: str, mod: str | None) -> Markers:
+def _of_organism(adata: AnnData | MuData, organism: Organism, mod: str | None) -> Markers:
     """The markers of an organism that are among the genes."""
     names, found = Source.of(adata, None, None, mod).names, {}
     for process, genes in growth_markers(organism).items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.ops.checks import check_known
 from dbx.ops.space.attention_domains import AttentionDomains
 from dbx.ops.space.domains import SpatialDomains
-from dbx.program import check_key, representation_slot, resolve_seed, run_step
+from dbx.program import Slot, check_key, refuse_counts, representation_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,7 +75,8 @@ def spatial_domains(
     hidden, heads
         Units of the hidden layer and of the code, and attention heads, of ``"gat"``.
     batch_key
-        Column of ``obs`` with the slice of each cell, for data of several slices. Without it all cells are in one.
+        Column of ``obs`` with the slice of each cell, for data of several slices. Without it all cells are in one. With
+        ``"gat"`` the slice is also an input of the decoder, so that codes need not tell slices apart.
     refine
         Average probabilities over the 20 nearest cells.
     cluster
@@ -157,6 +158,8 @@ def spatial_domains(
         )
     reads = {"points": f"obsm/{spatial_key}"}
     if use_rep is None or method == "gat":
+        slot = Slot("X", mod=mod)
+        refuse_counts(adata, slot, "spatial_domains")
         reads["genes"] = "X"
     else:
         reads["z"] = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"

@@ -18,7 +18,14 @@ from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.space.called_graph import called_graph
 from dbx.ops.space.domain_mixture import CLUSTERS, Cluster, choose_mixture
-from dbx.ops.space.neighbors import CoordType, check_graph_settings, edge_mask, spatial_graph, warn_of_shared_places
+from dbx.ops.space.neighbors import (
+    CoordType,
+    check_graph_settings,
+    edge_mask,
+    spatial_graph,
+    warn_of_lone_cells,
+    warn_of_shared_places,
+)
 from dbx.ops.space.slice_scale import device_codes, scaled_by_slice, slice_codes, slice_scale
 from dbx.ops.space.smoothing import cells_averaged, neighbour_mean, smoothed
 from dbx.ops.space.spatial_axes import permuted_within, spatial_axes
@@ -108,6 +115,7 @@ class SpatialDomains(Operator):
         self._check_cells(len(places))
         graph = self._graph(places, codes)
         warn_of_shared_places(places, codes)
+        warn_of_lone_cells(graph)
         self.width = 2 * graph.indices.shape[1]  # new slices may have cells with more neighbours
         values = self._values(z, genes, seed)
         n_slices = 1 if slices is None else slices.n_levels

@@ -127,6 +127,16 @@ def warn_of_shared_places(points: np.ndarray, slices: np.ndarray) -> None:
         )
 
 
+def warn_of_lone_cells(graph: Graph) -> None:
+    """Warn of cells without a neighbour: beyond the radius, or alone in their slice."""
+    lone = int((~np.asarray(edge_mask(graph)).any(axis=1)).sum())
+    if lone:
+        warn(
+            f"{lone} cells have no neighbour, being alone in their slice or within radius: only their own values "
+            "count. Pass a larger radius, or remove them."
+        )
+
+
 def _edges_of(points, members, coord_type: str, n_neighs: int, radius: float | None) -> _Edges:
     """The edges of one slice, whose cells are the rows ``members``."""
     if len(points) < 2:

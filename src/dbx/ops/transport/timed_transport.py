@@ -16,6 +16,8 @@ from dbx.ops.transport.points import Scale, cost_scale
 from dbx.ops.transport.times import at, pairs_of, times_of
 from dbx.ops.values import Array, Codes
 
+TINY = 1e-12
+"""Squared distances below this, relative to the largest squared coordinate, are rounding errors."""
 SUMMARY = ("mass", "marginal_error", "iterations", "converged", "descendants", "n_target", "n_source")
 """Last columns of the table of pairs; descendants are the logarithm of their sum."""
 
@@ -83,6 +85,13 @@ class TimedTransport(Operator):
             progress(done, len(given.pairs), f"{first:g} to {second:g}")
             source, target = at(given.times, first), at(given.times, second)
             scale = cost_scale(given.points[source], given.points[target], self.scale_cost, seed)
+            if scale <= TINY * max(float(np.square(given.points).max()), 1e-300):
+                msg = (
+                    f"The {self.scale_cost} squared distance between cells of times {first:g} and {second:g} is 0: "
+                    "most have the same coordinates. Is this the right representation? Otherwise pass scale_cost as a "
+                    "number."
+                )
+                raise ValueError(msg)
             yield PairOfTimes(first, second, source, target, scale)
 
     def _refuse(self, what: str, first: float, second: float, found: str, instead: str) -> None:
