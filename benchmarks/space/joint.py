@@ -8,9 +8,8 @@ import argparse
 
 import anndata as ad
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
-
 from benchmarks.scores import space
+from sklearn.metrics import adjusted_rand_score
 
 LAYERS, SLICES, UNKNOWN = "layer_of_excitatory", "batch", "none"
 
