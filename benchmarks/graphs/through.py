@@ -1,11 +1,14 @@
 """Training through the graph: pseudotime and fates of cells that were not trained on, mapped by ``dbx.rerun``.
 
-    python -m benchmarks.graphs.through SCORER [guo,hsmm,sim3] [--splits 5] [--train pca,gate] [--cells 1000]
+    python -m benchmarks.graphs.through SCORER [guo,hsmm,sim3] [--splits 5] [--cells 1000]
+        [--train pca,gate,imputer,pca+imputer,normalisation,pca+normalisation]
 
 ``SCORER`` is a file with ``load(name)``: the cells, the root, the terminal states and the truth (``time``,
 and ``committor`` of simulated cells). Half of the cells are the reference: components, 15 neighbours, diffusion map and
 pseudotime, then trained by ``dbx.losses.Ordering`` of the known times (for the simulation: in ten steps), or by
 ``dbx.losses.Fate`` of the cells that are nearly committed. The other half is mapped by ``dbx.rerun`` before and after.
+What is trained: loadings, loadings and then a gate that half of the genes pass at first, the number of MAGIC's steps
+before components of imputed values, or how cells are normalised (of sets of counts or FPKM).
 A line for each split: Spearman correlation with time of the other half (or the mean error of fates), before and after.
 """
 
@@ -24,7 +27,14 @@ from scipy.stats import spearmanr
 import dbx
 from dbx.losses import Fate, Ordering
 
-TRAIN = {"pca": ["pca"], "gate": ["pca", "gene_gate"]}
+TRAIN = {
+    "pca": ["pca"],
+    "gate": ["pca", "gene_gate"],
+    "imputer": ["magic"],
+    "pca+imputer": ["pca", "magic"],
+    "normalisation": ["normalize_total"],
+    "pca+normalisation": ["pca", "normalize_total"],
+}
 
 
 def main() -> None:
@@ -42,10 +52,13 @@ def main() -> None:
     load = _loader(asked.scorer)
     for name in asked.sets.split(","):
         for how in asked.train.split(","):
-            found = [_compared(load, name, how, split, asked) for split in range(asked.splits)]
-            gains = [x["gain"] for x in found]
-            for split, x in enumerate(found):
+            if how == "normalisation" and name == "guo":
+                continue  # stored as log values: there is nothing to normalise
+            found = []
+            for split in range(asked.splits):
+                found.append(x := _compared(load, name, how, split, asked))
                 print(f"{name} {how} {split}: {x['before']:.3f} -> {x['after']:.3f}, kept {x['kept']}", flush=True)
+            gains = [x["gain"] for x in found]
             before, after = (np.mean([x[key] for x in found]) for key in ("before", "after"))
             spread = f"{np.mean(gains):+.3f} +- {np.std(gains, ddof=1):.3f} | {min(gains):+.3f}"
             print(f"| {name} | {how} | {before:.3f} | {after:.3f} | {spread} |", flush=True)
@@ -60,7 +73,7 @@ def _loader(path: Path):
 
 
 def _compared(load, name: str, how: str, split: int, asked) -> dict:
-    cells, root, ends = _cells(load, name, asked.cells)
+    cells, root, ends = _cells(load, name, asked.cells, as_log="normalisation" not in how)
     order = np.random.default_rng(split).permutation(cells.n_obs)
     reference, others = (cells[np.sort(x)].copy() for x in np.array_split(order, 2))
     _analyse(reference, cells[root], how, ends if asked.fates else None)
@@ -72,14 +85,17 @@ def _compared(load, name: str, how: str, split: int, asked) -> dict:
     return {"before": before, "after": after, "gain": gain, "kept": trained.uns["optimize"]["kept"].tolist()}
 
 
-def _cells(load, name: str, n_cells: int):
-    """Log values with what is known of the cells; of more cells a random part with the root and the ends."""
+def _cells(load, name: str, n_cells: int, *, as_log: bool):
+    """Log values, or counts, with what is known of the cells; of more cells a random part with root and ends."""
     cells, root, ends, truth = load(name)
     kind = cells.uns["kind"]
     cells.X = np.asarray(cells.X.toarray() if hasattr(cells.X, "toarray") else cells.X, np.float32)
-    if kind == "fpkm":
+    if not as_log and kind == "log":
+        msg = f"{name} has log values: there is nothing to normalise."
+        raise SystemExit(msg)
+    if as_log and kind == "fpkm":
         cells.X = np.log1p(cells.X)
-    if kind == "counts":
+    if as_log and kind == "counts":
         dbx.pp.normalize_total(cells)
         dbx.pp.log1p(cells)
         del cells.uns["dbx"]  # log values of each half are the same either way
@@ -103,14 +119,22 @@ def _cells(load, name: str, n_cells: int):
 
 def _analyse(data, root, how: str, ends) -> None:
     """The root is the cell nearest to the set's root, which may be in the other half."""
+    values = [np.asarray(x.X) for x in (data, root)]
+    if "normalisation" in how:
+        values = [np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)) for x in values]
+        dbx.pp.normalize_total(data)
+        dbx.pp.log1p(data)
     if how == "gate":
         data.var["sd"] = np.asarray(data.X).std(axis=0)
         dbx.pp.gene_gate(data, n_genes=data.n_vars // 2, by="sd")
     layer = "gene_gate" if how == "gate" else None
     dbx.pp.pca(data, n_comps=min(20, data.n_vars // 2), layer=layer)
-    dbx.pp.neighbors(data, n_neighbors=15, use_rep="X_pca")
+    if "imputer" in how:
+        dbx.pp.magic(data, use_rep="X_pca")
+        dbx.pp.pca(data, n_comps=min(20, data.n_vars // 2), layer="magic", key_added="imputed")
+    dbx.pp.neighbors(data, n_neighbors=15, use_rep="imputed" if "imputer" in how else "X_pca")
     dbx.tl.diffmap(data)
-    data.uns["iroot"] = int(((np.asarray(data.X) - np.asarray(root.X)) ** 2).sum(axis=1).argmin())
+    data.uns["iroot"] = int(((values[0] - values[1]) ** 2).sum(axis=1).argmin())
     dbx.tl.dpt(data)
     if ends:
         dbx.tl.fate_probabilities(data, "tip", scheme="soft")

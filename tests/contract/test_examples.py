@@ -38,6 +38,7 @@ TESTED = {
     "alternatives": "tests/program/replay/test_recognised",
     "in_pieces": "tests/pp/test_regress_out",
     "jitter": "test_hooks",
+    "depicted": "tests/program/training/test_layouts",
     "settle": "test_hooks",
     "resumes": "test_refit",
     "fit_config": "test_refit",

@@ -141,6 +141,9 @@ class BatchMixing(Objective):
 class Compactness(Objective):
     """Fraction of the variance of an embedding within groups of cells: :func:`dbx.losses.compactness`.
 
+    A parametric layout can be made compact at the cost of what it shows. ``dbx.optimize`` therefore goes only so far
+    that the trustworthiness of held-out cells does not fall by more than .01, a standard error included.
+
     Parameters
     ----------
     groups
@@ -153,6 +156,7 @@ class Compactness(Objective):
     slot: str | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "compactness"
     of_sets: ClassVar[bool] = True
+    keeps_neighbours: ClassVar[bool] = True
 
     @property
     def reads(self) -> dict[str, str | None]:

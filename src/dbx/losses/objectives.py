@@ -75,6 +75,8 @@ class Objective:
     """Cells with a missing value in its column are ignored."""
     of_sets: ClassVar[bool] = False
     """The value of a cell depends on the others in its minibatch."""
+    keeps_neighbours: ClassVar[bool] = False
+    """A layout is trained by it only as far as it keeps depicting the neighbourhoods of held-out cells."""
     of_values: ClassVar[bool] = False
     """The objective reconstructs the input, so input dropout is off."""
     method: ClassVar[str | None] = None

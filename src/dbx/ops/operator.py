@@ -286,6 +286,13 @@ class Operator(nnx.Module):
         ``outputs`` are the operator's outputs for the fitted cells with the new parameters.
         """
 
+    def depicted(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Any, Any] | None:
+        """The coordinates whose neighbourhoods a layout shows, and the layout, arrays of shape (n_cells, n_dims).
+
+        None for operators that draw no layout.
+        """
+        return None
+
     @property
     def units(self) -> dict[str, Unit]:
         """Parameter -> its unit of distance and step size in training; 1 by default."""

@@ -21,6 +21,7 @@ from dbx.losses import (
 from dbx.program.record.registry import load
 from dbx.program.replay.location import Location
 from dbx.program.training.chain import make_chain
+from dbx.program.training.layouts import trustworthiness
 from dbx.program.training.trainable import Trainable
 
 N_CELLS, N_GENES = 600, 40
@@ -292,17 +293,37 @@ def test_objectives_are_checked_and_tell_what_they_are():
         dbx.optimize(adata, "label")
 
 
-@pytest.mark.arithmetic
-def test_a_parametric_layout_is_trained_as_a_network(before):
-    """Three types that the layout mixes are told from it after training; new cells go through the same network."""
+@pytest.fixture(scope="module")
+def layout(before):
     adata = before.copy()
     dbx.pp.neighbors(adata, n_neighbors=10, use_rep="X_pca")
     dbx.tl.umap(adata, method="parametric", n_hidden=32, max_epochs=5)
+    return adata
+
+
+@pytest.mark.arithmetic
+def test_a_parametric_layout_is_trained_as_a_network(layout):
+    """Three types that the layout mixes are told from it after training; new cells go through the same network."""
+    adata = layout.copy()
     after = trained(adata, CrossEntropy("label"), train="parametric_umap", max_epochs=60)
     assert after.uns["optimize"]["kept"].all()
     assert load(after)["label_head"].reads["z"].slots == ("obsm/X_umap",)
     assert change(after, "cross_entropy")[1] < change(after, "cross_entropy")[0] - 0.03
     assert np.abs(after.obsm["X_umap"] - adata.obsm["X_umap"]).max() > 0.1
+
+
+@pytest.mark.arithmetic
+def test_compact_clusters_do_not_falsify_a_layout(layout):
+    """Groups that the layout shows become compact; held-out cells keep their neighbours to .01."""
+    adata = layout.copy()
+    adata.obs["part"] = np.where(adata.obsm["X_pca"][:, 0] > 0, "one", "two")
+    after = trained(adata, Compactness("part", slot="obsm/X_umap"), train="parametric_umap", max_epochs=15)
+    assert after.uns["optimize"]["kept"].all()
+    held_out = adata.obs_names.get_indexer(after.uns["optimize"]["held_out"])
+    order = np.concatenate([held_out, np.setdiff1d(np.arange(N_CELLS), held_out)])
+    shown = [trustworthiness(x.obsm["X_pca"][order], x.obsm["X_umap"][order], len(held_out)) for x in (adata, after)]
+    assert np.mean(shown[0] - shown[1]) <= 0.01
+    assert change(after, "compactness")[1] < change(after, "compactness")[0] - 0.02
 
 
 @pytest.mark.parametrize(

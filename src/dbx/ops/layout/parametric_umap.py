@@ -204,6 +204,10 @@ class ParametricUMAP(Operator):
         del graph, init
         return {"z": self.network(x[:, : self.n_dims])}
 
+    def depicted(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The dimensions that the network sees, and the positions."""
+        return inputs["x"][:, : self.n_dims], outputs["z"]
+
     @property
     def units(self) -> dict[str, Unit]:
         """Weights of networks are small: distances are in units of ``WEIGHT_UNIT``, step sizes unscaled."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,28 @@ class Part:
     """Fraction of the cells that have a label; the others are 0, and must not dilute the mean in training."""
 
 
+class Run(NamedTuple):
+    """The pipeline on a minibatch."""
+
+    batch: dict[str, jax.Array]
+    """Its columns, with those of the cells that are there besides."""
+    rows: Any
+    """Row of each of these cells, None where there are no others."""
+    whole: dict[str, Any]
+    """Slot -> what the pipeline starts from."""
+    shown: dict[str, Any]
+    """The same with the values that are not dropped."""
+    parameters: dict[str, dict[str, Any]]
+    trace: Callable[[dict[str, Any]], tuple[dict[str, Any], Mapping[str, Any]]]
+    """The pipeline of values to start from."""
+    latest: dict[str, Any]
+    """Slot -> value after the last step."""
+    runs: Mapping[str, Any]
+    """Step -> how it ran."""
+    of_batch: Callable[[Any], Any]
+    """The cells of the minibatch among all that are there."""
+
+
 class PipelineLoss:
     """The objective of each cell after the pipeline; see :class:`dbx.ops.nn.training.Loss`."""
 
@@ -79,6 +101,49 @@ class PipelineLoss:
         ``epoch`` is the number of epochs done; without a key, where cells are judged, training is over. ``states`` of
         the pipeline's operators replace those that they have.
         """
+        run = self._run(model, batch, key, states)
+        whole, latest, runs, of_batch, batch = run.whole, run.latest, run.runs, run.of_batch, run.batch
+        values = of_batch({slot: codes(x) for slot, x in {**latest, **whole}.items()})
+        values |= first_rows(batch, len(batch["row"]))
+        found, followed = [], {}
+        for part in self.parts:
+            head: Any = model.heads.get(part.name)
+            judged, hidden = latest, None
+            if part.masks:
+                ids = batch["row"] if run.rows is None else run.rows
+                x: Any = whole[part.masks]
+                hidden = hidden_entries(ids, x.shape[1], part.mask_rate, key)
+                judged, _ = run.trace({**whole, part.masks: jnp.where(hidden, part.facts["centre"], x)})
+                hidden = of_batch({"hidden": hidden})["hidden"]
+            cells = Cells(
+                z=of_batch(judged[part.slot]),
+                read={name: values[place] for name, place in part.reads.items()},
+                rows=batch["row"],
+                head=head,
+                facts=part.facts,
+                run=partial(_of_step, runs, part.step),
+                hidden=hidden,
+                epoch=math.inf if key is None else epoch,
+                velocity=self._pushed(part, run.parameters, run.shown, values),
+            )
+            values_of_cells = part.objective.of_cells(cells)
+            found.append(values_of_cells if key is None else values_of_cells / part.labelled)
+            followed[part.name] = found[-1]
+            if part.objective.labelled:
+                label = cells.read["label"]
+                followed[f"{part.name}_errors"] = 1.0 * ((head(cells.z).argmax(axis=1) != label) & (label >= 0))
+        total = sum(weight * x for weight, x in zip(self.weights, found, strict=True))
+        penalty = 0 if key is None else anchor * model.distance()
+        return total + penalty, followed
+
+    def depicted(self, model: Trainable, batch: dict[str, jax.Array], step: str):
+        """Of the cells of a minibatch, what the layout of a step is a picture of, and the layout."""
+        run = self._run(model, batch, None, None)
+        operator, inputs, outputs = run.runs[step]
+        return run.of_batch(operator.depicted(inputs, outputs))
+
+    def _run(self, model: Trainable, batch: dict[str, jax.Array], key, states: Any) -> Run:
+        """The pipeline on a minibatch, with the cells that it needs besides."""
         pipeline = self.pipeline if states is None else self.pipeline.with_states(states)
         rows, block, together = None, None, bool(model.whole) and "neighbours" not in model.whole
         if together:
@@ -94,38 +159,7 @@ class PipelineLoss:
         trace = partial(pipeline.trace, parameters, rows=rows, block=block, together=together)
         latest, runs = trace(shown)
         of_batch = partial(_rows, batch["cell"]) if together else partial(first_rows, n_cells=len(batch["row"]))
-        values = of_batch({slot: codes(x) for slot, x in {**latest, **whole}.items()})
-        values |= first_rows(batch, len(batch["row"]))
-        found, followed = [], {}
-        for part in self.parts:
-            head: Any = model.heads.get(part.name)
-            judged, hidden = latest, None
-            if part.masks:
-                ids = batch["row"] if rows is None else rows
-                x: Any = whole[part.masks]
-                hidden = hidden_entries(ids, x.shape[1], part.mask_rate, key)
-                judged, _ = trace({**whole, part.masks: jnp.where(hidden, part.facts["centre"], x)})
-                hidden = of_batch({"hidden": hidden})["hidden"]
-            cells = Cells(
-                z=of_batch(judged[part.slot]),
-                read={name: values[place] for name, place in part.reads.items()},
-                rows=batch["row"],
-                head=head,
-                facts=part.facts,
-                run=partial(_of_step, runs, part.step),
-                hidden=hidden,
-                epoch=math.inf if key is None else epoch,
-                velocity=self._pushed(part, parameters, shown, values),
-            )
-            values_of_cells = part.objective.of_cells(cells)
-            found.append(values_of_cells if key is None else values_of_cells / part.labelled)
-            followed[part.name] = found[-1]
-            if part.objective.labelled:
-                label = cells.read["label"]
-                followed[f"{part.name}_errors"] = 1.0 * ((head(cells.z).argmax(axis=1) != label) & (label >= 0))
-        total = sum(weight * x for weight, x in zip(self.weights, found, strict=True))
-        penalty = 0 if key is None else anchor * model.distance()
-        return total + penalty, followed
+        return Run(batch, rows, whole, shown, parameters, trace, latest, runs, of_batch)
 
     def _hidden(self, model: Trainable, whole, key) -> dict[str, Any]:
         """What the pipeline starts from with some of the values dropped."""
@@ -212,11 +246,11 @@ def judge(
         values = _in_sequences(judged, graphdef, state, states, columns, rows)
         return {"loss": _weighted(judged, values), **values}
     together = bool(model.whole) or any(part.objective.of_sets for part in judged.parts)
-    context = _context(len(columns["row"]), rows) if together else rows[:0]
-    found, size = [], BLOCK - len(context)
+    others = context(len(columns["row"]), rows) if together else rows[:0]
+    found, size = [], BLOCK - len(others)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        there = np.concatenate([part, context])
+        there = np.concatenate([part, others])
         batch = {name: x.dense(there) if isinstance(x, RowBlocks) else x[there] for name, x in columns.items()}
         values = _values(judged, graphdef, state, states, batch)
         found.append({name: np.asarray(x, np.float64)[: len(part)] for name, x in values.items()})
@@ -243,7 +277,7 @@ def _in_sequences(judged: PipelineLoss, graphdef, state, states, columns, rows: 
     return {name: x[rows] for name, x in found.items()}
 
 
-def _context(n_cells: int, rows: np.ndarray) -> np.ndarray:
+def context(n_cells: int, rows: np.ndarray) -> np.ndarray:
     """Other cells, evenly over all, for half a block at most."""
     others = np.setdiff1d(np.arange(n_cells), rows)
     return others[:: -(-len(others) // (BLOCK // 2)) or 1]

@@ -15,10 +15,10 @@ from dbx.losses.objectives import Sum
 from dbx.ops.nn.training import Loss, Training, train
 from dbx.ops.operator import Operator, Progress
 from dbx.program.pipeline.pipeline import Pipeline
-from dbx.program.replay.recompute import with_parameters
 from dbx.program.training.chain import Chain
 from dbx.program.training.dataset import Dataset
 from dbx.program.training.failures import check_start, explain
+from dbx.program.training.layouts import MOST_LOST
 from dbx.program.training.objective import DROPOUT, PipelineLoss, judge
 from dbx.program.training.refitting import Settled, settled
 from dbx.program.training.split import Split
@@ -105,13 +105,8 @@ def run_stages(
         except FloatingPointError as error:
             explain(error, model, judged, dataset.columns, np.setdiff1d(np.arange(len(dataset.rows)), split.hidden))
             raise
-        if chain.together:
-            found = settled(chain, dataset, model, judged, operators, split)
-        else:
-            moved = {name: with_parameters(operators[name], x) for name, x in model.parameters().items()}
-            found = Settled(moved, {}, judge(model, judged, dataset.columns, split.judging))
-        after = found.judged
-        result = _verdict(stage, dataset, outcome.weights, before, after, history)
+        found = settled(chain, dataset, model, judged, operators, split)
+        result = _verdict(stage, dataset, outcome.weights, before, found, history)
         outcome.stages.append(result)
         if result.kept:
             outcome.operators, outcome.refitted = found.moved, found.refitted
@@ -140,17 +135,25 @@ def _weights(loss: Sum, dataset: Dataset, before: Mapping[str, np.ndarray]) -> t
     return tuple(1 / size for size in sizes.values())
 
 
-def _verdict(stage, dataset: Dataset, weights, before, after, history) -> Stage:
-    """Kept if held-out cells improved by more than a standard error, and there was something to improve."""
+def _verdict(stage, dataset: Dataset, weights, before, found: Settled, history) -> Stage:
+    """Kept if held-out cells improved by more than a standard error, and there was something to improve.
+
+    Layouts must go on depicting these cells.
+    """
+    after = found.judged
     names = [part.name for part in dataset.parts]
     better = sum(w * (before[name] - after[name]) for w, name in zip(weights, names, strict=True))
     gain, error = float(better.mean()), float(better.std(ddof=1) / np.sqrt(len(better)))
     errors = [before[f"{name}_errors"].mean() for name in names if name in dataset.labels]
     hardly_wrong = len(errors) == len(names) and max(errors) <= LEAST_ERRORS
     was, now = ({name: float(values[name].mean()) for name in names} for values in (before, after))
-    kept = gain > error and not hardly_wrong
+    kept = gain > error and not hardly_wrong and found.faithful
     if kept:
         verdict = "kept as trained"
+        if found.fraction < 1 and found.lost:
+            verdict = f"kept with {found.fraction:g} of the change: more would falsify the layout"
+    elif not found.faithful:
+        verdict = f"reverted: the layout would lose more than {MOST_LOST} of the trustworthiness of held-out cells"
     elif hardly_wrong and gain > error:
         verdict = f"reverted: at most {LEAST_ERRORS:.0%} of held-out cells were misclassified before training"
     else:
