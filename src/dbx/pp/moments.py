@@ -8,7 +8,7 @@ from dbx.data import RowBlocks
 from dbx.ops.checks import check_known
 from dbx.ops.dynamics.moments import Moments
 from dbx.pp.neighbors import neighbors
-from dbx.program import Slot, exists, log, looks_like_counts, neighbors_slot, read, run_step, warn_of_counts
+from dbx.program import Slot, exists, log, looks_like_counts, neighbors_slot, read, run_step
 from dbx.program.compat import own_copy
 
 if TYPE_CHECKING:
@@ -89,9 +89,6 @@ def moments(
         )
     if not there:
         log.info(f"    there are no neighbours: computing {n_neighbors} of each cell")
-        if not exists(data, Slot.parse("obsm/X_pca", mod)):
-            effect = ", and components of counts, in which neighbours are sought, are mostly those of depth"
-            warn_of_counts(data, Slot.parse("X", mod), effect)
         neighbors(data, n_neighbors, n_pcs, mod=mod)
     run_step(
         data,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import (
+    DISTANCES_OF_COUNTS,
     Slot,
     call_written,
     check_key,
@@ -18,6 +19,7 @@ from dbx.program import (
     representation_slot,
     resolve_seed,
     run_step,
+    warn_of_counts,
 )
 from dbx.program.compat import own_copy
 
@@ -119,6 +121,8 @@ def neighbors(
         metric = metric or "euclidean"
         search = find_search(transformer, metric, metric_kwds, n_neighbors, n_cells, seed)
         slot, columns = _representation(data, use_rep, n_pcs, mod)
+        if slot == "X":
+            warn_of_counts(data, Slot.parse(slot, mod), DISTANCES_OF_COUNTS)
     else:
         _warn_of_ignored(use_rep=use_rep, knn=not knn, n_pcs=n_pcs, metric_kwds=metric_kwds, random_state=seed)
         search, seed = given_distances(distances, metric, n_neighbors, n_cells), 0

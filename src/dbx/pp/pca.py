@@ -10,7 +10,7 @@ import numpy as np
 from packaging.version import Version
 
 from dbx.ops.components.pca import PCA
-from dbx.program import Slot, check_key, compute_array, exists, matrix_slot, resolve_seed, run_step
+from dbx.program import Slot, check_key, compute_array, exists, matrix_slot, resolve_seed, run_step, warn_of_counts
 from dbx.program.compat import SCANPY
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def pca(
     if not hasattr(data, "obs_names"):
         return _of_array(operator, data, mask_var, seed=seed, return_info=return_info)
     mask = gene_mask(data, mask_var, use_highly_variable, obsm=obsm, mod=mod)
+    if obsm is None:
+        warn_of_counts(data, Slot.parse(matrix_slot(layer), mod), ", whose components are mostly those of depth")
     x_pca, loadings, key = (
         ("X_pca", "varm/PCs", "pca") if key_added is None else (key_added, f"varm/{key_added}", key_added)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.ops.checks import check_known
 from dbx.ops.space.align_slices import AlignSlices
 from dbx.ops.space.center_slice import CenterSlice
-from dbx.program import check_key, matrix_slot, representation_slot, resolve_seed, run_step
+from dbx.program import check_key, coordinates_slot, matrix_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,10 +169,7 @@ def align_slices(
         msg = 'method="center" fits expression to counts; remove use_rep (layer=... names a layer with counts).'
         raise ValueError(msg)
     dissimilarity: Literal["kl", "euclidean"] = "kl" if use_rep is None else "euclidean"
-    if use_rep is None:
-        slot = matrix_slot(layer)
-    else:
-        slot = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
+    slot = matrix_slot(layer) if use_rep is None else coordinates_slot(adata, use_rep, mod=mod)
     settings: dict[str, Any] = {
         "reference": reference,
         "alpha": alpha,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dbx.ops.clusters.archetypes import Archetypes
-from dbx.program import check_key, decomposed_slot, representation_slot, resolve_seed, run_step
+from dbx.program import check_key, coordinates_slot, decomposed_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ def archetypes(
     """
     check_key(key_added)
     operator = Archetypes(n_archetypes=n_archetypes, delta=delta, n_init=n_init, max_iter=max_iter, tol=tol)
-    reads = {"z": representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"}
+    reads = {"z": coordinates_slot(adata, use_rep, mod=mod)}
     writes = {
         "weights": f"obsm/X_{key_added}",
         "archetypes": f"uns/{key_added}/archetypes",

@@ -14,9 +14,9 @@ from dbx.program import (
     Slot,
     all_or_nothing,
     check_key,
+    coordinates_slot,
     log,
     read,
-    representation_slot,
     resolve_seed,
     run_step,
     warn_of_counts,
@@ -151,7 +151,7 @@ def phate(
     reduced = use_rep is None and n_pca is not None
     if n_pca is not None and reduced:
         check_whole(n_pca, 1, "n_pca")
-    x = representation_slot(data, "X" if use_rep is None else use_rep, None, mod=mod)[0] or "X"
+    x = "X" if use_rep is None else coordinates_slot(data, use_rep, mod=mod)
     n_cells, n_columns = read(data, Slot.parse(x, mod)).shape
     landmarks = _landmarks(n_landmark, n_cells)
     settings: dict[str, Any] = {"t": t, "gamma": gamma, "mds": mds, "mds_dist": mds_dist}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dbx.ops.diffusion.multiscale_pseudotime import MultiscalePseudotime
-from dbx.program import check_key, log, representation_slot, resolve_seed, run_step
+from dbx.program import check_key, coordinates_slot, log, resolve_seed, run_step
 from dbx.program.compat import own_copy
 from dbx.tl._root import root_cell
 
@@ -90,7 +90,7 @@ def pseudotime(
     True
     """
     check_key(key_added)
-    slot = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
+    slot = coordinates_slot(adata, use_rep, mod=mod)
     iroot = root_cell(adata, slot, "dbx.tl.pseudotime", mod)
     data = own_copy(adata, copy=copy)
     operator = MultiscalePseudotime(iroot=iroot, method=method, n_comps=n_comps, knn=knn, n_waypoints=n_waypoints)

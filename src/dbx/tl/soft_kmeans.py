@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbx.ops.clusters.soft_kmeans import SoftKMeans
-from dbx.program import check_key, representation_slot, resolve_seed, run_step
+from dbx.program import check_key, coordinates_slot, resolve_seed, run_step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ def soft_kmeans(
     return run_step(
         adata,
         SoftKMeans(n_clusters=n_clusters, temperature=temperature, n_init=n_init, max_iter=max_iter),
-        reads={"z": representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"},
+        reads={"z": coordinates_slot(adata, use_rep, mod=mod)},
         writes={
             "labels": f"obs/{key_added}",
             "probabilities": f"obsm/{key_added}_probabilities",

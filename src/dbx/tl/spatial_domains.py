@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.ops.checks import check_known
 from dbx.ops.space.attention_domains import AttentionDomains
 from dbx.ops.space.domains import SpatialDomains
-from dbx.program import Slot, check_key, refuse_counts, representation_slot, resolve_seed, run_step
+from dbx.program import Slot, check_key, coordinates_slot, refuse_counts, resolve_seed, run_step
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -162,7 +162,7 @@ def spatial_domains(
         refuse_counts(adata, slot, "spatial_domains")
         reads["genes"] = "X"
     else:
-        reads["z"] = representation_slot(adata, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
+        reads["z"] = coordinates_slot(adata, use_rep, mod=mod)
     if batch_key is not None:
         reads["slices"] = f"obs/{batch_key}"
     return run_step(

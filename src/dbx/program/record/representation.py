@@ -8,6 +8,7 @@ import numpy as np
 
 from dbx.ops.checks import listed
 from dbx.program.record.registry import load
+from dbx.program.slots.checks import warn_of_counts
 from dbx.program.slots.slots import Slot, SlotError, exists, holder, owner_written
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 FEW_GENES = 50
 """Up to as many genes X itself is used."""
 PCA_KEYS = ("pca", "X_pca")
+DISTANCES_OF_COUNTS = ", whose distances are mostly those of depth"
 
 
 def representation_slot(
@@ -59,6 +61,20 @@ def representation_slot(
         "Compute it first, or name one of these or 'X'."
     )
     raise SlotError(msg)
+
+
+def coordinates_slot(data: AnnData | MuData, use_rep: str, *, mod: str | None = None) -> str:
+    """The slot of coordinates that a user names, with a warning where these are raw counts.
+
+    Raises
+    ------
+    SlotError
+        It is not there.
+    """
+    slot = representation_slot(data, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
+    if slot == "X":
+        warn_of_counts(data, Slot.parse(slot, mod), DISTANCES_OF_COUNTS)
+    return slot
 
 
 def decomposed_slot(data: AnnData | MuData, *, mod: str | None = None) -> str | None:
