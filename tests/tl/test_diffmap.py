@@ -7,7 +7,9 @@ from anndata import AnnData
 from scipy import sparse
 
 import dbx
+from dbx.ops import DiffusionMap
 from dbx.ops.diffusion.spectrum import groups_of_equal
+from dbx.ops.values import Edges
 
 pytestmark = pytest.mark.filterwarnings("ignore:Step .* reads")
 
@@ -99,6 +101,23 @@ def test_new_cells_are_where_they_are_among_all(cells):
     del known.obs["diffmap_density"]
     with pytest.raises(dbx.program.ReferenceChangedError, match="diffmap"):
         dbx.rerun(new, known)
+
+
+def test_a_new_cell_is_the_mean_of_its_neighbours_over_the_eigenvalue(cells):
+    """By transition probabilities w / q of its edges, q the sums of its neighbours' weights: whatever its own sum."""
+    graph = sparse.csr_matrix(cells.obsp["connectivities"], dtype=np.float64)
+    operator = DiffusionMap(n_comps=4)
+    operator.fit(graph=graph)
+    edges = sparse.random(3, graph.shape[0], 0.05, "csr", random_state=0)
+    found = operator(graph=Edges(edges, np.full(3, -1, np.int32)))
+    shares = edges.toarray() / graph.sum(axis=0).A1
+    shares /= shares.sum(axis=1, keepdims=True)
+    expected = shares @ np.asarray(operator.components[...]) / operator.evals
+    np.testing.assert_allclose(found["z"], expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        operator(graph=Edges(7 * edges, np.full(3, -1, np.int32)))["z"], expected, rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(found["density"], edges.sum(axis=1).A1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

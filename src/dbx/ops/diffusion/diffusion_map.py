@@ -15,8 +15,8 @@ from dbx.ops.diffusion.spectrum import leading_eigenpairs
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
 from dbx.ops.values import Array, Edges, Graph
 
-ONE = 1e-6
-"""Distance from 1 up to which an eigenvalue is that of a component's stationary state."""
+LEAST = 1e-6
+"""Absolute eigenvalue up to which a component says nothing of new cells."""
 
 
 class DiffusionMap(Operator):
@@ -62,12 +62,9 @@ class DiffusionMap(Operator):
         return float(np.linalg.norm(walk.symmetric @ vectors - vectors * values, axis=0).max())
 
     def _keep(self, walk: DensityNormalised, vectors: np.ndarray, values: np.ndarray) -> None:
-        stationary = np.abs(values - 1) < ONE
         self.components = Reference(jnp.asarray(vectors, jnp.float32))
         self.densities = Reference(jnp.asarray(walk.density, jnp.float32))
         self.eigenvalues = Constant(values)
-        # z of a cell is its entry of a stationary state times this norm
-        self.norms = Constant(np.where(stationary, np.abs(walk.z @ vectors), 0))
 
     @property
     def evals(self) -> np.ndarray:
@@ -98,17 +95,15 @@ class DiffusionMap(Operator):
         return {"z": vectors, "density": density}
 
     def _place(self, graph: Graph | Edges, components: Array, densities: Array, xp) -> tuple[Array, Array]:
-        """Nystrom extension: (components, sum of weights) of new cells."""
-        values, norms = (xp.asarray(v[...]).astype(components.dtype) for v in (self.eigenvalues, self.norms))
-        used = xp.abs(values) > ONE
+        """Nystrom extension: (components, sum of weights) of new cells.
+
+        The components themselves are averaged, with their factor of density, and not the right eigenvectors times one
+        of the new cell's own: it lists edges in one direction only, whose sum hardly tells how dense cells are there.
+        """
+        values = xp.asarray(self.eigenvalues[...]).astype(components.dtype)
+        used = xp.abs(values) > LEAST
         inverse = xp.where(used, 1 / xp.where(used, values, 1), 0)
-        root = xp.sqrt(((components * norms) ** 2).sum(axis=1))
-        right = components / xp.where(root > 0, root, 1)[:, None]
-        columns = xp.concatenate(
-            [right / densities[:, None], 1 / densities[:, None], xp.ones_like(right[:, :1])], axis=1
-        )
-        sums = neighbour_sums(graph, columns)
+        weighted = xp.concatenate([components, xp.ones_like(components[:, :1])], axis=1) / densities[:, None]
+        sums = neighbour_sums(graph, xp.concatenate([weighted, xp.ones_like(components[:, :1])], axis=1))
         share, density = sums[:, -2], sums[:, -1]
-        some = xp.where(share > 0, share, 1)
-        z = xp.sqrt(some / xp.where(density > 0, density, 1))
-        return (z / some)[:, None] * sums[:, :-2] * inverse, density
+        return sums[:, :-2] / xp.where(share > 0, share, 1)[:, None] * inverse, density
