@@ -122,6 +122,7 @@ def _analyse(data, root, how: str, ends) -> None:
     values = [np.asarray(x.X) for x in (data, root)]
     if "normalisation" in how:
         values = [np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)) for x in values]
+        data.layers["counts"] = data.X.copy()
         dbx.pp.normalize_total(data)
         dbx.pp.log1p(data)
     if how == "gate":

@@ -152,6 +152,9 @@ def test_warnings(roots, stored):
     roots.layers["counts"] = np.rint(stored["x"] ** 2)
     with pytest.warns(UserWarning, match="raw counts"):
         dbx.pp.magic(roots, layer="counts")
+    roots.layers["scaled"] = stored["x"] - stored["x"].mean(axis=0)
+    with pytest.warns(UserWarning, match=r"adata.layers\['scaled'\] has negative values"):
+        dbx.pp.magic(roots, layer="scaled")
     roots.X[:8] = roots.X[0]
     with pytest.warns(UserWarning, match="8 of 160 cells have 5 or more duplicates"):
         dbx.pp.magic(roots, n_pca=None)

@@ -14,7 +14,10 @@ from dbx.pp._search import find_search
 from dbx.program.compat import SCANPY
 
 # what numba compiles for one of them serves the others, which takes one process
-pytestmark = pytest.mark.xdist_group("numba")
+pytestmark = [
+    pytest.mark.xdist_group("numba"),
+    pytest.mark.filterwarnings("ignore:The values in adata.X look like raw counts"),
+]
 
 NEWER = Version("1.12.0.dev0") <= SCANPY
 N = 200

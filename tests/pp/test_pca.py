@@ -106,6 +106,7 @@ def test_use_highly_variable_stands_for_a_mask(logged, use):
         dbx.pp.pca(ours, use_highly_variable=True, mask_var="odd")
 
 
+@pytest.mark.filterwarnings("ignore:The values in adata.X look like raw counts")
 @pytest.mark.parametrize("kind", ["dense", "csc", "int", "dask", "dask_csr", "backed", "float64"])
 def test_every_kind_of_array(logged, kind, tmp_path):
     logged = logged[:, logged.var["highly_variable"]].copy()

@@ -212,6 +212,11 @@ def test_wrong_uses_leave_the_data_as_they_are(cells, name):
     assert dbx.steps(cells).equals(program)
 
 
+def test_an_end_of_one_cell_is_warned_of(cells):
+    with pytest.warns(dbx.DbxWarning, match="One cell stands for the terminal state 'up': fates towards it"):
+        dbx.tl.fate_probabilities(cells, {"down": cells_of(cells, "down"), "up": cells_of(cells, "up")[:1]})
+
+
 def test_other_components_are_nan(cells):
     """Infinite pseudotime in a component without an end."""
     far = np.arange(N_CELLS) < 20

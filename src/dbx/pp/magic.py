@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from dbx.data.blocks import RowBlocks
 from dbx.ops.checks import UnknownNameError, as_names, check_whole, did_you_mean, listed
 from dbx.ops.components.pca import PCA
 from dbx.ops.components.principal_axes import n_axes_of
@@ -18,6 +19,7 @@ from dbx.program import (
     check_key,
     exists,
     gene_names,
+    has_negative,
     log,
     looks_like_counts,
     matrix_slot,
@@ -200,7 +202,7 @@ def magic(
             name=key_added,
             **settings,
         )
-        _warn_of_counts(data, x, mod)
+        _warn_of_values(data, x, mod)
     return data if copy else None
 
 
@@ -273,8 +275,13 @@ def _scale(data, x: str, mod: str | None) -> str:
     return next((name for name in behind if name in ("sqrt", "log1p")), "log1p" if noted else "linear")
 
 
-def _warn_of_counts(data, x: str, mod: str | None) -> None:
+def _warn_of_values(data, x: str, mod: str | None) -> None:
     slot = Slot.parse(x, mod)
+    if has_negative(RowBlocks(read(data, slot))):
+        log.warn(
+            f"{slot.written()} has negative values, as scaled values have, whose means are not those of expression: "
+            "pass layer=... with counts of dbx.pp.normalize_total(adata), and scaled values only as use_rep."
+        )
     if looks_like_counts(read(data, slot)):
         log.warn(
             f"{slot.written()} seems to hold raw counts: cells of similar depth would count as similar, and depth "

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.addresses import neighbors_slot as neighbors_slot
     from dbx.program.slots.checks import check_matrix as check_matrix
     from dbx.program.slots.checks import check_not_empty as check_not_empty
+    from dbx.program.slots.checks import has_negative as has_negative
     from dbx.program.slots.checks import looks_like_counts as looks_like_counts
     from dbx.program.slots.checks import refuse_counts as refuse_counts
     from dbx.program.slots.checks import warn_of_counts as warn_of_counts
@@ -75,7 +76,14 @@ _NAMES = {
     "replay.reference": ["ReferenceChangedError"],
     "replay.rerun": ["rerun"],
     "slots.addresses": ["check_key", "expression_slot", "graph_slot", "matrix_slot", "neighbors_slot"],
-    "slots.checks": ["check_matrix", "check_not_empty", "looks_like_counts", "refuse_counts", "warn_of_counts"],
+    "slots.checks": [
+        "check_matrix",
+        "check_not_empty",
+        "has_negative",
+        "looks_like_counts",
+        "refuse_counts",
+        "warn_of_counts",
+    ],
     "slots.slots": [
         "Slot",
         "SlotError",

@@ -318,6 +318,7 @@ def test_what_new_cells_lack_is_named_before_anything_is_done(analysed, counts):
         dbx.rerun(counts[:40].copy(), analysed, inputs={"layers/counts": "X"})
 
 
+@pytest.mark.filterwarnings("ignore:The values in adata.X look like raw counts")
 def test_a_program_of_the_query_s_own_is_not_lost_in_silence(analysed, counts):
     query = counts[:40].copy()
     dbx.pp.pca(query, n_comps=3, key_added="own")

@@ -9,6 +9,8 @@ import scanpy as sc
 
 import dbx
 
+pytestmark = pytest.mark.filterwarnings("ignore:The values in .* look like raw counts")
+
 ARGUMENTS = ("key_added", "adjusted_basis")
 FUNCTIONS = {
     f"{module.__name__}.{name}": (getattr(module, name), argument)

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from dbx._warnings import warn
 from dbx.ops.arrays import array_library
-from dbx.ops.checks import check_above_zero, check_known
+from dbx.ops.checks import check_above_zero, check_known, listed
 from dbx.ops.diffusion.absorption import AbsorbingWalk, Solver, without_columns
 from dbx.ops.diffusion.host_walks import host_transitions
 from dbx.ops.diffusion.markov import check_weights, row_sums
@@ -118,7 +118,7 @@ class FateProbabilities(WalkOperator):
         self.stored_fates = Reference(found.fates)
         self.stored_steps = Reference(found.steps)
         self.stored_confidence = Reference((codes >= 0).astype(np.float64))
-        _warn(found.fates, self.levels)
+        _warn(found.fates, codes, self.levels)
         self.residual = Constant(np.float64(found.residual))
         self.mean_fate = Constant(np.nanmean(found.fates, axis=0))
 
@@ -224,13 +224,18 @@ def present_ends(ends: Codes) -> tuple[np.ndarray, tuple[str, ...]]:
     return codes, ends.levels
 
 
-def _warn(fates: np.ndarray, levels: tuple[str, ...]) -> None:
-    """Warn of cells that reach no end, and of an only end."""
+def _warn(fates: np.ndarray, codes: np.ndarray, levels: tuple[str, ...]) -> None:
+    """Warn of cells that reach no end, of ends of one cell, and of an only end."""
     lost = int(np.isnan(fates[:, 0]).sum())
     if lost:
         warn(
             f"{lost} of {len(fates)} cells reach no terminal state: their fate probabilities are NaN, and no walk "
             "enters them. Name a terminal state among them, or compute neighbours with more n_neighbors."
+        )
+    if alone := [levels[code] for code in np.flatnonzero(np.bincount(codes[codes >= 0]) == 1)]:
+        warn(
+            f"One cell stands for the terminal state {listed(alone)}: fates towards it depend on the neighbours that "
+            "it happens to have. Name more of its cells."
         )
     if len(levels) == 1:
         warn(
