@@ -1,6 +1,6 @@
 """Training through the graph: pseudotime and fates of cells that were not trained on, mapped by ``dbx.rerun``.
 
-    python -m benchmarks.graphs.through SCORER [guo,hsmm,sim3] [--splits 5] [--cells 1000]
+    python -m benchmarks.graphs.through SCORER [guo,hsmm,sim3] [--splits 5] [--cells 1000] [--genes 500]
         [--train pca,gate,imputer,pca+imputer,normalisation,pca+normalisation]
 
 ``SCORER`` is a file with ``load(name)``: the cells, the root, the terminal states and the truth (``time``,
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--train", default="pca,gate")
     parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--genes", type=int, help="only as many, those with the largest variance of log values")
     parser.add_argument("--fates", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -74,6 +75,9 @@ def _loader(path: Path):
 
 def _compared(load, name: str, how: str, split: int, asked) -> dict:
     cells, root, ends = _cells(load, name, asked.cells, as_log="normalisation" not in how)
+    if asked.genes is not None and cells.n_vars > asked.genes:
+        spread = (np.log1p(cells.X) if "normalisation" in how else cells.X).var(axis=0)
+        cells = cells[:, np.sort(np.argsort(-spread)[: asked.genes])].copy()
     order = np.random.default_rng(split).permutation(cells.n_obs)
     reference, others = (cells[np.sort(x)].copy() for x in np.array_split(order, 2))
     _analyse(reference, cells[root], how, ends if asked.fates else None)
