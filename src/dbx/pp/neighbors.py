@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from dbx.pp._search import find_search, given_distances
 from dbx.pp.pca import pca
 from dbx.program import (
-    DISTANCES_OF_COUNTS,
     Slot,
     call_written,
     check_key,
@@ -122,7 +121,7 @@ def neighbors(
         search = find_search(transformer, metric, metric_kwds, n_neighbors, n_cells, seed)
         slot, columns = _representation(data, use_rep, n_pcs, mod)
         if slot == "X":
-            warn_of_counts(data, Slot.parse(slot, mod), DISTANCES_OF_COUNTS)
+            warn_of_counts(data, Slot.parse(slot, mod), ", whose distances are mostly those of depth")
     else:
         _warn_of_ignored(use_rep=use_rep, knn=not knn, n_pcs=n_pcs, metric_kwds=metric_kwds, random_state=seed)
         search, seed = given_distances(distances, metric, n_neighbors, n_cells), 0

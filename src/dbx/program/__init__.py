@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.record.on_disk import is_on_disk as is_on_disk
     from dbx.program.record.on_disk import run_on_disk as run_on_disk
     from dbx.program.record.origin import operators_behind as operators_behind
-    from dbx.program.record.representation import DISTANCES_OF_COUNTS as DISTANCES_OF_COUNTS
     from dbx.program.record.representation import coordinates_slot as coordinates_slot
     from dbx.program.record.representation import corrected_versions as corrected_versions
     from dbx.program.record.representation import decomposed_slot as decomposed_slot
@@ -63,7 +62,6 @@ _NAMES = {
     "record.on_disk": ["is_on_disk", "run_on_disk"],
     "record.origin": ["operators_behind"],
     "record.representation": [
-        "DISTANCES_OF_COUNTS",
         "coordinates_slot",
         "corrected_versions",
         "decomposed_slot",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 FEW_GENES = 50
 """Up to as many genes X itself is used."""
 PCA_KEYS = ("pca", "X_pca")
-DISTANCES_OF_COUNTS = ", whose distances are mostly those of depth"
 
 
 def representation_slot(
@@ -73,7 +72,7 @@ def coordinates_slot(data: AnnData | MuData, use_rep: str, *, mod: str | None = 
     """
     slot = representation_slot(data, use_rep, None, mod=mod)[0] or f"obsm/{use_rep}"
     if slot == "X":
-        warn_of_counts(data, Slot.parse(slot, mod), DISTANCES_OF_COUNTS)
+        warn_of_counts(data, Slot.parse(slot, mod), ", whose distances are mostly those of depth")
     return slot
 
 
