@@ -90,6 +90,13 @@ def test_other_counts_are_refused():
         truth(ad.AnnData(np.ones((3, 2), np.float32)))
 
 
+def test_parameters_that_are_missing():
+    with pytest.raises(ValueError, match="'library_size' is not there"):
+        expected_counts({"mean": np.ones(3)})
+    with pytest.raises(ValueError, match="'mean' is not there"):
+        expected_counts(3)
+
+
 def test_truth_is_that_of_the_columns():
     adata = simulate(20, 30, 3, 2, seed=1, nested=2)
     params = truth(adata)

@@ -183,6 +183,7 @@ def test_classes_of_distributions():
         ({"switch_genes": 3}, "Genes switch along a path"),
         ({"paths": "linear", "switch_genes": 99}, "switch_genes=99 is more than n_genes=20"),
         ({"differential_distribution": {"DX": 3}}, "must name classes of 'EP', 'DE'.* got 'DX'"),
+        ({"differential_distribution": 10}, "must be a dict of numbers of genes by class, .*; got 10"),
         ({"differential_distribution": {"DE": 21}}, "no more than n_genes=20 in all"),
         ({"mode_distance": 0.0}, "mode_distance must be above 0"),
     ],

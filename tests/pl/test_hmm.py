@@ -28,3 +28,18 @@ def test_codes_are_at_their_state(rng):
     ax = dbx.pl.hmm(data, show=False)
     at = ax.collections[0].get_offsets()[:, 1]
     np.testing.assert_array_equal(np.rint(at), data.obs["hmm_state"].cat.codes)
+
+
+def test_states_along_genes_are_an_image(rng):
+    x = rng.normal(scale=0.3, size=(6, 40))
+    x[:3, 5:15] += 4
+    data = ad.AnnData(x)
+    data.var["chromosome"], data.var["start"] = np.repeat(["chr2", "chr1"], 20), np.arange(40)[::-1]
+    dbx.tl.hmm(data, 2, axis="var")
+    image = dbx.pl.hmm(data, show=False).images[0]
+    expected = np.concatenate(
+        [data.layers["hmm_state"][:, :20][:, ::-1], data.layers["hmm_state"][:, 20:][:, ::-1]], axis=1
+    )
+    np.testing.assert_array_equal(image.get_array(), expected)
+    assert [label.get_text() for label in image.axes.get_xticklabels()] == ["2", "1"]
+    assert [text.get_text() for text in image.axes.get_legend().get_texts()] == ["0", "1"]

@@ -91,12 +91,15 @@ def test_windows_are_pyramids():
 def test_wrong_input_is_refused_in_words():
     data, _ = planted(0)
     data.var["mixed"] = ["chr1", "1"] * (GENES // 2)
+    data.var["kinds"] = ["chr1", "2"] * (GENES // 2)
     data.var["none"] = None
     keys = set(data.layers), set(data.obs), set(data.uns)
     for how, words in (
         ({"reference": "normal"}, "pass reference_key"),
         ({"reference_key": "kind", "reference": "healthy"}, "has no category 'healthy'"),
         ({"chromosome_key": "mixed"}, "with and without 'chr'"),
+        ({"chromosome_key": "kinds"}, "with and without 'chr', such as 'chr1' and '2'"),
+        ({"exclude_chromosomes": [*"123456"]}, "not excluded"),
         ({"chromosome_key": "none"}, "no gene with a chromosome"),
         ({"exclude_chromosomes": [f"chr{i}" for i in range(1, 7)]}, "not excluded"),
         ({"window": 0}, "window must be at least 1"),

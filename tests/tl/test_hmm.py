@@ -112,7 +112,7 @@ WRONG = {
     "nb": ({"emission": "nb"}, "needs counts"),
     "codes": ({"emission": "categorical"}, "whole numbers"),
     "symbols": ({"emission": "categorical", "layer": "counts", "n_symbols": 2}, "below the number of symbols"),
-    "missing": ({"use_rep": "nothing"}, "missing values only"),
+    "missing": ({"use_rep": "nothing"}, "1 of 1 sequences have missing values only: .* begins in row 0"),
     "states": ({"use_rep": "constant"}, "distinct values"),
     "params": ({"params": {"startprob": [1, 0]}}, "params must have"),
     "rows": (

@@ -202,24 +202,36 @@ def test_posterior_of_transcripts_that_no_class_tells_apart(weights):
     if weights is not None:
         frame["weights"] = weights
     lengths = pd.DataFrame({"effective_length": 500.0}, index=[*"abcde"])
-    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=2000).uns["quantify"]["bootstrap"][0]
+    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=1000).uns["quantify"]["bootstrap"][0]
     share = draws[:, 2] / draws[:, 2:4].sum(axis=1)  # that of the prior, Beta(1/2, 1/2)
     assert kstest(share, beta(0.5, 0.5).cdf).pvalue > 0.01
     certain = draws[:, 0] / draws.sum(axis=1)
     exact = beta(3000.5, 7150 - 3000 + 4 * 0.5)
-    assert certain.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(2000))
+    assert certain.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(1000))
     assert certain.std() == pytest.approx(exact.std(), rel=0.1)
 
 
 def test_posterior_of_shared_fragments():
     frame = pd.DataFrame({"transcripts": ["a", "b", "a,b"], "count": [3, 5, 200]})
     lengths = pd.DataFrame({"effective_length": [500.0, 500.0]}, index=["a", "b"])
-    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=2000).uns["quantify"]["bootstrap"][0]
+    draws = dbx.tl.quantify(frame, transcripts=lengths, method="vb", n_bootstrap=1000).uns["quantify"]["bootstrap"][0]
     share = draws[:, 0] / draws.sum(axis=1)
-    # the shared fragments say nothing of shares; a chain of 16 rounds is correlated, so that 2000 draws are about 250
+    # the shared fragments say nothing of shares; a chain of 16 rounds is correlated, so that 1000 draws are about 125
     exact = beta(3.5, 5.5)
-    assert share.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(250))
+    assert share.mean() == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(125))
     assert share.std() == pytest.approx(exact.std(), rel=0.2)
+
+
+@pytest.mark.parametrize("method", ["em", "vb"])
+def test_repeats_of_a_sample_do_not_depend_on_others(method):
+    counts = np.array([[30, 4, 50, 9], [3, 40, 5, 0], [10, 4, 0, 20], [30, 9, 50, 4]])
+    frame = pd.DataFrame({"transcripts": ["a", "b", "a,b", "b,c"], **{f"s{i}": row for i, row in enumerate(counts)}})
+    lengths = pd.DataFrame({"effective_length": [500.0, 300.0, 200.0]}, index=[*"abc"])
+    how = {"transcripts": lengths, "method": method, "n_bootstrap": 3}
+    together = dbx.tl.quantify(frame, **how).uns["quantify"]["bootstrap"]
+    for i in range(len(counts)):
+        alone = dbx.tl.quantify(frame[["transcripts", f"s{i}"]], **how).uns["quantify"]["bootstrap"]
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-6)
 
 
 def test_loss_is_the_negative_log_likelihood_of_scipy():
@@ -320,6 +332,10 @@ def test_wrong_lengths_and_unseen_transcripts():
         dbx.tl.quantify(table(), transcripts=lengths)
     with pytest.raises(ValueError, match="Effective lengths are missing"):
         dbx.tl.quantify(table())
+    with pytest.raises(ValueError, match="fragment_length must be the mean length .*; got dict"):
+        dbx.tl.quantify(
+            table(), transcripts=transcripts().rename(columns={"effective_length": "length"}), fragment_length={200: 1}
+        )
     lengths = transcripts()
     lengths.loc["extra"] = 500.0
     with pytest.warns(dbx.DbxWarning, match="1 transcripts are in no class, their counts are 0: 'extra'"):

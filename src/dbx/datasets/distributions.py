@@ -42,6 +42,12 @@ class Distributions:
 
 def check_classes(numbers: Mapping[str, int], n_genes: int) -> None:
     """Raise ValueError for unknown classes, or more genes than there are."""
+    if not isinstance(numbers, Mapping):
+        msg = (
+            "differential_distribution must be a dict of numbers of genes by class, such as "
+            f"{{'DE': 10, 'DP': 10}}; got {numbers!r}."
+        )
+        raise ValueError(msg)
     wrong = [name for name in numbers if name not in CLASSES or name == "EE"]
     if wrong:
         known = ", ".join(repr(name) for name in CLASSES if name != "EE")

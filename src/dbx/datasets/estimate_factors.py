@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 from scipy import optimize, special
 
-from dbx.datasets.estimate_means import folded_half
+from dbx.datasets.estimate_means import folded, folded_half
 
 
 def two_way(log: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,48 +35,52 @@ def fit_changes(log: np.ndarray, noise: np.ndarray) -> tuple[dict[str, float], n
     """
     # what changes shifts the others' share of the total: most genes of two groups do not change
     log = log - np.array([_mode(row - np.median(log, axis=0)) for row in log])[:, None]
-    n_groups = len(log)
-
-    def terms(values):
-        p, location, scale, down = special.expit(values[0]), values[1], np.exp(values[2]), special.expit(values[3])
-        found = np.zeros((n_groups, log.shape[1]))
-        for own in range(n_groups):
-            found[own] = np.log1p(-p)
-            for other in range(n_groups):
-                if other == own:
-                    continue
-                d, s = log[other] - log[own], np.hypot(noise[other], noise[own])
-                width = np.hypot(scale, s)
-                up = folded_half(d, location, scale, s, width) + folded_half(d, -location, scale, s, width)
-                fall = folded_half(-d, location, scale, s, width) + folded_half(-d, -location, scale, s, width)
-                found[own] += np.log((1 - p) * _normal(d, s) + p * ((1 - down) * up + down * fall) + 1e-300)
-        return found
+    begin = _start(log, noise)
+    if begin is None:
+        return {"de_probability": 0.0}, np.median(log, axis=0)
 
     def loss(values):
-        if n_groups == 2:
+        if len(log) == 2:
             return -np.log(_of_two(log[1] - log[0], np.hypot(*noise), *values[:3]) + 1e-300).sum()
-        return -special.logsumexp(terms(values), axis=0).sum()
+        return -special.logsumexp(_of_unchanged(log, noise, values), axis=0).sum()
 
+    options: dict[str, Any] = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2}
+    options["initial_simplex"] = begin + np.vstack([np.zeros(4), 0.3 * np.eye(4)])
+    values = optimize.minimize(loss, begin, method="Nelder-Mead", options=options).x
+    found = {
+        "de_probability": float(special.expit(values[0])),
+        "de_location": float(abs(values[1])),
+        "de_scale": float(np.exp(values[2])),
+        "de_down": float(special.expit(values[3])) if len(log) > 2 else 0.5,
+    }
+    own = _of_unchanged(log, noise, values)
+    weights = np.exp(own - own.max(axis=0))
+    return found, (weights * log).sum(axis=0) / weights.sum(axis=0)
+
+
+def _start(log: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
+    """Logit of the fraction of changes, location, logarithm of the scale, and logit of the fraction of decreases.
+
+    By what is far from the median of groups; None for fewer than five such values.
+    """
     signed = log - np.median(log, axis=0)
     far = np.abs(signed) > 3 * np.maximum(noise, 1e-3)
     if far.sum() < 5:
-        return {"de_probability": 0.0}, np.median(log, axis=0)
+        return None
     sizes, falls = np.abs(signed[far]), np.clip(np.mean(signed[far] < 0), 0.05, 0.95)
     share = np.clip(far.mean(), 0.01, 0.9)
-    begin = np.array([special.logit(share), sizes.mean(), np.log(max(sizes.std(), 0.05)), special.logit(falls)])
-    options: dict[str, Any] = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-2}
-    options["initial_simplex"] = begin + np.vstack([np.zeros(4), 0.3 * np.eye(4)])
-    fit = optimize.minimize(loss, begin, method="Nelder-Mead", options=options)
-    p, location, scale, down = fit.x
-    found = {
-        "de_probability": float(special.expit(p)),
-        "de_location": float(abs(location)),
-        "de_scale": float(np.exp(scale)),
-    }
-    own = terms(fit.x)
-    weights = np.exp(own - own.max(axis=0))
-    base = (weights * log).sum(axis=0) / weights.sum(axis=0)
-    return found | {"de_down": float(special.expit(down)) if n_groups > 2 else 0.5}, base
+    return np.array([special.logit(share), sizes.mean(), np.log(max(sizes.std(), 0.05)), special.logit(falls)])
+
+
+def _of_unchanged(log: np.ndarray, noise: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Log-likelihood of each gene if each group in turn is an unchanged one, of shape (n_groups, n_genes)."""
+    (p, down), location, scale = special.expit(values[[0, 3]]), values[1], np.exp(values[2])
+    found = np.full(log.shape, np.log1p(-p))
+    for own, other in itertools.permutations(range(len(log)), 2):
+        d, s = log[other] - log[own], np.hypot(noise[other], noise[own])
+        up, fall = (folded(x, location, scale, s, np.hypot(scale, s)) for x in (d, -d))
+        found[own] += np.log((1 - p) * _normal(d, s) + p * ((1 - down) * up + down * fall) + 1e-300)
+    return found
 
 
 def _of_two(d: np.ndarray, s: np.ndarray, p: float, location: float, scale: float) -> np.ndarray:

@@ -86,6 +86,11 @@ def expected_counts(params: Mapping[str, Any]) -> jax.Array:
     -------
     Array of shape (n_cells, n_genes), in the dtype of the parameters under JAX's settings.
 
+    Raises
+    ------
+    ValueError
+        Means or library sizes are missing.
+
     Examples
     --------
     >>> import dbx
@@ -94,6 +99,10 @@ def expected_counts(params: Mapping[str, Any]) -> jax.Array:
     >>> expected.shape
     (100, 50)
     """
+    missing = [name for name in ("mean", "library_size") if not isinstance(params, Mapping) or name not in params]
+    if missing:
+        msg = f"params must be a dict of arrays as dbx.datasets.truth(adata) returns it; {missing[0]!r} is not there."
+        raise ValueError(msg)
     library_size = jnp.asarray(params["library_size"])
     relative = jnp.asarray(params["mean"])
     if "cell_factors" in params:

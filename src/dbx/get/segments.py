@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dbx.get._gene_states import gene_states, has_gene_states, runs
 from dbx.program.record.registry import load
 from dbx.program.slots.slots import Slot, read
 
@@ -17,26 +18,31 @@ if TYPE_CHECKING:
     from dbx.program.record.step import Step
 
 
-def segments(adata: AnnData, key: str = "hmm") -> pd.DataFrame:
-    """Runs of equal state along each sequence, from :func:`dbx.tl.hmm`.
+def segments(adata: AnnData, key: str = "hmm", *, chromosome_key: str = "chromosome") -> pd.DataFrame:
+    """Runs of equal state along each sequence, from :func:`dbx.tl.hmm` or :func:`dbx.tl.copy_number`.
 
     Parameters
     ----------
     adata
         Data with states; for a MuData pass the modality, ``mdata["rna"]``.
     key
-        The ``key_added`` of the call.
+        The ``key_added`` of the call; ``"copy_number"`` for the states of :func:`dbx.tl.copy_number`.
+    chromosome_key
+        Column of ``var`` with chromosomes, which are the sequences with ``axis="var"``.
 
     Returns
     -------
-    Table with one row for each run, in the order of sequences:
+    Table with one row for each run, in the order of sequences, with ``axis="var"`` of those of one row after another:
 
+    ``row`` (``axis="var"``)
+        Name of the row.
     ``sequence``
         Name of the sequence; missing where all rows are one.
     ``start``, ``end``
-        Positions of its first and last row: those of ``position_key``, or numbers from 0 within the sequence.
+        Positions of its first and last row: those of ``position_key``, or numbers from 0 within the sequence. With
+        ``axis="var"`` those of its first and last gene, in ``var["start"]``, or else their numbers.
     ``length``
-        Number of rows.
+        Number of rows, or of genes.
     ``state``
         The state, categorical.
     ``posterior``
@@ -61,6 +67,8 @@ def segments(adata: AnnData, key: str = "hmm") -> pd.DataFrame:
     0      0   19      20     0
     1     20   39      20     1
     """
+    if has_gene_states(adata, key):
+        return runs(gene_states(adata, key, chromosome_key), adata.obs_names.to_numpy())
     found = along(adata, key)
     begins, codes = found.begins, found.states.codes
     ends = np.append(begins[1:], len(codes)) - 1

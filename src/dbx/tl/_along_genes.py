@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dbx.ops.checks import listed
 from dbx.program import Slot, holder, read
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+
+LETTERS = frozenset({"X", "Y", "M", "MT"})
+"""Chromosomes without a number."""
 
 
 def along_genes(
@@ -26,27 +28,37 @@ def along_genes(
     KeyError
         There is no column with chromosomes.
     ValueError
-        No gene has a chromosome, a chromosome has two names, or starts are not numbers.
+        No gene has a chromosome, some names have chr and others not, or starts are not numbers.
     """
     slot = Slot("var", (chromosome_key,), mod)
     column = pd.Series(read(adata, slot)).astype(object)
     names = column.dropna().astype(str)
-    present = set(names)
-    twice = sorted(name for name in present if name.startswith("chr") and name.removeprefix("chr") in present)
-    if twice:
-        msg = (
-            f"{slot.written()} has {listed(twice)} both with and without 'chr': give each chromosome one name, "
-            f"{slot.written()}.str.removeprefix('chr')."
-        )
-        raise ValueError(msg)
-    codes = pd.Series(-1, index=column.index)
-    kept = names[~names.isin(list(exclude))]
+    _check_one_kind(set(names), slot)
+    kept = names[~names.map(_plain).isin(list(map(_plain, exclude)))]
     if kept.empty:
-        msg = f"There is no gene with a chromosome in {slot.written()}{' that is not excluded' if present else ''}."
+        msg = f"There is no gene with a chromosome in {slot.written()}{' that is not excluded' if len(names) else ''}."
         raise ValueError(msg)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(kept))}
     codes = column.map(lambda name: -1 if pd.isna(name) else numbers.get(str(name), -1)).to_numpy(int)
     return tuple(codes.tolist()), _starts(adata, slot, codes)
+
+
+def _plain(name: str) -> str:
+    """The name without chr; M is MT."""
+    plain = name.removeprefix("chr")
+    return "MT" if plain == "M" else plain
+
+
+def _check_one_kind(names: set[str], slot: Slot) -> None:
+    """Refuse names of which some have chr and others not; of scaffolds without a number it does not matter."""
+    prefixed = sorted(name for name in names if name.startswith("chr"))
+    bare = sorted(name for name in names if name.isdecimal() or name in LETTERS or "chr" + name in names)
+    if prefixed and bare:
+        msg = (
+            f"{slot.written()} has names of chromosomes both with and without 'chr', such as {prefixed[0]!r} and "
+            f"{bare[0]!r}: give all of them one kind of name, {slot.written()}.str.removeprefix('chr')."
+        )
+        raise ValueError(msg)
 
 
 def _starts(adata: AnnData | MuData, slot: Slot, codes: np.ndarray) -> tuple[float, ...] | None:

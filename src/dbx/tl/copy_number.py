@@ -65,7 +65,7 @@ def copy_number(
     chromosome_key
         Column of ``var`` with the chromosome of each gene; those without one take no part.
     exclude_chromosomes
-        Chromosomes that take no part.
+        Chromosomes that take no part, with or without ``chr``.
     window
         Number of genes of a window, with weights that fall from its middle to its ends.
     clip

@@ -11,7 +11,14 @@ def effective_lengths(lengths: np.ndarray, fragment_length: float | np.ndarray) 
     ``fragment_length`` is the mean, for length - mean + 1, or an array of the probability of each length from 0 on,
     for the sum of probability times length - l + 1 over fragments of length l that fit.
     """
-    p = np.asarray(fragment_length, np.float64)
+    try:
+        p = np.asarray(fragment_length, np.float64)
+    except (TypeError, ValueError):
+        msg = (
+            "fragment_length must be the mean length of fragments, or an array of the probability of each length from "
+            f"0 on; got {type(fragment_length).__name__}."
+        )
+        raise ValueError(msg) from None
     if not (np.isfinite(p) & (p >= 0)).all() or p.sum() <= 0:
         msg = "fragment_length must be a length above 0, or probabilities of lengths of at least 0."
         raise ValueError(msg)

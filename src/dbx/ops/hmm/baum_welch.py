@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,6 +51,8 @@ class Problem:
     learn: tuple[str, ...] = ("startprob", "transmat", "emission")
     transmat_prior: float = 0.0
     sticky: float = 0.0
+    room: dict[int, Sweeps] = field(default_factory=dict, compare=False)
+    """Number of states -> arrays of the last passes: the next ones are in the same memory."""
 
     def fill(self, out: np.ndarray, model: Model) -> None:
         """Log-probabilities of the data in each state."""
@@ -74,9 +77,13 @@ class Problem:
             return log_expected(self.packed, emission, model.startprob, model.transmat)
 
     def sweeps(self, n_models: int, n_states: int) -> Sweeps:
-        """Arrays for passes: in float32 for many positions."""
-        dtype = np.float32 if len(self.packed.rows) >= MANY else np.float64
-        return Sweeps(self.packed, n_models, n_states, dtype)
+        """Arrays for passes: in float32 for many positions; those of earlier passes are used again."""
+        if n_states not in self.room or len(self.room[n_states].emission) < n_models:
+            dtype = np.float32 if len(self.packed.rows) >= MANY else np.float64
+            self.room[n_states] = Sweeps(self.packed, n_models, n_states, dtype)
+        found = copy(self.room[n_states])
+        found.first(n_models)
+        return found
 
     def log_likelihood(self, model: Model) -> np.ndarray:
         """Of each sequence, an array of shape (n_models, n_sequences)."""

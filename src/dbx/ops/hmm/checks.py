@@ -40,7 +40,11 @@ def check_data(data: Data, packed: Packed, emission: str, n_states: int, fresh: 
             raise ValueError(msg)
     used = np.bincount(packed.sequence, seen.any(axis=0), len(packed.firsts))
     if (used == 0).any():
-        msg = f"{int((used == 0).sum())} sequences have missing values only: leave them out."
+        rows = packed.rows[packed.firsts[used == 0]]
+        msg = (
+            f"{len(rows)} of {len(used)} sequences have missing values only: leave them out. The first begins in row "
+            f"{rows.min()}."
+        )
         raise ValueError(msg)
     if fresh:
         n_values = len(np.unique(values[:, seen.all(axis=0)].T[:100_000], axis=0))

@@ -273,11 +273,9 @@ class MarkovOperator(Operator):
         predictive = sweeps.predictive()[0] if found.predictive is None else found.predictive[0]
         position = np.empty_like(packed.rows)
         position[packed.rows] = np.arange(len(position), dtype=position.dtype)
-        # states of a position side by side, so that it is one place in memory
-        turned, posteriors = np.ascontiguousarray(found.posterior[0].T), np.empty((len(position), self.n_states))
+        posteriors = np.empty((len(position), self.n_states))
         for start in range(0, len(position), BLOCK):
-            posteriors[start : start + BLOCK] = turned[position[start : start + BLOCK]]
-        del turned
+            posteriors[start : start + BLOCK] = found.posterior[0].take(position[start : start + BLOCK], axis=1).T
         problem.fill(sweeps.emission, self.model)
         states = viterbi(packed, sweeps.emission[0], self.model.startprob[0], self.model.transmat[0])
         return {

@@ -19,14 +19,22 @@ def viterbi(packed: Packed, log_emission: np.ndarray, startprob: np.ndarray, tra
     return _traced(packed, before, last, log_transition)
 
 
-def _best(score: np.ndarray, log_transition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest score of a path into each state, and the state before; ``score`` has shape (..., n_states, n_lanes)."""
-    best = score[..., 0, None, :] + log_transition[0, :, None]
-    before = np.zeros(best.shape, np.int8)
-    for state in range(1, len(log_transition)):
-        other = score[..., state, None, :] + log_transition[state, :, None]
-        np.copyto(before, state, where=other > best)
-        np.maximum(best, other, out=best)
+def _sources(log_transition: np.ndarray) -> list[list[int]]:
+    """For each state those that may precede it; all where none may."""
+    every = list(range(len(log_transition)))
+    return [np.flatnonzero(column > -np.inf).tolist() or every for column in log_transition.T]
+
+
+def _best(score: np.ndarray, log_transition: np.ndarray, sources: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Largest score of a path into each state, and the state before; ``score`` has shape (n_states, n_lanes)."""
+    best, before, other = np.empty_like(score), np.empty(score.shape, np.int8), np.empty_like(score[0])
+    for state, (first, *more) in enumerate(sources):
+        np.add(score[first], log_transition[first, state], out=best[state])
+        before[state] = first
+        for source in more:
+            np.add(score[source], log_transition[source, state], out=other)
+            np.copyto(before[state], source, where=other > best[state])
+            np.maximum(best[state], other, out=best[state])
     return best, before
 
 
@@ -46,32 +54,35 @@ def _entries(packed: Packed, log_emission, log_start, log_transition) -> np.ndar
 
 def _products(packed: Packed, log_emission, log_transition) -> np.ndarray:
     """Best score from the state at the first to that at the last position of each lane, emissions included."""
-    n_states, n = len(log_transition), packed.n_lanes
+    n_states, n, sources = len(log_transition), packed.n_lanes, _sources(log_transition)
     score = np.full((n_states, n_states, n), -np.inf)
     score[range(n_states), range(n_states)] = log_emission[:, :n]
-    done = np.empty_like(score)
+    best, other, done = np.empty_like(score), np.empty((n_states, n)), np.empty_like(score)
     for start, stop in packed.steps()[1:]:
         done[..., stop - start : n] = score[..., stop - start : n]
         n = stop - start
-        best = score[:, 0, None, :n] + log_transition[0, :, None]
-        for state in range(1, n_states):
-            np.maximum(best, score[:, state, None, :n] + log_transition[state, :, None], out=best)
-        best += log_emission[None, :, start:stop]
-        score = best
+        for state, (first, *more) in enumerate(sources):
+            here, to = other[:, :n], best[:, state, :n]
+            np.add(score[:, first, :n], log_transition[first, state], out=to)
+            for source in more:
+                np.add(score[:, source, :n], log_transition[source, state], out=here)
+                np.maximum(to, here, out=to)
+            to += log_emission[state, start:stop]
+        score, best = best, score
     done[..., :n] = score[..., :n]
     return done
 
 
 def _choices(packed: Packed, log_emission, enter, log_transition) -> tuple[np.ndarray, np.ndarray]:
     """The best state before each position for each state there, and scores where lanes end."""
-    n_states, n = len(log_transition), packed.n_lanes
+    n_states, n, sources = len(log_transition), packed.n_lanes, _sources(log_transition)
     before = np.zeros(log_emission.shape, np.int8)
     last = np.empty((n_states, n))
     score = enter + log_emission[:, :n]
     for start, stop in packed.steps()[1:]:
         last[:, stop - start : n] = score[:, stop - start : n]
         n = stop - start
-        score, before[:, start:stop] = _best(score[:, :n], log_transition)
+        score, before[:, start:stop] = _best(score[:, :n], log_transition, sources)
         score += log_emission[:, start:stop]
     last[:, :n] = score[:, :n]
     return before, last

@@ -163,14 +163,18 @@ def warn_of_counts(data: AnnData | MuData, slot: Slot, effect: str = "", otherwi
 
 
 def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
-    """Refuse a matrix that looks like counts where logarithms are needed.
+    """Refuse a matrix that looks like counts where logarithms are needed, or in whose first rows all is zero.
 
     Raises
     ------
     ValueError
-        It does.
+        It is.
     """
     if looks_like_counts(read(data, slot)):
+        rows = RowBlocks(read(data, slot)).rows(slice(0, 256))
+        if not (rows.nnz if sparse.issparse(rows) else rows.any()):
+            msg = f"{step} needs expressed genes, but the first {rows.shape[0]} rows of {slot.written()} are zero."
+            raise ValueError(msg)
         port = Input(content=("log",))
         msg = f"{step} needs {wanted(port)}, but the values in {slot.written()} look like raw counts. "
         raise ValueError(msg + _other_place(port, slot))
