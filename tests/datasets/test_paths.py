@@ -172,6 +172,7 @@ def test_classes_of_distributions():
     ("settings", "words"),
     [
         ({"paths": "circle"}, "paths must be 'linear', 'bifurcation'"),
+        ({"paths": 3}, "paths must be 'linear', 'bifurcation', a dict or a table; got 3"),
         ({"paths": {"group_9": "group_1"}}, "paths names 'group_9'"),
         ({"paths": {"group_1": "group_2", "group_2": "group_1"}}, "group_1 comes from itself"),
         ({"paths": pd.DataFrame({"group": ["group_1"]})}, "needs the columns 'group' and 'origin'"),

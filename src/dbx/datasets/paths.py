@@ -125,8 +125,8 @@ def read_tree(paths: str | Mapping[str, str | None] | pd.DataFrame, n_groups: in
     names = [f"group_{i + 1}" for i in range(n_groups)]
     n_steps, skews = np.broadcast_to(steps, n_groups).copy(), np.broadcast_to(np.asarray(skew, float), n_groups).copy()
     numbers = np.arange(1, n_groups + 1)
-    if isinstance(paths, str):
-        if paths not in ("linear", "bifurcation"):
+    if not isinstance(paths, (Mapping, pd.DataFrame)):
+        if not (isinstance(paths, str) and paths in ("linear", "bifurcation")):
             msg = f"paths must be 'linear', 'bifurcation', a dict or a table; got {paths!r}."
             raise ValueError(msg)
         return Tree(numbers - 2 if paths == "linear" else numbers // 2 - 1, n_steps, skews)

@@ -216,7 +216,7 @@ def _plain(name: str, value):
     if name in ("paths", "differential_distribution"):
         if isinstance(value, pd.DataFrame):
             return value.assign(origin=value["origin"].astype(object).fillna("root")) if "origin" in value else value
-        return value if isinstance(value, str) else {key: x or "root" for key, x in value.items()}
+        return {key: x or "root" for key, x in value.items()} if isinstance(value, Mapping) else value
     return np.atleast_1d(value) if np.ndim(value) or name == "nested" else value
 
 
