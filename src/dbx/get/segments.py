@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dbx.get._gene_states import gene_states, has_gene_states, runs
+from dbx.get.gene_states import gene_states, has_gene_states, runs
 from dbx.program.record.registry import load
 from dbx.program.slots.slots import Slot, read
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 
-from dbx.get._gene_states import GeneStates, gene_states, has_gene_states
+from dbx.get.gene_states import GeneStates, gene_states, has_gene_states
 from dbx.get.segments import Along, along
 from dbx.pl._doc_params import FIGURE, doc_params
 from dbx.pl._figure import axes, finish
