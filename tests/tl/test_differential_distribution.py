@@ -194,6 +194,10 @@ def missing(adata):
     adata.X.data[7] = np.nan
 
 
+def all_zero(adata):
+    adata.X = adata.X * 0
+
+
 def one_only(adata):
     adata.obs["condition"] = pd.Categorical(["ctrl"] * adata.n_obs)
 
@@ -204,6 +208,7 @@ def one_only(adata):
         (with_third, {}, r'groups=\("a", "b"\)'),
         (one_only, {}, "Two groups of cells are compared; got 1"),
         (as_counts, {}, "raw counts"),
+        (all_zero, {}, "needs expressed genes"),
         (scaled, {}, "negative"),
         (missing, {}, "NaN"),
         (None, {"min_cells": 200}, "fewer than min_cells=200"),

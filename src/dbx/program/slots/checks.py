@@ -172,7 +172,7 @@ def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
     """
     if looks_like_counts(read(data, slot)):
         rows = RowBlocks(read(data, slot)).rows(slice(0, 256))
-        if not (rows.nnz if sparse.issparse(rows) else rows.any()):
+        if not _quick_sum(rows):
             msg = f"{step} needs expressed genes, but the first {rows.shape[0]} rows of {slot.written()} are zero."
             raise ValueError(msg)
         port = Input(content=("log",))
