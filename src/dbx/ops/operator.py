@@ -71,6 +71,8 @@ class Input:
     kind: Literal["matrix", "graph", "codes", "columns", "rows", "text", "tensor"] = "matrix"
     genes: bool = False
     """Columns are genes, matched by name in a query."""
+    least_known: float = 0.0
+    """Share of the genes that a query must have, also where missing ones are taken as zero."""
     content: tuple[Content, ...] = ()
     """What the matrix may hold; empty for any content."""
     unseen: Literal["raise", "missing", "new", "extend"] = "raise"

@@ -47,7 +47,7 @@ class FoundationModel(Operator):
 
     name = "foundation_model"
     inputs: ClassVar = {
-        "x": Input(genes=True, content=("counts",), empty_cells="raise"),
+        "x": Input(genes=True, content=("counts",), empty_cells="raise", least_known=0.5),
         "mask": Input(genes=True, optional=True),
         "labels": Input(kind="codes", missing=True, unseen="missing", optional=True, of_fitted_cells=True),
         "batch": Input(kind="codes", unseen="missing", optional=True, of_fitted_cells=True),

@@ -22,7 +22,7 @@ def thinner(x, key, least: float):
     keys = jax.random.split(key, 4)
     rate = jnp.exp(jax.random.uniform(keys[0], (len(x), 1), minval=np.log(least), maxval=0.0))
     rate = jnp.where(jax.random.bernoulli(keys[1], 0.5, (len(x), 1)), rate, 1)
-    noise = jnp.sqrt(x * rate * (1 - rate)) * jax.random.normal(keys[2], (len(x), 1))
+    noise = jnp.sqrt(x * rate * (1 - rate)) * jax.random.normal(keys[2], x.shape)
     mean = jnp.clip(x * rate + jnp.where(x * rate > 3, noise, 0), 0, x)
     return jnp.floor(mean + jax.random.uniform(keys[3], x.shape)).clip(0, x)
 

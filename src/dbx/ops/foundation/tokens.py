@@ -13,6 +13,8 @@ from dbx.ops.nn.mlp import Linear
 from dbx.ops.nn.set_transformer import Block
 
 SAMPLINGS = ("expressed", "balanced")
+ABOVE, NEVER = 30.0, -1e6
+"""Scores of expressed genes are this much above those of others; that of a hidden gene."""
 
 
 def chosen_genes(x, shown, expected, n_tokens: int, sampling: str, key=None):
@@ -24,11 +26,10 @@ def chosen_genes(x, shown, expected, n_tokens: int, sampling: str, key=None):
     """
     excess = jnp.log1p(x) - jnp.log1p(expected)
     order = jax.random.uniform(key, x.shape) if key is not None else expected / (1 + expected)
-    score = jnp.where(x > 0, 10 + excess, order)
+    score = jnp.where(shown > 0, jnp.where(x > 0, ABOVE + excess, order), NEVER)
     if sampling == "balanced":
-        half = jnp.sort(jnp.where(shown > 0, score, -1), axis=1)[:, -(n_tokens // 2)][:, None]
-        score = jnp.where((x > 0) & (score < half), -0.5, score)
-    score = jnp.where(shown > 0, score, -1)
+        half = jnp.sort(score, axis=1)[:, -(n_tokens // 2)][:, None]
+        score = jnp.where((x > 0) & (shown > 0) & (score < half), excess - ABOVE, score)
     return jax.lax.top_k(jax.lax.stop_gradient(score), n_tokens)[1].astype(jnp.int32)
 
 

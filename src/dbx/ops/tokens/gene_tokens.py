@@ -29,7 +29,7 @@ class GeneTokens(Operator):
     """
 
     name = "gene_tokens"
-    inputs: ClassVar = {"x": Input(genes=True, content=("counts",), empty_cells="raise")}
+    inputs: ClassVar = {"x": Input(genes=True, content=("counts",), empty_cells="raise", least_known=0.5)}
     outputs: ClassVar = {
         "tokens": Output(dtype="int32"),
         "vocabulary": Output(axis="none", dtype=None, view=True),

@@ -12,9 +12,15 @@ from dbx.program import log
 
 
 def gene_columns(
-    present: pd.Index, wanted: Sequence[str] | pd.Index | np.ndarray, step: str, missing_genes: str
+    present: pd.Index,
+    wanted: Sequence[str] | pd.Index | np.ndarray,
+    step: str,
+    missing_genes: str,
+    least_known: float = 0.0,
 ) -> np.ndarray | None:
     """Column of each wanted gene, -1 for a missing one; None where the genes are the same in the same order.
+
+    At least a share ``least_known`` of the genes must be there, also with ``missing_genes="zero"``.
 
     Raises
     ------
@@ -41,6 +47,8 @@ def gene_columns(
         msg = f"{there}; they have {some_of(present)}. {_advice(missing, present)}"
         raise ValueError(msg)
     if len(missing):
+        if missing_genes == "zero" and 1 - len(missing) / len(wanted) < least_known:
+            raise ValueError(_too_few(missing, wanted, present, step, least_known))
         _report_missing(missing, wanted, present, step, missing_genes)
     return columns
 
@@ -58,6 +66,15 @@ def _report_missing(missing: pd.Index, wanted: pd.Index, present: pd.Index, step
     advice = f'{_advice(missing, present)} To count missing genes as zero: missing_genes="zero".'
     msg = f"Step {step!r} needs {len(wanted)} genes, of which the data lack {len(missing)}: {some}. {advice}"
     raise ValueError(msg)
+
+
+def _too_few(missing: pd.Index, wanted: pd.Index, present: pd.Index, step: str, least_known: float) -> str:
+    n_known = len(wanted) - len(missing)
+    return (
+        f"Step {step!r} knows {len(wanted)} genes, of which the data have {n_known} ({n_known / len(wanted):.0%}), too "
+        f"few to take the others as zero: at least {least_known:.0%} must be there. They lack {some_of(missing)}. "
+        f"{_advice(missing, present)}"
+    )
 
 
 def _advice(missing: pd.Index, present: pd.Index) -> str:

@@ -130,7 +130,8 @@ class Matrix(Kind):
         present = request.values[0].genes
         if request.genes is None or present is None:
             return value
-        columns = gene_columns(present, request.genes, request.step, request.missing_genes)
+        least = request.port.least_known
+        columns = gene_columns(present, request.genes, request.step, request.missing_genes, least)
         return value if columns is None else value.select(columns)
 
     def connect(self, request: Request) -> Any:
