@@ -21,8 +21,13 @@ SETTINGS = SMALL
 FILES = tempfile.TemporaryDirectory()
 
 
-def run(mode, train, test, seed, mask=None, **settings):
-    """The scorer's interface: expected counts, embeddings, or labels of ``test``."""
+def run(mode, train, test, seed, mask=None, least=1, **settings):
+    """The scorer's interface: expected counts, embeddings, or labels of ``test``.
+
+    With fewer labelled cells of a class than ``least`` all labels are "Unknown", without a fit.
+    """
+    if _few(mode, train, least):
+        return np.full(test.n_obs, "Unknown")
     settings = {**SETTINGS, "random_state": seed, **settings}
     if train.obs["batch"].nunique() > 1:
         settings.setdefault("batch_key", "batch")
@@ -40,6 +45,11 @@ def run(mode, train, test, seed, mask=None, **settings):
     if mode == "classify":
         return test.obs["foundation_label"].to_numpy()
     return train.obsm["X_foundation"], test.obsm["X_foundation"]
+
+
+def _few(mode, train, least):
+    """Whether a class has fewer labelled cells."""
+    return mode == "classify" and train.obs["label"].value_counts().drop("Unknown", errors="ignore").min() < least
 
 
 def _pretrained(train, settings):
@@ -64,8 +74,10 @@ def vae(mode, train, test, seed, mask=None, **settings):
     return share * np.asarray(test.X.sum(axis=1)) / np.maximum((share * ~mask).sum(axis=1, keepdims=True), 0.1)
 
 
-def scanvi(mode, train, test, seed, mask=None, **settings):
+def scanvi(mode, train, test, seed, mask=None, least=1, **settings):
     """``dbx.tl.annotate(method="scanvi")``."""
+    if _few(mode, train, least):
+        return np.full(test.n_obs, "Unknown")
     dbx.tl.annotate(train, method="scanvi", labels_key="label", min_confidence=0, random_state=seed, **settings)
     dbx.rerun(test, train)
     return test.obs["annotation"].astype(str).to_numpy()

@@ -106,6 +106,22 @@ def test_wrong_input_is_refused_in_words_and_nothing_is_written(cells):
     assert not cells.uns
 
 
+def test_new_cells_with_few_of_the_genes_are_refused_also_as_zero(cells):
+    reference = cells[:30].copy()
+    dbx.pp.gene_tokens(reference)
+    query = cells[30:].copy()
+    for there, error in ((6, None), (5, r"knows 12 genes, of which the data have 5 \(42%\)")):
+        some = query[:, :there].copy()
+        if error:
+            with pytest.raises(ValueError, match=error):
+                dbx.rerun(some, reference, missing_genes="zero")
+            assert not some.obsm
+        else:
+            with pytest.warns(UserWarning, match="6 of its 12 genes"):
+                dbx.rerun(some, reference, missing_genes="zero")
+            assert some.obsm["X_tokens"].max() == 12
+
+
 def test_few_known_genes_are_warned_of(cells):
     table = pd.DataFrame({"a": [1.0] * 8}, index=cells.var_names[:8])
     with pytest.warns(UserWarning, match=r"8 of the 12 genes \(67%\)"):

@@ -31,6 +31,8 @@ from dbx.ops.values import Codes
 
 ATTENTIONS = ("full", "linear", "induced")
 VALIDATION = 0.1
+AVERAGING = 0.98
+"""Decay at each step of the mean of parameters that is kept: single steps follow their minibatch."""
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 800, 5, 60
 """Steps of the default number of epochs, and its limits."""
 
@@ -137,22 +139,24 @@ class FoundationModel(Operator):
             known, self.classes = known_labels(labels, self.unlabeled)
         codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
         rng = np.random.default_rng(seed)
-        start.reset(self.model, x, codes, 1 if batch is None else batch.n_levels, rng)
+        near = start.reset(self.model, x, codes, 1 if batch is None else batch.n_levels, rng, mask)
         if self.weights is not None:
             checkpoint.load(self.weights, self.model, np.asarray(self.gene_rows, np.int64))
-        found = self._pretrained(x, mask, codes, seed, progress) if self.pretrain else {}
+        found = self._pretrained(x, mask, codes, near, seed, progress) if self.pretrain else {}
         if known is not None:
             found |= self._classified(x, mask, known, seed, progress)
         self.trace = Constant(as_float(_joined(found)))
 
-    def _pretrained(self, x, mask, codes, seed: int, progress: Progress) -> dict[str, np.ndarray]:
-        columns: dict[str, Any] = {"x": x, "batch": codes} | ({} if mask is None else {"mask": mask})
+    def _pretrained(self, x, mask, codes, near, seed: int, progress: Progress) -> dict[str, np.ndarray]:
+        optional = {"mask": mask, "near": near if self.likelihood != "gaussian" else None}
+        columns: dict[str, Any] = {"x": x, "batch": codes} | {k: v for k, v in optional.items() if v is not None}
         epochs = default_epochs(x.n_rows, self.batch_size) if self.max_epochs is None else self.max_epochs
         how = Training(
             epochs=epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             validation=VALIDATION,
+            averaging=AVERAGING,
             schedules={"learning_rate": lambda done: rise_and_fall(done, epochs)},
         )
         rates = self.mask_rate_range

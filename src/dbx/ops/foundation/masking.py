@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+LARGE = 3.0
+"""Mean from which a thinned count is drawn from a normal distribution."""
+
 
 def hidden_genes(key, shape: tuple[int, ...], rates: tuple[float, float]):
     """1 for genes that are hidden, at a rate drawn for each cell between two; an array of ``shape``."""
@@ -19,12 +22,13 @@ def thinner(x, key, least: float):
 
     Small counts are rounded up or down at random: a uniform draw is all that a single count needs.
     """
-    keys = jax.random.split(key, 4)
-    rate = jnp.exp(jax.random.uniform(keys[0], (len(x), 1), minval=np.log(least), maxval=0.0))
-    rate = jnp.where(jax.random.bernoulli(keys[1], 0.5, (len(x), 1)), rate, 1)
-    noise = jnp.sqrt(x * rate * (1 - rate)) * jax.random.normal(keys[2], x.shape)
-    mean = jnp.clip(x * rate + jnp.where(x * rate > 3, noise, 0), 0, x)
-    return jnp.floor(mean + jax.random.uniform(keys[3], x.shape)).clip(0, x)
+    key_of_cell, key_of_count = jax.random.split(key)
+    of_cell, of_count = jax.random.uniform(key_of_cell, (len(x), 1)), jax.random.uniform(key_of_count, x.shape)
+    rate = jnp.exp(jnp.log(least) * jnp.maximum(2 * of_cell - 1, 0))
+    mean = x * rate
+    noise = jnp.sqrt(mean * (1 - rate)) * jax.scipy.special.ndtri(jnp.clip(of_count, 1e-6, 1 - 1e-6))
+    drawn = jnp.where(mean > LARGE, mean + noise + 0.5, mean + of_count)
+    return jnp.clip(jnp.floor(drawn), 0, x)
 
 
 def folds_of_genes(n_genes: int, mask_rate: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from dbx.losses.counts import negative_binomial_kernel, poisson_kernel
 from dbx.ops.arrays import as_float
 from dbx.ops.foundation.masking import hidden_genes, thinner
 from dbx.ops.foundation.network import Network, Shape
+from dbx.ops.foundation.smoothing import SHARE
 from dbx.ops.foundation.values import SCALE
 from dbx.ops.nn.mlp import Linear
 from dbx.ops.operator import Constant
@@ -90,8 +91,9 @@ class Masked:
         """Negative log-likelihood for a hidden gene, and of other objectives where there are any."""
         if key is not None:
             return self._loss(model, batch, key, training=True)
-        losses = [self._loss(model, batch, jax.random.key(i), training=False) for i in range(N_VALIDATIONS)]
-        return jax.tree.map(lambda *terms: sum(terms) / N_VALIDATIONS, *losses)
+        keys = jax.random.split(jax.random.key(0), N_VALIDATIONS)
+        losses = jax.lax.map(lambda one: self._loss(model, batch, one, training=False), keys)
+        return jax.tree.map(lambda terms: terms.mean(axis=0), losses)
 
     def _loss(self, model: Predictor, batch: dict[str, jax.Array], key, *, training: bool):
         keys = jax.random.split(key, 6)
@@ -104,7 +106,8 @@ class Masked:
         cell = network(seen, shown, keys[2] if training else None)
         loss, followed = jnp.zeros(len(x)), {}
         if model.objective != "rank":
-            found = model.log_likelihood(x, cell, network.depth(x, shown), batch.get("batch"))
+            target = (1 - SHARE) * x + SHARE * batch["near"] if training and "near" in batch else x
+            found = model.log_likelihood(target, cell, network.depth(x, shown), batch.get("batch"))
             followed["value"] = -(found * hidden).sum(axis=1) / jnp.maximum(hidden.sum(axis=1), 1)
         if model.objective != "value":
             followed["rank"] = rank_loss(model, x, cell, hidden, offered, keys[3])

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from scipy import sparse
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.foundation.objectives import Predictor
+from dbx.ops.foundation.smoothing import MOST_VALUES, smoothed
 from dbx.ops.foundation.values import SCALE
 from dbx.ops.tokens.gene_factors import gene_factors
 
@@ -23,25 +25,55 @@ NOISE = 0.3
 """Standard deviation of the other columns of the embedding; that of an axis is 1."""
 
 
-def reset(model: Predictor, x: RowBlocks, batch: np.ndarray, n_batches: int, rng: np.random.Generator) -> None:
-    """Draw the parameters of a model for these cells, in place.
+def reset(
+    model: Predictor,
+    x: RowBlocks,
+    batch: np.ndarray,
+    n_batches: int,
+    rng: np.random.Generator,
+    mask: RowBlocks | None = None,
+) -> np.ndarray | None:
+    """Draw the parameters of a model for these cells, in place; counts where ``mask`` is 1 are not used.
 
     Genes start at the principal axes of the values of a sample of cells, so that genes that vary together are close.
+
+    Returns
+    -------
+    Counts of each cell's neighbours along these axes (see :func:`dbx.ops.foundation.smoothing.smoothed`); None for many
+    cells.
     """
+    x, share = (x, np.ones(x.n_columns)) if mask is None else _visible(x, mask)
     start = count_profile(x, batch, n_batches, pseudocount=0.5)
+    frequency = start.frequency / share
+    frequency /= frequency.sum(axis=1, keepdims=True)
     factor = gene_factors(x, SCALE, "median")
     weight = np.where(factor > 0, 1 / np.where(factor > 0, factor, 1), 0)
     n_hidden = model.network.shape.n_hidden
     noise = rng.normal(0, NOISE, (x.n_columns, n_hidden))
     sample = _sample(x, rng)
-    model.reset(rng, noise, start.frequency, weight, start.theta, _moments(sample))
+    model.reset(rng, noise, frequency, weight, start.theta, _moments(sample))
     _settle(model, sample)
     n_axes = min(N_AXES, n_hidden, len(sample) - 1, x.n_columns - 1)
-    if n_axes > 0:
-        axes = principal_axes(RowBlocks(_signals(model, sample)), n_axes).directions
-        noise[:, :n_axes] = axes * np.sqrt(x.n_columns)
-        network = model.network
-        network.gene_embedding[...] = network.gene_decoder[...] = np.asarray(noise, np.float32)
+    if n_axes < 1:
+        return None
+    signals = _signals(model, sample)
+    axes = principal_axes(RowBlocks(signals), n_axes).directions
+    noise[:, :n_axes] = axes * np.sqrt(x.n_columns)
+    network = model.network
+    network.gene_embedding[...] = network.gene_decoder[...] = np.asarray(noise, np.float32)
+    if x.n_rows * x.n_columns > MOST_VALUES:
+        return None
+    return smoothed(sample, None if mask is None else mask.dense(), batch, signals @ axes)
+
+
+def _visible(x: RowBlocks, mask: RowBlocks) -> tuple[RowBlocks, np.ndarray]:
+    """Counts that are not hidden, and the share of the cells in which each gene is not."""
+    parts, seen = [], np.zeros(x.n_columns)
+    for start, stop, rows in x.parts():
+        hidden = mask.dense(slice(start, stop)) > 0
+        seen += (~hidden).sum(axis=0)
+        parts.append(sparse.csr_matrix(sparse.csr_matrix(rows).multiply(~hidden)))
+    return RowBlocks(sparse.vstack(parts, format="csr")), np.maximum(seen, 1) / x.n_rows
 
 
 def _sample(x: RowBlocks, rng: np.random.Generator) -> np.ndarray:
