@@ -12,7 +12,7 @@ from dbx.ops.foundation.classifier import Classifier
 from dbx.ops.foundation.fine_tuning import Tuned
 from dbx.ops.foundation.masking import folds_of_genes, hidden_genes, thinner
 from dbx.ops.foundation.network import Network, Shape
-from dbx.ops.foundation.objectives import Masked, Predictor, contrast
+from dbx.ops.foundation.objectives import Masked, Predictor, contrast, rank_loss
 
 N_CELLS, N_GENES, N_UNITS = 12, 30, 8
 KINDS = {
@@ -34,8 +34,8 @@ def drawn(made, rng):
     return made
 
 
-def predictor(rng, **settings):
-    model = Predictor(shape(**settings), "poisson", "value")
+def predictor(rng, objective="value", **settings):
+    model = Predictor(shape(**settings), "poisson", objective)
     genes, frequency = rng.normal(0, 1, (N_GENES, N_UNITS)), rng.dirichlet(np.ones(N_GENES), 2)
     model.reset(rng, genes, frequency, rng.uniform(0.5, 2, N_GENES), None, None)
     return drawn(model, rng)
@@ -149,6 +149,23 @@ def test_each_gene_is_in_one_fold():
     folds = folds_of_genes(30, 0.15)
     assert set(folds) == set(range(7))
     assert np.bincount(folds).max() - np.bincount(folds).min() <= 1
+
+
+def test_the_gene_at_a_rank_is_asked_for_where_it_is_hidden_and_expressed(rng, counts):
+    model = predictor(rng, objective="rank")
+    hidden, offered = (rng.random((2, *counts.shape)) < np.array([0.4, 0.8])[:, None, None]).astype(np.float32)
+    hidden = hidden * offered
+    cell = jnp.asarray(rng.normal(size=(N_CELLS, N_UNITS)), jnp.float32)
+    every = jnp.broadcast_to(jnp.arange(1, N_GENES + 1) / N_GENES, counts.shape)
+    log_share = np.asarray(model.log_share(cell, every))
+    np.testing.assert_allclose(np.exp(log_share).sum(axis=-1), 1, rtol=1e-4)
+    expected = []
+    for i in range(N_CELLS):
+        order = np.argsort(-(counts[i] * offered[i] / np.asarray(model.network.frequency[...])), kind="stable")
+        asked = [-log_share[i, r, g] for r, g in enumerate(order) if hidden[i, g] and counts[i, g] > 0]
+        expected.append(np.mean(asked))
+    found = rank_loss(model, counts, cell, hidden, offered, jax.random.key(0))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_two_views_of_a_cell_are_closer_than_those_of_others(rng):

@@ -56,7 +56,9 @@ def test_too_few_are_refused_also_as_zero_where_a_step_says_so():
     half = pd.Index(["HLA-A", "ERCC1", "x"])
     with pytest.warns(UserWarning, match="2 of its 4 genes"):
         assert gene_columns(half, WANTED, "tokens", "zero", 0.5).tolist() == [1, 0, -1, -1]
-    with pytest.raises(ValueError, match=r"'tokens' knows 4 genes, of which the data have 1 \(25%\).*least 50%.*lack HLA-A"):
+    with pytest.raises(
+        ValueError, match=r"'tokens' knows 4 genes, of which the data have 1 \(25%\).*least 50%.*lack HLA-A"
+    ):
         gene_columns(half[1:], WANTED, "tokens", "zero", 0.5)
     with pytest.raises(ValueError, match=r"2 of the missing names .* upper and lower case"):
         gene_columns(pd.Index(["hla-a", "ERCC1", "mt-co1"]), WANTED, "tokens", "zero", 0.5)

@@ -84,7 +84,7 @@ class FoundationModel(Operator):
         contrastive_weight: float = 0.0,
         max_epochs: int | None = None,
         batch_size: int = 64,
-        learning_rate: float = 1e-2,
+        learning_rate: float = 5e-3,
         weights: str | None = None,
         gene_rows: tuple[int, ...] = (),
         expected: bool = False,
@@ -179,7 +179,7 @@ class FoundationModel(Operator):
                 hidden,
                 codes,
                 every[rows],
-                learning_rate=self.learning_rate / 10,
+                learning_rate=self.learning_rate / 5,
                 seed=seed,
                 progress=progress,
             )
