@@ -36,8 +36,8 @@ def gene_tokens(
     by ``target_sum`` and divided by the gene's factor, its non-zero median over the cells. Genes with a value above 0
     are sorted by it, equal values by their place in the vocabulary, and the first ``max_length`` are kept.
 
-    New cells (``dbx.rerun``) are ranked by the factors of the reference, with its codes; at least half of the genes must
-    be among theirs.
+    New cells (``dbx.rerun``) are ranked by the factors of the reference, with its codes; at least half of the genes
+    must be among theirs.
 
     Parameters
     ----------

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from dbx.data.blocks import RowBlocks
-
 N_NEIGHBOURS = 30
 SHARE = 0.3
 """Weight of the neighbours' counts; the cell's own have the rest."""
