@@ -153,6 +153,7 @@ def test_order_of_genes_and_cells_and_empty_genes_do_not_matter(fitted):
             "pooling": "mean",
             "contrastive_weight": 0.1,
             "expected": True,
+            "max_epochs": 40,
         },
     ],
     ids=["ranks", "bins"],
@@ -160,7 +161,7 @@ def test_order_of_genes_and_cells_and_empty_genes_do_not_matter(fitted):
 def test_training_lowers_the_loss_with_every_kind_of_value_and_attention(settings):
     """Each compiles for seconds; ``tests/ops/foundation`` has other combinations without a training."""
     data = made(np.random.default_rng(0))
-    dbx.tl.foundation_model(data, **{**SMALL, **settings, "max_epochs": 8})
+    dbx.tl.foundation_model(data, **{**SMALL, "max_epochs": 8, **settings})
     history = data.uns["foundation_model"]["history"]
     terms = {"value", "rank"} if settings.get("objective") == "both" else {"value"}
     assert set(history) == {"loss", "validation_loss"} | terms
