@@ -25,10 +25,24 @@ class Differentiated:
     """
 
     point: tuple[dict[str, Any], dict[str, Any]]
-    evaluate: Callable
-    """point -> (one number made of all outputs and the loss, the outputs)."""
-    gradient: Callable
-    """point -> the derivative of that number."""
+    call: dict[str, Any]
+    """What the operator is called with, in float64."""
+    compiled: Callable
+    """(point, call) -> ((a number made of all outputs and the loss, (outputs, loss of each cell)), its derivative)."""
+
+    def evaluate(self, point, call=None) -> tuple[Any, dict[str, Any]]:
+        """That number and the outputs."""
+        (total, (outputs, _)), _ = self.compiled(point, self.call if call is None else call)
+        return total, outputs
+
+    def gradient(self, point):
+        """The derivative of that number."""
+        return self.compiled(point, self.call)[1]
+
+    def losses(self, call):
+        """The loss of each cell, with other cells than those of the point."""
+        floats = numbered(call)
+        return self.compiled((self.point[0], floats), call)[0][1][1]
 
 
 @cache
@@ -38,23 +52,28 @@ def differentiated(example: Example) -> Differentiated:
         graphdef, params, rest = nnx.split(made.operator, nnx.Param, ...)
         leaves, tree = jax.tree.flatten(double(params))
         named = dict(zip(parameters(made.operator), leaves, strict=True))
-        rest, inputs = double(rest), jax.tree.flatten(double(on_device(made.call)))
-        floats = {str(i): leaf for i, leaf in enumerate(inputs[0]) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        rest, inputs = double(rest), double(on_device(made.call))
 
-    def evaluate(point):
+    def evaluate(point, given):
         params, floats = point
         operator = nnx.merge(graphdef, jax.tree.unflatten(tree, [params[name] for name in named]), rest, copy=True)
-        call = jax.tree.unflatten(inputs[1], [floats.get(str(i), leaf) for i, leaf in enumerate(inputs[0])])
+        leaves, structure = jax.tree.flatten(given)
+        call = jax.tree.unflatten(structure, [floats.get(str(i), leaf) for i, leaf in enumerate(leaves)])
         outputs = operator(**call)
         counts = {name for name, port in example.cls.inputs.items() if port.content == ("counts",)}
-        given = jax.tree.unflatten(inputs[1], inputs[0])
         fixed = {name: given[name] if name in counts else value for name, value in call.items()}
         loss = {"loss": operator.loss(fixed, outputs)} if has_loss(example) else {}
         reached = {name: jnp.where(jnp.isfinite(outputs[name]), outputs[name], 0) for name in example.infinite}
-        return weighted({**outputs, **reached, **loss}), outputs
+        return weighted({**outputs, **reached, **loss}), (outputs, loss.get("loss"))
 
-    gradient = jax.jit(jax.grad(lambda point: evaluate(point)[0]))
-    return Differentiated((named, floats), jax.jit(evaluate), gradient)
+    compiled = jax.jit(jax.value_and_grad(evaluate, has_aux=True))
+    return Differentiated((named, numbered(inputs)), inputs, compiled)
+
+
+def numbered(call) -> dict[str, Any]:
+    """Float leaves of a call by their number."""
+    leaves = enumerate(jax.tree.leaves(call))
+    return {str(i): leaf for i, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)}
 
 
 def has_loss(example: Example) -> bool:
