@@ -12,7 +12,7 @@ from dbx.ops.sequence.network import reverse_complement
 from dbx.ops.sequence.objectives import masked_bases
 from dbx.ops.sequence.pooling import Pooling
 from dbx.ops.sequence.positions import angles
-from dbx.ops.sequence.regression import Problem, _fit, fit_words
+from dbx.ops.sequence.regression import Problem, _fit, fit_words, row_weights
 from dbx.ops.sequence.tokens import Words
 from dbx.ops.sequence.words import by_place, n_words, word_channels, word_table
 
@@ -137,8 +137,16 @@ def test_hidden_bases_are_hidden_and_padding_is_not_predicted(rng):
     original = module.each
     module.each = lambda network, function, key: jax.tree.map(lambda leaf: leaf[None], function(network, key))
     try:
-        _, followed = masked_bases(Copies(), {"sequences": codes}, jax.random.key(0), mask_rate=0.15)
+        losses, followed = masked_bases(Copies(), {"sequences": codes}, jax.random.key(0), mask_rate=0.15)
     finally:
         module.each = original
     # a tenth is shown as it is, a quarter of another tenth by chance; of the hidden ones the first base is guessed
     np.testing.assert_allclose(np.mean(followed["masked_accuracy"]), 0.1 + 0.025 + 0.8 / 4, atol=0.03)
+    # hidden bases cost log 4, another base the logit of 20 that speaks for it, and those that are shown nothing
+    np.testing.assert_allclose(np.mean(losses), 0.8 * np.log(4) + 0.075 * 20, atol=0.15)
+
+
+def test_classes_have_equal_weight():
+    codes = np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(row_weights(codes, balanced=True), [2 / 3, 2 / 3, 2 / 3, 2])
+    np.testing.assert_array_equal(row_weights(codes, balanced=False), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -32,9 +33,10 @@ from dbx.ops.sequence.fitting import (
 from dbx.ops.sequence.groups import overlap_groups
 from dbx.ops.sequence.network import SequenceNetwork, reverse_complement
 from dbx.ops.sequence.pooling import Pooling
-from dbx.ops.sequence.regression import Problem, fit_words, row_weights
+from dbx.ops.sequence.regression import Fitted, Problem, fit_words, row_weights
 from dbx.ops.sequence.sequences import checked, cut, in_graph, lengths, soft_of
 from dbx.ops.sequence.settings import check_settings
+from dbx.ops.sequence.symmetries import Sequences, with_changes
 from dbx.ops.sequence.transformer import TransformerEncoder
 from dbx.ops.sequence.weights import check_vocabulary, load, start_from
 from dbx.ops.sequence.words import by_place, n_words, word_channels, word_table
@@ -210,7 +212,8 @@ class SequenceOperator(Operator):
         offset = np.zeros((len(values), len(self.classes)))
         if self.words:
             folds = folds_of(groups, codes, N_FOLDS, rng)
-            found = fit_words(Problem(self._table(values), codes, folds, balanced))
+            problem = Problem(self._table(values), codes, folds, balanced)
+            found = fit_words(problem, partial(self._changed, problem, values) if self._may_turn else None)
             self.regression.kernel = nnx.Param(as_float(found.model.kernel))
             self.regression.bias = nnx.Param(as_float(found.model.bias))
             offset = found.held_out
@@ -227,6 +230,15 @@ class SequenceOperator(Operator):
         history = train_labels(self.network, labelled, epochs, how, head_only=self.freeze_encoder)
         judged = history.get("validation_loss", np.full(len(history["loss"]), np.nan))
         self.training = Constant(np.stack([history["loss"], history["accuracy"], judged]).astype(np.float32))
+
+    @property
+    def _may_turn(self) -> bool:
+        """Whether another phase or strand of a sequence may be of another class."""
+        return not self.by_position and not self.reverse_complement
+
+    def _changed(self, problem: Problem, values: np.ndarray, found: Fitted) -> Problem | None:
+        soft, mask = (np.asarray(part) for part in soft_of(values, jnp.float32))
+        return with_changes(problem, found, Sequences(soft, mask, self.words))
 
     def _table(self, values: np.ndarray):
         soft, mask = (np.asarray(part) for part in soft_of(values, jnp.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,16 @@ class Regression:
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows with labels (codes; -1 for none), their features, folds of cross-validation, and how they are weighted."""
+    """Rows with labels (codes; -1 for none), their features, folds of cross-validation, and how they are weighted.
+
+    The rows are so many ``copies`` of the same sequences one after the other, all but the first ones changed.
+    """
 
     features: sparse.csr_matrix
     codes: np.ndarray
     folds: np.ndarray
     balanced: bool
+    copies: int = 1
 
     @property
     def n_classes(self) -> int:
@@ -53,8 +58,8 @@ class Problem:
 
     @property
     def known(self) -> np.ndarray:
-        """Numbers of the rows with a label."""
-        return np.flatnonzero(self.codes >= 0)
+        """Numbers of the rows with a label, without changed copies."""
+        return np.flatnonzero(self.codes[: len(self.codes) // self.copies] >= 0)
 
     def loss(self, logits: np.ndarray) -> float:
         """Weighted mean loss of rows with a label, whose logits these are."""
@@ -62,6 +67,11 @@ class Problem:
         weights = row_weights(codes, balanced=self.balanced)
         logs = special.log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
         return float(-(logs @ weights) / weights.sum())
+
+    def accuracy(self, logits: np.ndarray) -> float:
+        """Mean over classes of the share of rows with a label that are classified right, of logits of these rows."""
+        codes = self.codes[self.known]
+        return float((np.bincount(codes, logits.argmax(axis=1) == codes) / np.bincount(codes)).mean())
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Fitted:
     model: Regression
     held_out: np.ndarray
     loss: float
+    penalty: float
 
 
 def row_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
@@ -78,30 +89,43 @@ def row_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
     return balanced_weights(codes) if balanced else np.ones(len(codes))
 
 
-def fit_words(problem: Problem) -> Fitted:
+def fit_words(problem: Problem, changed: Callable[[Fitted], Problem | None] | None = None) -> Fitted:
     """The regression of the penalty that predicts labels best which it has not seen.
 
-    Where there are rows without a label it is fitted again with those that it predicts for them, if that predicts
-    labels better (Lee, ICML workshop on representation learning, 2013).
+    ``changed`` makes the problem with changed copies of all sequences, or None, given a first regression. It is solved
+    instead if that predicts labels better. Where there are rows without a label the regression is fitted again with
+    those that it predicts for them, if that predicts labels better (Lee, ICML workshop on representation learning,
+    2013).
     """
-    best: Fitted | None = None
-    chosen = PENALTIES[0]
-    for penalty in PENALTIES:
-        found = _validated(problem, penalty, None)
-        if best is not None and found.loss >= best.loss:
-            break
-        best, chosen = found, penalty
-    assert best is not None  # there are penalties
+    best = _of_best_penalty(problem, PENALTIES)
+    more = None if changed is None else changed(best)
+    if more is not None:
+        other = _of_best_penalty(more, PENALTIES[max(PENALTIES.index(best.penalty) - 2, 0) :])
+        if other.loss < best.loss:
+            problem, best = more, other
     if (problem.codes >= 0).all():
         return best
+    chosen = best.penalty
     for penalty in SELF_PENALTIES:
         found = _validated(problem, chosen, penalty)
         best = found if found.loss < best.loss else best
     return best
 
 
+def _of_best_penalty(problem: Problem, penalties: Sequence[float]) -> Fitted:
+    """That before the first one, from the strongest on, that predicts labels less well."""
+    best = _validated(problem, penalties[0], None)
+    for penalty in penalties[1:]:
+        found = _validated(problem, penalty, None)
+        if found.loss >= best.loss:
+            break
+        best = found
+    return best
+
+
 def _validated(problem: Problem, penalty: float, again: float | None) -> Fitted:
-    known, held_out = problem.known, np.zeros((len(problem.codes), problem.n_classes))
+    known = problem.known
+    held_out = np.zeros((len(problem.codes) // problem.copies, problem.n_classes))
     for fold in np.unique(problem.folds[known]):
         codes = np.where(problem.folds == fold, -1, problem.codes)
         if len(np.unique(codes[codes >= 0])) < problem.n_classes:
@@ -110,7 +134,7 @@ def _validated(problem: Problem, penalty: float, again: float | None) -> Fitted:
         held_out[part] = _model(problem, codes, penalty, again).logits(problem.features[part])
     factor, loss = _sharpened(problem, held_out[known])
     model = _model(problem, problem.codes, penalty, again)
-    return Fitted(model.scaled(factor), factor * held_out, loss)
+    return Fitted(model.scaled(factor), factor * held_out, loss, penalty)
 
 
 def _sharpened(problem: Problem, logits: np.ndarray) -> tuple[float, float]:
