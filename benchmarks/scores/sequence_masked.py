@@ -1,4 +1,7 @@
-"""Accuracy of hidden bases beside Markov chains: ``python -m benchmarks.scores.sequence_masked SCORERS frame 0 cnn``."""
+"""Accuracy of hidden bases beside Markov chains.
+
+``python -m benchmarks.scores.sequence_masked SCORERS frame 0 cnn``
+"""
 
 import json
 import sys
@@ -6,8 +9,8 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
-
 from benchmarks.scores.sequence import frame
+
 from dbx.get.sequence_networks import trained
 from dbx.ops.sequence.ensemble import each
 from dbx.ops.sequence.sequences import soft_of

@@ -42,14 +42,14 @@ class Regression:
 class Problem:
     """Rows with labels (codes; -1 for none), their features, folds of cross-validation, and how they are weighted.
 
-    The rows are so many ``copies`` of the same sequences one after the other, all but the first ones changed.
+    The first ``n_own`` rows are judged (None: all); those behind are changed copies of rows with a label.
     """
 
     features: sparse.csr_matrix
     codes: np.ndarray
     folds: np.ndarray
     balanced: bool
-    copies: int = 1
+    n_own: int | None = None
 
     @property
     def n_classes(self) -> int:
@@ -59,7 +59,7 @@ class Problem:
     @property
     def known(self) -> np.ndarray:
         """Numbers of the rows with a label, without changed copies."""
-        return np.flatnonzero(self.codes[: len(self.codes) // self.copies] >= 0)
+        return np.flatnonzero(self.codes[: self.n_own] >= 0)
 
     def loss(self, logits: np.ndarray) -> float:
         """Weighted mean loss of rows with a label, whose logits these are."""
@@ -100,7 +100,7 @@ def fit_words(problem: Problem, changed: Callable[[Fitted], Problem | None] | No
     best = _of_best_penalty(problem, PENALTIES)
     more = None if changed is None else changed(best)
     if more is not None:
-        other = _of_best_penalty(more, PENALTIES[max(PENALTIES.index(best.penalty) - 2, 0) :])
+        other = _of_best_penalty(more, PENALTIES[max(PENALTIES.index(best.penalty) - 1, 0) :])
         if other.loss < best.loss:
             problem, best = more, other
     if (problem.codes >= 0).all():
@@ -108,7 +108,9 @@ def fit_words(problem: Problem, changed: Callable[[Fitted], Problem | None] | No
     chosen = best.penalty
     for penalty in SELF_PENALTIES:
         found = _validated(problem, chosen, penalty)
-        best = found if found.loss < best.loss else best
+        if found.loss >= best.loss:
+            break
+        best = found
     return best
 
 
@@ -124,8 +126,7 @@ def _of_best_penalty(problem: Problem, penalties: Sequence[float]) -> Fitted:
 
 
 def _validated(problem: Problem, penalty: float, again: float | None) -> Fitted:
-    known = problem.known
-    held_out = np.zeros((len(problem.codes) // problem.copies, problem.n_classes))
+    known, held_out = problem.known, np.zeros((len(problem.codes[: problem.n_own]), problem.n_classes))
     for fold in np.unique(problem.folds[known]):
         codes = np.where(problem.folds == fold, -1, problem.codes)
         if len(np.unique(codes[codes >= 0])) < problem.n_classes:

@@ -44,10 +44,12 @@ class Sequences:
 
 
 def with_changes(problem: Problem, found: Fitted, sequences: Sequences) -> Problem | None:
-    """The problem with all sequences also in the next phases, and on the other strand; None without such a symmetry.
+    """The problem with labelled sequences also in the next phases, and on the other strand; None if that is no use.
 
     A change is used where it turns each class into one class, the same or another, as the model ``found`` sees it.
     """
+    known = problem.known
+    sequences = Sequences(sequences.soft[known], sequences.mask[known], sequences.words)
     if sequences.mask.sum(axis=1).min() < SHORTEST:
         return None
     next_phase = _turned(problem, found, sequences.shifted(1), PHASES)
@@ -59,14 +61,13 @@ def with_changes(problem: Problem, found: Fitted, sequences: Sequences) -> Probl
         made += [(version.other_strand(), other_strand[classes]) for version, classes in made]
     if len(made) == 1:
         return None
-    codes = [np.where(problem.codes < 0, -1, classes[problem.codes]) for _, classes in made]
-    tables = [problem.features, *(version.table() for version, _ in made[1:])]
+    codes = [classes[problem.codes[known]] for _, classes in made[1:]]
     return Problem(
-        sparse.vstack(tables, format="csr"),
-        np.concatenate(codes),
-        np.tile(problem.folds, len(made)),
+        sparse.vstack([problem.features, *(version.table() for version, _ in made[1:])], format="csr"),
+        np.concatenate([problem.codes, *codes]),
+        np.concatenate([problem.folds, np.tile(problem.folds[known], len(made) - 1)]),
         problem.balanced,
-        copies=len(made),
+        n_own=len(problem.codes),
     )
 
 
@@ -74,7 +75,7 @@ def _turned(problem: Problem, found: Fitted, changed: Sequences, order: int) -> 
     """The class of each class after a change, which must be the first one after so many; None if it is no one class."""
     known, n = problem.known, problem.n_classes
     confusion, codes = np.zeros((n, n)), problem.codes[known]
-    seen = found.model.logits(changed.table()[known]).argmax(axis=1)
+    seen = found.model.logits(changed.table()).argmax(axis=1)
     np.add.at(confusion, (codes, seen), 1 / np.bincount(codes)[codes])
     _, classes = optimize.linear_sum_assignment(-confusion)
     again = np.arange(n)
