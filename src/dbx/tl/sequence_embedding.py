@@ -65,9 +65,12 @@ def sequence_embedding(
     sequences have one length, as of aligned sites, or by phase otherwise. It is the weighted degree kernel of
     Sonnenburg, Raetsch and Rieck (Large-Scale Kernel Machines, 2007) with a penalty chosen by cross-validation, in
     which sequences that share a word of 25 bases are on one side. Sequences without a label take part with the class
-    that it predicts for them, if held-out labels are then predicted better. A network is trained beside it on what
-    held-out logits of the regression lack, and its part is kept if it predicts held-out sequences better. Without
-    labels, or before, the network learns to predict hidden bases (BERT; DNABERT, Ji et al., Bioinformatics 2021).
+    that it predicts for them, if held-out labels are then predicted better. Of sequences that are not aligned, those
+    with a label also take part without their first one or two bases, and from the other strand, where this turns each
+    class into one class, the same or another (as another reading frame), and held-out labels are then predicted better.
+    A network is trained beside it on what held-out logits of the regression lack, and its part is kept if it predicts
+    held-out sequences better. Without labels, or before, the network learns to predict hidden bases (BERT; DNABERT, Ji
+    et al., Bioinformatics 2021).
 
     Parameters
     ----------
@@ -80,7 +83,8 @@ def sequence_embedding(
         bases are their mean.
     axis
         ``"var"``: sequences are those of genes or peaks, in ``var`` and ``varm``, where results are also written. It is
-        then not recorded as a step, since it maps no cells.
+        then not recorded as a step: steps map cells, and new cells have the genes of the fitted ones, with nothing to
+        compute. For other genes use ``save_weights``, then ``weights``.
     use_rep
         Key of ``obsm`` with sequences instead: one-hot, of shape (n, length, 4), or token numbers, of shape
         (n, length), with -1 as padding.

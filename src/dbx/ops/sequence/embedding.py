@@ -14,7 +14,8 @@ class SequenceEmbedding(SequenceOperator):
 
     With labels the penalised regression comes first: words at each position where all sequences have one length
     (the weighted degree kernel of Sonnenburg, Raetsch and Rieck, 2007), by phase otherwise. Sequences without a label
-    take part with the class it predicts for them, if that helps. The network then learns what held-out logits of the
+    take part with the class it predicts for them, and labelled ones that are not aligned in other phases and on the
+    other strand, if that helps. The network then learns what held-out logits of the
     regression lack. Without labels it learns to predict hidden bases.
 
     New cells: the trained network; padding and the other sequences of a call change nothing.
