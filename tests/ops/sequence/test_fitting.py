@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dbx.data.text import as_bytes
 from dbx.ops.operator import silent
+from dbx.ops.sequence import embedding_operator, fitting
 from dbx.ops.sequence.embedding import SequenceEmbedding
 from dbx.ops.sequence.fitting import How, Labelled, logits_of, train_labels
+from dbx.ops.values import Codes
 
 LENGTH, HELD_OUT = 12, np.arange(0, 120, 4)
 
@@ -37,10 +40,41 @@ def test_the_best_epoch_is_kept_and_the_offset_is_counted(offset, rng):
     history = train_labels(made, rows, 12, How(32, 0.05, 0, silent))  # it overfits
     logits = logits_of(made, rows.sequences).mean(axis=0)
     if offset == 10:
-        np.testing.assert_array_equal(logits, 0)  # nothing is left to learn
+        assert history["loss"].max() < 0.01  # nothing is left to learn
+        np.testing.assert_array_equal(logits, 0)
         return
     loss = losses(logits[HELD_OUT] + rows.offset[HELD_OUT], rows.codes[HELD_OUT]).mean()
     judged = history["validation_loss"]
     assert 1 < history["kept"][0] == judged.argmin() + 1 < len(judged)
     np.testing.assert_allclose(loss, judged.min(), rtol=1e-4)
     assert loss < np.log(2)
+
+
+def test_what_gains_by_chance_is_not_kept(rng, monkeypatch):
+    rows = labelled(rng, 0.1)
+    half = np.where(np.arange(len(HELD_OUT)) % 2, 1.0, -0.9)[:, None] * (2 * np.eye(2)[rows.codes[HELD_OUT]] - 1)
+    for gain, kept in ((half, False), (np.abs(half) * np.sign(rows.offset[HELD_OUT]), True)):
+        monkeypatch.setattr(fitting, "logits_of", lambda network, sequences, gain=gain: gain[None])
+        made = network()
+        train_labels(made, rows, 12, How(32, 0.05, 0, silent))
+        assert np.asarray(made.classify.kernel[...]).any() == kept
+
+
+@pytest.mark.parametrize("words", [2, 0])
+def test_duplicates_are_on_one_side_of_each_split(words, rng, monkeypatch):
+    """Of the folds that choose the penalty, and of the sequences that are held out from the network."""
+    once = np.array(list("ACGT"))[rng.integers(0, 4, (40, LENGTH))]
+    texts = as_bytes(["".join(row) for row in np.repeat(once, 3, axis=0)])
+    labels = Codes(np.repeat(np.arange(40) % 2, 3).astype(np.int32), ("no", "yes"))
+    seen = {}
+
+    def split(problem_or_network, rows=None, *others, **options):
+        sides = problem_or_network.folds if words else np.isin(np.arange(120), rows.held_out)
+        seen["sides"] = sides.reshape(40, 3)
+        raise InterruptedError
+
+    monkeypatch.setattr(embedding_operator, "fit_words" if words else "train_labels", split)
+    with pytest.raises(InterruptedError):
+        SequenceEmbedding(words=words).fit(text=texts, labels=labels)
+    assert (seen["sides"] == seen["sides"][:, :1]).all()
+    assert len(np.unique(seen["sides"])) > 1

@@ -118,14 +118,15 @@ def test_rows_without_a_label_help(rng):
     assert (with_all == truth).mean() > (alone == truth).mean()
 
 
-def test_hidden_bases_are_hidden_and_padding_is_not_predicted(rng):
-    """A network that sees all bases and copies them is right only where they are shown."""
+@pytest.mark.parametrize("sign", [1, -1])
+def test_only_hidden_bases_are_predicted(sign, rng):
+    """A network that sees all bases and copies them, or says the opposite, is right or wrong where they are shown."""
 
     class Copies:
         per_token = 1
 
         def bases(self, shown, mask, hidden, *, key=None):
-            return 20.0 * shown * (1 - hidden[..., None])
+            return sign * 20.0 * shown * (1 - hidden[..., None])
 
         def of_tokens(self, draws):
             return draws
@@ -140,10 +141,14 @@ def test_hidden_bases_are_hidden_and_padding_is_not_predicted(rng):
         losses, followed = masked_bases(Copies(), {"sequences": codes}, jax.random.key(0), mask_rate=0.15)
     finally:
         module.each = original
-    # a tenth is shown as it is, a quarter of another tenth by chance; of the hidden ones the first base is guessed
-    np.testing.assert_allclose(np.mean(followed["masked_accuracy"]), 0.1 + 0.025 + 0.8 / 4, atol=0.03)
-    # hidden bases cost log 4, another base the logit of 20 that speaks for it, and those that are shown nothing
-    np.testing.assert_allclose(np.mean(losses), 0.8 * np.log(4) + 0.075 * 20, atol=0.15)
+    if sign == 1:
+        # a tenth is shown as it is, a quarter of another tenth by chance; of the hidden ones the first base is guessed
+        np.testing.assert_allclose(np.mean(followed["masked_accuracy"]), 0.1 + 0.025 + 0.8 / 4, atol=0.03)
+        # hidden bases cost log 4, another base the logit of 20 that speaks for it, and those that are shown nothing
+        np.testing.assert_allclose(np.mean(losses), 0.8 * np.log(4) + 0.075 * 20, atol=0.15)
+    else:
+        expected = 0.8 * np.log(4) + 0.125 * (20 + np.log(3)) + 0.075 * np.log(3)
+        np.testing.assert_allclose(np.mean(losses), expected, atol=0.25)
 
 
 def test_classes_have_equal_weight():
