@@ -5,9 +5,9 @@
 FOLDER holds the scorers with their data: ``score_trajectory.py`` (sim3, paul15), ``score_velocity.py`` (varied) and
 ``score_doublet.py`` (chcl). Prints a line of a table for each result: mapped cells beside the same cells in the run of
 all, then the reference's own cells beside theirs, then the mapped cells in two joint runs, each of all mapped cells and
-another half of the reference: nothing is mapped there, so that it is how far the method repeats itself. An error against the
-truth is followed by that of the run of all cells. The last lines say whether the reference's own cells get back the
-stored bits, all of them and a third.
+another half of the reference: nothing is mapped there, so that it is how far the method repeats itself. An error
+against the truth is followed by that of the run of all cells. The last lines say whether the reference's own cells get
+back the stored bits, all of them and a third.
 """
 
 from __future__ import annotations
