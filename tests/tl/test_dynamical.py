@@ -66,6 +66,14 @@ def test_likelihood_is_not_below_scvelos(scvelo):
     assert np.corrcoef(*ratios)[0, 1] > 0.98
 
 
+def test_local_velocities_along_the_latent_time(simulated):
+    adata = simulated.copy()
+    dbx.tl.velocity(adata, mode="local", use_latent_time=True, vkey="along")
+    dbx.tl.velocity(adata, mode="local", time_key="latent_time", vkey="named")
+    np.testing.assert_array_equal(adata.layers["along"], adata.layers["named"])
+    np.testing.assert_allclose(adata.obs["along_time"], adata.obs["latent_time"], atol=1e-6)
+
+
 def test_latent_time_is_defined_as_scvelos(scvelo):
     links = neighbourhoods(cells().obsp["connectivities"])
     early = latent_times(scvelo["fit_t"].astype(np.float64), scvelo["roots"], np.zeros(0, int))

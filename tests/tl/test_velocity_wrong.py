@@ -85,6 +85,16 @@ CASES = {
     "no root": (with_graph, lambda a: dbx.tl.velocity_pseudotime(a, root_key="start"), "root_key='start' is neither"),
     "constant root": (with_graph, lambda a: dbx.tl.velocity_pseudotime(a, root_key="same"), "'same' must have numbers"),
     "time of another mode": (nothing, lambda a: dbx.tl.velocity(a, time_key="day"), "time_key has no effect"),
+    "latent time of another mode": (
+        nothing,
+        lambda a: dbx.tl.velocity(a, mode="dynamical", use_latent_time=True),
+        "use_latent_time=True is for mode='local', with mode='dynamical' it has no effect",
+    ),
+    "two times": (
+        nothing,
+        lambda a: dbx.tl.velocity(a, mode="local", use_latent_time=True, time_key="day"),
+        "use_latent_time=True and time_key='day' name two times",
+    ),
     "constant time": (with_graph, lambda a: dbx.tl.velocity(a, mode="local", time_key="same"), "time 'same' must be"),
     "rates of the local mode": (
         nothing,

@@ -43,6 +43,7 @@ def velocity(
     groupby: str | None = None,
     groups_for_fit: str | Sequence[str] | None = None,
     constrain_ratio: Sequence[float] | None = None,
+    use_latent_time: bool = False,
     time_key: str | None = None,
     layers: tuple[str, str] = ("spliced", "unspliced"),
     neighbors_key: str | None = None,
@@ -84,6 +85,9 @@ def velocity(
         Column of ``obs``, and those of its groups to fit the lines to; all cells by default.
     constrain_ratio
         Least and largest slope.
+    use_latent_time
+        With ``mode="local"``, the same as ``time_key="latent_time"``: velocities along the time that all genes share
+        (:func:`dbx.tl.latent_time`). In the dynamical mode each gene has a time of its own.
     time_key
         Column of ``obs`` with the time that ``mode="local"`` takes instead, such as latent or experimental time.
     layers
@@ -141,6 +145,8 @@ def velocity(
     """
     check_key(vkey, "vkey")
     check_known(mode, ("stochastic", "steady_state", "deterministic", "dynamical", "local"), "mode")
+    if use_latent_time:
+        time_key = _latent_time(mode, time_key)
     if mode == "dynamical":
         return dynamical(
             adata,
@@ -190,6 +196,26 @@ def velocity(
         copy=copy,
         mod=mod,
     )
+
+
+def _latent_time(mode: str, time_key: str | None) -> str:
+    """The column of the latent time, along which the local mode can take slopes.
+
+    Raises
+    ------
+    ValueError
+        In another mode, or with another time.
+    """
+    if mode != "local":
+        msg = (
+            f"use_latent_time=True is for mode='local', with mode={mode!r} it has no effect: for velocities along the "
+            "latent time pass mode='local', use_latent_time=True."
+        )
+        raise ValueError(msg)
+    if time_key not in (None, "latent_time"):
+        msg = f"use_latent_time=True and time_key={time_key!r} name two times: pass one of them."
+        raise ValueError(msg)
+    return "latent_time"
 
 
 def _local(
