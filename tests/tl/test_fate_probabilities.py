@@ -212,6 +212,19 @@ def test_wrong_uses_leave_the_data_as_they_are(cells, name):
     assert dbx.steps(cells).equals(program)
 
 
+@pytest.mark.parametrize("order", [["up", "down"], ["down", "up"]])
+@pytest.mark.parametrize("as_column", [False, True])
+def test_columns_are_in_the_order_of_the_categories(cells, order, as_column):
+    """Also where names are not sorted: cells of an end have the probability 1 in its own column."""
+    ends = {state: cells_of(cells, state) for state in order}
+    cells.obs["mine"] = pd.Categorical(cells.obs["tips"], categories=order)
+    dbx.tl.fate_probabilities(cells, "mine" if as_column else ends)
+    categories = cells.obs["term_states_fwd"].cat.categories
+    assert list(categories) == order
+    for column, state in enumerate(categories):
+        assert (cells.obsm["lineages_fwd"][cells.obs_names.isin(ends[state]), column] == 1).all()
+
+
 def test_an_end_of_one_cell_is_warned_of(cells):
     with pytest.warns(dbx.DbxWarning, match="One cell stands for the terminal state 'up': fates towards it"):
         dbx.tl.fate_probabilities(cells, {"down": cells_of(cells, "down"), "up": cells_of(cells, "up")[:1]})

@@ -23,7 +23,9 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
     ValueError
         It has missing values, or dates.
     """
-    series = value if isinstance(value, pd.Series) else pd.Series(np.asarray(value))
+    if not isinstance(value, pd.Series):  # the order of categories is kept
+        value = pd.Series(value if isinstance(value, pd.Categorical) else np.asarray(value))
+    series = value
     empty = series.isna()
     if empty.any() and not port.missing:
         msg = (
