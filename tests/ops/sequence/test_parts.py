@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import sparse
 
 from dbx.ops.nn.attention_block import AttentionBlock, turned
-from dbx.ops.sequence.convolution import Filters
+from dbx.ops.sequence.convolution import ConvolutionalEncoder, Filters
 from dbx.ops.sequence.network import reverse_complement
 from dbx.ops.sequence.objectives import masked_bases
 from dbx.ops.sequence.pooling import Pooling
@@ -25,6 +26,19 @@ def test_filters_are_correlations(rng):
     padded = np.pad(x[0], [(1, 1), (0, 0)])
     expected = [(padded[i : i + 3] * kernel).sum() for i in range(7)] + np.asarray(filters.linear.bias[...])
     np.testing.assert_allclose(np.asarray(filters(x))[0, :, 0], expected, rtol=1e-5)
+
+
+def test_convolutions_ignore_padding_which_stays_zero(rng):
+    encoder = ConvolutionalEncoder(kernel_sizes=(3, 3), dropout=0.0)
+    encoder.reset(rng, 4)
+    drawn = nnx.Param(jnp.asarray(rng.normal(size=4), jnp.float32))  # as after a training
+    encoder.filters.linear.bias = encoder.layers[0].norm.offset = drawn
+    soft = np.eye(4, dtype=np.float32)[rng.integers(0, 4, (1, 8))]
+    mask = np.arange(8)[None] < 5
+    found = np.asarray(encoder(jnp.asarray(soft * mask[..., None]), jnp.asarray(mask))[0])
+    alone = np.asarray(encoder(jnp.asarray(soft[:, :5]), jnp.asarray(mask[:, :5]))[0])
+    np.testing.assert_allclose(found[:, :5], alone, atol=1e-6)
+    assert not found[:, 5:].any()
 
 
 def test_attention_ignores_padding(rng):
