@@ -34,6 +34,13 @@ def test_planted_copies_are_found_and_normal_cells_are_neutral():
     assert (states[tumour] == truth[tumour]).mean() > 0.9
     assert data.obs["cnv_score"][tumour].min() > data.obs["cnv_score"][~tumour].median()
     assert data.uns["copy_number"]["reference_altered"] == pytest.approx((states[~tumour] != 1).mean(), abs=0.01)
+    runs = dbx.get.segments(data, "copy_number")
+    assert runs.groupby("row")["length"].sum().eq(GENES).all()
+    of_last = runs[runs["row"] == data.obs_names[-1]].reset_index(drop=True)
+    longest = of_last.loc[of_last[of_last["state"] == "2"]["length"].idxmax()]
+    assert longest["sequence"] == "chr2"
+    track = data.layers["copy_number"][-1, longest["start"] : longest["end"] + 1]
+    assert longest["mean"] == pytest.approx(track.mean(), rel=1e-5)
     shuffled = data[:, np.random.default_rng(0).permutation(GENES)].copy()
     shuffled.var["start"] = shuffled.var_names.astype(int)
     dbx.tl.copy_number(shuffled, reference_key="kind", reference="normal")

@@ -16,6 +16,8 @@ from dbx.program.slots.slots import Slot, read
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from dbx.program.record.step import Step
+
 AT_ONCE = 1 << 22
 """Values that are in memory densely."""
 
@@ -63,9 +65,17 @@ def gene_states(adata: AnnData, key: str, chromosome_key: str) -> GeneStates:
     config = {} if step is None else step.config
     n_states = config.get("n_states", int(states.max(initial=0)) + 1)
     levels = list(config.get("names") or map(str, range(n_states)))
-    entry = None if step is None or config.get("emission") == "categorical" else step.reads.get("x")
-    data = None if entry is None else RowBlocks(read(adata, entry.slots[0]))
+    data = _data(adata, key, step)
     return GeneStates(columns, places[columns], numbers, names[columns], states, levels, data)
+
+
+def _data(adata: AnnData, key: str, step: Step | None) -> RowBlocks | None:
+    """The smoothed differences of :func:`dbx.tl.copy_number`, or what the step read."""
+    if key in adata.layers:
+        return RowBlocks(adata.layers[key])
+    if step is None or step.config.get("emission") == "categorical" or "x" not in step.reads:
+        return None
+    return RowBlocks(read(adata, step.reads["x"].slots[0]))
 
 
 def runs(found: GeneStates, rows: np.ndarray) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def segments(adata: AnnData, key: str = "hmm", *, chromosome_key: str = "chromos
     ``posterior``
         Mean posterior of the state, NaN where posteriors were not written.
     ``mean``
-        Mean of the data, over all features; NaN for codes.
+        Mean of the data, over all features; NaN for codes. For copy numbers of the smoothed differences.
 
     Raises
     ------
