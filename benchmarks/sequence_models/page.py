@@ -55,6 +55,12 @@ def shown(number: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
+def interval(share: float, n: int) -> str:
+    """Where 95% of the observed shares of ``n`` independent genes are, by the normal approximation."""
+    error = 1.96 * (share * (1 - share) / n) ** 0.5
+    return f"{shown(max(share - error, 0))} to {shown(share + error)}"
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table in Markdown."""
     lines = [list(head)]

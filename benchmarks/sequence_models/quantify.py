@@ -78,9 +78,16 @@ TAIL = """
 Beside them, seed 0: plain EM to a change of 1e-12, MARD .2104; salmon 1.10.1 `--eqclasses`, EM .2160 and 4.3e-7 below
 the maximum in .6 CPU s, its variational Bayes .2087; coverage of a plain bootstrap of converged EM .856 and .887.
 Repeats are bootstraps for `em` and posterior draws (Gibbs, Jeffreys' prior) for `vb`. What is not covered is for half
-transcripts whose estimate is below one fragment: several transcripts together explain their fragments. The quantiles of
-the draws, which `get.quantify` and `pl.quantify` take, cover better: .914 (seed 0), .927 and .927 (two other seeds) for
-`vb`, .871, .909 and .892 for `em`. The deviations of fresh fragments themselves would cover .91 to .95.
+transcripts whose estimate is below one fragment: several transcripts together explain their fragments. The quantiles
+of the draws, which `get.quantify` and `pl.quantify` take, cover better: .914 (seed 0), .927 and .927 (two other
+seeds) for `vb`, .871, .909 and .892 for `em`. The deviations of fresh fragments themselves would cover .91 to .95.
+Over six fresh seeds the coverage is .886 (`em`) and .884 (`vb`) by deviations around the estimate, .898 and .915 by
+quantiles, and .914 by deviations around the mean of the draws of `vb`; priors of 1 and 2 fragments in place of
+Jeffreys' half cover .901 and .824 by quantiles.
+
+CPU seconds, later calls: one sample of 1,000,000 fragments in 13,054 classes of 7,588 transcripts .29 (salmon .6), 20
+such samples in one call 1.23, which is 5.2 times less than one by one; 100 bootstraps of 20,000 fragments .26, 100
+posterior draws .72, and NumPy's accelerated EM on 100 resamples 5.2.
 
 `python -m benchmarks.sequence_models.quantify SCORERS results`."""
 

@@ -22,6 +22,8 @@ RARE = 1e-20
 """Transitions below which a state that was lost to the range of numbers is not reached again from others."""
 LOST = 1e-3
 """Difference of the sum of expected transitions from their number, relative, that shows a lost state."""
+SCALED = 4
+"""Pieces after which messages between them are scaled: in float64 they stay within the range of numbers."""
 BLOCK = 1 << 14
 """Positions that are worked on at once, so that they stay in the processor's cache."""
 
@@ -233,23 +235,28 @@ def _boundaries(packed: Packed, emission, startprob, transmat, every: int) -> tu
     ends = np.cumsum([len(lanes) for lanes in packed.chains])
     n_first, n_states = len(packed.chains[0]), startprob.shape[1]
     # rows of onward are pieces by their number, then by sequence
+    through = through.astype(np.float64)
     onward = np.ascontiguousarray((through @ transmat[:, None])[:, order])
-    found = np.empty((len(startprob), len(order), 1, n_states), emission.dtype)
+    found = np.empty((len(startprob), len(order), 1, n_states))
     found[:, :n_first] = startprob[:, None, None]
     before = 0
-    for begin, end in itertools.pairwise(ends):
+    for number, (begin, end) in enumerate(itertools.pairwise(ends)):
         here = found[:, begin:end]
         np.matmul(found[:, before : before + end - begin], onward[:, before : before + end - begin], out=here)
-        here /= here.sum(axis=3, keepdims=True)
+        if number % SCALED == 0:
+            here /= here.sum(axis=3, keepdims=True)
         before = begin
+    found /= found.sum(axis=3, keepdims=True)
     enter[:, :, order] = found[:, :, 0].swapaxes(1, 2)
     back = np.ascontiguousarray((transmat[:, None] @ through)[:, order])
-    message = np.ones((len(startprob), len(order), n_states, 1), emission.dtype)
+    message = np.ones((len(startprob), len(order), n_states, 1))
     links = list(zip([0, *ends[:-2]], ends[:-1], ends[1:], strict=True))
-    for before, begin, end in reversed(links):
+    for number, (before, begin, end) in enumerate(reversed(links)):
         here = message[:, before : before + end - begin]
         np.matmul(back[:, begin:end], message[:, begin:end], out=here)
-        here /= here.sum(axis=2, keepdims=True)
+        if number % SCALED == 0:
+            here /= here.sum(axis=2, keepdims=True)
+    message /= message.sum(axis=2, keepdims=True)
     leave[:, :, order] = message[..., 0].swapaxes(1, 2)
     if not (np.isfinite(found).all() and np.isfinite(message).all()):
         raise RangeError

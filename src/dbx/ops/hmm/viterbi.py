@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dbx.ops.hmm.packed import Packed
@@ -19,22 +21,39 @@ def viterbi(packed: Packed, log_emission: np.ndarray, startprob: np.ndarray, tra
     return _traced(packed, before, last, log_transition)
 
 
-def _sources(log_transition: np.ndarray) -> list[list[int]]:
-    """For each state those that may precede it; all where none may."""
-    every = list(range(len(log_transition)))
-    return [np.flatnonzero(column > -np.inf).tolist() or every for column in log_transition.T]
+class Move(NamedTuple):
+    """Transitions that are possible."""
+
+    source: int
+    to: slice
+    """States that may follow."""
+    is_first: bool
+    """Whether no earlier move leads to them."""
 
 
-def _best(score: np.ndarray, log_transition: np.ndarray, sources: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _moves(log_transition: np.ndarray) -> list[Move]:
+    """All transitions that are possible, those from one state together where all are."""
+    n = len(log_transition)
+    if (log_transition > -np.inf).all():
+        return [Move(source, slice(0, n), source == 0) for source in range(n)]
+    found = []
+    for state in range(n):
+        sources = np.flatnonzero(log_transition[:, state] > -np.inf).tolist() or [0]
+        found += [Move(source, slice(state, state + 1), source == sources[0]) for source in sources]
+    return found
+
+
+def _best(score: np.ndarray, log_transition: np.ndarray, moves: list[Move]) -> tuple[np.ndarray, np.ndarray]:
     """Largest score of a path into each state, and the state before; ``score`` has shape (n_states, n_lanes)."""
-    best, before, other = np.empty_like(score), np.empty(score.shape, np.int8), np.empty_like(score[0])
-    for state, (first, *more) in enumerate(sources):
-        np.add(score[first], log_transition[first, state], out=best[state])
-        before[state] = first
-        for source in more:
-            np.add(score[source], log_transition[source, state], out=other)
-            np.copyto(before[state], source, where=other > best[state])
-            np.maximum(best[state], other, out=best[state])
+    best, before, other = np.empty_like(score), np.empty(score.shape, np.int8), np.empty_like(score)
+    for source, to, is_first in moves:
+        here = best[to] if is_first else other[to]
+        np.add(score[source], log_transition[source, to, None], out=here)
+        if is_first:
+            before[to] = source
+        else:
+            np.copyto(before[to], source, where=here > best[to])
+            np.maximum(best[to], here, out=best[to])
     return best, before
 
 
@@ -54,20 +73,20 @@ def _entries(packed: Packed, log_emission, log_start, log_transition) -> np.ndar
 
 def _products(packed: Packed, log_emission, log_transition) -> np.ndarray:
     """Best score from the state at the first to that at the last position of each lane, emissions included."""
-    n_states, n, sources = len(log_transition), packed.n_lanes, _sources(log_transition)
+    n_states, n, moves = len(log_transition), packed.n_lanes, _moves(log_transition)
     score = np.full((n_states, n_states, n), -np.inf)
     score[range(n_states), range(n_states)] = log_emission[:, :n]
-    best, other, done = np.empty_like(score), np.empty((n_states, n)), np.empty_like(score)
+    best, other, done = (np.empty_like(score) for _ in range(3))
     for start, stop in packed.steps()[1:]:
         done[..., stop - start : n] = score[..., stop - start : n]
         n = stop - start
-        for state, (first, *more) in enumerate(sources):
-            here, to = other[:, :n], best[:, state, :n]
-            np.add(score[:, first, :n], log_transition[first, state], out=to)
-            for source in more:
-                np.add(score[:, source, :n], log_transition[source, state], out=here)
-                np.maximum(to, here, out=to)
-            to += log_emission[state, start:stop]
+        for source, to, is_first in moves:
+            into = best[:, to, :n]
+            here = into if is_first else other[:, to, :n]
+            np.add(score[:, source, None, :n], log_transition[source, to, None], out=here)
+            if not is_first:
+                np.maximum(into, here, out=into)
+        best[..., :n] += log_emission[:, start:stop]
         score, best = best, score
     done[..., :n] = score[..., :n]
     return done
@@ -75,14 +94,14 @@ def _products(packed: Packed, log_emission, log_transition) -> np.ndarray:
 
 def _choices(packed: Packed, log_emission, enter, log_transition) -> tuple[np.ndarray, np.ndarray]:
     """The best state before each position for each state there, and scores where lanes end."""
-    n_states, n, sources = len(log_transition), packed.n_lanes, _sources(log_transition)
+    n_states, n, moves = len(log_transition), packed.n_lanes, _moves(log_transition)
     before = np.zeros(log_emission.shape, np.int8)
     last = np.empty((n_states, n))
     score = enter + log_emission[:, :n]
     for start, stop in packed.steps()[1:]:
         last[:, stop - start : n] = score[:, stop - start : n]
         n = stop - start
-        score, before[:, start:stop] = _best(score[:, :n], log_transition, sources)
+        score, before[:, start:stop] = _best(score[:, :n], log_transition, moves)
         score += log_emission[:, start:stop]
     last[:, :n] = score[:, :n]
     return before, last
