@@ -16,7 +16,7 @@ from dbx.ops.foundation.objectives import Masked, Predictor, contrast, rank_loss
 
 N_CELLS, N_GENES, N_UNITS = 12, 30, 8
 KINDS = {
-    "count": {},
+    "count": {"max_length": 20},
     "rank": {"values": "rank", "pooling": "mean", "attention": "linear"},
     "bins": {"values": "bins", "max_length": 20},
     "full": {"values": "both", "attention": "full", "max_length": 20, "sampling": "balanced"},
@@ -86,6 +86,11 @@ def test_the_network_knows_neither_the_order_of_genes_nor_hidden_values(rng, cou
     assert (found[2][shown == 0] == 0).all()
     seen = applied(network, np.where(shown > 0, counts + 3, counts), shown)[0]
     assert np.abs(seen - found[0]).max() > 0.01
+    some = order[:24]
+    without = applied(permuted(network, some), counts[:, some], np.ones((N_CELLS, 24), np.float32))[0]
+    hiding = np.zeros(counts.shape, np.float32)
+    hiding[:, some] = 1
+    np.testing.assert_allclose(applied(network, counts, hiding)[0], without, atol=1e-4)  # not as if they were zero
 
 
 def test_the_loss_is_the_mean_over_hidden_genes_alone(rng, counts):

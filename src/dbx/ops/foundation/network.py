@@ -94,7 +94,7 @@ class Network(nnx.Module):
             genes, shown = genes[chosen], jnp.take_along_axis(shown, chosen, axis=1)
             signal = jnp.take_along_axis(signal, chosen, axis=1)
             features = jnp.take_along_axis(features, chosen[..., None], axis=1)
-        cell = self._pooled(self._attended(genes, signal, features, shown))
+        cell = self._pooled(*self._attended(genes, signal, features, shown))
         if key is None:
             return cell
         kept = jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - DROPOUT, cell.shape)
@@ -106,16 +106,18 @@ class Network(nnx.Module):
         return self.values(x * shown, shown, expected)[0] * shown
 
     def _attended(self, genes, signal, features, shown):
-        """Vectors of a cell that have attended to its genes, the one of the cell first."""
+        """Vectors of a cell that have attended to its genes, the one of the cell first, and 1 for those that count."""
         if self.shape.attention == "induced":
             latents = self.reading(genes, signal, features, shown)
             for block in self.blocks:
                 latents = block(latents)
-            return latents
+            return latents, jnp.ones(latents.shape[:2], latents.dtype)
         return self.tokens(genes, signal, features, shown)
 
-    def _pooled(self, vectors):
-        return vectors[:, 0] if self.shape.pooling == "cls" else vectors.mean(axis=1)
+    def _pooled(self, vectors, seen):
+        if self.shape.pooling == "cls":
+            return vectors[:, 0]
+        return (vectors * seen[..., None]).sum(axis=1) / seen.sum(axis=1, keepdims=True)
 
     def log_fold(self, cell):
         """Logarithm of each gene's count over that by the gene's mean, an array of shape (n_cells, n_genes)."""

@@ -49,11 +49,11 @@ class TokenBlocks(nnx.Module):
             block.reset(rng, n_units)
 
     def __call__(self, genes, signal, features, visible):
-        """Array of shape (n_cells, 1 + n_tokens, n_units), the token of the cell first."""
+        """Tokens, of shape (n_cells, 1 + n_tokens, n_units), that of the cell first, and 1 for those that are seen."""
         tokens = genes + self.of_value(features) + signal[..., None] * self.shift(genes)
         first = jnp.broadcast_to(self.cls[...], (len(tokens), 1, tokens.shape[-1]))
         tokens = jnp.concatenate([first, tokens], axis=1)
         seen = jnp.concatenate([jnp.ones_like(visible[:, :1]), visible], axis=1)
         for block in self.blocks:
             tokens = block(tokens, seen)
-        return tokens
+        return tokens, seen
