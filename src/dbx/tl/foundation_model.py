@@ -74,9 +74,9 @@ def foundation_model(
     if held-out labelled cells are predicted better, and not tried with fewer than four of a class.
 
     With a few thousand cells there is no atlas to remember: ``benchmarks/foundation.md`` compares with principal
-    components, neighbours and regression on all genes, and has the numbers that chose the defaults. New cells
-    (``dbx.rerun``) pass through the frozen network one by one, without their batch; at least half of the genes must be
-    among theirs. ``dbx.optimize(adata, loss, train="foundation_model")`` trains the network for another objective.
+    components, neighbours and regression on all genes, and lists what was tried. New cells (``dbx.rerun``) pass through
+    the frozen network one by one, without their batch; at least half of the genes must be among theirs.
+    ``dbx.optimize(adata, loss, train="foundation_model")`` trains the network for another objective.
 
     Parameters
     ----------
