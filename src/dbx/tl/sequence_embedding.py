@@ -127,7 +127,8 @@ def sequence_embedding(
     batch_size
         Maximum minibatch size.
     pretrain_epochs
-        Epochs of learning to predict hidden bases. By default none with labels, otherwise about 800 steps.
+        Epochs of learning to predict hidden bases. By default none with labels, which a network alone predicted worse
+        after it, otherwise about 800 steps.
     mask_rate
         Fraction of positions that are to be predicted: 80% of them are hidden, 10% show another base.
     pretrain_on
