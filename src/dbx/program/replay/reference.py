@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def _found(reference, registry: Registry, step: Step, operator: Operator, attrib
     declared = operator.outputs[port] if port in step.writes else operator.inputs[port]
     request = Request(
         step=step.name,
-        port=cast(Input, operator.inputs.get(port)),  # nothing asks for that of an output
+        port=operator.inputs.get(port, Input()),  # of an output nothing is asked
         slots=(place,),
         values=(found,),
         dtype=np.float64 if operator.precision == "float64" else np.float32,
