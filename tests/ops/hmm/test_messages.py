@@ -85,6 +85,26 @@ def test_pieces_of_long_sequences_fit_together(rng):
     np.testing.assert_allclose(sweeps.predictive(), plain.predictive, atol=1e-11)
 
 
+@pytest.mark.parametrize("zeros", [(), ((0, 1), (1, 0), (2, 1), (2, 2))])
+def test_best_path_of_pieces(rng, zeros):
+    """As one recursion over 2,000 positions, with all transitions and with some that are impossible."""
+    n, moves = 2000, rng.dirichlet(np.ones(3), 3) + 0.05
+    for place in zeros:
+        moves[place] = 0
+    moves /= moves.sum(axis=1, keepdims=True)
+    start, emission = np.array([0.5, 0.3, 0.2]), rng.normal(size=(3, n))
+    score, before = logs(start) + emission[:, 0], np.zeros((n, 3), int)
+    for t in range(1, n):
+        paths = score[:, None] + logs(moves)
+        before[t], score = paths.argmax(axis=0), paths.max(axis=0) + emission[:, t]
+    states = [int(score.argmax())]
+    for t in range(n - 1, 0, -1):
+        states.append(int(before[t, states[-1]]))
+    packed = pack(np.zeros(n, int))
+    found = viterbi(packed, emission[:, packed.rows], start, moves)
+    np.testing.assert_array_equal(found[packed.ordered], states[::-1])
+
+
 def test_probabilities_beyond_the_range_of_numbers_go_by_logarithms():
     """The second state cannot be left, although the first is e^5000 times as probable at each later position."""
     emission = np.zeros((1, 2, 40))
