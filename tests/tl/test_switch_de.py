@@ -277,10 +277,10 @@ def test_a_fit_on_other_cells_is_that_of_these_cells_alone(cells, found):
     reference = found.copy()
     dbx.rerun(reference)
     pd.testing.assert_frame_equal(reference.varm["switch_de"], found.varm["switch_de"])
+    alone = dbx.tl.switch_de(cells[:80].copy(), "t", size_factors="size", copy=True)
     for program in (found, reference):
         query = cells[:80].copy()
         dbx.rerun(query, program, refit=True)
-        alone = dbx.tl.switch_de(cells[:80].copy(), "t", size_factors="size", copy=True)
         pd.testing.assert_frame_equal(query.varm["switch_de"], alone.varm["switch_de"])
 
 
