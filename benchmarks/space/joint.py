@@ -19,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("file")
     parser.add_argument("methods", nargs="*", default=["gat", "smooth"])
+    parser.add_argument("--domains", type=int, default=4, help="L1 besides, in which no labelled cell is")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     data = ad.read_h5ad(options.file)
@@ -30,16 +31,15 @@ def main() -> None:
     cells.obs_names = data.obs_names
     cells.obs["slice"] = of_slice
     cells.obs["slice"] = cells.obs["slice"].astype("category")
-    n_domains = len(set(truth[known]))
     for seed in options.seeds:
         for method in options.methods:
-            found = getattr(space, method)(cells.copy(), n_domains, seed)
+            found = getattr(space, method)(cells.copy(), options.domains, seed)
             together, alone = {}, {}
             for name in sorted(set(of_slice)):
                 here = of_slice == name
                 one = cells[here].copy()
                 del one.obs["slice"]
-                labels = getattr(space, method)(one, n_domains, seed)
+                labels = getattr(space, method)(one, options.domains, seed)
                 together[name] = round(adjusted_rand_score(truth[here & known], found[here & known]), 3)
                 alone[name] = round(adjusted_rand_score(truth[here & known], labels[known[here]]), 3)
             print(

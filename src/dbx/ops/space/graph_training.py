@@ -25,9 +25,9 @@ HIDDEN = 0.1
 """Fraction of the other entries that the encoder does not see in a step and has to predict."""
 EPOCHS_AT_ONCE = 10
 """Epochs of a single part between two looks at the held-out entries."""
-PATIENCE = 5
+PATIENCE = 3
 """Looks without a better value after which training stops."""
-ENOUGH = 1e-4
+ENOUGH = 1e-3
 """Relative improvement that counts."""
 
 
