@@ -130,6 +130,28 @@ def test_pretraining_on_other_sequences_counts():
         dbx.rerun(made[0], refit=True)
 
 
+def test_pretraining_that_does_not_help_is_reverted():
+    """Bases of shuffled sequences say nothing; the network is then the one that was never pre-trained."""
+    data = sites(np.random.default_rng(0))
+    rng = np.random.default_rng(3)
+    shuffled = data.copy()
+    shuffled.obs["sequence"] = ["".join(rng.permutation(list(text))) for text in data.obs["sequence"]]
+    how = {**SMALL, "words": 0, "embedding_dim": 10, "max_epochs": 4, "learning_rate": 0.02}
+    plain = dbx.tl.sequence_embedding(data, labels_key="site", copy=True, **how)
+    assert "verdict" not in plain.uns["sequence"]["history"]["pretraining"]
+    how |= {"pretrain_epochs": 1, "labels_key": "site"}
+    dbx.tl.sequence_embedding(data, pretrain_on=shuffled, **how)
+    found = data.uns["sequence"]["history"]
+    loss = found["pretraining"]["validation_loss"]
+    assert found["pretraining"]["verdict"] == "reverted"
+    assert loss["plain"] - loss["pretrained"] <= loss["standard_error"]
+    np.testing.assert_allclose(loss["plain"], np.nanmin(found["training"]["validation_loss"]), rtol=1e-4)
+    again = ad.AnnData(obs=data.obs[["sequence"]])
+    dbx.rerun(again, data)
+    for other in (plain, again):
+        np.testing.assert_array_equal(other.obsm["X_sequence"], data.obsm["X_sequence"])
+
+
 def test_arrays_are_taken_as_text_is():
     data = sites(np.random.default_rng(0), 60)
     data.obsm["one_hot"] = dbx.ops.one_hot(data.obs["sequence"])

@@ -127,12 +127,16 @@ def sequence_embedding(
     batch_size
         Maximum minibatch size.
     pretrain_epochs
-        Epochs of learning to predict hidden bases. By default none with labels, which a network alone predicted worse
-        after it, otherwise about 800 steps.
+        Epochs of learning to predict hidden bases; about 800 steps by default, and none with labels. Labels are then
+        learned from the network before pre-training as well, with the same draws, which doubles the time of that.
+        Pre-training is kept only if the loss of held-out labels is lower after it by more than a standard error, and
+        more than 2% of them were misclassified without it. With ``freeze_encoder=True``, or where nothing is held out,
+        it is kept without being judged.
     mask_rate
         Fraction of positions that are to be predicted: 80% of them are hidden, 10% show another base.
     pretrain_on
-        Other data, with the same column or key, whose sequences are used for pre-training instead.
+        Other data, with the same column or key, whose sequences are used for pre-training instead, by default in about
+        800 steps also with labels; it is judged in the same way.
     max_epochs
         Maximum epochs of learning labels; about 400 steps by default.
     freeze_encoder
@@ -143,10 +147,11 @@ def sequence_embedding(
     class_weight
         ``"balanced"`` gives classes equal weight, None sequences.
     weights
-        Safetensors file of ``save_weights`` with a network to start from, instead of pre-training. Settings of the
-        network must be those of the file, whose metadata name them. Its tensors, named as the network's parameters
-        (``encoder.filters.linear.kernel``, ``encoder.blocks.0.within.kernel``, ``project.kernel``, ``unmask.kernel``,
-        ...), have a leading axis for the networks of the ensemble; the head of classes is not taken over.
+        Safetensors file of ``save_weights`` with a network to start from, instead of pre-training; it is not judged
+        beside a drawn one, since the choice of a file is yours. Settings of the network must be those of the file,
+        whose metadata name them. Its tensors, named as the network's parameters (``encoder.filters.linear.kernel``,
+        ``encoder.blocks.0.within.kernel``, ``project.kernel``, ``unmask.kernel``, ...), have a leading axis for the
+        networks of the ensemble; the head of classes is not taken over.
     save_weights
         File to write the trained network to.
     learning_rate
@@ -174,7 +179,11 @@ def sequence_embedding(
         Probabilities of the classes in the order of the categories, with ``labels_key``.
     ``uns["sequence"]["history"]``
         Loss and masked accuracy of pre-training, and loss, accuracy and loss of held-out sequences of training, by
-        epoch.
+        epoch. Where pre-training was judged, ``["pretraining"]`` also has the ``verdict``, ``"pretrained kept"`` or
+        ``"reverted"``, and in ``validation_loss`` the loss of held-out sequences after learning labels from either
+        start, ``pretrained`` and ``plain``, with the ``standard_error`` of their difference; ``misclassified`` is the
+        share of them that is after the plain start. The embedding, classes and ``save_weights`` are of the network that
+        is kept, and so is the history of training.
 
     Raises
     ------

@@ -7,9 +7,10 @@ import pytest
 
 from dbx.data.text import as_bytes
 from dbx.ops.operator import silent
-from dbx.ops.sequence import embedding_operator, fitting
+from dbx.ops.sequence import embedding_operator, fitting, starts
 from dbx.ops.sequence.embedding import SequenceEmbedding
 from dbx.ops.sequence.fitting import How, Labelled, logits_of, train_labels
+from dbx.ops.sequence.starts import copy_of, learn_from_both, report
 from dbx.ops.values import Codes
 
 LENGTH, HELD_OUT = 12, np.arange(0, 120, 4)
@@ -58,6 +59,72 @@ def test_what_gains_by_chance_is_not_kept(rng, monkeypatch):
         made = network()
         train_labels(made, rows, 12, How(32, 0.05, 0, silent))
         assert np.asarray(made.classify.kernel[...]).any() == kept
+
+
+def test_a_start_is_kept_if_held_out_rows_gain_by_it(rng):
+    """One start has learned the labels before, the other has not, and both learn them for an epoch."""
+    rows, drawn, how = labelled(rng, 0.0), network(), How(32, 0.05, 0, silent)
+    informed = copy_of(drawn)
+    train_labels(informed, rows, 12, how)
+    assert not np.asarray(drawn.classify.kernel[...]).any()  # the copy has parameters of its own
+
+    def learn(made, rows):
+        return train_labels(made, rows, 1, How(32, 1e-4, 0, silent))
+
+    for pretrained, plain, verdict in ((informed, drawn, "pretrained kept"), (drawn, informed, "reverted")):
+        first, second = copy_of(pretrained), copy_of(plain)
+        kept, _, judged = learn_from_both(first, second, rows, learn)
+        found = report(judged)
+        assert found["verdict"] == verdict
+        assert kept is (first if verdict == "pretrained kept" else second)
+        loss = losses(logits_of(kept, rows.sequences).mean(axis=0)[HELD_OUT], rows.codes[HELD_OUT]).mean()
+        both = found["validation_loss"]
+        np.testing.assert_allclose(loss, min(both["pretrained"], both["plain"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gains", "n_wrong", "kept"), [((1.0, 1.1), 1, True), ((1.1, -1.0), 1, False), ((1.0, 1.1), 0, False)]
+)
+def test_a_start_that_gains_by_chance_is_not_kept(gains, n_wrong, kept, rng, monkeypatch):
+    """A gain of 1.05 is sure where all rows have it; one of .05 is not where rows gain and lose 1; easy rows alone are
+    no judges."""
+    found = {"plain": (np.tile(gains, 15), np.arange(30) < n_wrong), "pretrained": (np.zeros(30), np.zeros(30, bool))}
+    monkeypatch.setattr(starts, "on_held_out", lambda network, rows: found[network])
+    network, history, judged = learn_from_both("pretrained", "plain", labelled(rng, 0.0), lambda name, rows: name)
+    assert network == history == ("pretrained" if kept else "plain")
+    said = report(judged)
+    assert said["verdict"] == ("pretrained kept" if kept else "reverted")
+    error = np.std(found["plain"][0], ddof=1) / np.sqrt(30)
+    np.testing.assert_allclose(said["validation_loss"]["standard_error"], error, rtol=1e-6)
+    np.testing.assert_allclose(said["misclassified"], n_wrong / 30, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "judged"),
+    [
+        ({"pretrain_epochs": 1}, True),
+        ({"pretrain_epochs": 1, "freeze_encoder": True}, False),
+        ({"pretrain_epochs": 1, "validation": 0.0}, False),
+        ({}, False),
+    ],
+)
+def test_pretraining_is_judged_where_it_can_be(settings, judged, rng, monkeypatch):
+    texts = as_bytes(["".join(row) for row in np.array(list("ACGT"))[rng.integers(0, 4, (40, LENGTH))]])
+    labels, called = Codes(np.arange(40, dtype=np.int32) % 2, ("no", "yes")), []
+
+    def learn(name):
+        def stop(network, *others, **options):
+            called.append(name)
+            raise InterruptedError
+
+        return stop
+
+    monkeypatch.setattr(embedding_operator, "pretrain", lambda *args: np.zeros((2, 1), np.float32))
+    monkeypatch.setattr(embedding_operator, "learn_from_both", learn("both"))
+    monkeypatch.setattr(embedding_operator, "train_labels", learn("one"))
+    with pytest.raises(InterruptedError):
+        SequenceEmbedding(words=0, n_hidden=8, embedding_dim=8, n_layers=1, **settings).fit(text=texts, labels=labels)
+    assert called == ["both" if judged else "one"]
 
 
 @pytest.mark.parametrize("words", [2, 0])

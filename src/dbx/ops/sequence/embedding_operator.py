@@ -36,6 +36,7 @@ from dbx.ops.sequence.pooling import Pooling
 from dbx.ops.sequence.regression import Fitted, Problem, fit_words, row_weights
 from dbx.ops.sequence.sequences import checked, cut, in_graph, lengths, soft_of
 from dbx.ops.sequence.settings import check_settings
+from dbx.ops.sequence.starts import copy_of, learn_from_both, report
 from dbx.ops.sequence.symmetries import Sequences, with_changes
 from dbx.ops.sequence.transformer import TransformerEncoder
 from dbx.ops.sequence.weights import check_vocabulary, load, start_from
@@ -166,13 +167,16 @@ class SequenceOperator(Operator):
             check_vocabulary(facts, self, self.weights)
             start_from(self.network, tensors, self.weights)
         how = How(self.batch_size, self.learning_rate, seed, progress)
-        self.pretraining = Constant(np.zeros((2, 0), np.float32))
+        self.pretraining, self.judged = Constant(np.zeros((2, 0), np.float32)), Constant(np.zeros(0, np.float32))
+        plain = None
         if epochs:
+            plain = copy_of(self.network) if self.classes and not self.freeze_encoder else None
             self.pretraining = Constant(pretrain(self.network, hidden_in, epochs, self.mask_rate, how))
-            set_axes(self.network, values, self._n_own)
+            if plain is None:  # labels are learned less well from principal axes than from drawn ones
+                set_axes(self.network, values, self._n_own)
         self.training = Constant(np.zeros((3, 0), np.float32))
         if self.classes:
-            self._learn(values, known, how)
+            self._learn(values, known, how, plain)
 
     def _check_something_is_learned(self, epochs: int) -> None:
         if not epochs and not self.classes and self.weights is None:
@@ -204,7 +208,8 @@ class SequenceOperator(Operator):
             self.regression.kernel = nnx.Param(as_float(np.zeros((width, len(self.classes)))))
             self.regression.bias = nnx.Param(as_float(np.zeros(len(self.classes))))
 
-    def _learn(self, values: np.ndarray, codes: np.ndarray, how: How) -> None:
+    def _learn(self, values: np.ndarray, codes: np.ndarray, how: How, plain: SequenceNetwork | None) -> None:
+        """Fit the regression, then the network; from ``plain`` as well, and it is kept unless pre-training helped."""
         rows = np.flatnonzero(codes >= 0)
         balanced = self.class_weight == "balanced"
         groups = overlap_groups(codes_of_bases(values))
@@ -227,9 +232,14 @@ class SequenceOperator(Operator):
         weights = row_weights(codes[rows], balanced=balanced)
         labelled = Labelled(values[rows], codes[rows], weights, offset[rows], held_out)
         epochs = self.max_epochs or default_epochs(len(rows), self.batch_size, TRAIN_STEPS)
-        history = train_labels(self.network, labelled, epochs, how, head_only=self.freeze_encoder)
-        judged = history.get("validation_loss", np.full(len(history["loss"]), np.nan))
-        self.training = Constant(np.stack([history["loss"], history["accuracy"], judged]).astype(np.float32))
+        learn = partial(train_labels, epochs=epochs, how=how, head_only=self.freeze_encoder)
+        if plain is not None and len(held_out):
+            self.network, history, judged = learn_from_both(self.network, plain, labelled, learn)
+            self.judged = Constant(judged)
+        else:
+            history = learn(self.network, labelled)
+        validation = history.get("validation_loss", np.full(len(history["loss"]), np.nan))
+        self.training = Constant(np.stack([history["loss"], history["accuracy"], validation]).astype(np.float32))
 
     @property
     def _may_turn(self) -> bool:
@@ -296,10 +306,10 @@ class SequenceOperator(Operator):
 
     @property
     def history(self) -> Mapping[str, Any]:
-        """Of pre-training and training, arrays of shape (n_epochs,)."""
+        """Of pre-training, with whether it was kept, and of training; arrays of shape (n_epochs,)."""
         loss, accuracy = np.asarray(self.pretraining[...])
         trained, correct, judged = np.asarray(self.training[...])
         return {
-            "pretraining": {"loss": loss, "masked_accuracy": accuracy},
+            "pretraining": {"loss": loss, "masked_accuracy": accuracy, **report(np.asarray(self.judged[...]))},
             "training": {"loss": trained, "accuracy": correct, "validation_loss": judged},
         }

@@ -26,7 +26,7 @@ AVERAGING = 0.98
 """Parameters are averaged over about the last fifty steps."""
 WEIGHT_DECAY = 1e-3
 SURE = 1.0
-"""Standard errors by which held-out sequences must be predicted better for the network's part to be kept."""
+"""Standard errors by which held-out sequences must be predicted better for a part, or pre-training, to be kept."""
 ROWS_AT_ONCE = 512
 ENOUGH = 4000
 """Sequences whose principal axes are computed."""
@@ -126,10 +126,16 @@ def train_labels(
 def _gains(network: SequenceNetwork, rows: Labelled) -> bool:
     """Whether held-out rows are predicted better with the network's part than without it, by more than chance."""
     part = rows.held_out
-    logits = logits_of(network, rows.sequences[part]).mean(axis=0)
-    before, after = (_losses(x, rows.codes[part]) for x in (rows.offset[part], rows.offset[part] + logits))
-    gain = (before - after) * rows.weights[part]
+    gain = _losses(rows.offset[part], rows.codes[part]) * rows.weights[part] - on_held_out(network, rows)[0]
     return bool(gain.mean() > SURE * gain.std() / np.sqrt(len(gain)))
+
+
+def on_held_out(network: SequenceNetwork, rows: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted loss of each held-out row, by the mean logits of all members, and whether it is misclassified."""
+    part = rows.held_out
+    logits = rows.offset[part] + logits_of(network, rows.sequences[part]).mean(axis=0)
+    wrong = logits.argmax(axis=1) != rows.codes[part]
+    return _losses(logits, rows.codes[part]) * rows.weights[part], wrong
 
 
 def _losses(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
