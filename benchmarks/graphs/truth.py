@@ -64,12 +64,14 @@ def velocity(adata, mode: str) -> dict[str, Any]:
     dbx.pp.pca(adata, n_comps=30)
     dbx.pp.neighbors(adata, n_neighbors=30)
     dbx.pp.moments(adata)
-    if mode == "dynamical":
-        dbx.tl.recover_dynamics(adata)
-    dbx.tl.velocity(adata, mode=mode)
+    counted = mode == "dynamical, counts"
+    dynamical = counted or mode == "dynamical"
+    if dynamical:
+        dbx.tl.recover_dynamics(adata, likelihood="counts" if counted else "gaussian")
+    dbx.tl.velocity(adata, mode="dynamical" if dynamical else mode)
     dbx.tl.velocity_graph(adata)
-    if mode == "dynamical":
-        dbx.tl.latent_time(adata)
+    if dynamical:
+        dbx.tl.latent_time(adata, min_likelihood=None if counted else 0.1)
         time, gamma = adata.obs["latent_time"], adata.var["fit_gamma"] / adata.var["fit_beta"]
     else:
         dbx.tl.velocity_pseudotime(adata)
@@ -82,6 +84,7 @@ def velocity(adata, mode: str) -> dict[str, Any]:
     }
 
 
+MODES = ("steady_state", "stochastic", "dynamical", "dynamical, counts", "local")
 IMPUTED = ("two choices", "two choices, t auto", "one matrix")
 SHOWN = {
     "impute": ("gene_r", "rmse", "sd_ratio", "nll"),
@@ -102,7 +105,7 @@ def found(folder: str, task: str, shift: int) -> Iterator[tuple[str, str, dict[s
             yield f"hashed cells, seed {seed}", how, result
     elif task == "velocity":
         scorer = importlib.import_module("score_velocity")
-        for name, mode in itertools.product(scorer.SETS, ("steady_state", "stochastic", "dynamical", "local")):
+        for name, mode in itertools.product(scorer.SETS, MODES):
             yield name, mode, scorer.score(lambda a, seed, mode=mode: velocity(a, mode), name)
     else:
         scorer = importlib.import_module("score_magic_phate")

@@ -119,6 +119,7 @@ OF_GENES = {
     "switch_de": lambda a: dbx.tl.switch_de(a, "day"),
     "moments": dbx.pp.moments,
     "recover_dynamics": dbx.tl.recover_dynamics,
+    "recover_dynamics counts": lambda a: dbx.tl.recover_dynamics(a, likelihood="counts"),
     "latent_time": dbx.tl.latent_time,
     "velocity dynamical": lambda a: dbx.tl.velocity(a, mode="dynamical"),
     "velocity local": lambda a: dbx.tl.velocity(a, mode="local"),

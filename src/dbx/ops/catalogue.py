@@ -46,6 +46,7 @@ OPERATORS: dict[str, str] = {
     "velocity_transitions": "dynamics.velocity_transitions:VelocityTransitions",
     "local_velocity": "dynamics.local_velocity:LocalVelocity",
     "recover_dynamics": "dynamics.recover_dynamics:RecoverDynamics",
+    "count_dynamics": "dynamics.count_dynamics:CountDynamics",
     "dynamical_velocity": "dynamics.dynamical_velocity:DynamicalVelocity",
     "latent_time": "dynamics.latent_time:LatentTime",
     "terminal_states": "dynamics.terminal_states:TerminalStates",

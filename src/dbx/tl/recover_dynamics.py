@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dbx.ops.checks import UnknownNameError, as_names, check_known, listed
-from dbx.ops.dynamics.recover_dynamics import OF_GENES, RecoverDynamics
-from dbx.program import Slot, check_key, exists, gene_names, neighbors_slot, read, resolve_seed, run_step
+from dbx.ops.dynamics.count_dynamics import CountDynamics
+from dbx.ops.dynamics.recover_dynamics import RecoverDynamics
+from dbx.program import (
+    Slot,
+    check_key,
+    exists,
+    gene_names,
+    looks_like_counts,
+    neighbors_slot,
+    read,
+    resolve_seed,
+    run_step,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +37,8 @@ def recover_dynamics(
     fit_scaling: bool | float = True,
     fit_basal_transcription: bool | None = None,
     steady_state_prior: str | None = None,
+    likelihood: Literal["gaussian", "counts"] = "gaussian",
+    layers: tuple[str, str] = ("spliced", "unspliced"),
     add_key: str = "fit",
     neighbors_key: str | None = None,
     random_state: int | np.random.RandomState | None = 0,
@@ -43,6 +56,13 @@ def recover_dynamics(
     not extreme. Time is relative. Here a common clock of all genes makes their velocities explain displacements between
     nearby cells. scVelo instead gives each gene the same total time; ``t_max`` is that of the median gene.
 
+    ``likelihood="counts"`` goes on from that fit to moments with the counts of each cell as they are: negative
+    binomial, the mean being the curve times the size of the cell (its total over the median one, in each layer), with
+    an inverse dispersion of each gene and layer. A cell's times are weighted by its counts and, before these, by the
+    moments of its neighbourhood, as the counts of one cell hardly tell a time. The fit takes several times as long. In
+    simulations with few counts ratios of rates and signs of velocities came nearer to the truth, but the cosine of
+    velocities and latent time did not.
+
     Parameters
     ----------
     adata
@@ -59,9 +79,14 @@ def recover_dynamics(
     fit_scaling
         Whether the scaling of unspliced counts is fitted; a number is used as it is, ``False`` is 1.
     fit_basal_transcription
-        Whether the smallest counts of each gene are subtracted first.
+        Whether the smallest moments of each gene are taken for basal counts, ``fit_u0`` and ``fit_s0``, which the curve
+        is above. This is scVelo's name; there is no other for it.
     steady_state_prior
         Boolean column of ``obs``: cells that are in a steady state.
+    likelihood
+        ``"gaussian"``, of the distances of moments from the curve, or ``"counts"``, negative binomial.
+    layers
+        Names of the layers with spliced and with unspliced counts, for ``likelihood="counts"``.
     add_key
         What keys start with.
     neighbors_key
@@ -85,14 +110,21 @@ def recover_dynamics(
         Rates of transcription, splicing and degradation, time of the switch, and scaling of unspliced counts, as
         scVelo's.
     ``var["fit_likelihood"]``, ``var["fit_constant_likelihood"]``
-        Geometric mean of the likelihoods of cells with high counts, and that of constant counts.
+        Geometric mean of the likelihoods of cells with high counts, and that of constant counts. With
+        ``likelihood="counts"`` these are probabilities of both counts of a cell, the geometric mean over all cells, at
+        the times in ``fit_t`` and at one level for all cells: they are the lower, the more is counted, so that they
+        compare with each other but with no fixed number. Use ``min_likelihood=None`` in :func:`dbx.tl.latent_time`.
     ``var["fit_direction"]``
         By how much exchanging induction and repression would lower the mean log-likelihood of a cell.
     ``var["fit_agreement"]``
         Correlation of what velocities predict with displacements between nearby cells; below 0 where a gene moves
         against the others.
     ``var["fit_std_u"]``, ``var["fit_std_s"]``, ``var["fit_u0"]``, ``var["fit_s0"]``, ``var["fit_variance"]``
-        Standard deviations and basal counts, and the mean squared distance from the curve in standard deviations.
+        Standard deviations and basal counts, and the mean squared distance from the curve in standard deviations. With
+        ``likelihood="counts"`` basal counts are at least a hundredth of the mean, and there is no ``fit_variance``.
+    ``var["fit_theta_u"]``, ``var["fit_theta_s"]``
+        With ``likelihood="counts"``, inverse dispersions of unspliced and of spliced counts, from 0.02 to 10,000, which
+        is Poisson.
     ``var["fit_alignment_scaling"]``, ``var["fit_r2"]``
         Units of time of a splicing time, and R2 of the steady-state line.
 
@@ -101,7 +133,7 @@ def recover_dynamics(
     KeyError
         There are no moments or no neighbours, or a gene does not exist.
     ValueError
-        No gene is to be fitted.
+        No gene is to be fitted, or layers do not hold counts with ``likelihood="counts"``.
 
     Examples
     --------
@@ -118,9 +150,12 @@ def recover_dynamics(
     """
     check_key(add_key, "add_key")
     check_known(assignment_mode, ("projection",), "assignment_mode")
+    check_known(likelihood, ("gaussian", "counts"), "likelihood")
     for moment in ("Ms", "Mu"):
         read(adata, Slot.parse(f"layers/{moment}", mod))
-    operator = RecoverDynamics(
+    counted = likelihood == "counts"
+    kind: type[RecoverDynamics] = CountDynamics if counted else RecoverDynamics
+    operator = kind(
         genes=_numbers(adata, var_names, mod),
         max_iter=max_iter,
         t_max=20.0 if t_max is None else t_max,
@@ -132,6 +167,8 @@ def recover_dynamics(
         "mu": "layers/Mu",
         "graph": neighbors_slot(adata, "connectivities", neighbors_key, mod=mod),
     }
+    if counted:
+        reads |= _counts(adata, layers, mod)
     return run_step(
         adata,
         operator,
@@ -139,12 +176,34 @@ def recover_dynamics(
         writes={
             "time": f"layers/{add_key}_t",
             "speed": f"layers/{add_key}_velocity",
-            **{name: f"var/{add_key}_{name}" for name in OF_GENES},
+            **{name: f"var/{add_key}_{name}" for name in operator.kept},
         },
         seed=resolve_seed(random_state),
         copy=copy,
         mod=mod,
     )
+
+
+def _counts(data: AnnData | MuData, layers: tuple[str, str], mod: str | None) -> dict[str, str]:
+    """Slots of the counts.
+
+    Raises
+    ------
+    ValueError
+        A layer does not hold counts.
+    """
+    if len(layers) != 2 or layers[0] == layers[1]:
+        msg = f"layers must be the names of the spliced and of the unspliced counts; got {layers!r}."
+        raise ValueError(msg)
+    for name in layers:
+        slot = Slot("layers", (name,), mod)
+        if not looks_like_counts(read(data, slot)):
+            msg = (
+                f'likelihood="counts" needs counts as they were measured, but {slot.written()} does not hold whole '
+                'numbers: name the layers with counts by layers=, or use likelihood="gaussian".'
+            )
+            raise ValueError(msg)
+    return {"spliced": f"layers/{layers[0]}", "unspliced": f"layers/{layers[1]}"}
 
 
 def _numbers(data: AnnData | MuData, var_names: str | Sequence[str], mod: str | None) -> tuple[int, ...] | None:

@@ -87,6 +87,13 @@ EXAMPLES = [
         config={"genes": tuple(range(60)), "max_iter": 2, "fit_scaling": 0.8, "fit_basal_transcription": True},
     ),
     Example(
+        operator="count_dynamics",
+        title="counts",
+        random=True,
+        reads={**MEANS, **COUNTS, "graph": GRAPH},
+        config={"genes": tuple(range(60)), "max_iter": 2},
+    ),
+    Example(
         operator="dynamical_velocity",
         title="two_genes",
         reads={"speed": "layers/untied", "graph": GRAPH},

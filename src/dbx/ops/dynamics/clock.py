@@ -64,7 +64,7 @@ def common_clock(velocity: np.ndarray, s: np.ndarray, trust: np.ndarray, links: 
         rate /= np.median(rate[rate > 0]) if (rate > 0).any() else 1
     rate = rate / np.where(size > 0, size, 1)
     rate /= np.median(rate[rate > 0]) if (rate > 0).any() else 1
-    agreement = product / np.sqrt(np.maximum(square * spread, 1e-300))
+    agreement = product / np.maximum(np.sqrt(square * spread), np.finfo(s.dtype).tiny)
     return Clock(np.clip(rate, 1 / RANGE, RANGE), agreement)
 
 

@@ -62,11 +62,11 @@ def subset(cells: GeneCells, genes: np.ndarray | slice) -> GeneCells:
     return GeneCells(*(z[..., genes] for z in cells))
 
 
-def by_genes(work: Callable[[slice], None], n_genes: int) -> None:
+def by_genes(work: Callable[[slice], None], n_genes: int, at_once: int = GENES_AT_ONCE) -> None:
     """Run ``work`` on a few genes at a time, whose arrays stay in the cache of a processor."""
 
     def each(part: slice) -> None:
-        for genes in row_slices(part, GENES_AT_ONCE):
+        for genes in row_slices(part, at_once):
             work(genes)
 
     in_threads(each, n_genes, GENES_AT_ONCE)

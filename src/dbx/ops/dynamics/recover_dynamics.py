@@ -16,9 +16,11 @@ from dbx.ops.arrays import dense
 from dbx.ops.checks import check_above_zero, check_whole
 from dbx.ops.dynamics.adjacency import neighbour_mean
 from dbx.ops.dynamics.kinetic_states import NearestStates, nearest_states
+from dbx.ops.dynamics.kinetic_values import NAMES
 from dbx.ops.dynamics.lines import steady_lines
 from dbx.ops.dynamics.marks import truth_of
-from dbx.ops.dynamics.recovered import NAMES, Recovered, recovered
+from dbx.ops.dynamics.raw_counts import RawCounts
+from dbx.ops.dynamics.recovered import recovered
 from dbx.ops.dynamics.splicing import Curve
 from dbx.ops.dynamics.velocity_genes import chosen_genes
 from dbx.ops.operator import Constant, Input, Operator, Output, Progress, Reference, silent
@@ -66,6 +68,9 @@ class RecoverDynamics(Operator):
     precision = "float64"
     unlisted: ClassVar = frozenset({"genes"})
     references: ClassVar = {"ms_cells": "ms", "mu_cells": "mu"}
+    kept: ClassVar[tuple[str, ...]] = OF_GENES
+    """What is known of each gene."""
+    trained: ClassVar[tuple[str, ...]] = RATES
 
     def __init__(
         self,
@@ -102,6 +107,12 @@ class RecoverDynamics(Operator):
         progress: Progress = silent,
     ) -> None:
         """Fit the curves, and set the clocks of genes."""
+        genes, r2 = self._wanted(ms, mu)
+        self._recover(ms, mu, graph, genes, r2, steady, seed, progress)
+        self.ms_cells, self.mu_cells = Reference(ms.dense()), Reference(mu.dense())
+
+    def _wanted(self, ms: RowBlocks, mu: RowBlocks) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the genes to fit, and R2 of their steady-state lines."""
         line, through_all = (
             steady_lines(ms, mu, np.ones(ms.n_rows, bool), percentiles, offset=False) for percentiles in FOR_LINES
         )
@@ -110,6 +121,21 @@ class RecoverDynamics(Operator):
             genes = np.flatnonzero(chosen_genes(ms, mu, line, min_r2=0.01, min_ratio=0.01))
         else:
             genes = np.asarray(self.genes, np.intp)
+        return genes, line.r2[genes]
+
+    def _recover(
+        self,
+        ms: RowBlocks,
+        mu: RowBlocks,
+        graph: sparse.csr_matrix,
+        genes: np.ndarray,
+        r2: np.ndarray,
+        steady: dict[str, Any] | None,
+        seed: int,
+        progress: Progress,
+        raw: RawCounts | None = None,
+    ) -> None:
+        """Fit these genes; set values of all, 1 where a gene has none, so that gradients are finite, too."""
         found = recovered(
             ms.select(genes),
             mu.select(genes),
@@ -121,19 +147,15 @@ class RecoverDynamics(Operator):
             steady=None if not steady else marked(steady),
             seed=seed,
             progress=progress,
-        )
+            raw=raw,
+        )._replace(r2=r2)
         fitted = np.zeros(ms.n_columns, bool)
         fitted[genes[np.isfinite(found.alpha)]] = True
         self.fitted = Constant(fitted)
-        self._keep(found._replace(r2=line.r2[genes]), genes, ms.n_columns)
-        self.ms_cells, self.mu_cells = Reference(ms.dense()), Reference(mu.dense())
-
-    def _keep(self, found: Recovered, genes: np.ndarray, n_genes: int) -> None:
-        """Set values of all genes: 1 where a gene has none, so that gradients are finite, too."""
-        for name in OF_GENES:
-            values = np.ones(n_genes)
+        for name in self.kept:
+            values = np.ones(ms.n_columns)
             values[genes] = np.nan_to_num(getattr(found, name), nan=1.0)
-            setattr(self, f"{name}_of", (nnx.Param if name in RATES else Constant)(values))
+            setattr(self, f"{name}_of", (nnx.Param if name in self.trained else Constant)(values))
 
     def __call__(self, ms, mu, graph: Graph | Edges, steady=None) -> dict[str, Array]:
         """Times, and time derivatives of spliced counts, two arrays of shape (n_cells, n_genes)."""
@@ -198,12 +220,13 @@ class RecoverDynamics(Operator):
         return np.where(np.asarray(self.fitted[...]), np.asarray(self._value(name)), np.nan)
 
 
-def _views(name: str) -> property:
+def view_of(name: str) -> property:
+    """What is known of each gene, NaN where it is not fitted."""
     return property(lambda self: self._view(name), doc=f"The value of ``fit_{name}`` of each gene; NaN where none is.")
 
 
 for _name in OF_GENES:
-    setattr(RecoverDynamics, _name, _views(_name))
+    setattr(RecoverDynamics, _name, view_of(_name))
 
 
 def wide(x) -> Array:
