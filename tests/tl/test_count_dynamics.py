@@ -101,7 +101,8 @@ def test_dispersion_is_the_likeliest(rng):
 
 def test_new_cells_get_times_on_the_curves(simulated):
     query = simulated[::5].copy()
-    query.layers = {name: simulated.layers[name][::5].copy() for name in ("spliced", "unspliced")}
+    for name in set(filter(None, query.layers)) - {"spliced", "unspliced"}:
+        del query.layers[name]
     query.obs_names, query.var = [f"new{i}" for i in range(query.n_obs)], pd.DataFrame(index=query.var_names)
     query.obsp, query.uns = {}, {}
     dbx.rerun(query, simulated)

@@ -90,7 +90,7 @@ EXAMPLES = [
         operator="count_dynamics",
         title="counts",
         random=True,
-        reads={**MEANS, **COUNTS, "graph": GRAPH},
+        reads={**MEANS, **COUNTS, "graph": GRAPH, "steady": "obs/chosen"},
         config={"genes": tuple(range(60)), "max_iter": 2},
     ),
     Example(
