@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from contract.example import fitted
+from contract.promise import first_examples
 from matplotlib import pyplot as plt
 
 import dbx
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.operator import config_names
-from dbx.pl.history import _draw, _terms, history
+from dbx.ops.values import Frame
+from dbx.pl._curves import curves_of
+from dbx.pl.history import NATS, UNITS, _draw, _terms, history
 
 QUICK = {"max_epochs": 6, "n_hidden": 8}
 NETWORK = {"n_units": 16, "n_latents": 2, "n_blocks": 1}
@@ -103,6 +107,32 @@ def test_every_trained_operator_has_a_history():
     trained = {name for name, operator in CATALOGUE.items() if "max_epochs" in config_names(operator)}
     assert {"vae_normalize", "solo", "scanvi", "cellassign", "mmd", "wgan", "denoise"} <= trained
     assert trained == {name for name, operator in CATALOGUE.items() if "history" in operator.outputs}
+
+
+@pytest.mark.parametrize(
+    "example", [e for e in first_examples(lambda e: "history" in e.cls.outputs) if "history" not in e.lacks], ids=str
+)
+def test_every_history_is_drawn(example):
+    found = curves_of(fitted(example).operator.history)
+    terms = _terms(found, None, example.operator)
+    for term in terms:
+        _draw(ax := plt.subplots()[1], found, term, 0, (), UNITS.get(example.operator, NATS))
+        assert ax.lines[0].get_ydata().size == found[term].size > 0
+        plt.close(ax.figure)
+
+
+def test_phases_are_terms_of_their_own_and_verdicts_none():
+    phase = {"loss": np.ones(2), "validation_loss": np.zeros(2), "verdict": "kept", "accuracy": np.full(2, np.nan)}
+    found = curves_of({"pretraining": {"loss": np.ones(0)}, "training": phase})
+    assert set(found) == {"training_loss", "validation_training_loss"}
+    assert _terms(found, None, "sequence_embedding") == ["training_loss"]
+
+
+def test_looks_between_epochs_stand_at_their_epoch():
+    looks = Frame({"epoch": np.array([10, 20]), "loss": np.ones(2), "held_out": np.zeros(2)}, rows=None)
+    _draw(ax := plt.subplots()[1], curves_of(looks), "loss", 0, (), "")
+    assert [list(line.get_xdata()) for line in ax.lines] == [[10, 20], [10, 20]]
+    assert ax.get_ylabel() == "loss"
 
 
 def test_what_is_no_likelihood_has_no_nats():

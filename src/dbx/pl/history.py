@@ -9,6 +9,7 @@ import numpy as np
 
 from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.checks import listed
+from dbx.pl._curves import EPOCH, HELD_OUT, curves_of
 from dbx.pl._doc_params import SHOW, doc_params
 from dbx.pl._figure import finish, panels
 from dbx.pl._palette import DOWN, LINE, NOTE, UP, tidy
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
-HELD_OUT = "validation_"
-"""Prefix of the curves of held-out cells."""
 KEPT = "kept"
 """Beside the curves, where a step records it: the epoch whose parameters were kept."""
 LABELS = {"elbo": "ELBO", "kl": "KL divergence", "mmd": "maximum mean discrepancy", "vae_loss": "autoencoder loss"}
 LABELS |= {"cross_entropy": "cross-entropy", "cross_entropy_errors": "misclassification rate"}
-UNITLESS = ("mmd", "distance", "critic_loss", "squared_error")
+UNITLESS = ("mmd", "distance", "critic_loss", "squared_error", "accuracy")
+"""What terms end in that are no likelihoods."""
+NATS = " (nats per cell)"
+UNITS = {"spatial_domains_gat": ""} | dict.fromkeys(
+    ("sequence_embedding", "sequence_transformer", "foundation_model"), " (nats)"
+)
+"""Operator -> unit of its likelihoods, where they are not of cells."""
 
 
 class Stage(NamedTuple):
@@ -61,7 +66,9 @@ def history(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the training history of a trained step: each term of its loss against the epochs.
 
-    Terms are means over the cells in an epoch, in nats per cell where they are likelihoods or divergences. Where cells
+    Terms are means over the cells in an epoch, in nats per cell where they are likelihoods or divergences, and in nats
+    per hidden entry or per sequence for those of foundation models and of sequences, whose phases of training are terms
+    of their own. Where cells
     were held out, their curve is drawn beside that of the training cells, and a line marks the epoch whose parameters
     were kept, the best on the held-out cells; there is none where every epoch was worse than the start. Without
     held-out cells the parameters of the last epoch are kept.
@@ -96,12 +103,12 @@ def history(
         No recorded step was trained; there is no such step or term; ``ax`` was passed with several terms; ``skip``
         leaves no epoch.
     """
-    name, curves, stages = _optimization(adata) if step == "optimize" else _of_step(load(adata), step)
+    name, curves, stages, unit = _optimization(adata) if step == "optimize" else _of_step(load(adata), step)
     terms = _terms(curves, keys, name)
     _check_skip(skip, max(map(len, curves.values())))
     drawn = panels(ax, len(terms), ncols, (3.3, 2.9), "term")
     for place, term in zip(drawn, terms, strict=True):
-        _draw(place, curves, term, skip, stages)
+        _draw(place, curves, term, skip, stages, unit)
     if title is None:
         title = name if len(stages) != 1 else f"{name}: {stages[0].label}"
     if len(drawn) == 1:
@@ -112,20 +119,20 @@ def history(
     return drawn if result is drawn[0] and not isinstance(keys, str) else result
 
 
-def _of_step(registry: Registry, name: str | None) -> tuple[str, dict[str, np.ndarray], list[Stage]]:
-    """(name of the step, term -> values in each epoch, no stages)."""
+def _of_step(registry: Registry, name: str | None) -> tuple[str, dict[str, np.ndarray], list[Stage], str]:
+    """(name of the step, term -> values in each epoch, no stages, unit of likelihoods)."""
     found = _trained_step(registry, name)
     operator: Any = found.build()
-    return found.name, {term: np.asarray(values) for term, values in operator.history.items()}, []
+    return found.name, curves_of(operator.history), [], UNITS.get(found.operator, NATS)
 
 
-def _optimization(adata) -> tuple[str, dict[str, np.ndarray], list[Stage]]:
+def _optimization(adata) -> tuple[str, dict[str, np.ndarray], list[Stage], str]:
     """The same for the last run of dbx.optimize, with its stages."""
     summary = read(adata, summary_slot(adata))
     curves = {term: np.asarray(values) for term, values in summary["history"].items()}
     ends = np.cumsum(np.bincount(curves.pop("stage").astype(int), minlength=len(summary["trained"])))
     stages = zip(np.atleast_1d(summary["trained"]), ends, np.atleast_1d(summary["kept"]), strict=True)
-    return "optimize", curves, [Stage(str(steps), int(end), bool(kept)) for steps, end, kept in stages]
+    return "optimize", curves, [Stage(str(steps), int(end), bool(kept)) for steps, end, kept in stages], NATS
 
 
 def _trained_step(registry: Registry, name: str | None) -> Step:
@@ -134,7 +141,8 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
     if not trained:
         msg = (
             "No recorded step has a training history. Steps that have one: dbx.pp.vae_normalize, solo and denoise, "
-            "dbx.tl.mmd, wgan, communication, and annotate with method='scanvi' or 'cellassign'."
+            "dbx.tl.mmd, wgan, communication, sequence_embedding, foundation_model, spatial_domains with method='gat', "
+            "umap with method='parametric', and annotate with method='scanvi' or 'cellassign'."
         )
         raise ValueError(msg)
     if name is None:
@@ -147,7 +155,7 @@ def _trained_step(registry: Registry, name: str | None) -> Step:
 
 
 def _terms(curves: Mapping[str, np.ndarray], keys: str | Sequence[str] | None, step: str) -> list[str]:
-    beside = {KEPT, *(HELD_OUT + name for name in curves)}
+    beside = {KEPT, EPOCH, *(HELD_OUT + name for name in curves)}
     known = [name for name in curves if name not in beside]
     wanted = known if keys is None else [keys] if isinstance(keys, str) else list(keys)
     wrong = [name for name in wanted if name not in known]
@@ -164,16 +172,22 @@ def _check_skip(skip: int, n_epochs: int) -> None:
         raise ValueError(msg)
 
 
-def _draw(ax: Axes, curves: Mapping[str, np.ndarray], term: str, skip: int, stages: Sequence[Stage] = ()) -> None:
+def _draw(
+    ax: Axes,
+    curves: Mapping[str, np.ndarray],
+    term: str,
+    skip: int,
+    stages: Sequence[Stage] = (),
+    unit: str = NATS,
+) -> None:
     held_out = curves.get(HELD_OUT + term)
     for values, colour, label in ((curves[term], DOWN, "training"), (held_out, UP, "held-out cells")):
         if values is not None:
-            epochs = np.arange(1, len(values) + 1)[skip:]
+            epochs = curves.get(EPOCH, np.arange(1, len(values) + 1))[skip:]
             look: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) <= 3 else {}
             ax.plot(epochs, values[skip:], color=colour, linewidth=1.3, label=label, zorder=2, **look)
     bare = stages and term != "cross_entropy"  # an objective may be a sum of different units
-    unit = "" if bare or term.removeprefix(HELD_OUT) in UNITLESS else " (nats per cell)"
-    tidy(ax, "epoch", LABELS.get(term, term.replace("_", " ")) + unit, "")
+    tidy(ax, "epoch", LABELS.get(term, term.replace("_", " ")) + ("" if bare or term.endswith(UNITLESS) else unit), "")
     locator: Any = ax.xaxis.get_major_locator()
     locator.set_params(integer=True)
     if len(stages) > 1:
@@ -198,7 +212,9 @@ def _mark_stages(ax: Axes, stages: Sequence[Stage], skip: int) -> None:
 
 
 def _kept_epoch(curves: Mapping[str, np.ndarray]) -> int | None:
-    """The epoch whose parameters were kept, from 1, or 0 for those before; None where no cells were held out."""
+    """The epoch whose parameters were kept, from 1, or 0 for those before; None where none is known to be."""
+    if EPOCH in curves:
+        return None
     if KEPT in curves:
         return int(curves[KEPT][0])
     losses = {"loss": 1, "elbo": -1, "squared_error": 1}
