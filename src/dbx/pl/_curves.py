@@ -23,7 +23,7 @@ def curves_of(history: Mapping[str, Any] | Frame) -> dict[str, np.ndarray]:
     if isinstance(history, Frame):
         named = {f"{HELD_OUT}loss" if name == "held_out" else name: x for name, x in history.columns.items()}
         return {name: np.asarray(values) for name, values in named.items()}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, values in history.items():
         if isinstance(values, Mapping):
             found |= {_of_phase(name, term): curve for term, curve in curves_of(values).items()}
