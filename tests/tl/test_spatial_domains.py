@@ -97,6 +97,10 @@ def constant(adata):
         values[:] = 1
 
 
+def counted(adata):
+    adata.X[:] = np.random.default_rng(0).poisson(3, adata.shape)
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "error", "message"),
     [
@@ -110,8 +114,9 @@ def constant(adata):
         (lambda a: None, {"use_rep": "X_pca"}, KeyError, "X_pca"),
         (lambda a: None, {"batch_key": "sample"}, KeyError, "sample"),
         (lambda a: None, {"denoised": True}, ValueError, "needs method"),
-        (lambda a: None, {"method": "gat"}, ValueError, "look like raw counts"),
-        (lambda a: None, {"use_rep": None}, ValueError, "look like raw counts"),
+        (counted, {"method": "gat"}, ValueError, "look like raw counts"),
+        (counted, {"use_rep": None}, ValueError, "look like raw counts"),
+        (lambda a: None, {"use_rep": None}, ValueError, "needs expressed genes"),
     ],
 )
 def test_wrong_input_changes_nothing(change, settings, error, message):

@@ -13,6 +13,8 @@ from dbx.ops.diffusion.fates import FateProbabilities
 from dbx.ops.diffusion.walks import Bias, by_connectivity, by_pseudotime
 from dbx.ops.values import Codes, Edges, Graph
 
+pytestmark = pytest.mark.filterwarnings("ignore:One cell stands for the terminal state")
+
 REFERENCE = Path(__file__).parents[2] / "reference" / "cellrank_transitions.npz"
 
 

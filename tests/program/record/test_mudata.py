@@ -68,6 +68,7 @@ def test_a_modality_must_be_named_and_be_there(mdata, counts):
         dbx.pp.normalize_total(counts.copy(), mod="rna")
 
 
+@pytest.mark.filterwarnings("ignore:The values in .* look like raw counts")
 @pytest.mark.parametrize("frame", ["obs", "var"])
 def test_a_column_of_the_whole_is_named_where_a_modality_lacks_it(mdata, frame):
     getattr(mdata, frame)["whole"] = np.arange(getattr(mdata, frame).shape[0]) % 2 == 0

@@ -144,6 +144,7 @@ def test_nan_is_located(counts):
     adata.X[5, 3] = 1
 
 
+@pytest.mark.filterwarnings("ignore:The values in .* look like raw counts")
 def test_doubled_gene_names_are_refused(counts):
     adata = counts.copy()
     adata.var_names = ["g", "g", *adata.var_names[2:]]

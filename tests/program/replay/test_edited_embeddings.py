@@ -24,7 +24,7 @@ EDITS = {
 
 @pytest.fixture
 def adata(rng):
-    adata = ad.AnnData(rng.poisson(2.0, (40, 20)).astype(np.float32))
+    adata = ad.AnnData(np.log1p(rng.poisson(2.0, (40, 20))).astype(np.float32))
     adata.var_names = [f"gene{i}" for i in range(20)]
     dbx.pp.pca(adata, n_comps=6)
     return adata
