@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,35 +67,24 @@ def of_fit(fit: Fit, cells: GeneCells, low: tuple, t_max: float) -> tuple[np.nda
     curve, found = curve_of(fit.parameters), fit.states
     n_used = cells.used.sum(axis=0)
     variance = np.maximum((cells.used * found.square).sum(axis=0) / np.maximum(n_used, 1), 1e-12)
-    unit = t_max / total_times(found.total_time(curve), curve.switch)
-    scaling = np.exp(log_scaling(fit.parameters, cells))
     likelihood, swapped = fit.likelihood, log_likelihood(curve, found.swapped, cells)
     direction = np.full(len(likelihood), np.nan)
     np.subtract(likelihood, swapped, out=direction, where=np.isfinite(likelihood) & np.isfinite(swapped))
-    later = np.full(len(unit), np.nan)
+    later = np.full(len(likelihood), np.nan)
     values = Recovered(
-        alpha=curve.top_u * cells.std_u / scaling / unit,
-        beta=1 / scaling / unit,
-        gamma=curve.r / unit,
-        t_=curve.switch * unit,
-        scaling=scaling,
-        std_u=cells.std_u,
-        std_s=cells.std_s,
+        **_rates(curve, fit.parameters, found.total_time(curve), cells, t_max),
         likelihood=np.exp(likelihood),
         constant_likelihood=np.exp(of_constant(cells)),
         u0=low[0],
         s0=low[1],
         variance=variance,
-        alignment_scaling=unit,
         direction=direction,
         agreement=later,
         r2=later,
         theta_u=later,
         theta_s=later,
     )
-    table = np.stack(values)
-    table[:, n_used < FEWEST_CELLS] = np.nan
-    return table, found.speed(curve, variance)
+    return _of_enough_cells(values, n_used), found.speed(curve, variance)
 
 
 def of_counts(
@@ -118,30 +107,41 @@ def of_counts(
     )
     fit = fit_counts(counts, near, start.parameters, least, penalties, max_iter)
     curve, found = fit.model.curve, states_of(fit.model, fit.points, fit.weights)
-    unit = t_max / total_times(found.total_time(curve), curve.switch)
-    scaling = np.exp(log_scaling(fit.parameters, cells))
     each = of_states(fit.model, found, counts).mean(axis=0)
-    nothing = np.full(len(unit), np.nan)
+    nothing = np.full(len(each), np.nan)
     values = Recovered(
-        alpha=curve.top_u * cells.std_u / scaling / unit,
-        beta=1 / scaling / unit,
-        gamma=curve.r / unit,
-        t_=curve.switch * unit,
-        scaling=scaling,
-        std_u=cells.std_u,
-        std_s=cells.std_s,
+        **_rates(curve, fit.parameters, found.total_time(curve), cells, t_max),
         likelihood=np.exp(each),
         constant_likelihood=np.exp(constant_log_probability(counts)),
         u0=least[0] * cells.std_u,
         s0=least[1] * cells.std_s,
         variance=nothing,
-        alignment_scaling=unit,
         direction=each - of_states(fit.model, found.swapped, counts).mean(axis=0),
         agreement=nothing,
         r2=nothing,
         theta_u=fit.model.theta_u,
         theta_s=fit.model.theta_s,
     )
+    return _of_enough_cells(values, cells.used.sum(axis=0)), found.speed
+
+
+def _rates(curve, parameters: np.ndarray, total_time: np.ndarray, cells: GeneCells, t_max: float) -> dict[str, Any]:
+    """Rates and switching times in units of the common time, and what they were divided by."""
+    unit, scaling = t_max / total_times(total_time, curve.switch), np.exp(log_scaling(parameters, cells))
+    return {
+        "alpha": curve.top_u * cells.std_u / scaling / unit,
+        "beta": 1 / scaling / unit,
+        "gamma": curve.r / unit,
+        "t_": curve.switch * unit,
+        "scaling": scaling,
+        "std_u": cells.std_u,
+        "std_s": cells.std_s,
+        "alignment_scaling": unit,
+    }
+
+
+def _of_enough_cells(values: Recovered, n_used: np.ndarray) -> np.ndarray:
+    """All of them, an array of shape (n_values, n_genes); genes with counts in too few cells are NaN."""
     table = np.stack(values)
-    table[:, cells.used.sum(axis=0) < FEWEST_CELLS] = np.nan
-    return table, found.speed
+    table[:, n_used < FEWEST_CELLS] = np.nan
+    return table

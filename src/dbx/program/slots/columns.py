@@ -23,9 +23,8 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
     ValueError
         It has missing values, or dates.
     """
-    if not isinstance(value, pd.Series):  # the order of categories is kept
-        value = pd.Series(value if isinstance(value, pd.Categorical) else np.asarray(value))
-    series = value
+    # a Categorical keeps the order of its categories
+    series = pd.Series(value if isinstance(value, pd.Series | pd.Categorical) else np.asarray(value))
     empty = series.isna()
     if empty.any() and not port.missing:
         msg = (
