@@ -82,6 +82,22 @@ def test_shuffled_tissue_says_that_nothing_is_found():
     assert (adata.uns["communication"]["strengths"]["strength"] == 0).all()
 
 
+def test_what_is_smooth_in_space_for_other_reasons_is_not_called():
+    """Ligands and targets that rise and fall along the same axis, and no response to neighbours.
+
+    Against senders permuted within groups most of these links would be called.
+    """
+    adata, rng = tissue(), np.random.default_rng(2)
+    wave = np.sin(adata.obsm["spatial"][:, :1] / 4 + adata.obsm["spatial"][:, 1:] / 6)
+    ligands = rng.gamma(3.0, 2.0 * np.exp(wave), (N_CELLS, N_PAIRS))
+    targets = 5 * np.exp(0.5 * np.repeat(wave, N_TARGETS, axis=1))
+    counts = rng.poisson(np.hstack([ligands, rng.gamma(4.0, 1.0, (N_CELLS, N_PAIRS)), targets]))
+    adata.X = np.log1p(counts).astype(np.float32)
+    with pytest.warns(UserWarning, match="No communication found"):
+        dbx.tl.communication(adata, **SETTINGS)
+    assert (adata.uns["communication"]["links"]["padj"] > 0.05).all()
+
+
 def test_a_new_slice_receives_from_its_own_neighbours(found):
     query = tissue(1)
     dbx.rerun(query, found)

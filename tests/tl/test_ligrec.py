@@ -132,6 +132,8 @@ def test_counts_are_warned_of(cells):
         ({"radius": 1.0}, ValueError, "spatial_key"),
         ({"use_raw": True}, ValueError, "adata.raw is empty"),
         ({"complex_policy": "any"}, ValueError, "complex_policy"),
+        ({"base": 1}, ValueError, "base is that of logarithms"),
+        ({"base": -2.0}, ValueError, "base must be above 0"),
     ],
 )
 def test_wrong_uses(cells, given, error, match):
@@ -168,3 +170,28 @@ def test_tables_of_squidpy(cells):
     assert len(dbx.get.ligrec(adata, padj=0.05)) == 4
     with pytest.raises(SlotError, match=r"run dbx\.tl\.ligrec first"):
         dbx.get.ligrec(adata, "other")
+
+
+def test_log_fold_changes_are_those_of_amounts(cells):
+    """By pandas, of the weakest subunit; in logarithms to another base once that is known."""
+    amounts = pd.DataFrame(np.expm1(cells.X.astype(float)), columns=cells.var_names)
+    label = cells.obs["group"].to_numpy()
+    weakest = amounts[label == "k1"][["R0", "S0"]].apply(np.log1p).mean().idxmin()
+
+    def change(gene, group):
+        return np.log2(amounts[gene][label == group].mean() + 1) - np.log2(amounts[gene][label != group].mean() + 1)
+
+    expected = [change("L0", "k0"), change(weakest, "k1")]
+    expected.append(np.mean(expected))
+    binary = cells.copy()
+    binary.X = cells.X / np.log(np.float32(2))
+    recorded = binary.copy()
+    recorded.uns["log1p"] = {"base": 2}
+    for adata, given in ((cells, {}), (binary, {"base": 2}), (recorded, {}), (cells, {"base": np.e})):
+        table = dbx.tl.ligrec(adata, "group", resource=PAIRS, copy=True, **given).uns["ligrec"]
+        row = table.set_index(["source", "target", "ligand_complex"]).loc[("k0", "k1", "L0")]
+        np.testing.assert_allclose(
+            row[["ligand_logfc", "receptor_logfc", "lr_logfc"]].astype(float), expected, rtol=1e-5
+        )
+    table = dbx.tl.ligrec(recorded, "group", resource=PAIRS, copy=True, base=np.e).uns["ligrec"]
+    assert table["ligand_logfc"].max() > 1.2 * expected[0]  # a base that is passed counts, not the recorded one

@@ -11,7 +11,7 @@ from dbx.ops.genes.highly_variable import HighlyVariable
 from dbx.ops.genes.highly_variable_counts import FLAVORS as OF_COUNTS
 from dbx.ops.genes.highly_variable_counts import HighlyVariableCounts
 from dbx.pp._gene_table import gene_table
-from dbx.program import Slot, compute_step, exists, holder, matrix_slot, read, run_step
+from dbx.program import Slot, compute_step, holder, log_base, matrix_slot, run_step
 from dbx.program.log import warn
 
 if TYPE_CHECKING:
@@ -143,13 +143,6 @@ def highly_variable_genes(
         if mod is not None:
             adata.update()
     return None
-
-
-def log_base(adata: AnnData | MuData, mod: str | None) -> float | None:
-    """Base of the logarithms, as recorded by log1p; None for natural."""
-    slot = Slot.parse("uns/log1p/base", mod)
-    base = read(adata, slot) if exists(adata, slot) else None
-    return None if base is None else float(base)
 
 
 def warn_of_arguments(n_top_genes: int | None, bounds: dict, batch_key: str | None, filtered: bool | None) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.checks import looks_like_counts as looks_like_counts
     from dbx.program.slots.checks import refuse_counts as refuse_counts
     from dbx.program.slots.checks import warn_of_counts as warn_of_counts
+    from dbx.program.slots.log_base import log_base as log_base
     from dbx.program.slots.slots import Slot as Slot
     from dbx.program.slots.slots import SlotError as SlotError
     from dbx.program.slots.slots import exists as exists
@@ -82,6 +83,7 @@ _NAMES = {
         "refuse_counts",
         "warn_of_counts",
     ],
+    "slots.log_base": ["log_base"],
     "slots.slots": [
         "Slot",
         "SlotError",

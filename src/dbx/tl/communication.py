@@ -65,10 +65,15 @@ def communication(
     effect of neighbours and is trained up to the best epoch for blocks of tissue that are held out.
 
     A link is a coefficient of this regression, solved exactly. Its p-value is the share of links as strong among those
-    of ``n_perms`` data in which the senders' positions are permuted within groups. As groups of neighbours are part of
-    the baseline, a ligand counts for what it adds to them: one that is the same in all cells of its group cannot be
-    distinguished from the group. If nothing is found, a warning says so. 100,000 cells with 20 pairs and 110 targets
-    took 74 processor seconds (15 epochs) and 0.5 GB beside the data.
+    of ``n_perms`` data in which ligands are moved to elsewhere in the tissue: each cell gets the quantile, within its
+    group, that the ligand has in a distant cell's group, so that amounts of groups and the likeness of neighbours
+    remain. Ligands and targets may both vary over tissue for another reason, such as a gradient: the tested regression
+    has smooth functions of position, as many as targets need by Akaike's criterion. A reason that varies over distances
+    as short as those of signals may still be taken for a response. Groups of neighbours are part of it, too, so that a
+    ligand counts for what it adds to them: one that is the same in all cells of its group cannot be distinguished from
+    the group. If nothing is found, a warning says so.
+
+    100,000 cells with 20 pairs and 110 targets took TIME processor seconds (15 epochs) and MEM GB beside the data.
 
     Parameters
     ----------
@@ -98,13 +103,13 @@ def communication(
     heads
         Heads of the attention.
     n_perms
-        Number of permutations. Links of all permutations together are the null distribution.
+        Number of moves of the ligands. Links of all moves together are the null distribution.
     holdout
         Fraction of cells in blocks that are held out.
     key_added
         Key in ``uns``, and with ``X_`` before it in ``obsm``.
     random_state
-        Seed of the blocks, the network and the permutations.
+        Seed of the blocks, the network and the moves.
     copy
         Return a copy instead of writing into ``adata``.
     mod

@@ -12,6 +12,7 @@ from dbx.program import (
     check_key,
     expression_slot,
     log,
+    log_base,
     resolve_seed,
     run_step,
     unique_gene_names,
@@ -46,6 +47,7 @@ def ligrec(
     spatial_key: str | None = None,
     radius: float | None = None,
     n_neighs: int = 6,
+    base: float | None = None,
     key_added: str = "ligrec",
     random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
@@ -95,6 +97,10 @@ def ligrec(
         nearest, and those of which it is one.
     n_neighs
         Number of nearest neighbours, without ``radius``.
+    base
+        Base of the logarithm of the values, for the log fold changes; by default that of ``uns["log1p"]``, which
+        :func:`dbx.pp.log1p` and scanpy write, and e without it. Pass it for values from elsewhere. Nothing else depends
+        on it.
     key_added
         Key in ``uns``.
     random_state
@@ -115,6 +121,9 @@ def ligrec(
         Names as in the resource.
     ``ligand_means``, ``receptor_means``, ``lr_means``
         Means in sender and receiver, of a complex that of its weakest subunit, and the mean of both.
+    ``ligand_logfc``, ``receptor_logfc``, ``lr_logfc``
+        Log fold changes to base 2 of ligand and receptor in their group against the rest, log2((a + 1) / (b + 1)) of
+        the mean amounts a and b, of a complex that of its weakest subunit; and their mean. As liana's.
     ``ligand_props``, ``receptor_props``
         Fractions of the cells that express them, of a complex the smallest.
     ``cellphone_pvals``
@@ -167,6 +176,7 @@ def ligrec(
         analytic=analytic,
         radius=radius,
         n_neighs=n_neighs,
+        base=log_base(adata, mod) if base is None else base,
     )
     reads = {"x": slot, "labels": f"obs/{groupby}"}
     if spatial_key is not None:

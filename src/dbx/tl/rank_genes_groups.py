@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dbx.ops.differential.rank_genes_groups import RankGenesGroups
-from dbx.program import Slot, check_key, expression_slot, holder, log, run_step, warn_of_counts
+from dbx.program import Slot, check_key, expression_slot, holder, log, log_base, run_step, warn_of_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -123,7 +123,7 @@ def rank_genes_groups(
         fractions=pts,
         corr_method=corr_method,
         tie_correct=tie_correct,
-        base=_base(owner),
+        base=log_base(adata, mod),
         mean_in_log_space=mean_in_log_space,
         options=json.dumps(kwds),
     )
@@ -145,12 +145,6 @@ def rank_genes_groups(
             "log-normalised values, kept in adata.raw or a layer: dbx.tl.rank_genes_groups(adata, ..., layer='log')."
         )
     return result
-
-
-def _base(owner: AnnData) -> float | None:
-    """Base of the logarithm of the values, None for the natural one."""
-    base = owner.uns.get("log1p", {}).get("base")
-    return None if base is None else float(base)
 
 
 def _source(adata, operator: RankGenesGroups, layer: str | None, *, use_raw: bool, mod: str | None) -> Slot:

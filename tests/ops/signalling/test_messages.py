@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from dbx.data import RowBlocks
 from dbx.ops.signalling.amounts import amounts
-from dbx.ops.signalling.links import Moments, permuted_within, pooled_pvalues, shrunk
+from dbx.ops.signalling.links import Moments, pooled_pvalues, shrunk
 from dbx.ops.signalling.messages import TINY, Messages
 from dbx.ops.signalling.received import Cells, mean_slopes, received, sent_by_group
 from dbx.ops.signalling.target_model import Targets
@@ -175,14 +175,6 @@ def test_weak_links_have_no_part(regression):
 def test_pvalues_are_shares_of_links_of_both_signs():
     found = pooled_pvalues(np.array([[2.0, -2.5, 9.0]]), np.array([[[1.0, -2.0, 3.0]], [[-0.5, 0.1, 0.2]]]))
     np.testing.assert_allclose(found, [[3 / 7, 2 / 7, 1 / 7]])
-
-
-def test_permutations_stay_within_groups(rng):
-    codes = rng.integers(0, 4, 200)
-    order = permuted_within(codes, rng)
-    np.testing.assert_array_equal(codes[order], codes)
-    np.testing.assert_array_equal(np.sort(order), np.arange(200))
-    assert (order != np.arange(200)).mean() > 0.9
 
 
 def test_a_complex_has_the_amount_of_its_scarcest_subunit(rng):

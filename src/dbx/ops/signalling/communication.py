@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -16,9 +17,11 @@ from dbx.ops.operator import Constant, Input, Operator, Output, Progress, silent
 from dbx.ops.signalling.amounts import Subunits, amounts, amounts_by_blocks
 from dbx.ops.signalling.baseline import nearby_groups
 from dbx.ops.signalling.link_tables import called, gain_table, group_table, link_table
-from dbx.ops.signalling.links import Moments, permuted_within, pooled_pvalues, shrunk
+from dbx.ops.signalling.links import Moments, pooled_pvalues, shrunk
 from dbx.ops.signalling.messages import Messages
+from dbx.ops.signalling.moved import MovedSenders
 from dbx.ops.signalling.received import Cells, mean_slopes, received, sent_by_group
+from dbx.ops.signalling.smooth import smooth_columns
 from dbx.ops.signalling.spatial_blocks import held_out_blocks
 from dbx.ops.signalling.target_model import TargetModel, Targets, train_messages
 from dbx.ops.space.called_graph import called_graph
@@ -33,8 +36,9 @@ class Communication(Operator):
     """Target genes regressed on group, receptors and neighbours' groups, and on signals of neighbours' ligands.
 
     Signals are those of :class:`dbx.ops.signalling.messages.Messages`, trained together with the regression up to the
-    best epoch for blocks of tissue that are held out. The regression is then solved exactly: ``links`` are tested
-    against signals of senders permuted within groups, ``gain`` is the held-out R2 that signals add.
+    best epoch for blocks of tissue that are held out. The regression is then solved exactly: ``gain`` is the held-out
+    R2 that signals add, and ``links``, beside smooth functions of position, are tested against signals of senders that
+    are moved to elsewhere in the tissue.
 
     ``ligands`` and ``receptors`` are column numbers of the subunits of each, ``pairs`` numbers of a ligand and a
     receptor, ``targets`` column numbers.
@@ -119,7 +123,9 @@ class Communication(Operator):
         targets = Targets.of(x.select(np.asarray(self.targets)))
         held = held_out_blocks(places, where, self.holdout, rng)
         self._train(cells, targets, held, rng, seed, progress)
-        self._test(cells, targets, held, codes * (where.max() + 1) + where, rng, progress)
+        self._judge(cells, targets, held)
+        moved = MovedSenders(np.asarray(cells.senders), places, where, codes, rng)
+        self._test(_beside(cells, targets, places, where), cells, targets, moved, progress)
 
     def _cells(self, x: RowBlocks, codes: np.ndarray, places: np.ndarray, where: np.ndarray) -> Cells:
         """What the model is fitted on; the units of everything are kept."""
@@ -179,21 +185,25 @@ class Communication(Operator):
         self.trace = Constant(as_float([found["squared_error"], found["validation_loss"]]))
         self.kept = Constant(found["kept"])
 
-    def _test(self, cells: Cells, targets: Targets, held: np.ndarray, strata, rng, progress: Progress) -> None:
+    def _judge(self, cells: Cells, targets: Targets, held: np.ndarray) -> None:
+        """The R2 that signals add in the blocks that are held out."""
         signals = received(self.messages, cells)
         outside = Moments(cells.baseline, targets, ~held)
         learned = outside.links(signals)
-        gain = outside.explained(held, signals, learned, shrunk(learned))
-        everywhere = Moments(cells.baseline, targets, np.ones(len(held), bool))
-        links, null = everywhere.links(signals), []
+        self.gained = Constant(np.stack(outside.explained(held, signals, learned, shrunk(learned))))
+
+    def _test(
+        self, everywhere: Moments, cells: Cells, targets: Targets, moved: MovedSenders, progress: Progress
+    ) -> None:
+        """Links of all cells, against those of senders that are elsewhere."""
+        links, null = everywhere.links(received(self.messages, cells)), []
         for number in range(self.n_perms):
-            others = cells._replace(senders=cells.senders[permuted_within(strata, rng)])
+            others = cells._replace(senders=moved.draw())
             null.append(everywhere.links(received(self.messages, others)).z)
             progress(number + 1, self.n_perms, "permutations")
         pvalue = pooled_pvalues(links.z, np.array(null))
         slopes = mean_slopes(self.messages, cells, np.asarray(self.ligand_unit[...]))
         self.tested = Constant(np.stack([links.z, links.weights * slopes[:, None] * targets.sd, pvalue]))
-        self.gained = Constant(np.stack(gain))
         effect = np.where(called(pvalue), np.abs(links.weights), 0).sum(axis=1)
         self.between = Constant(sent_by_group(self.messages, cells, effect))
 
@@ -253,6 +263,20 @@ class Communication(Operator):
 
 def _slice_codes(slices: Codes | None, n_cells: int) -> np.ndarray:
     return np.zeros(n_cells, int) if slices is None else np.asarray(slices.codes)
+
+
+def _beside(cells: Cells, targets: Targets, places: np.ndarray, slices: np.ndarray) -> Moments:
+    """What links are tested beside: the baseline, and smooth functions of position as far as targets vary with them."""
+    smooth, counts = smooth_columns(places, slices)
+    used = np.ones(len(smooth), bool)
+    n_columns = cells.baseline(slice(0, 1)).shape[1]
+
+    def baseline(rows: slice, n_smooth: int) -> np.ndarray:
+        return np.concatenate([cells.baseline(rows), smooth[rows, :n_smooth]], axis=1)
+
+    most = Moments(partial(baseline, n_smooth=smooth.shape[1]), targets, used)
+    best = most.best_count(n_columns + counts)
+    return Moments(partial(baseline, n_smooth=best - n_columns), targets, used)
 
 
 def _means(x: np.ndarray) -> np.ndarray:

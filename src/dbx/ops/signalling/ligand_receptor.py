@@ -17,7 +17,13 @@ from dbx.ops.signalling.analytic import analytic_pvalues, pair_columns
 from dbx.ops.signalling.complexes import Complexes
 from dbx.ops.signalling.pair_moments import gene_moments
 from dbx.ops.signalling.permuted import Draws, permuted_pvalues
-from dbx.ops.signalling.specific import largest_pvalues, one_sided_pvalues, pair_scores, standardised_changes
+from dbx.ops.signalling.specific import (
+    largest_pvalues,
+    log_fold_changes,
+    one_sided_pvalues,
+    pair_scores,
+    standardised_changes,
+)
 from dbx.ops.signalling.touching import contacts, local_scores
 from dbx.ops.values import Array, Codes, Frame
 
@@ -37,7 +43,7 @@ class LigandReceptor(Operator):
     permuted labels: from the moments of all permutations (``analytic``), of groups below 100 cells by draws.
     ``pvalue_spatial`` is for the sum of ligand times receptor over touching cells under positions permuted within
     groups. A complex is as abundant as its weakest subunit. ``ligand_columns`` and ``receptor_columns`` are the column
-    numbers of the subunits of ``ligands`` and ``receptors``.
+    numbers of the subunits of ``ligands`` and ``receptors``; values are log(1 + amount) to ``base``, by default e.
 
     New cells: not tested; the reference's table is kept (a new test with ``refit=True``).
     """
@@ -65,6 +71,7 @@ class LigandReceptor(Operator):
         analytic: bool = True,
         radius: float | None = None,
         n_neighs: int = 6,
+        base: float | None = None,
     ):
         check_share(expr_prop, "expr_prop")
         check_whole(min_cells, 2, "min_cells")
@@ -72,6 +79,8 @@ class LigandReceptor(Operator):
         check_whole(n_neighs, 1, "n_neighs")
         if radius is not None:
             check_above_zero(radius, "radius")
+        if base is not None:
+            _check_base(base)
         self.ligands, self.receptors = ligands, receptors
         self.ligand_columns, self.receptor_columns = ligand_columns, receptor_columns
         self.expr_prop = expr_prop
@@ -80,6 +89,7 @@ class LigandReceptor(Operator):
         self.analytic = analytic
         self.radius = radius
         self.n_neighs = n_neighs
+        self.base = base
 
     def fit(
         self,
@@ -97,6 +107,7 @@ class LigandReceptor(Operator):
         rank = one_sided_pvalues(x, codes, moments)
         self.mean, self.share = Constant(moments.mean), Constant(moments.fraction)
         self.change, self.rank_pvalue = Constant(standardised_changes(moments)), Constant(rank)
+        self.fold_change = Constant(log_fold_changes(x, codes, len(groups), self.base))
         ligands, receptors = self.sides
         expressed = np.minimum(ligands.least(moments.fraction)[:, None], receptors.least(moments.fraction)[None])
         tested = (expressed >= self.expr_prop) & (expressed > 0)
@@ -155,7 +166,10 @@ class LigandReceptor(Operator):
         def of_receptor(values):
             return receptors.least(np.asarray(values[...]))[receiver, pair]
 
-        ligand, receptor = of_ligand(self.mean), of_receptor(self.mean)
+        mean, fold_change = np.asarray(self.mean[...]), np.asarray(self.fold_change[...])
+        ligand, receptor = of_ligand(mean), of_receptor(mean)
+        of_sender = fold_change[sender, ligands.weakest(mean)[sender, pair]]
+        of_receiver = fold_change[receiver, receptors.weakest(mean)[receiver, pair]]
         specific = self._specific(sender, receiver, pair)
         columns: dict[str, np.ndarray | Codes] = {
             "source": Codes(sender, self.groups),
@@ -167,6 +181,9 @@ class LigandReceptor(Operator):
             "ligand_props": of_ligand(self.share),
             "receptor_props": of_receptor(self.share),
             "lr_means": (ligand + receptor) / 2,
+            "ligand_logfc": of_sender,
+            "receptor_logfc": of_receiver,
+            "lr_logfc": (of_sender + of_receiver) / 2,
             "cellphone_pvals": np.asarray(self.label_pvalue[...]),
             "pvalue_specific": specific,
             "padj_specific": false_discovery_rates(specific),
@@ -225,6 +242,13 @@ class LigandReceptor(Operator):
             drawn = permuted_pvalues(draws, moments.mean, *self.sides, n_draws, rng, groups=few, progress=progress)
             pvalue = np.where(np.isnan(drawn), pvalue, drawn)
         return pvalue
+
+
+def _check_base(base: float) -> None:
+    check_above_zero(base, "base")
+    if base == 1:
+        msg = "base is that of logarithms, such as 2 or 10; got 1."
+        raise ValueError(msg)
 
 
 def _named(names: tuple[str, ...], pair: np.ndarray) -> Codes:

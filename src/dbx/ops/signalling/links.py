@@ -1,4 +1,4 @@
-"""Links from ligands to targets: least squares beside a baseline, tested against signals from permuted senders."""
+"""Links from ligands to targets: least squares beside a baseline, tested against signals from other senders."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Moments:
         for part, rows, y in self._blocks(self.used):
             known = baseline(rows)[part].astype(np.float64)
             gram, cross, squares = gram + known.T @ known, cross + known.T @ y, squares + (y**2).sum(axis=0)
-        self.inverse = np.linalg.inv(gram + RIDGE * np.diag(np.diag(gram) + 1))
+        self.gram, self.cross, self.squares = gram + RIDGE * np.diag(np.diag(gram) + 1), cross, squares
+        self.inverse = np.linalg.inv(self.gram)
         self.base = self.inverse @ cross
         self.left = squares - (cross * self.base).sum(axis=0)
 
@@ -51,6 +52,12 @@ class Moments:
         for start, stop, y in self.targets.values.parts():
             part = used[start:stop]
             yield part, slice(start, stop), (dense(y)[part].astype(np.float64) - self.targets.mean) / self.targets.sd
+
+    def best_count(self, counts: np.ndarray) -> int:
+        """Of some numbers of the first columns that one with Akaike's least information criterion over all targets."""
+        explained = np.cumsum(np.linalg.solve(np.linalg.cholesky(self.gram), self.cross) ** 2, axis=0)[counts - 1]
+        left = np.maximum(self.squares - explained, ABSENT * self.n_cells)
+        return int(counts[np.argmin(self.n_cells * np.log(left).sum(axis=1) + 2 * counts * left.shape[1])])
 
     def links(self, signals: np.ndarray) -> Links:
         """The links of signals, an array of shape (n_cells, n_ligands)."""
@@ -86,7 +93,7 @@ class Moments:
 
 
 def pooled_pvalues(z: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Share of all links of permuted senders that are as strong, of both signs, never 0."""
+    """Share of all links of moved senders that are as strong, of both signs, never 0."""
     ranked = np.sort(np.abs(null).ravel())
     return (1 + len(ranked) - np.searchsorted(ranked, np.abs(z))) / (1 + len(ranked))
 
@@ -95,12 +102,3 @@ def shrunk(links: Links) -> np.ndarray:
     """Weights by the nonnegative garrote at the universal threshold: most ligands have no part in a target."""
     threshold = 2 * np.log(max(len(links.z), np.e))
     return links.weights * np.maximum(1 - threshold / np.maximum(links.z**2, 1e-12), 0)
-
-
-def permuted_within(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers permuted within each group."""
-    order = np.empty(len(codes), int)
-    for group in np.unique(codes):
-        members = np.flatnonzero(codes == group)
-        order[members] = rng.permutation(members)
-    return order

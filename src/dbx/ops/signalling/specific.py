@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special
 
 from dbx.data.blocks import RowBlocks
-from dbx.ops.differential.group_moments import Moments, others
+from dbx.ops.differential.group_moments import Moments, group_moments, others
 from dbx.ops.differential.rank_sum import rank_sums
 from dbx.ops.differential.two_samples import wilcoxon
 from dbx.ops.signalling.complexes import Complexes
@@ -43,6 +43,17 @@ def standardised_changes(moments: Moments) -> np.ndarray:
     sd = np.sqrt(total / n_cells)
     change = (moments.mean - mean) * (n_cells / np.maximum(n_cells - moments.n_cells, 1))[:, None]
     return np.divide(change, sd, out=np.zeros_like(change), where=sd > 0)
+
+
+def log_fold_changes(x: RowBlocks, codes: np.ndarray, n_groups: int, base: float | None) -> np.ndarray:
+    """log2((a + 1) / (b + 1)), a the mean amount in a group and b in the rest, of shape (n_groups, n_genes).
+
+    ``x`` is log(1 + amount) to a base, None for the natural one.
+    """
+    unit = 1.0 if base is None else float(np.log(base))
+    with np.errstate(over="ignore", invalid="ignore"):  # of counts, of which the caller was warned
+        amounts = group_moments(x, codes, n_groups, transform=lambda values: np.expm1(values * unit))
+        return np.log2((amounts.mean + 1) / (others(amounts).mean + 1))
 
 
 def pair_scores(x: Array, codes: Array, n_groups: int, ligands: Complexes, receptors: Complexes) -> Array:
