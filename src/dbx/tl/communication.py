@@ -73,7 +73,7 @@ def communication(
     ligand counts for what it adds to them: one that is the same in all cells of its group cannot be distinguished from
     the group. If nothing is found, a warning says so.
 
-    100,000 cells with 20 pairs and 110 targets took TIME processor seconds (15 epochs) and MEM GB beside the data.
+    100,000 cells with 20 pairs and 110 targets took 53 processor seconds (15 epochs) and 0.9 GB beside the data.
 
     Parameters
     ----------
