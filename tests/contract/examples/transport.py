@@ -18,7 +18,7 @@ EXAMPLES = [
     Example(
         operator="ot_low_rank",
         reads={**POINTS, "growth": "obs/depth"},
-        config={"epsilon": 0.2, "rank": 3},
+        config={"epsilon": 0.2, "rank": 3, "threshold": 1e-10},
         random=True,
         infinite=frozenset({"factors", "growth_rates"}),
     ),

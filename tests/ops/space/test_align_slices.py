@@ -45,7 +45,8 @@ def objective(plan, cost, first, second):
     return 0.9 * (plan * cost).sum() + 0.1 * everything
 
 
-def test_objective_is_pots(slices):
+def test_objective_is_pots(slices, monkeypatch):
+    monkeypatch.setattr(align_pair, "robust_place", None)  # slices that fit each other are not searched for an overlap
     adata = joined(*([slices[f"{name}{i}"] for i in (0, 1)] for name in ("counts", "spatial")))
     dbx.tl.align_slices(adata, "slice")
     pairs = adata.uns["align_slices"]["pairs"].iloc[0]
@@ -83,6 +84,13 @@ def test_known_turn_and_partners(slices, keep, units):
     np.testing.assert_allclose(plan.sum(), overlap, rtol=1e-9)
     # with all of both slices the coupling is that of POT, which these few genes leave a little free
     assert (plan.toarray().argmax(axis=0) == partner).mean() > (0.9 if keep == 1 else 0.95)
+
+
+def test_spots_in_one_place_are_said(slices):
+    adata, _ = halves(slices)
+    adata.obsm["spatial"][3] = adata.obsm["spatial"][5]
+    with pytest.warns(dbx.DbxWarning, match=r"1 of \d+ spots of slice 'a' have the position of another one"):
+        dbx.tl.align_slices(adata, "slice", overlap=1.0, n_init=1)
 
 
 def test_a_chain_of_slices_has_the_frame_of_the_first(slices):

@@ -1,10 +1,13 @@
 """Low-rank transport against the conditions that its optimum meets."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 from dbx.ops.transport import low_rank as module
+from dbx.ops.transport.differentiable_low_rank import Solve, low_rank_factors
 from dbx.ops.transport.low_rank import low_rank, rows_of
 from dbx.ops.transport.sinkhorn import Marginals
 
@@ -18,7 +21,7 @@ def doubly_centred(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("tau_a", "tau_b"), [(1.0, 1.0), (0.9, 0.999)])
 def test_optimum(rng, monkeypatch, tau_a, tau_b):
     """log Q + C R diag(1/g) / epsilon is a term of the row plus one of the column, of which each is known."""
-    monkeypatch.setattr(module, "STILL", 1e-6)
+    monkeypatch.setattr(module, "STILL", 1e4)
     monkeypatch.setattr(module, "LOOSE", 1e-9)
     x, y = rng.normal(size=(40, 3)), rng.normal(0.5, 1, (50, 3))
     a = rng.uniform(1, 3, 40)
@@ -46,3 +49,31 @@ def test_optimum(rng, monkeypatch, tau_a, tau_b):
     rows, sums = rows_of(found.of_source.logits(x, SCALE * EPSILON), masses.log_a, tau_a)
     np.testing.assert_allclose(rows, found.log_q, atol=1e-8)
     np.testing.assert_allclose(np.exp(sums), q.sum(axis=1), rtol=1e-8)
+
+
+@pytest.mark.parametrize("taus", [(1.0, 1.0), (0.9, 0.99)])
+def test_derivatives_are_those_of_finite_differences(taus):
+    """Each difference is of two whole fits, k-means and descent included."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 3)) * 2
+    x, y = (
+        np.repeat(centres + shift, n, axis=0) + 0.4 * rng.normal(size=(3 * n, 3)) for shift, n in ((0, 6), (0.3, 5))
+    )
+    log_a, log_b = rng.normal(size=18) / 2, rng.normal(size=15) / 2
+    weights, solve = rng.normal(size=(18, 15)), Solve(3, *taus)
+
+    def number(x, y, log_a, log_b, epsilon):
+        log_a, log_b = jax.nn.log_softmax(log_a), jax.nn.log_softmax(log_b)
+        log_q, log_r = low_rank_factors(x, y, log_a, log_b, epsilon, solve, 3.0)
+        q = jnp.exp(log_q)
+        return (weights * ((q / q.sum(axis=0)) @ jnp.exp(log_r).T)).sum() + (weights[:, :3] * log_q).sum()
+
+    point = (x, y, log_a, log_b, np.asarray(0.3))
+    with jax.enable_x64(True):
+        slopes = jax.grad(number, argnums=range(5))(*point)
+        for k, slope in enumerate(slopes):
+            direction = rng.normal(size=point[k].shape)
+            ups, downs = ([*point[:k], point[k] + s * direction, *point[k + 1 :]] for s in (1e-5, -1e-5))
+            expected = float(number(*ups) - number(*downs)) / 2e-5
+            assert abs(expected) > 1e-2
+            np.testing.assert_allclose(float((slope * direction).sum()), expected, rtol=1e-6)

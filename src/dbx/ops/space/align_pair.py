@@ -11,7 +11,7 @@ from scipy import sparse
 from dbx.ops.space import rigid
 from dbx.ops.space.exact_transport import Transport
 from dbx.ops.space.fused_gromov import Problem, Run, pairwise, sums
-from dbx.ops.space.partial_overlap import FULL, STILL, agreeing, place_of, refined, robust_place
+from dbx.ops.space.partial_overlap import FULL, STILL, agreeing, fits, place_of, refined, robust_place
 from dbx.ops.space.rigid import Rigid
 from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
 
@@ -83,9 +83,11 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
     whole = _entire(problem, settings, _sketched(problem, settings, rng) if large else None)
     if settings.overlap == 1:
         return whole
-    if settings.overlap == "auto" and agreeing(whole.map, first.points, second.points, costs) > 0.5:
-        place = place_of(whole.map, first.points, second.points, costs)
-    else:
+    place = place_of(whole.map, first.points, second.points, costs)
+    if settings.overlap != "auto" or not (
+        agreeing(whole.map, first.points, second.points, costs) > 0.5
+        or fits(place, whole.plan, first.points, second.points)
+    ):
         around = [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS]
         place = robust_place(first.points, second.points, around, whole.map, rng, reflect=settings.allow_reflection)
     overlap = place.overlap if settings.overlap == "auto" else float(settings.overlap)

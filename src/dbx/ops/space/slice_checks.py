@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
+from dbx._warnings import warn
 from dbx.ops.checks import check_number, listed
 
 LEAST_SPOTS = 3
@@ -33,9 +34,15 @@ def check_points(points: np.ndarray, name: str) -> None:
     if points.shape[1] not in (2, 3):
         msg = f"Positions must have 2 or 3 coordinates; got {points.shape[1]}."
         raise ValueError(msg)
-    if len(np.unique(points, axis=0)) < (len(points) + 1) // 2 + 1:
+    others = len(points) - len(np.unique(points, axis=0))
+    if others > (len(points) - 1) - (len(points) + 1) // 2:
         msg = f"Most spots of slice {name!r} have the position of another one: are these the coordinates of the spots?"
         raise ValueError(msg)
+    if others:
+        warn(
+            f"{others} of {len(points)} spots of slice {name!r} have the position of another one: each counts as a "
+            "spot of its own, so that more mass lies there. If they are one spot measured twice, add up their counts."
+        )
 
 
 def check_shared(first: sparse.csr_matrix, second: sparse.csr_matrix, name: str) -> None:

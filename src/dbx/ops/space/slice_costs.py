@@ -35,7 +35,8 @@ def divergence(x, y) -> np.ndarray:
 def _dense_divergence(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     def parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         logs = counts / PSEUDOCOUNT
-        np.log1p(logs, out=logs)
+        logs += 1  # log1p would take four times as long
+        np.log(logs, out=logs)
         ones = np.ones(counts.shape[1], counts.dtype)
         return counts @ ones + PSEUDOCOUNT * counts.shape[1], logs, PSEUDOCOUNT * (logs @ ones)
 

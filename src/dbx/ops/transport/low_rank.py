@@ -11,14 +11,16 @@ from dbx.ops.transport.growth import log_row_sums
 from dbx.ops.transport.mixing import Mixing
 from dbx.ops.transport.sinkhorn import Marginals
 
-STEP = 1000.0
+STEP = 10_000.0
 """Step of mirror descent over the square of the largest slope."""
-STILL = 1e-3
-"""Mass that the last step would still move in all those that follow, at which descent stops."""
+STILL = 1000
+"""Descent stops where the mass that all further steps would move is below this many times the threshold."""
 SAMPLED = 20_000
 """Cells of which the clusters at the start are found."""
 LOOSE = 1e-4
 """Relative error of sums of columns of all steps but the last."""
+LEAP = 10.0
+"""Most that acceleration may add to an iterate: where clusters are far apart, changes hardly change at first."""
 INNER = 1000
 """Most iterations of a projection."""
 
@@ -63,22 +65,29 @@ def low_rank(
     threshold: float,
     max_iterations: int,
     seed: int,
+    start: tuple[Clusters, Clusters] | None = None,
 ) -> Factors:
     """Minimise <C, P> - epsilon (H(Q) + H(R) + H(g)) with penalised marginals over couplings P = Q diag(1/g) R'.
 
     Mirror descent with steps rescaled by the slope, from clusters of the sources by k-means (Scetbon, Cuturi and Peyre,
-    ICML 2021; Scetbon and Cuturi, NeurIPS 2022). C = |x_i - y_j|^2 / scale.
+    ICML 2021; Scetbon and Cuturi, NeurIPS 2022). C = |x_i - y_j|^2 / scale. ``start`` are clusters as sources and
+    targets see them, where there are some already.
     """
     centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
     x, y = (x - centre) / np.sqrt(scale), (y - centre) / np.sqrt(scale)
     taus = marginals.tau_a, marginals.tau_b
-    log_q, log_r, log_g = _start(x, y, marginals, rank, epsilon, threshold, seed)
-    step, done, left = 0.0, 0, np.inf
+    if start is None:
+        log_q, log_r, log_g = _start(x, y, marginals, rank, epsilon, threshold, seed)
+    else:
+        seen = tuple(Clusters((of.centres - centre) / np.sqrt(scale), of.offsets) for of in start)
+        log_q, log_r, log_g = _of_clusters(x, y, marginals, seen, epsilon)
+    step, done, left, still = 0.0, 0, np.inf, STILL * threshold
+    h: list[np.ndarray] = [np.zeros(rank)] * 2
     while True:
         to_x, to_y = _seen(y, log_r, log_g), _seen(x, log_q, log_g)
         costs = [squared_distances(z, c.centres) - c.offsets for z, c in ((x, to_x), (y, to_y))]
         slope = -(np.exp(log_q - log_g) * costs[0]).sum(axis=0)
-        last = left < STILL or done == max_iterations
+        last = left < still or done == max_iterations
         step = 0.0 if last else max(np.ptp(slope), *(np.ptp(cost, axis=1).max() for cost in costs)) ** 2 / STEP
         whole = epsilon + step
         kernels = [(step * log - cost) / whole for log, cost in ((log_q, costs[0]), (log_r, costs[1]))]
@@ -86,17 +95,18 @@ def low_rank(
             marginals.log_a, marginals.log_b, *(tau * epsilon / (tau * epsilon + (1 - tau) * whole) for tau in taus)
         )
         allowed = threshold if last else max(threshold, LOOSE)
-        found = _projected(kernels, (step * log_g - slope) / whole, inner, allowed)
+        found = _projected(kernels, (step * log_g - slope) / whole, inner, allowed, h)
         if last:
             break
         moved = np.abs(np.exp(found.log_q) - np.exp(log_q)).sum() + np.abs(np.exp(found.log_r) - np.exp(log_r)).sum()
         left = moved * whole / epsilon
         log_q, log_r, log_g = found[:3]
+        h = [found.h_q, found.h_r]
         done += 1
     sides = []
     for clusters, h in ((to_x, found.h_q), (to_y, found.h_r)):
         sides.append(Clusters(clusters.centres * np.sqrt(scale) + centre, h + clusters.offsets / epsilon))
-    converged = bool(left < STILL and found.error <= threshold)
+    converged = bool(left < still and found.error <= threshold)
     return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, done, converged)
 
 
@@ -129,8 +139,13 @@ class _Projected(NamedTuple):
     error: float
 
 
-def _projected(logs: list[np.ndarray], log_m: np.ndarray, marginals: Marginals, threshold: float) -> _Projected:
-    """Factors nearest to these kernels, relative to entropy, whose columns have the same sums and rows their masses."""
+def _projected(
+    logs: list[np.ndarray], log_m: np.ndarray, marginals: Marginals, threshold: float, h: list[np.ndarray]
+) -> _Projected:
+    """Factors nearest to these kernels, relative to entropy, whose columns have the same sums and rows their masses.
+
+    ``h`` are offsets of their columns to start from.
+    """
     sides = [
         (log_kernel.max(axis=1), log_mass, tau)
         for log_kernel, log_mass, tau in (
@@ -139,7 +154,7 @@ def _projected(logs: list[np.ndarray], log_m: np.ndarray, marginals: Marginals, 
         )
     ]
     kernels = [np.exp(log - top[:, None]) for log, (top, *_) in zip(logs, sides, strict=True)]
-    h, log_g, mixing = [np.zeros(len(log_m))] * 2, log_m, Mixing()
+    log_g, mixing = log_m, Mixing()
     for _ in range(INNER):
         phi = [
             tau * (mass - np.log(kernel @ np.exp(over)) - top)
@@ -150,12 +165,22 @@ def _projected(logs: list[np.ndarray], log_m: np.ndarray, marginals: Marginals, 
         ]
         log_g = (log_m + sums[0] + sums[1]) / 3
         before, image = np.concatenate(h), np.concatenate([log_g - of_side for of_side in sums])
-        h, error = np.split(image, 2), float(np.abs(image - before).max())
+        h, error = list(np.split(image, 2)), float(np.abs(image - before).max())
         if error <= threshold:
             break
-        h = np.split(mixing.next(before, image), 2)
+        leap = mixing.next(before, image) - image
+        h = list(np.split(image + leap * (LEAP / max(np.abs(leap).max(), LEAP)), 2))
     log_q, log_r = (here[:, None] + log + over for here, log, over in zip(phi, logs, h, strict=True))
     return _Projected(log_q, log_r, log_g, h[0], h[1], error)
+
+
+def _of_clusters(
+    x: np.ndarray, y: np.ndarray, marginals: Marginals, clusters: tuple[Clusters, ...], epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    of_source, of_target = clusters
+    log_q = rows_of(of_source.logits(x, epsilon), marginals.log_a, marginals.tau_a)[0]
+    log_r = rows_of(of_target.logits(y, epsilon), marginals.log_b, marginals.tau_b)[0]
+    return log_q, log_r, np.log(np.exp(log_q).sum(axis=0))
 
 
 def _start(
@@ -168,4 +193,4 @@ def _start(
     some = x if len(x) <= SAMPLED else x[rng.choice(len(x), SAMPLED, replace=False)]
     centres = kmeans2(some, rank, minit="++", seed=rng)[0]
     kernels = [-squared_distances(z, centres) / epsilon for z in (x, y)]
-    return _projected(kernels, np.full(rank, -np.log(rank)), marginals, max(threshold, LOOSE))[:3]
+    return _projected(kernels, np.full(rank, -np.log(rank)), marginals, max(threshold, LOOSE), [np.zeros(rank)] * 2)[:3]

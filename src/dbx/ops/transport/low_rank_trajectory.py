@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
+from jax.nn import logsumexp
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
 from dbx.ops.checks import check_whole
 from dbx.ops.operator import Constant, Input, Output, Progress, silent
+from dbx.ops.transport.differentiable_low_rank import Solve
 from dbx.ops.transport.growth import log_total, normalised
 from dbx.ops.transport.low_rank import Clusters, Factors, low_rank, rows_of
+from dbx.ops.transport.low_rank_pairs import Shared, together
 from dbx.ops.transport.points import Scale
 from dbx.ops.transport.sinkhorn import Marginals
 from dbx.ops.transport.timed_transport import SUMMARY, TimedTransport, growth_to_nearest, log_growth
 from dbx.ops.transport.times import at, check_known_times, times_of
 from dbx.ops.values import Array, Frame
+
+N_FIXED = 3
+"""Columns of the table before those of a solve: the times of a pair and the scale of costs."""
 
 
 class OTLowRank(TimedTransport):
@@ -26,6 +33,10 @@ class OTLowRank(TimedTransport):
     The problem of :class:`OTTrajectory` with the entropies of Q, R and g in place of that of the coupling: cells reach
     each other through clusters, and time and memory grow linearly with their number. A row of a factor follows from
     the cell's coordinates and the clusters of the other time alone. Growth is the sum of rows of the one solve.
+
+    Called for all fitted cells by ``together``, factors and growth are a differentiable function of coordinates and
+    growth, whose clusters move with the cells; the scale of costs is held fixed. Where k-means starts and the sizes of
+    steps only choose among optima, each of which has its own derivatives.
 
     Scetbon, Cuturi and Peyre, ICML 2021. The reference implementation is ott's ``LRSinkhorn``.
 
@@ -43,6 +54,7 @@ class OTLowRank(TimedTransport):
         "growth_rates": Output(dtype="float64"),
         "pairs": Output(axis="none", dtype=None, view=True, inference=True),
     }
+    of_all_cells = True
     table_columns: ClassVar = ("source", "target", "scale", *SUMMARY)
 
     def __init__(
@@ -155,6 +167,22 @@ class OTLowRank(TimedTransport):
             rows_of(Clusters(centres[side], offsets[side]).logits(z, scale * self.epsilon), masses, tau)
             for side, masses, tau in sides
         ]
+
+    def together(self, z, time: Mapping[str, Any], growth: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """The same for all fitted cells, differentiable in their coordinates and growth."""
+        times, growing = jnp.asarray(times_of(time), z.dtype), log_growth(growth, jnp.asarray(z))
+        fixed = self.table[...][:, :N_FIXED], self.centres[...], self.offsets[...]
+        shared = Shared(self.epsilon, Solve(self.rank, self.tau_a, self.tau_b))
+        factors = together(z, growing, times, *(jnp.asarray(value, z.dtype) for value in fixed), shared)
+        steps = []
+        for p in range(len(fixed[0])):
+            first, second = self._of_pair(p, "source", "target")
+            mine, duration = at(times, first), second - first
+            of_pair = jnp.where(mine[:, None], factors[:, p * self.rank : (p + 1) * self.rank], 0)
+            sums = logsumexp(of_pair, axis=1)
+            totals = (log_total(jnp.where(mine, logs, -jnp.inf)) for logs in (duration * growing, sums))
+            steps.append((first, second, sums + next(totals) - next(totals)))
+        return {"factors": factors, "growth_rates": growth_to_nearest(times, steps, factors)}
 
     @property
     def pairs(self) -> Frame:

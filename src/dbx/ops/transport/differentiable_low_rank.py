@@ -1,0 +1,150 @@
+"""Couplings of low rank as differentiable functions of points, masses and epsilon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dbx.ops.callbacks import on_host
+from dbx.ops.transport.adjoint import Slopes
+from dbx.ops.transport.low_rank import Clusters, low_rank
+from dbx.ops.transport.sinkhorn import Marginals
+from dbx.ops.transport.stationary import Side, Stationary
+from dbx.ops.values import Array
+
+DESCENT, ITERATIONS = 1e-6, 5000
+"""Threshold and most iterations of the descent that Newton's method follows."""
+
+
+@dataclass(frozen=True)
+class Solve:
+    """The settings of a coupling of low rank."""
+
+    rank: int
+    tau_a: float = 1.0
+    tau_b: float = 1.0
+    seed: int = 0
+
+
+class Frame(NamedTuple):
+    """Units in which costs are divided by epsilon, around a common centre."""
+
+    centre: np.ndarray
+    length: float
+
+    @classmethod
+    def around(cls, x: np.ndarray, y: np.ndarray, unit: float) -> Frame:
+        """``unit`` is the scale of costs times epsilon."""
+        return cls((x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y)), float(np.sqrt(unit)))
+
+    def within(self, z: np.ndarray) -> np.ndarray:
+        """Points in these units."""
+        return (z - self.centre) / self.length
+
+    def without(self, z: np.ndarray) -> np.ndarray:
+        """Points in units of their own again."""
+        return z * self.length + self.centre
+
+
+def stationary(
+    x: np.ndarray, y: np.ndarray, marginals: Marginals, unit: float, clusters: tuple[Clusters, Clusters]
+) -> Stationary:
+    """The function of clusters whose stationary points are couplings of low rank, at these."""
+    frame = Frame.around(x, y, unit)
+    masses = (marginals.log_a, marginals.tau_a), (marginals.log_b, marginals.tau_b)
+    sides = (
+        Side.of(frame.within(z), *of_side, frame.within(seen.centres), seen.offsets)
+        for z, of_side, seen in zip((x, y), masses, clusters, strict=True)
+    )
+    return Stationary(*sides)
+
+
+def settled(
+    x: np.ndarray,
+    y: np.ndarray,
+    marginals: Marginals,
+    solve: Solve,
+    *,
+    epsilon: float,
+    scale: float,
+    start: tuple[Clusters, Clusters] | None = None,
+) -> tuple[Stationary, tuple[Clusters, Clusters]]:
+    """The coupling of ``low_rank`` at full precision, and its clusters."""
+    found = low_rank(
+        x,
+        y,
+        marginals,
+        solve.rank,
+        epsilon=epsilon,
+        scale=scale,
+        threshold=DESCENT,
+        max_iterations=ITERATIONS,
+        seed=solve.seed,
+        start=start,
+    )
+    here = stationary(x, y, marginals, scale * epsilon, (found.of_source, found.of_target)).settled()
+    frame = Frame.around(x, y, scale * epsilon)
+    first, second = (Clusters(frame.without(side.centres), side.offsets) for side in here.sides)
+    return here, (first, second)
+
+
+def slopes(
+    x: np.ndarray,
+    y: np.ndarray,
+    marginals: Marginals,
+    unit: float,
+    clusters: tuple[Clusters, Clusters],
+    cotangents: tuple[np.ndarray, np.ndarray],
+) -> Slopes:
+    """Derivatives of the logarithms of both factors at settled clusters, with tau held fixed."""
+    found = stationary(x, y, marginals, unit, clusters).slopes(cotangents)
+    per_unit = 1 / np.sqrt(unit)
+    return found._replace(x=found.x * per_unit, y=found.y * per_unit)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def low_rank_factors(
+    x: Array, y: Array, log_a: Array, log_b: Array, epsilon: Array, solve: Solve, scale: float = 1.0
+) -> tuple[Array, Array]:
+    """Logarithms of the factors Q and R of the coupling of ``low_rank``, on the host.
+
+    Differentiable, by the implicit function theorem, in all arguments before ``solve``: the clusters move with them.
+    Which cells k-means puts together at the start, and the sizes of steps, only choose among optima, so nothing is
+    differentiated through them.
+    """
+    return _forward(x, y, log_a, log_b, epsilon, solve, scale)[0]
+
+
+def _forward(x, y, log_a, log_b, epsilon, solve, scale):
+    of_side = (solve.rank, x.shape[1]), (solve.rank,)
+    shapes = [(len(x), solve.rank), (len(y), solve.rank), *of_side, *of_side]
+    made = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
+    log_q, log_r, *clusters = on_host(partial(_solve, solve, scale), made, x, y, log_a, log_b, epsilon)
+    return (log_q, log_r), (x, y, log_a, log_b, epsilon, *clusters)
+
+
+def _backward(solve, scale, kept, cotangents):
+    made = [jax.ShapeDtypeStruct(value.shape, value.dtype) for value in kept[:5]]
+    return on_host(partial(_slopes, solve, scale), made, *kept, *cotangents)
+
+
+low_rank_factors.defvjp(_forward, _backward)
+
+
+def _solve(solve: Solve, scale: float, *given: np.ndarray) -> list[np.ndarray]:
+    x, y, log_a, log_b, epsilon = (value.astype(np.float64) for value in given)
+    marginals = Marginals(log_a, log_b, solve.tau_a, solve.tau_b)
+    here, clusters = settled(x, y, marginals, solve, epsilon=float(epsilon), scale=scale)
+    return [*here.log_factors, *clusters[0], *clusters[1]]
+
+
+def _slopes(solve: Solve, scale: float, *kept: np.ndarray) -> tuple[np.ndarray, ...]:
+    x, y, log_a, log_b, epsilon, *rest = (value.astype(np.float64) for value in kept)
+    clusters, cotangents = (Clusters(*rest[:2]), Clusters(*rest[2:4])), (rest[4], rest[5])
+    marginals = Marginals(log_a, log_b, solve.tau_a, solve.tau_b)
+    found = slopes(x, y, marginals, scale * float(epsilon), clusters, cotangents)
+    return found.x, found.y, found.log_a, found.log_b, np.asarray(found.log_epsilon / float(epsilon))
