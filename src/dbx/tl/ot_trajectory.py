@@ -98,7 +98,8 @@ def ot_trajectory(
         Rank of the couplings: cells reach each other through so many clusters, in time and memory that grow linearly
         (Scetbon et al., ICML, 2021); -1 for full ones. ``"auto"``: full where times have up to ``max_cells`` cells, 100
         for more. A coupling of low rank does not distinguish cells of one cluster; growth is the sums of rows of one
-        solve, and :func:`dbx.tl.ot_fates` needs a full one.
+        solve, and :func:`dbx.tl.ot_fates` needs a full one. There are many optima, and k-means chooses the one that is
+        found; derivatives, in which clusters move with the cells, are of that one.
     max_cells
         Cells of a time up to which ``rank="auto"`` means full couplings, 20,000 by default.
     batch_size
@@ -106,7 +107,8 @@ def ot_trajectory(
     max_iterations
         Maximum number of iterations of a solve.
     threshold
-        Largest relative error of the sum of a column at which iterations stop, when all sums of rows are right.
+        Largest relative error of the sum of a column at which iterations stop, when all sums of rows are right. With a
+        rank also a thousandth of the mass that, by the last step, all further ones would still move between clusters.
     allow_unconverged
         Accept solutions that did not reach ``threshold``.
     key_added

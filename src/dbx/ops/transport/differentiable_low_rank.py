@@ -13,11 +13,12 @@ from dbx.ops.callbacks import on_host
 from dbx.ops.transport.adjoint import Slopes
 from dbx.ops.transport.low_rank import Clusters, low_rank
 from dbx.ops.transport.sinkhorn import Marginals
-from dbx.ops.transport.stationary import Side, Stationary
+from dbx.ops.transport.stationary import ENOUGH, Side, Stationary
 from dbx.ops.values import Array
 
-DESCENT, ITERATIONS = 1e-6, 5000
-"""Threshold and most iterations of the descent that Newton's method follows."""
+DESCENTS, ITERATIONS = (1e-6, 1e-8, 1e-10), 5000
+"""Thresholds and most iterations of the descent from which Newton's method starts, each where the one before was too
+far away."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,36 @@ def settled(
     scale: float,
     start: tuple[Clusters, Clusters] | None = None,
 ) -> tuple[Stationary, tuple[Clusters, Clusters]]:
-    """The coupling of ``low_rank`` at full precision, and its clusters."""
-    found = low_rank(
-        x,
-        y,
-        marginals,
-        solve.rank,
-        epsilon=epsilon,
-        scale=scale,
-        threshold=DESCENT,
-        max_iterations=ITERATIONS,
-        seed=solve.seed,
-        start=start,
-    )
-    here = stationary(x, y, marginals, scale * epsilon, (found.of_source, found.of_target)).settled()
+    """The coupling of ``low_rank`` at full precision, and its clusters.
+
+    Raises
+    ------
+    RuntimeError
+        Newton's method has found none.
+    """
+    for threshold in DESCENTS:
+        found = low_rank(
+            x,
+            y,
+            marginals,
+            solve.rank,
+            epsilon=epsilon,
+            scale=scale,
+            threshold=threshold,
+            max_iterations=ITERATIONS,
+            seed=solve.seed,
+            start=start,
+        )
+        start = found.of_source, found.of_target
+        here = stationary(x, y, marginals, scale * epsilon, start).settled()
+        if here.error() <= ENOUGH:
+            break
+    else:
+        msg = (
+            f"Clusters of a coupling of low rank are off by {here.error():.1e} after Newton's method, too far for "
+            "derivatives: use a larger epsilon or a smaller rank."
+        )
+        raise RuntimeError(msg)
     frame = Frame.around(x, y, scale * epsilon)
     first, second = (Clusters(frame.without(side.centres), side.offsets) for side in here.sides)
     return here, (first, second)

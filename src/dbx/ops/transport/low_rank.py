@@ -11,7 +11,7 @@ from dbx.ops.transport.growth import log_row_sums
 from dbx.ops.transport.mixing import Mixing
 from dbx.ops.transport.sinkhorn import Marginals
 
-STEP = 10_000.0
+STEP = 3000.0
 """Step of mirror descent over the square of the largest slope."""
 STILL = 1000
 """Descent stops where the mass that all further steps would move is below this many times the threshold."""
@@ -104,8 +104,8 @@ def low_rank(
         h = [found.h_q, found.h_r]
         done += 1
     sides = []
-    for clusters, h in ((to_x, found.h_q), (to_y, found.h_r)):
-        sides.append(Clusters(clusters.centres * np.sqrt(scale) + centre, h + clusters.offsets / epsilon))
+    for clusters, over in ((to_x, found.h_q), (to_y, found.h_r)):
+        sides.append(Clusters(clusters.centres * np.sqrt(scale) + centre, over + clusters.offsets / epsilon))
     converged = bool(left < still and found.error <= threshold)
     return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, done, converged)
 
