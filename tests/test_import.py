@@ -18,7 +18,7 @@ import pytest
 
 import dbx
 
-ROUNDS = 5
+ROUNDS = 15
 EVERYTHING = "dbx, dbx.get, dbx.datasets; [getattr(m, n) for m in (dbx.pp, dbx.tl, dbx.pl) for n in m.__all__]"
 """All that users call: what ``import dbx`` puts off to the first use is counted as well."""
 

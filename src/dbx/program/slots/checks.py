@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 16
 """Values that are looked at together: few, as fractions are found among the first, and in the processor's cache."""
+AT_FIRST = 256
+"""Rows by which a matrix is judged where reading all of it would take long."""
 LOOKS_LIKE = {
     "counts": "raw counts",
     "normalized": "normalised counts",
@@ -152,13 +154,16 @@ def _quick_sum(values: np.ndarray) -> float:
 
 def looks_like_counts(x) -> bool:
     """Whether the first rows of a matrix of any kind hold non-negative whole numbers only."""
-    rows = RowBlocks(x).rows(slice(0, 256))
-    return _are_counts(rows.data if sparse.issparse(rows) else rows)
+    return _are_counts(_first_values(x))
 
 
 def warn_of_counts(data: AnnData | MuData, slot: Slot, effect: str = "", otherwise: str = "") -> None:
-    """Warn of a matrix that looks like counts where logarithms are expected: what follows, and what else to do."""
-    if looks_like_counts(read(data, slot)):
+    """Warn of a matrix that looks like counts where logarithms are expected: what follows, and what else to do.
+
+    Nothing but zeros may be either.
+    """
+    values = _first_values(read(data, slot))
+    if values.any() and _are_counts(values):
         log.warn(f"The values in {slot.written()} look like raw counts{effect}. {_take_logarithms(slot)}{otherwise}.")
 
 
@@ -170,14 +175,21 @@ def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
     ValueError
         It is.
     """
-    if looks_like_counts(read(data, slot)):
-        rows = RowBlocks(read(data, slot)).rows(slice(0, 256))
-        if not _quick_sum(rows):
-            msg = f"{step} needs expressed genes, but the first {rows.shape[0]} rows of {slot.written()} are zero."
-            raise ValueError(msg)
+    matrix = read(data, slot)
+    values = _first_values(matrix)
+    if not values.any():
+        rows = min(AT_FIRST, matrix.shape[0])
+        msg = f"{step} needs expressed genes, but the first {rows} rows of {slot.written()} are zero."
+        raise ValueError(msg)
+    if _are_counts(values):
         port = Input(content=("log",))
         msg = f"{step} needs {wanted(port)}, but the values in {slot.written()} look like raw counts. "
         raise ValueError(msg + _other_place(port, slot))
+
+
+def _first_values(x) -> np.ndarray:
+    rows = RowBlocks(x).rows(slice(0, AT_FIRST))
+    return rows.data if sparse.issparse(rows) else rows
 
 
 def _are_counts(values: Any) -> bool:
