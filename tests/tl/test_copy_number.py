@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 import dbx
+from dbx.data.blocks import RowBlocks
+from dbx.ops.hmm.gene_markov import GeneHMM
 from dbx.ops.hmm.smoothing import Windows
 
 N, GENES = 120, 1200
@@ -168,6 +170,32 @@ def test_copy_number_start_finds_events_that_clusters_miss(rng):
     without_gain = ad.AnnData(np.minimum(x, 0.2)[:1000, None])
     dbx.tl.hmm(without_gain, 3, init="copy_number")  # which is nothing to warn of
     assert (without_gain.obs["hmm_state"] != "2").all()
+
+
+def test_a_single_outlier_is_no_copy_number_event_and_two_clones_are(rng):
+    """At the ends of chromosomes too, in new data, along genes, and by JAX as by NumPy."""
+    x = rng.normal(0, 0.08, (3, 120))
+    x[:, 40:60] -= 0.7
+    x[:, [10, 59, 60, 90, 119]] = [-0.7, -0.7, 0.9, 0.9, -0.7]  # 60 starts and 119 ends a chromosome
+    x[:, 100:102] = -0.7
+    truth = np.full((3, 120), "1")
+    truth[:, 40:60] = truth[:, 100:102] = "0"
+    rows = ad.AnnData(x[:2].reshape(-1, 1), obs={"chromosome": np.repeat(["a", "b", "c", "d"], 60)})
+    dbx.tl.hmm(rows, 3, init="copy_number", sequence_key="chromosome")
+    np.testing.assert_array_equal(rows.obs["hmm_state"], truth[:2].ravel())
+    new = ad.AnnData(x[2][:, None], obs={"chromosome": np.repeat(["a", "b"], 60)})
+    dbx.rerun(new, rows)
+    np.testing.assert_array_equal(new.obs["hmm_state"], truth[2])
+    genes = ad.AnnData(x, var=pd.DataFrame({"chromosome": np.repeat(["a", "b"], 60)}, index=list(map(str, range(120)))))
+    dbx.tl.hmm(genes, 3, init="copy_number", axis="var")
+    np.testing.assert_array_equal(genes.layers["hmm_state"].astype(str), truth)
+    operator = GeneHMM(chromosomes=(0,) * 60 + (1,) * 60, n_states=3, init="copy_number")
+    operator.fit(x=RowBlocks(x))
+    by_jax = operator(np.float32(x))
+    np.testing.assert_array_equal(by_jax["states"], genes.layers["hmm_state"])
+    np.testing.assert_allclose(by_jax["mean"], genes.layers["hmm_mean"], atol=1e-3)
+    dbx.tl.hmm(rows, 3, sequence_key="chromosome", params=rows.uns["hmm"]["params"], fit=False)
+    assert (rows.obs["hmm_state"] != truth[:2].ravel()).sum() == 4  # losses: parameters as given, data as they are
 
 
 @pytest.mark.parametrize("emission", ["gaussian", "poisson", "categorical"])

@@ -106,7 +106,9 @@ def hmm(
         ``rates``, or ``means`` and ``theta``. A transition of probability 0 stays impossible.
     init
         Without ``params``: ``"kmeans"``, half of the starts from clusters of running means and half from random
-        ones; ``"random"``; or ``"copy_number"``, three states around 0 with few transitions, for log ratios.
+        ones; ``"random"``; or ``"copy_number"``, three states around 0 with few transitions, for log ratios: an event
+        has two positions at least, and a value more than 4 deviations of the noise above, or below, the three on either
+        side counts as missing (DNAcopy's ``smooth.CNA`` moves such values).
     fit
         False computes with ``params`` as they are.
     learn

@@ -229,6 +229,7 @@ class GeneHMM(MarkovOperator):
 
         def of_row(row):
             values, size = row
+            values = self.kept(values[:, None], begins)[:, 0]
             factors = None if sizes is None else jnp.full(len(values), size)
             inputs = jax.lax.stop_gradient((first, values, begins, factors, overall, floor))
             model = how.fitted(*inputs)

@@ -20,6 +20,7 @@ from dbx.ops.hmm.emissions import Categorical, Data, Emission, Gaussian, Params
 from dbx.ops.hmm.gradient import climb
 from dbx.ops.hmm.log_probability import LOG_PROBABILITY
 from dbx.ops.hmm.messages import BLOCK, Expected, Sweeps
+from dbx.ops.hmm.outliers import OUTLYING, isolated, noise_deviation, running_medians, without_isolated
 from dbx.ops.hmm.packed import Packed
 from dbx.ops.hmm.starts import copy_number_model, first_models
 from dbx.ops.hmm.viterbi import viterbi
@@ -119,6 +120,10 @@ class MarkovOperator(Operator):
     def find(self, packed: Packed, data: Data, clamp: np.ndarray | None, seed: int, progress: Progress) -> None:
         """Fit the parameters, or keep those that were passed."""
         check_data(data, packed, self.emission, self.n_states, self.params is None, self.n_symbols)
+        if self.leaves_outliers_out:
+            noise = noise_deviation(packed, data, running_medians(packed, data))
+            self.outliers_from = Constant(np.array(OUTLYING * noise))
+        data = self._without_outliers(packed, data)
         problem = self._problem(packed, data, clamp, self._family(data))
         given = (
             None if self.params is None else check_params(dict(self.params), self.n_states, NAMES[self.emission], data)
@@ -143,6 +148,16 @@ class MarkovOperator(Operator):
             found.starts if len(found.starts) and np.isfinite(found.starts).all() else np.array([last])
         )
         self.summary = Constant(np.array([found.converged, -2 * total.sum() + free * np.log(len(packed.rows))]))
+
+    @property
+    def leaves_outliers_out(self) -> bool:
+        """Whether single outlying values count as missing: an event has two positions at least."""
+        return self.init == "copy_number" and self.params is None
+
+    def _without_outliers(self, packed: Packed, data: Data) -> Data:
+        if not self.leaves_outliers_out:
+            return data
+        return without_isolated(packed, data, float(np.asarray(self.outliers_from[...])))
 
     def _fit(self, problem: Problem, starts: Model, progress: Progress) -> Fit:
         """Baum-Welch, after steps along the gradient where these are asked for."""
@@ -194,7 +209,7 @@ class MarkovOperator(Operator):
         """Pseudo-counts of staying, by default so many for copy numbers that no single outlier is an event."""
         if self.sticky is not None:
             return self.sticky
-        return STICKY * n if self.init == "copy_number" and self.params is None else 0.0
+        return STICKY * n if self.leaves_outliers_out else 0.0
 
     def _starts(self, problem: Problem, seed: int) -> Model:
         if self.init == "copy_number":
@@ -211,7 +226,7 @@ class MarkovOperator(Operator):
             warn(msg)
 
     def _warn_of_empty(self, found: Fit, order: np.ndarray) -> None:
-        if found.positions is None or (self.init == "copy_number" and self.params is None):
+        if found.positions is None or self.leaves_outliers_out:
             return  # many a sample has no loss, or no gain
         empty = [name for name, n in zip(self.levels, found.positions[order], strict=True) if n < FEW]
         if empty:
@@ -268,6 +283,7 @@ class MarkovOperator(Operator):
         """States, posteriors (n, n_states) and predictive log-probabilities, in the order of rows, by NumPy."""
         if self.emission == "categorical":
             check_codes(data, self.symbol_logits[...].shape[1])
+        data = self._without_outliers(packed, data)
         problem = self._problem(packed, data, clamp, self._family_of_call(data))
         found, sweeps = self.expected(problem)
         predictive = sweeps.predictive()[0] if found.predictive is None else found.predictive[0]
@@ -296,11 +312,18 @@ class MarkovOperator(Operator):
     def messages(self, x: Any, begins: Any, known: Any = None, sizes: Any = None):
         """Posteriors and predictive probabilities of rows in the order of sequences, and what Viterbi needs, in JAX."""
         start, transition, emission = self._log_parameters()
+        x = self.kept(x, begins)
         logs = LOG_PROBABILITY[self.emission](x, emission, sizes) / self.temperature
         if known is not None:
             other = (known[:, None] >= 0) & (known[:, None] != jnp.arange(self.n_states))
             logs = jnp.where(other, -jnp.inf, logs)
         return markov_messages(start, transition, logs, begins), (start, transition, logs)
+
+    def kept(self, x: Any, begins: Any) -> Any:
+        """Values of one sequence after another, (n_positions, n_features), with NaN for outliers, in JAX."""
+        if not self.leaves_outliers_out:
+            return x
+        return jnp.where(isolated(x, begins, jnp.asarray(self.outliers_from[...]), jnp), jnp.nan, x)
 
     @property
     def fitted_model(self) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from dbx.ops.clusters.kmeans import best_kmeans
 from dbx.ops.hmm.baum_welch import Model, Problem
 from dbx.ops.hmm.emissions import Categorical
+from dbx.ops.hmm.outliers import noise_deviation, running_medians
 from dbx.ops.hmm.packed import Packed
 
 STAY = 0.9
@@ -113,15 +114,9 @@ def _model(problem: Problem, labels: np.ndarray, n_states: int, stay: float, rng
 
 def copy_number_model(problem: Problem) -> Model:
     """Loss, neutral and gain: 0 and the 2% and 98% quantiles of running medians of 5, few transitions."""
-    from scipy.ndimage import median_filter
-
-    packed, x = problem.packed, problem.data.values[0]
-    x = np.where(True if problem.data.seen is None else problem.data.seen[0], x, 0)
-    bounds = np.cumsum(np.bincount(packed.sequence))[:-1]
-    medians = np.concatenate([median_filter(part, 5, mode="nearest") for part in np.split(x[packed.ordered], bounds)])
+    medians = running_medians(problem.packed, problem.data)
     low, high = np.quantile(medians, [0.02, 0.98])
-    residual = x[packed.ordered] - medians
-    spread = max(np.median(np.abs(residual)) * 1.4826 * 1.2, 1e-6)
+    spread = noise_deviation(problem.packed, problem.data, medians)
     means = np.array([min(low, -APART * spread), 0, max(high, APART * spread)])
     transmat = np.full((3, 3), 0.005)
     np.fill_diagonal(transmat, 0.99)
