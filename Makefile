@@ -40,7 +40,7 @@ lint: $(VENV)/.test
 docs: $(VENV)/.test
 	@echo "== documentation, warnings are errors; the tutorials run"
 	@rm -rf docs/generated
-	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
+	@$(BIN)/python -m sphinx -j 2 -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 # most of the time goes to compiling: what JAX compiles is kept, however quick it was, for tests and tutorials only
