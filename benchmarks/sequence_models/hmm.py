@@ -126,8 +126,8 @@ hmmlearn 0.3.3 (`implementation="scaling"`, its C++) in the same minutes: 2.3 / 
 shown (log-likelihoods -655252.1, -650880.8, -630214.8). Seconds of dbx contain the construction of an AnnData with a
 name for each position (.4 to .5 for the million): `tl.hmm` alone takes 1.26 to 1.28 later where hmmlearn in the same
 quiet minute takes 2.0 to 2.5 (1.6 to 2 times as much), and 1.65 to decode the genome, of which a quarter is the record:
-prints of names and values. First calls contain imports, and MB also these and the names of positions (122): above an AnnData that is
-there, `tl.hmm` adds 107 MB. Two cores with about ten running jobs.
+prints of names and values. First calls contain imports, and MB also these and the names of positions (122): above an
+AnnData that is there, `tl.hmm` adds 107 MB. Two cores with about ten running jobs.
 
 Array-CGH: two cell lines (GM05296, GM13330; Snijders et al., Nature Genetics 2001) as in Bioconductor's DNAcopy,
 autosomes, `init="copy_number", sequence_key=` the chromosome. The four events known from karyotypes are found with an
