@@ -244,9 +244,8 @@ def hmm(
     if axis == "var":
         _check_along_genes(reads, use_rep=use_rep, codes_key=codes_key)
         chromosomes, places = along_genes(adata, chromosome_key, mod)
-        outputs = {"share": share, "posteriors": bool(posteriors)}
-        declared = GeneHMM.declared(settings | outputs)
-        operator = declared(chromosomes=chromosomes, places=places, **outputs, **settings)
+        settings |= {"share": share, "posteriors": bool(posteriors)}
+        operator = GeneHMM.declared(settings)(chromosomes=chromosomes, places=places, **settings)
         if not share:
             writes["row_params"] = f"obsm/{key_added}_params"
         writes |= {"states": f"layers/{key_added}_state", "mean": f"layers/{key_added}_mean"}

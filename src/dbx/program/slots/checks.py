@@ -189,7 +189,7 @@ def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
 
 def _first_values(x) -> np.ndarray:
     rows = RowBlocks(x).rows(slice(0, AT_FIRST))
-    return rows.data if sparse.issparse(rows) else rows
+    return np.asarray(rows.data if sparse.issparse(rows) else rows)
 
 
 def _are_counts(values: Any) -> bool:
