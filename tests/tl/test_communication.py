@@ -141,6 +141,22 @@ def test_wrong_input_changes_nothing(change, settings, error, message):
     assert before == (set(adata.obs), set(adata.obsm), set(adata.uns))
 
 
+def test_scaled_values_are_refused():
+    adata = tissue()
+    adata.X = adata.X - adata.X.mean(axis=0)
+    with pytest.raises(ValueError, match="has negative values, as scaled values have"):
+        dbx.tl.communication(adata, **SETTINGS)
+    assert "communication" not in adata.uns
+
+
+@pytest.mark.filterwarnings("ignore:No communication found")
+def test_cells_that_are_there_twice_are_warned_of():
+    adata = tissue()
+    adata.obsm["spatial"][1] = adata.obsm["spatial"][0]
+    with pytest.warns(UserWarning, match="1 cells have the position of another cell"):
+        dbx.tl.communication(adata, **{**SETTINGS, "max_epochs": 1, "n_perms": 1})
+
+
 def test_raw_counts_are_refused():
     adata = tissue()
     adata.X = np.round(np.expm1(adata.X)).astype(np.float32)

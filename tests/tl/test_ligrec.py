@@ -150,6 +150,13 @@ def test_missing_coordinates(cells):
         dbx.tl.ligrec(adata, "group", resource=PAIRS, spatial_key="spatial")
 
 
+def test_scaled_values_are_warned_of(cells):
+    adata = cells.copy()
+    adata.X = adata.X - adata.X.mean(axis=0)
+    with pytest.warns(DbxWarning, match="negative values, as scaled values have"):
+        dbx.tl.ligrec(adata, "group", resource=PAIRS)
+
+
 def test_one_group(cells):
     adata = cells.copy()
     adata.obs["one"] = "same"

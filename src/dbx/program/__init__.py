@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # `as` under the same name is how type checkers are told of a
     from dbx.program.slots.checks import has_negative as has_negative
     from dbx.program.slots.checks import looks_like_counts as looks_like_counts
     from dbx.program.slots.checks import refuse_counts as refuse_counts
+    from dbx.program.slots.checks import refuse_negative as refuse_negative
     from dbx.program.slots.checks import warn_of_counts as warn_of_counts
     from dbx.program.slots.log_base import log_base as log_base
     from dbx.program.slots.slots import Slot as Slot
@@ -81,6 +82,7 @@ _NAMES = {
         "has_negative",
         "looks_like_counts",
         "refuse_counts",
+        "refuse_negative",
         "warn_of_counts",
     ],
     "slots.log_base": ["log_base"],

@@ -18,6 +18,7 @@ from dbx.program import (
     matrix_slot,
     read,
     refuse_counts,
+    refuse_negative,
     resolve_seed,
     run_step,
     unique_gene_names,
@@ -167,6 +168,7 @@ def communication(
     pairs = pairs_among(resource, names)
     check_groups(adata, [groupby], "Communication", mod, cells=MIN_CELLS)
     refuse_counts(adata, slot, "Communication")
+    refuse_negative(adata, slot, "Communication")
     of_targets = _targets(adata, targets, names, pairs, mod)
     mask = np.zeros(len(names), bool)
     mask[pairs.columns] = mask[of_targets] = True

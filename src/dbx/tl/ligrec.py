@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dbx.data.blocks import RowBlocks
 from dbx.ops.signalling.ligand_receptor import LigandReceptor
 from dbx.program import (
     check_key,
     expression_slot,
+    has_negative,
     log,
     log_base,
+    read,
     resolve_seed,
     run_step,
     unique_gene_names,
@@ -185,6 +188,11 @@ def ligrec(
         msg = 'radius is for coordinates: pass spatial_key too, such as spatial_key="spatial".'
         raise ValueError(msg)
     warn_of_counts(adata, slot)
+    if has_negative(RowBlocks(read(adata, slot))):
+        log.warn(
+            f"{slot.written()} has negative values, as scaled values have, of which zero is not no expression: pass "
+            "layer=... with log-normalised values."
+        )
     result = run_step(
         adata,
         operator,

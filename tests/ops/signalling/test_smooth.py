@@ -29,6 +29,15 @@ def test_cells_on_a_line():
     assert np.isfinite(smooth_columns(line, np.zeros(200, int))[0]).all()
 
 
+def test_there_are_few_of_many_cells_slices_or_axes():
+    of_one = smooth_columns(np.random.default_rng(0).uniform(size=(20000, 2)), np.zeros(20000, int))[1]
+    np.testing.assert_array_equal(of_one, np.arange(1, 11) ** 2 - 1)
+    of_ten = smooth_columns(np.random.default_rng(0).uniform(size=(20000, 2)), np.arange(20000) % 10)[1]
+    np.testing.assert_array_equal(of_ten, 10 * (np.arange(1, 5) ** 2 - 1))
+    of_three_axes = smooth_columns(np.random.default_rng(0).uniform(size=(1000, 3)), np.zeros(1000, int))[1]
+    np.testing.assert_array_equal(of_three_axes, np.arange(1, 4) ** 3 - 1)
+
+
 def test_as_many_as_targets_need():
     columns, counts = smooth_columns(points, slices)
     base = np.hstack([np.ones((800, 1), np.float32), columns])

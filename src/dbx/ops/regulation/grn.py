@@ -181,8 +181,8 @@ class GRN(Operator):
 
 def _check_cells(n_cells: int, group: str) -> None:
     if n_cells < FEWEST_CELLS:
-        where = f"the group {group!r}" if group else "the data"
-        msg = f"A network needs at least {FEWEST_CELLS} cells; {where} has {n_cells}. Merge groups, or remove it."
+        few = f"the group {group!r} has {n_cells}. Merge groups, or remove it" if group else f"the data have {n_cells}"
+        msg = f"A network needs at least {FEWEST_CELLS} cells; {few}."
         raise ValueError(msg)
 
 

@@ -25,7 +25,7 @@ from dbx.ops.signalling.smooth import smooth_columns
 from dbx.ops.signalling.spatial_blocks import held_out_blocks
 from dbx.ops.signalling.target_model import TargetModel, Targets, train_messages
 from dbx.ops.space.called_graph import called_graph
-from dbx.ops.space.neighbors import check_graph_settings, edge_mask, spatial_graph
+from dbx.ops.space.neighbors import check_graph_settings, edge_mask, spatial_graph, warn_of_shared_places
 from dbx.ops.values import Codes, Frame, Graph
 
 DEFAULT_NEIGHS = 10
@@ -118,6 +118,7 @@ class Communication(Operator):
         rng = np.random.default_rng(seed)
         places = points.dense().astype(np.float64)
         where = _slice_codes(slices, len(places))
+        warn_of_shared_places(places, where)
         codes, self.group_names = np.asarray(groups.codes), groups.levels
         cells = self._cells(x, codes, places, where)
         targets = Targets.of(x.select(np.asarray(self.targets)))

@@ -6,8 +6,8 @@ import numpy as np
 
 CELLS_A_FUNCTION = 50
 """Cells of a slice for each function, at least."""
-MOST_WAVES = 10
-"""Functions along an axis at most, so that all of a large slice are not too dear."""
+MOST_FUNCTIONS = 99
+"""About as many for all slices at most, as more would be dear."""
 
 
 def smooth_columns(points: np.ndarray, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +18,8 @@ def smooth_columns(points: np.ndarray, slices: np.ndarray) -> tuple[np.ndarray, 
     columns, waves_of = [np.empty((len(points), 0), np.float32)], [np.empty(0, int)]
     for code in np.unique(slices):
         here = np.flatnonzero(slices == code)
-        n_waves = min(int(np.ceil(np.sqrt(len(here) / CELLS_A_FUNCTION + 1))), MOST_WAVES)
+        n_functions = len(here) * min(1 / CELLS_A_FUNCTION, MOST_FUNCTIONS / len(points))
+        n_waves = int(np.ceil((n_functions + 1) ** (1 / points.shape[1])))
         grid = np.indices((n_waves,) * points.shape[1]).reshape(points.shape[1], -1)[:, 1:]
         found = np.zeros((len(points), grid.shape[1]), np.float32)
         angles = np.pi * in_unit_box(points[here])

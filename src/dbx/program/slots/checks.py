@@ -187,6 +187,20 @@ def refuse_counts(data: AnnData | MuData, slot: Slot, step: str) -> None:
         raise ValueError(msg + _other_place(port, slot))
 
 
+def refuse_negative(data: AnnData | MuData, slot: Slot, step: str) -> None:
+    """Refuse a matrix with negative values where logarithms of amounts are needed.
+
+    Raises
+    ------
+    ValueError
+        There are some in the first rows.
+    """
+    if has_negative(RowBlocks(read(data, slot))):
+        port = Input(content=("log",))
+        msg = f"{step} needs {wanted(port)}, but {slot.written()} has negative values, as scaled values have. "
+        raise ValueError(msg + _other_place(port, slot))
+
+
 def _first_values(x) -> np.ndarray:
     rows = RowBlocks(x).rows(slice(0, AT_FIRST))
     return np.asarray(rows.data if sparse.issparse(rows) else rows)
