@@ -128,8 +128,8 @@ def communication(
         DataFrame with ``source``, ``target`` and ``strength``: the effect of what cells of one group send on those of
         another, in standard deviations summed over the links with ``padj < 0.05``.
     ``uns[key_added]["gain"]``
-        DataFrame with ``target``, ``gain`` (R2 in held-out blocks added by signals) and ``baseline_r2``. A gradient that
-        ligand and target share adds to it, without a link.
+        DataFrame with ``target``, ``gain`` (R2 in held-out blocks added by signals) and ``baseline_r2``. A gradient
+        that ligand and target share adds to it, without a link.
     ``uns[key_added]["history"]``
         Squared error of training and held-out cells in each epoch; ``kept``, the epoch whose network is used, 0 where
         none predicted the held-out cells better than before training.
