@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import dbx
-from dbx.ops.space import align_pair, fused_gromov, partial_overlap
+from dbx.ops.space import align_pair, fused_gromov, partial_overlap, rigid
 from dbx.ops.space.exact_transport import Transport
 from dbx.ops.space.fused_gromov import Distances, Problem, Run, inner, sums
 from dbx.ops.space.slice_costs import divergence
@@ -161,6 +161,19 @@ def test_spacing_is_that_of_the_wider_slice(rng):
     alone = partial_overlap.spacing_of(points)
     np.testing.assert_allclose(partial_overlap.spacing_of(points, 3 * points), 3 * alone)
     np.testing.assert_allclose(partial_overlap.spacing_of(3 * points, points), 3 * alone)
+
+
+def test_a_coupling_fits_where_no_spot_is_far_from_its_partner(rng):
+    points = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), axis=-1).reshape(-1, 2)
+    costs, here = rng.normal(size=(144, 144)) - 5 * np.eye(144), rigid.identity(2)
+    place = partial_overlap.place_of(here, points, points, costs)
+    alike = sparse.identity(144, format="csr") / 144
+    assert partial_overlap.fits(place, alike, points, points)
+    stretched = alike[np.r_[24:144, 0:24]]  # partners two rows away
+    assert not partial_overlap.fits(place, stretched, points, points)
+    unlike = partial_overlap.place_of(here, points, points, rng.normal(size=(144, 144)))
+    assert not partial_overlap.fits(unlike, alike, points, points)
+    assert not partial_overlap.fits(place._replace(overlap=0.8), alike, points, points)
 
 
 def test_mirrored_only_where_allowed(slices):

@@ -77,3 +77,20 @@ def test_derivatives_are_those_of_finite_differences(taus):
             expected = float(number(*ups) - number(*downs)) / 2e-5
             assert abs(expected) > 1e-2
             np.testing.assert_allclose(float((slope * direction).sum()), expected, rtol=1e-6)
+
+
+def test_many_cells_start_from_some_of_them(rng, monkeypatch):
+    x, y = (np.repeat([[0.0, 0], [4, 0], [0, 4]], 60, axis=0) + rng.normal(size=(180, 2)) for _ in range(2))
+    masses = Marginals(np.full(180, -np.log(180)), np.full(180, -np.log(180)), 0.9, 0.99)
+    settings = {"epsilon": EPSILON, "scale": SCALE, "threshold": 1e-8, "max_iterations": 2000, "seed": 0}
+    start, sizes = module._start, []
+    monkeypatch.setattr(module, "_start", lambda x, *rest: sizes.append(len(x)) or start(x, *rest))
+    whole = low_rank(x, y, masses, 3, **settings)
+    monkeypatch.setattr(module, "MANY", 50)
+    found = low_rank(x, y, masses, 3, **settings)
+    assert found.converged
+    assert sizes == [180, 45]
+    order = [np.argsort(of.log_g) for of in (found, whole)]
+    for name in ("log_q", "log_r"):
+        ours, expected = (np.exp(getattr(of, name))[:, by] for of, by in zip((found, whole), order, strict=True))
+        np.testing.assert_allclose(ours, expected, atol=1e-6)

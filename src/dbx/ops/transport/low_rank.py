@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbx.ops.arrays import array_library
-from dbx.ops.transport.growth import log_row_sums
+from dbx.ops.transport.growth import log_row_sums, normalised
 from dbx.ops.transport.mixing import Mixing
 from dbx.ops.transport.sinkhorn import Marginals
 
@@ -15,8 +16,8 @@ STEP = 3000.0
 """Step of mirror descent over the square of the largest slope."""
 STILL = 1000
 """Descent stops where the mass that all further steps would move is below this many times the threshold."""
-SAMPLED = 20_000
-"""Cells of which the clusters at the start are found."""
+MANY, COARSER = 10_000, 4
+"""Cells of each side above which descent starts from the clusters of every so many of them."""
 LOOSE = 1e-4
 """Relative error of sums of columns of all steps but the last."""
 LEAP = 10.0
@@ -76,7 +77,10 @@ def low_rank(
     centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
     x, y = (x - centre) / np.sqrt(scale), (y - centre) / np.sqrt(scale)
     taus = marginals.tau_a, marginals.tau_b
-    if start is None:
+    if start is None and min(len(x), len(y)) > max(MANY, COARSER**2 * rank):
+        start = _of_some(x, y, marginals, rank, epsilon, threshold, max_iterations, seed)
+        log_q, log_r, log_g = _of_clusters(x, y, marginals, start, epsilon)
+    elif start is None:
         log_q, log_r, log_g = _start(x, y, marginals, rank, epsilon, threshold, seed)
     else:
         seen = tuple(Clusters((of.centres - centre) / np.sqrt(scale), of.offsets) for of in start)
@@ -183,6 +187,34 @@ def _of_clusters(
     return log_q, log_r, np.log(np.exp(log_q).sum(axis=0))
 
 
+def _of_some(
+    x: np.ndarray,
+    y: np.ndarray,
+    marginals: Marginals,
+    rank: int,
+    epsilon: float,
+    threshold: float,
+    max_iterations: int,
+    seed: int,
+) -> tuple[Clusters, Clusters]:
+    """Clusters by some of the cells, near those by all."""
+    rng = np.random.default_rng(seed)
+    i, j = (rng.choice(len(side), len(side) // COARSER, replace=False) for side in (x, y))
+    masses = replace(marginals, log_a=normalised(marginals.log_a[i]), log_b=normalised(marginals.log_b[j]))
+    found = low_rank(
+        x[i],
+        y[j],
+        masses,
+        rank,
+        epsilon=epsilon,
+        scale=1.0,
+        threshold=threshold,
+        max_iterations=max_iterations,
+        seed=seed,
+    )
+    return found.of_source, found.of_target
+
+
 def _start(
     x: np.ndarray, y: np.ndarray, marginals: Marginals, rank: int, epsilon: float, threshold: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,7 +222,6 @@ def _start(
     from scipy.cluster.vq import kmeans2
 
     rng = np.random.default_rng(seed)
-    some = x if len(x) <= SAMPLED else x[rng.choice(len(x), SAMPLED, replace=False)]
-    centres = kmeans2(some, rank, minit="++", seed=rng)[0]
+    centres = kmeans2(x, rank, minit="++", seed=rng)[0]
     kernels = [-squared_distances(z, centres) / epsilon for z in (x, y)]
     return _projected(kernels, np.full(rank, -np.log(rank)), marginals, max(threshold, LOOSE), [np.zeros(rank)] * 2)[:3]
