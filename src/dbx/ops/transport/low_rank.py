@@ -16,7 +16,7 @@ STEP = 3000.0
 """Step of mirror descent over the square of the largest slope."""
 STILL = 1000
 """Descent stops where the mass that all further steps would move is below this many times the threshold."""
-MANY, COARSER = 10_000, 4
+MANY, COARSER = 5_000, 4
 """Cells of each side above which descent starts from the clusters of every so many of them."""
 LOOSE = 1e-4
 """Relative error of sums of columns of all steps but the last."""
