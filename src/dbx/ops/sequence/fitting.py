@@ -18,6 +18,7 @@ from dbx.ops.sequence.ensemble import each
 from dbx.ops.sequence.network import SequenceNetwork
 from dbx.ops.sequence.objectives import classification, masked_bases
 from dbx.ops.sequence.sequences import soft_of
+from dbx.ops.sequence.verdict import is_kept, judged
 
 PRETRAIN_STEPS, TRAIN_STEPS = 800, 400
 """Steps at which the default number of epochs aims."""
@@ -25,8 +26,6 @@ PATIENCE = 4
 AVERAGING = 0.98
 """Parameters are averaged over about the last fifty steps."""
 WEIGHT_DECAY = 1e-3
-SURE = 1.0
-"""Standard errors by which held-out sequences must be predicted better for a part, or pre-training, to be kept."""
 ROWS_AT_ONCE = 512
 ENOUGH = 4000
 """Sequences whose principal axes are computed."""
@@ -124,10 +123,11 @@ def train_labels(
 
 
 def _gains(network: SequenceNetwork, rows: Labelled) -> bool:
-    """Whether held-out rows are predicted better with the network's part than without it, by more than chance."""
+    """Whether held-out rows are predicted better with the network's part than without it."""
     part = rows.held_out
-    gain = _losses(rows.offset[part], rows.codes[part]) * rows.weights[part] - on_held_out(network, rows)[0]
-    return bool(gain.mean() > SURE * gain.std() / np.sqrt(len(gain)))
+    offset, codes = rows.offset[part], rows.codes[part]
+    before = _losses(offset, codes) * rows.weights[part]
+    return is_kept(judged(before, on_held_out(network, rows)[0], offset.argmax(axis=1) != codes))
 
 
 def on_held_out(network: SequenceNetwork, rows: Labelled) -> tuple[np.ndarray, np.ndarray]:
