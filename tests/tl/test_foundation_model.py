@@ -1,5 +1,7 @@
 """The foundation model: hidden genes, order of genes, labels, files, new cells, and wrong input."""
 
+from unittest.mock import MagicMock
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -117,6 +119,18 @@ def test_expected_counts_of_a_gene_do_not_use_its_own(fitted):
     before, after = one.layers["foundation_expected"], two.layers["foundation_expected"]
     np.testing.assert_allclose(before[:, 5], after[:, 5], rtol=1e-4)
     assert np.abs(before[:, 6] - after[:, 6]).max() > 1e-3
+
+
+def test_expected_counts_are_of_the_network_and_of_neighbours():
+    """With many cells none are kept, and they are the network's."""
+    from dbx.ops.foundation.foundation_model import FoundationModel
+
+    operator = MagicMock()
+    operator.model.expected.return_value, operator.similar.return_value = 1.0, 2.0
+    assert FoundationModel._expected_from(operator, "x", "left", "rows") == pytest.approx(1.4)
+    assert operator.similar.call_args.args[1:] == ("x", "left", "rows")
+    del operator.similar.points
+    assert FoundationModel._expected_from(operator, "x", "left", "rows") == 1
 
 
 def test_order_of_genes_and_cells_and_empty_genes_do_not_matter(fitted):

@@ -141,7 +141,9 @@ def foundation_model(
         and others of each gene, ``value_...``, ``reading...`` or ``tokens...``, ``blocks.N...``, ``head...``, with
         the names of genes and the settings in the header.
     expected
-        Write expected counts, of each gene given the other genes.
+        Write expected counts, of each gene given the other genes. With up to five million counts, and not with
+        ``likelihood="gaussian"``, two fifths are those that the cell would have with the gene shares of the 30 fitted
+        cells nearest to it, without its own: the program then keeps their counts.
     mask
         Layer of 1 for entries that are hidden from everything and predicted from the others, and 0 elsewhere.
     key_added

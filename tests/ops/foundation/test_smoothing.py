@@ -3,7 +3,7 @@
 import numpy as np
 
 from dbx.ops.foundation import smoothing
-from dbx.ops.foundation.smoothing import smoothed
+from dbx.ops.foundation.smoothing import Neighbours, Similar, smoothed
 
 
 def test_gene_shares_of_the_nearest_cells_of_the_batch_at_the_depth_of_the_cell(rng, monkeypatch):
@@ -25,6 +25,28 @@ def test_gene_shares_of_the_nearest_cells_of_the_batch_at_the_depth_of_the_cell(
             share[gene] = sum(counts[i, gene] for i in seen) / max(total, 1)
         depth = (counts[cell] * shown[cell]).sum() / (share * shown[cell]).sum()
         np.testing.assert_allclose(found[cell], share * depth, rtol=1e-5)
+
+
+def test_fitted_cells_have_the_counts_of_their_neighbours_and_new_ones_of_all_near_ones(rng, monkeypatch):
+    """The kept cells give what the training was given: without the cell itself, which its copy has as a neighbour."""
+    monkeypatch.setattr(smoothing, "N_NEIGHBOURS", 3)
+    counts, signals, axes = (
+        rng.poisson(4, (12, 7)).astype(np.float32),
+        rng.normal(size=(12, 7)),
+        rng.normal(size=(7, 2)),
+    )
+    own, new = np.arange(12, dtype=np.int32), np.full(12, -1, np.int32)
+    for hidden in (None, (rng.random(counts.shape) < 0.2).astype(np.float32)):
+        cells, near = Similar(axes, signals @ axes, counts, hidden), Neighbours()
+        near.reset(cells)
+        shown = np.ones_like(counts) if hidden is None else 1 - hidden
+        expected = cells.smoothed(np.zeros(12, int))
+        for rows in (own, -2 - own):
+            np.testing.assert_allclose(near(signals, counts, shown, rows), expected, rtol=1e-4)
+        monkeypatch.setattr(smoothing, "N_NEIGHBOURS", 1)
+        alike = near(signals, counts, shown, new)
+        np.testing.assert_allclose(alike * shown, counts * shown, rtol=1e-4)
+        monkeypatch.setattr(smoothing, "N_NEIGHBOURS", 3)
 
 
 def test_cells_at_one_point_are_not_their_own_neighbours(monkeypatch):

@@ -23,6 +23,7 @@ from dbx.ops.foundation.fine_tuning import fine_tune
 from dbx.ops.foundation.masking import folds_of_genes
 from dbx.ops.foundation.network import Shape, in_groups
 from dbx.ops.foundation.objectives import LIKELIHOODS, OBJECTIVES, Masked, Predictor
+from dbx.ops.foundation.smoothing import SHARE_EXPECTED, Neighbours
 from dbx.ops.foundation.tokens import SAMPLINGS
 from dbx.ops.foundation.values import VALUES
 from dbx.ops.nn.training import Training, train
@@ -117,10 +118,15 @@ class FoundationModel(Operator):
         self.model = Predictor(shape, likelihood, objective)
         if labelled:
             self.classifier = Classifier()
+        if expected:
+            self.similar = Neighbours()
 
     @classmethod
     def declared(cls, config: Mapping[str, Any]) -> type[FoundationModel]:
-        """Labels and expected counts are outputs only with labels, and if they are asked for."""
+        """Labels and expected counts are outputs only with labels, and if they are asked for.
+
+        Expected counts of a fitted cell are from others, so that its number is read as well.
+        """
         return _with_outputs(bool(config.get("labelled")), bool(config.get("expected")))
 
     def fit(
@@ -130,6 +136,7 @@ class FoundationModel(Operator):
         mask: RowBlocks | None = None,
         labels: Codes | None = None,
         batch: Codes | None = None,
+        rows: np.ndarray | None = None,
         seed: int = 0,
         progress: Progress = silent,
     ) -> None:
@@ -139,16 +146,22 @@ class FoundationModel(Operator):
             known, self.classes = known_labels(labels, self.unlabeled)
         codes = np.zeros(x.n_rows, np.int32) if batch is None else np.asarray(batch.codes, np.int32)
         rng = np.random.default_rng(seed)
-        near = start.reset(self.model, x, codes, 1 if batch is None else batch.n_levels, rng, mask)
+        similar = start.reset(self.model, x, codes, 1 if batch is None else batch.n_levels, rng, mask)
+        similar = None if self.likelihood == "gaussian" else similar
+        if self.expected and similar is not None:
+            self.similar.reset(similar)
         if self.weights is not None:
             checkpoint.load(self.weights, self.model, np.asarray(self.gene_rows, np.int64))
-        found = self._pretrained(x, mask, codes, near, seed, progress) if self.pretrain else {}
+        found = {}
+        if self.pretrain:
+            near = None if similar is None else similar.smoothed(codes)
+            found = self._pretrained(x, mask, codes, near, seed, progress)
         if known is not None:
             found |= self._classified(x, mask, known, seed, progress)
         self.trace = Constant(as_float(_joined(found)))
 
     def _pretrained(self, x, mask, codes, near, seed: int, progress: Progress) -> dict[str, np.ndarray]:
-        optional = {"mask": mask, "near": near if self.likelihood != "gaussian" else None}
+        optional = {"mask": mask, "near": near}
         columns: dict[str, Any] = {"x": x, "batch": codes} | {k: v for k, v in optional.items() if v is not None}
         epochs = default_epochs(x.n_rows, self.batch_size) if self.max_epochs is None else self.max_epochs
         how = Training(
@@ -203,7 +216,7 @@ class FoundationModel(Operator):
             parts.append(np.asarray(_features(graphdef, state, block.rows, shown))[:n])
         return np.concatenate(parts)
 
-    def __call__(self, x, mask=None, labels=None, batch=None) -> dict[str, Any]:
+    def __call__(self, x, mask=None, labels=None, batch=None, rows=None) -> dict[str, Any]:
         """Vectors of cells and, where they are asked for, labels and expected counts."""
         del labels, batch
         shown = jnp.ones_like(x) if mask is None else (mask < 0.5).astype(x.dtype)
@@ -213,20 +226,28 @@ class FoundationModel(Operator):
             outputs["labels"] = Codes(logits.argmax(axis=1).astype(jnp.int32), self.classes)
             outputs["probabilities"] = jax.nn.softmax(logits)
         if self.expected:
-            outputs["expected"] = in_groups(self._expected, x, shown)
+            outputs["expected"] = in_groups(self._expected, x, shown, rows)
         return outputs
 
-    def _expected(self, x, shown):
+    def _expected(self, x, shown, rows):
         """Each gene from the others: hidden ones from all that are shown, these in folds of genes."""
         folds = folds_of_genes(x.shape[1], self.mask_rate)
 
         def one(found, fold):
             left = jnp.where(folds == fold, 0, shown)
-            cell, depth = self.model.network(x, left), self.model.network.depth(x, left)
             here = jnp.where(fold < 0, 1 - shown, (folds == fold) * shown)
-            return jnp.where(here > 0, self.model.expected(cell, depth), found), None
+            return jnp.where(here > 0, self._expected_from(x, left, rows), found), None
 
         return jax.lax.scan(one, jnp.zeros_like(x), jnp.arange(-1, folds.max() + 1, dtype=jnp.int32))[0]
+
+    def _expected_from(self, x, left, rows):
+        """All genes from those that are left, by the network and, where there are few cells, by their neighbours."""
+        network = self.model.network
+        found = self.model.expected(network(x, left), network.depth(x, left))
+        if not hasattr(self.similar, "points"):
+            return found
+        near = self.similar(network.signals(x, left), x, left, rows)
+        return (1 - SHARE_EXPECTED) * found + SHARE_EXPECTED * near
 
     @property
     def genes(self) -> Any:
@@ -279,12 +300,13 @@ def _with_outputs(labelled: bool, expected: bool) -> type[FoundationModel]:
     """The class with the outputs that are asked for."""
     if not labelled and not expected:
         return FoundationModel
-    outputs = dict(FoundationModel.outputs)
+    inputs, outputs = dict(FoundationModel.inputs), dict(FoundationModel.outputs)
     if labelled:
         outputs |= {"labels": Output(dtype="category"), "probabilities": Output()}
     if expected:
+        inputs |= {"rows": Input(kind="rows", of_fitted_cells=True)}
         outputs |= {"expected": Output()}
-    body = {"outputs": outputs, "__module__": __name__, "__qualname__": FoundationModel.__qualname__}
+    body = {"inputs": inputs, "outputs": outputs, "__module__": __name__, "__qualname__": FoundationModel.__qualname__}
     return type(FoundationModel.__name__, (FoundationModel,), body)
 
 

@@ -14,7 +14,7 @@ from dbx.data.blocks import RowBlocks
 from dbx.ops.components.principal_axes import principal_axes
 from dbx.ops.counts.count_profile import count_profile
 from dbx.ops.foundation.objectives import Predictor
-from dbx.ops.foundation.smoothing import MOST_VALUES, smoothed
+from dbx.ops.foundation.smoothing import MOST_VALUES, Similar
 from dbx.ops.foundation.values import SCALE
 from dbx.ops.tokens.gene_factors import gene_factors
 
@@ -32,15 +32,14 @@ def reset(
     n_batches: int,
     rng: np.random.Generator,
     mask: RowBlocks | None = None,
-) -> np.ndarray | None:
+) -> Similar | None:
     """Draw the parameters of a model for these cells, in place; counts where ``mask`` is 1 are not used.
 
     Genes start at the principal axes of the values of a sample of cells, so that genes that vary together are close.
 
     Returns
     -------
-    Counts of each cell's neighbours along these axes (see :func:`dbx.ops.foundation.smoothing.smoothed`); None for many
-    cells.
+    The cells along these axes, to find neighbours of cells; None for many cells.
     """
     x, share = (x, np.ones(x.n_columns)) if mask is None else _visible(x, mask)
     start = count_profile(x, batch, n_batches, pseudocount=0.5)
@@ -63,7 +62,7 @@ def reset(
     network.gene_embedding[...] = network.gene_decoder[...] = np.asarray(noise, np.float32)
     if x.n_rows * x.n_columns > MOST_VALUES:
         return None
-    return smoothed(sample, None if mask is None else mask.dense(), batch, signals @ axes)
+    return Similar(axes, signals @ axes, sample, None if mask is None else mask.dense())
 
 
 def _visible(x: RowBlocks, mask: RowBlocks) -> tuple[RowBlocks, np.ndarray]:
