@@ -12,6 +12,8 @@ import dbx
 from dbx.data.safetensors import read_safetensors, write_safetensors
 
 SMALL = {"n_layers": 1, "n_hidden": 16, "n_heads": 2, "n_induced": 4, "max_epochs": 25, "batch_size": 32}
+BRIEF = {**SMALL, "max_epochs": 3}
+"""The same for all tests of other things than training, which then share compiled functions."""
 
 
 def made(rng, n=160, n_genes=40):
@@ -94,13 +96,11 @@ def test_what_is_hidden_does_not_matter(fitted):
     )
 
 
-def test_hidden_counts_of_the_fitted_cells_are_not_learned_from():
-    one = made(np.random.default_rng(0))[:120].copy()
-    two = one.copy()
+def test_hidden_counts_of_the_fitted_cells_are_not_learned_from(fitted):
+    one, two = fitted[0], made(np.random.default_rng(0))[:120].copy()
     hidden = one.layers["hidden"].toarray() > 0
     two.X = sparse.csr_matrix(np.where(hidden, 7, two.X.toarray()).astype(np.float32))
-    for data in (one, two):
-        dbx.tl.foundation_model(data, **{**FULL, "max_epochs": 1})
+    dbx.tl.foundation_model(two, **FULL)
     np.testing.assert_allclose(one.obsm["X_foundation"], two.obsm["X_foundation"], atol=1e-5)
     np.testing.assert_allclose(one.layers["foundation_expected"], two.layers["foundation_expected"], rtol=1e-4)
 
@@ -206,13 +206,13 @@ def test_the_head_starts_at_gene_means():
 def test_genes_that_are_used_and_what_is_written(fitted):
     data = made(np.random.default_rng(0), n_genes=60)
     data.var["used"] = np.arange(60) < 40  # as many as elsewhere: the same compiled functions
-    dbx.tl.foundation_model(data, genes="used", key_added="X_few", **{**SMALL, "max_epochs": 1})
+    dbx.tl.foundation_model(data, genes="used", key_added="X_few", **BRIEF)
     assert set(data.obsm) == {"X_few"}
     assert (data.varm["few_gene"][40:] == 0).all()
     assert (data.varm["few_gene"][:40] != 0).any()
     by_name = made(np.random.default_rng(0), n_genes=60)
     names = [f"g{i}" for i in range(40)]
-    dbx.tl.foundation_model(by_name, genes=names, key_added="X_few", **{**SMALL, "max_epochs": 1})
+    dbx.tl.foundation_model(by_name, genes=names, key_added="X_few", **BRIEF)
     np.testing.assert_array_equal(by_name.obsm["X_few"], data.obsm["X_few"])
     reference = fitted[0]
     assert list(reference.obs["foundation_label"].cat.categories) == ["0", "1", "2"]
@@ -231,46 +231,45 @@ def test_genes_that_are_used_and_what_is_written(fitted):
 
 def test_fine_tuning_is_kept_only_if_it_helps():
     data = made(np.random.default_rng(0))
-    dbx.tl.foundation_model(data, labels_key="known", **{**SMALL, "max_epochs": 3})
+    dbx.tl.foundation_model(data, labels_key="known", **BRIEF)
     history = data.uns["foundation_model"]["history"]
     assert len(history["finetune_validation_loss"]) >= 1
     frozen = made(np.random.default_rng(0))
-    dbx.tl.foundation_model(frozen, labels_key="known", freeze_encoder=True, **{**SMALL, "max_epochs": 3})
+    dbx.tl.foundation_model(frozen, labels_key="known", freeze_encoder=True, **BRIEF)
     assert "finetune_loss" not in frozen.uns["foundation_model"]["history"]
     gained = history["finetune_validation_loss"].min() < history["finetune_validation_loss"][0]
     assert gained is not np.array_equal(data.obsm["X_foundation"], frozen.obsm["X_foundation"])
     few = made(np.random.default_rng(0))
     few.obs["known"] = np.where(np.arange(few.n_obs) < 9, few.obs["group"].astype(str), "Unknown")
     assert few.obs["known"].value_counts().drop("Unknown").min() < 4
-    dbx.tl.foundation_model(few, labels_key="known", **{**SMALL, "max_epochs": 3})  # too few to hold out
+    dbx.tl.foundation_model(few, labels_key="known", **BRIEF)  # too few to hold out
     assert "finetune_loss" not in few.uns["foundation_model"]["history"]
 
 
 def test_files_give_the_same_network_and_find_genes_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
     data = made(np.random.default_rng(0))
-    few = {**SMALL, "max_epochs": 2}
-    dbx.tl.foundation_model(data, save_weights=path, **few)
+    dbx.tl.foundation_model(data, save_weights=path, **BRIEF)
     tensors, about = read_safetensors(path)
     assert {"gene_embedding", "value_of_count.kernel", "blocks.0.within.kernel", "frequency"} <= set(tensors)
     again = made(np.random.default_rng(0))[:, ::-1].copy()
-    dbx.tl.foundation_model(again, weights=path, pretrain=False, **few)
+    dbx.tl.foundation_model(again, weights=path, pretrain=False, **BRIEF)
     np.testing.assert_allclose(again.obsm["X_foundation"], data.obsm["X_foundation"], atol=1e-5)
     with pytest.raises(ValueError, match=r"n_hidden=16.*: pass the same"):
-        dbx.tl.foundation_model(again, weights=path, **{**few, "n_hidden": 8})
+        dbx.tl.foundation_model(again, weights=path, **{**BRIEF, "n_hidden": 8})
     lost = {name: tensor for name, tensor in tensors.items() if name != "head.kernel"}
     write_safetensors(tmp_path / "lost.safetensors", lost, about)
     with pytest.raises(ValueError, match=r"lacks the tensors 'head.kernel'"):
-        dbx.tl.foundation_model(again, weights=tmp_path / "lost.safetensors", **few)
+        dbx.tl.foundation_model(again, weights=tmp_path / "lost.safetensors", **BRIEF)
     write_safetensors(tmp_path / "other.safetensors", tensors, {"format": "pt"})
     with pytest.raises(ValueError, match="was not written by dbx"):
-        dbx.tl.foundation_model(again, weights=tmp_path / "other.safetensors", **few)
+        dbx.tl.foundation_model(again, weights=tmp_path / "other.safetensors", **BRIEF)
     other = again.copy()
     other.var_names = [f"h{i}" if i > 15 else f"g{i}" for i in range(40)]
     with pytest.raises(ValueError, match=r"know 16 of the 40 genes \(40%\)"):
-        dbx.tl.foundation_model(other, weights=path, **few)
+        dbx.tl.foundation_model(other, weights=path, **BRIEF)
     with pytest.raises(FileNotFoundError):
-        dbx.tl.foundation_model(again, weights=tmp_path / "none.safetensors", **few)
+        dbx.tl.foundation_model(again, weights=tmp_path / "none.safetensors", **BRIEF)
 
 
 WRONG = [

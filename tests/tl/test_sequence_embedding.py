@@ -27,6 +27,13 @@ def trained() -> ad.AnnData:
     return data
 
 
+@pytest.fixture(scope="module")
+def trained_on_few() -> ad.AnnData:
+    data = sites(np.random.default_rng(0), 60)
+    dbx.tl.sequence_embedding(data, labels_key="site", **SMALL)
+    return data
+
+
 def test_new_sites_are_recognised(trained):
     new = sites(np.random.default_rng(1), 40)
     truth = new.obs.pop("site")
@@ -152,23 +159,19 @@ def test_pretraining_that_does_not_help_is_reverted():
         np.testing.assert_array_equal(other.obsm["X_sequence"], data.obsm["X_sequence"])
 
 
-def test_arrays_are_taken_as_text_is():
+def test_arrays_are_taken_as_text_is(trained_on_few):
     data = sites(np.random.default_rng(0), 60)
     data.obsm["one_hot"] = dbx.ops.one_hot(data.obs["sequence"])
     data.obsm["tokens"] = data.obsm["one_hot"].argmax(axis=2)
-    made = [
-        dbx.tl.sequence_embedding(data, labels_key="site", use_rep=key, copy=True, **SMALL)
-        for key in (None, "one_hot", "tokens")
-    ]
-    for other in made[1:]:
-        np.testing.assert_allclose(other.obsm["X_sequence"], made[0].obsm["X_sequence"], atol=1e-4)
+    for key in ("one_hot", "tokens"):
+        made = dbx.tl.sequence_embedding(data, labels_key="site", use_rep=key, copy=True, **SMALL)
+        np.testing.assert_allclose(made.obsm["X_sequence"], trained_on_few.obsm["X_sequence"], atol=1e-4)
 
 
-def test_sequences_of_genes():
-    rows = sites(np.random.default_rng(0), 60)
-    genes = ad.AnnData(np.zeros((2, 60), np.float32), var=rows.obs)
+def test_sequences_of_genes(trained_on_few):
+    rows = trained_on_few
+    genes = ad.AnnData(np.zeros((2, 60), np.float32), var=rows.obs[["sequence", "site"]])
     dbx.tl.sequence_embedding(genes, axis="var", labels_key="site", **SMALL)
-    dbx.tl.sequence_embedding(rows, labels_key="site", **SMALL)
     np.testing.assert_array_equal(genes.varm["X_sequence"], rows.obsm["X_sequence"])
     assert list(genes.var["sequence_label"]) == list(rows.obs["sequence_label"])
 
