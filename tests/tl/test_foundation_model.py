@@ -3,6 +3,7 @@
 from unittest.mock import MagicMock
 
 import anndata as ad
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,9 +158,10 @@ def test_order_of_genes_and_cells_and_empty_genes_do_not_matter(fitted):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"values": "rank", "objective": "both", "attention": "full", "max_length": 25, "likelihood": "poisson"},
+        {"values": "rank", "attention": "full", "likelihood": "poisson"},
         {
             "values": "bins",
+            "objective": "both",
             "attention": "linear",
             "likelihood": "gaussian",
             "max_length": 20,
@@ -173,7 +175,7 @@ def test_order_of_genes_and_cells_and_empty_genes_do_not_matter(fitted):
     ids=["ranks", "bins"],
 )
 def test_training_lowers_the_loss_with_every_kind_of_value_and_attention(settings):
-    """Each compiles for seconds; ``tests/ops/foundation`` has other combinations without a training."""
+    """Each compiles for seconds; ``tests/ops/foundation`` and ``tests/contract`` have other combinations."""
     data = made(np.random.default_rng(0))
     dbx.tl.foundation_model(data, **{**SMALL, "max_epochs": 8, **settings})
     history = data.uns["foundation_model"]["history"]
@@ -199,7 +201,7 @@ def test_the_head_starts_at_gene_means():
     counts, hidden = data.X.toarray(), data.layers["hidden"].toarray() > 0
     shown = (~hidden).astype(np.float32)
     network = model.network
-    found = model.expected(network(counts, shown), network.depth(counts, shown))
+    found = jax.jit(lambda x, shown: model.expected(network(x, shown), network.depth(x, shown)))(counts, shown)
     np.testing.assert_allclose(found, gene_means(counts, hidden, counts), rtol=1e-4)
 
 
@@ -244,6 +246,23 @@ def test_fine_tuning_is_kept_only_if_it_helps():
     assert few.obs["known"].value_counts().drop("Unknown").min() < 4
     dbx.tl.foundation_model(few, labels_key="known", **BRIEF)  # too few to hold out
     assert "finetune_loss" not in few.uns["foundation_model"]["history"]
+
+
+def test_optimize_trains_the_network_for_another_objective(fitted):
+    """One entry of the vector is to follow the share of a gene; new cells have the network that was trained."""
+    reference, query = fitted[0].copy(), fitted[1].copy()
+    dbx.rerun(query, reference)
+    first = reference.obsm["X_foundation"][:, 0]
+    for data in (reference, query):
+        share = data.X[:, 3].toarray().ravel() / np.asarray(data.X.sum(axis=1)).ravel()
+        data.obs["target"] = first.mean() + first.std() * (share - share.mean()) / share.std()
+    before = np.corrcoef(query.obsm["X_foundation"][:, 0], query.obs["target"])[0, 1]
+    loss = dbx.losses.Function(lambda z, target: (z[:, 0] - target) ** 2, ("obs/target",))
+    dbx.optimize(reference, loss, train="foundation_model", max_epochs=10, learning_rate=3e-3, anchor=1)
+    assert reference.uns["optimize"]["kept"] == [True]
+    dbx.rerun(query, reference)
+    after = np.corrcoef(query.obsm["X_foundation"][:, 0], query.obs["target"])[0, 1]
+    assert after > before + 0.2
 
 
 def test_files_give_the_same_network_and_find_genes_by_name(tmp_path):

@@ -8,7 +8,9 @@ import pytest
 import dbx
 from dbx.data.safetensors import read_safetensors, write_safetensors
 
-SMALL = {"n_hidden": 8, "embedding_dim": 12, "max_epochs": 2, "words": 2}
+NETWORK = {"n_hidden": 8, "embedding_dim": 12, "n_layers": 1}
+SMALL = {**NETWORK, "max_epochs": 2, "words": 2}
+"""Tests have one size of network, and where they can 60 sequences of 20, so that few functions are compiled."""
 
 
 def sites(rng, n: int = 120, length: int = 20, *, equal: bool = True) -> ad.AnnData:
@@ -79,7 +81,7 @@ def test_motifs_are_means_of_words(trained):
 def test_padding_changes_nothing(method):
     data = sites(np.random.default_rng(0), 60, 50, equal=False)
     more = {"positions": "rotary"} if method == "transformer" else {}
-    dbx.tl.sequence_embedding(data, method=method, pretrain_epochs=1, n_hidden=8, embedding_dim=12, **more)
+    dbx.tl.sequence_embedding(data, method=method, pretrain_epochs=1, **NETWORK, **more)
     long = data[:3].copy()
     long.obs["sequence"] = [*data.obs["sequence"][:2], data.obs["sequence"].iloc[2] * 3]
     alone = data[-1:].copy()
@@ -101,34 +103,33 @@ def test_both_strands_have_one_embedding():
 def test_weights_start_another_training(tmp_path):
     data = sites(np.random.default_rng(0), 60)
     path = tmp_path / "weights.safetensors"
-    network = {"n_hidden": 8, "embedding_dim": 12}
-    dbx.tl.sequence_embedding(data, pretrain_epochs=1, save_weights=path, **network)
-    again = dbx.tl.sequence_embedding(data, weights=path, copy=True, **network)
+    dbx.tl.sequence_embedding(data, pretrain_epochs=1, save_weights=path, **NETWORK)
+    again = dbx.tl.sequence_embedding(data, weights=path, copy=True, **NETWORK)
     np.testing.assert_array_equal(again.obsm["X_sequence"], data.obsm["X_sequence"])
     dbx.rerun(again, refit=True)
     np.testing.assert_array_equal(again.obsm["X_sequence"], data.obsm["X_sequence"])
     frozen = dbx.tl.sequence_embedding(
-        data, weights=path, labels_key="site", freeze_encoder=True, words=0, max_epochs=2, copy=True, **network
+        data, weights=path, labels_key="site", freeze_encoder=True, words=0, max_epochs=2, copy=True, **NETWORK
     )
     np.testing.assert_array_equal(frozen.obsm["X_sequence"], data.obsm["X_sequence"])
     with pytest.raises(ValueError, match="alphabet='DNA', not 'RNA'"):
-        dbx.tl.sequence_embedding(data, weights=path, alphabet="RNA", **network)
+        dbx.tl.sequence_embedding(data, weights=path, alphabet="RNA", **NETWORK)
     with pytest.raises(ValueError, match="encoder.filters.linear.*has the shape"):
-        dbx.tl.sequence_embedding(data, weights=path, n_hidden=16, embedding_dim=12)
+        dbx.tl.sequence_embedding(data, weights=path, **{**NETWORK, "n_hidden": 16})
     tensors, about = read_safetensors(path)
     del tensors["project.kernel"]
     write_safetensors(path, tensors, about)
     with pytest.raises(ValueError, match="lacks the tensors 'project.kernel'"):
-        dbx.tl.sequence_embedding(data, weights=path, **network)
+        dbx.tl.sequence_embedding(data, weights=path, **NETWORK)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="There is no file"):
         dbx.rerun(again, refit=True)
 
 
 def test_pretraining_on_other_sequences_counts():
-    data, other = sites(np.random.default_rng(0), 60), sites(np.random.default_rng(2), 80)
+    data, other = sites(np.random.default_rng(0), 60), sites(np.random.default_rng(2), 60)
     made = [
-        dbx.tl.sequence_embedding(data, pretrain_on=source, pretrain_epochs=1, n_hidden=8, embedding_dim=12, copy=True)
+        dbx.tl.sequence_embedding(data, pretrain_on=source, pretrain_epochs=1, copy=True, **NETWORK)
         for source in (other, None)
     ]
     assert np.abs(made[0].obsm["X_sequence"] - made[1].obsm["X_sequence"]).max() > 1e-3
@@ -214,9 +215,13 @@ def test_a_class_with_one_member_is_not_held_out():
 
 
 def test_long_sequences_are_cut_with_a_warning():
-    data = sites(np.random.default_rng(0), 60)
-    with pytest.warns(dbx.DbxWarning, match="60 sequences are longer than 10"):
-        dbx.tl.sequence_embedding(data, pretrain_epochs=1, max_length=10, n_hidden=8, embedding_dim=12)
+    data = sites(np.random.default_rng(0), 60, 30)
+    short = data.copy()
+    short.obs["sequence"] = [text[:20] for text in data.obs["sequence"]]
+    with pytest.warns(dbx.DbxWarning, match="60 sequences are longer than 20"):
+        dbx.tl.sequence_embedding(data, pretrain_epochs=1, max_length=20, **NETWORK)
+    dbx.tl.sequence_embedding(short, pretrain_epochs=1, **NETWORK)
+    np.testing.assert_array_equal(data.obsm["X_sequence"], short.obsm["X_sequence"])
 
 
 def test_fasta(tmp_path):

@@ -4,6 +4,7 @@ from contract.example import Example
 
 SMALL = {"n_layers": 1, "n_hidden": 8, "n_heads": 2, "n_induced": 2, "max_epochs": 2}
 
+# soft ranks as values call the host, so that nothing of them is kept compiled; they are an example of gene_tokens
 EXAMPLES = [
     Example(
         operator="foundation_model",
@@ -14,9 +15,9 @@ EXAMPLES = [
     ),
     Example(
         operator="foundation_model",
-        title="ranks",
+        title="bins",
         reads={"x": "layers/above_zero"},
-        config={**SMALL, "values": "rank", "objective": "rank", "attention": "full"},
+        config={**SMALL, "values": "bins", "objective": "rank", "attention": "full"},
         random=True,
         idle={"model": "the heads are for the pre-training"},
     ),
