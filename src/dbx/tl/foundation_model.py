@@ -89,7 +89,8 @@ def foundation_model(
     values
         What the network sees of a count: itself and its residual to what the gene and the depth suggest (``"count"``),
         its rank in the cell, as :func:`dbx.pp.gene_tokens` ranks (``"rank"``), its logarithmic bin (``"bins"``), or
-        counts and ranks (``"both"``).
+        counts and ranks (``"both"``). In ``benchmarks/foundation.md`` counts predict hidden genes best, and vectors
+        from ranks or bins tell types apart better from few labels.
     objective
         Predict the counts of hidden genes, the gene at a rank, or both.
     likelihood
