@@ -56,8 +56,9 @@ def main(arguments: list[str]) -> None:
 
 
 HALVES = """ Natural splines of 3 degrees of freedom by least
-squares on logarithms (F test) have .862, .826, .869, .836, .830 on the same halves, of 5 degrees .861, .818, .849, .836, .826, and
-straight lines .771 to .850; without the calibration ours has .862 and .855 (seeds 0, 1). An aim of .88 is above all of them."""
+squares on logarithms (F test) have .862, .826, .869, .836, .830 on the same halves, of 5 degrees .861, .818, .849,
+.836, .826, and straight lines .771 to .850; without the calibration ours has .862 and .855 (seeds 0, 1). An aim of .88
+is above all of them."""
 
 
 def _mean(found, task: str, read: str) -> str:
