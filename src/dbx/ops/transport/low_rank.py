@@ -22,6 +22,12 @@ LOOSE = 1e-4
 """Relative error of sums of columns of all steps but the last."""
 LEAP = 10.0
 """Most that acceleration may add to an iterate: where clusters are far apart, changes hardly change at first."""
+BACK = 0.2
+"""Distance to the clusters two steps ago, over that to the last ones, below which steps are damped more."""
+ABSORBED = 50.0
+"""Change of an offset after which the kernel is computed anew."""
+SMALLEST = 1e-300
+"""Sum of a column that is too far from all cells for floating point: its offset rises until it is not."""
 INNER = 1000
 """Most iterations of a projection."""
 
@@ -87,12 +93,17 @@ def low_rank(
         log_q, log_r, log_g = _of_clusters(x, y, marginals, seen, epsilon)
     step, done, left, still = 0.0, 0, np.inf, STILL * threshold
     h: list[np.ndarray] = [np.zeros(rank)] * 2
+    damping, passed = 0.0, [np.full((rank, x.shape[1]), np.inf)] * 2
     while True:
         to_x, to_y = _seen(y, log_r, log_g), _seen(x, log_q, log_g)
         costs = [squared_distances(z, c.centres) - c.offsets for z, c in ((x, to_x), (y, to_y))]
         slope = -(np.exp(log_q - log_g) * costs[0]).sum(axis=0)
         last = left < still or done == max_iterations
-        step = 0.0 if last else max(np.ptp(slope), *(np.ptp(cost, axis=1).max() for cost in costs)) ** 2 / STEP
+        if _alternates(to_x.centres, *passed):
+            damping = max(2 * damping, epsilon / 16)
+        passed = [to_x.centres, passed[0]]
+        step = max(np.ptp(slope), *(np.ptp(cost, axis=1).max() for cost in costs)) ** 2 / STEP
+        step = 0.0 if last else max(step, damping)
         whole = epsilon + step
         kernels = [(step * log - cost) / whole for log, cost in ((log_q, costs[0]), (log_r, costs[1]))]
         inner = Marginals(
@@ -134,6 +145,11 @@ def _seen(z: np.ndarray, log_factor: np.ndarray, log_g: np.ndarray) -> Clusters:
     return Clusters(means, (means**2).sum(axis=1) - shares.T @ (z**2).sum(axis=1))
 
 
+def _alternates(now: np.ndarray, before: np.ndarray, earlier: np.ndarray) -> bool:
+    """Whether clusters are nearly back where they were two steps ago, as they are where steps overshoot."""
+    return bool(np.linalg.norm(now - earlier) < BACK * np.linalg.norm(now - before))
+
+
 class _Projected(NamedTuple):
     log_q: np.ndarray
     log_r: np.ndarray
@@ -151,22 +167,12 @@ def _projected(
     ``h`` are offsets of their columns to start from.
     """
     sides = [
-        (log_kernel.max(axis=1), log_mass, tau)
-        for log_kernel, log_mass, tau in (
-            (logs[0], marginals.log_a, marginals.tau_a),
-            (logs[1], marginals.log_b, marginals.tau_b),
-        )
+        _Side(logs[0], marginals.log_a, marginals.tau_a, h[0]),
+        _Side(logs[1], marginals.log_b, marginals.tau_b, h[1]),
     ]
-    kernels = [np.exp(log - top[:, None]) for log, (top, *_) in zip(logs, sides, strict=True)]
     log_g, mixing = log_m, Mixing()
     for _ in range(INNER):
-        phi = [
-            tau * (mass - np.log(kernel @ np.exp(over)) - top)
-            for kernel, over, (top, mass, tau) in zip(kernels, h, sides, strict=True)
-        ]
-        sums = [
-            np.log(np.exp(here + top) @ kernel) for kernel, here, (top, *_) in zip(kernels, phi, sides, strict=True)
-        ]
+        sums = [side.log_column_sums(over) for side, over in zip(sides, h, strict=True)]
         log_g = (log_m + sums[0] + sums[1]) / 3
         before, image = np.concatenate(h), np.concatenate([log_g - of_side for of_side in sums])
         h, error = list(np.split(image, 2)), float(np.abs(image - before).max())
@@ -174,8 +180,31 @@ def _projected(
             break
         leap = mixing.next(before, image) - image
         h = list(np.split(image + leap * (LEAP / max(np.abs(leap).max(), LEAP)), 2))
-    log_q, log_r = (here[:, None] + log + over for here, log, over in zip(phi, logs, h, strict=True))
+    log_q, log_r = (side.phi[:, None] + log + over for side, log, over in zip(sides, logs, h, strict=True))
     return _Projected(log_q, log_r, log_g, h[0], h[1], error)
+
+
+class _Side:
+    """Rows of one factor: a kernel without logarithms that holds the offsets of columns up to a recent change.
+
+    Where clusters are far apart, offsets are of hundreds, whose exponential would not be a number.
+    """
+
+    def __init__(self, log_kernel: np.ndarray, log_mass: np.ndarray, tau: float, over: np.ndarray):
+        self._log_kernel, self._log_mass, self._tau = log_kernel, log_mass, tau
+        self._absorb(over)
+
+    def _absorb(self, over: np.ndarray) -> None:
+        logits = self._log_kernel + over
+        self._held, self._top = over, logits.max(axis=1)
+        self._kernel = np.exp(logits - self._top[:, None])
+
+    def log_column_sums(self, over: np.ndarray) -> np.ndarray:
+        """Logarithms of the sums of columns without their offsets, when rows with them have their masses."""
+        if np.abs(over - self._held).max() > ABSORBED:
+            self._absorb(over)
+        self.phi = self._tau * (self._log_mass - np.log(self._kernel @ np.exp(over - self._held)) - self._top)
+        return np.log(np.maximum(np.exp(self.phi + self._top) @ self._kernel, SMALLEST)) - self._held
 
 
 def _of_clusters(
