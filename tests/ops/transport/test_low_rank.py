@@ -94,3 +94,17 @@ def test_many_cells_start_from_some_of_them(rng, monkeypatch):
     for name in ("log_q", "log_r"):
         ours, expected = (np.exp(getattr(of, name))[:, by] for of, by in zip((found, whole), order, strict=True))
         np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("seed", "rank", "scale"), [(1, 4, 80.0), (57, 6, 80.0), (3, 6, 30.0)])
+def test_steps_that_alternate_and_clusters_far_apart_come_to_rest(seed, rank, scale):
+    """Undamped, the first two went to and fro for ever; offsets of the last one's clusters are of hundreds."""
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.normal(size=(3, 4))
+    x, y = (centres[rng.integers(3, size=n)] + rng.normal(size=(n, 4)) for n in (40, 50))
+    uniform = Marginals(np.full(40, -np.log(40)), np.full(50, -np.log(50)), 1.0, 1.0)
+    how = {"epsilon": 0.05, "scale": scale, "threshold": 1e-6, "seed": 0}
+    found = low_rank(x, y, uniform, rank, max_iterations=300, **how)
+    assert found.converged
+    np.testing.assert_allclose(np.exp(found.log_q).sum(axis=1), 1 / 40, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_r).sum(axis=0), np.exp(found.log_g), rtol=1e-5)
