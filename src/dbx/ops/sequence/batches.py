@@ -11,9 +11,10 @@ import numpy as np
 from flax import nnx
 
 POSITIONS_AT_ONCE = 1 << 15
-"""Positions of all sequences of one call."""
-FEWEST_ROWS = 32
-"""Products of fewer rows are summed in another order, which moves the last digits."""
+"""Most positions of all sequences of one call."""
+ROWS = 64
+"""Sequences of one call, be there as many or not: products of other numbers of rows are summed in another order, which
+would move the last digits of an embedding with those beside it."""
 STEP = 32
 """Lengths are rounded up to a multiple of this."""
 
@@ -26,7 +27,7 @@ def outputs_of(operator: Any, values: np.ndarray, *, fixed: bool) -> dict[str, A
     parts, order = [], []
     for width in np.unique(widths):
         rows = np.flatnonzero(widths == width)
-        size = min(max(POSITIONS_AT_ONCE // int(width), 1), max(1 << (len(rows) - 1).bit_length(), FEWEST_ROWS))
+        size = min(max(POSITIONS_AT_ONCE // int(width), 1), ROWS)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             filled = np.concatenate([some, np.repeat(some[:1], size - len(some))])
