@@ -90,3 +90,17 @@ def test_new_cells_do_without_what_only_the_fit_needs(example):
             if container != "obsp":
                 del getattr(data, container)[key]
     check_new(example, data, call)
+
+
+def keeps_cells(example: Example) -> bool:
+    return example.maps_cells and bool(example.make().references)
+
+
+@each(keeps_cells)
+def test_a_part_of_the_fitted_cells_is_recognised(example):
+    """By names and values, those of columns as well as of matrices."""
+    data = recorded(example)
+    part = data[::2].copy()
+    dbx.rerun(part, data)
+    for name, value in stored(example, part, cells=True).items():
+        assert value.shape[0] == part.n_obs, name

@@ -157,6 +157,9 @@ def test_along_genes_as_along_rows(rng):
         np.testing.assert_allclose(posterior[:, :58].ravel(), long.obsm["X_hmm"][:, state], atol=1e-6)
         assert np.isnan(posterior[:, 58:]).all()
         np.testing.assert_array_equal(new.layers[f"hmm_posterior_{name}"], posterior[:2])
+    of_genes, of_rows = dbx.get.segments(wide), dbx.get.segments(long)
+    order = np.lexsort((of_genes["start"], of_genes["sequence"] == "1", of_genes["row"].astype(int)))
+    np.testing.assert_allclose(of_genes["posterior"].to_numpy()[order], of_rows["posterior"], atol=1e-6)
     dbx.tl.hmm(wide, 2, axis="var", params=params)
     with pytest.raises(ValueError, match="only with axis="):
         dbx.tl.hmm(wide, 2, axis="var", use_rep="X_pca")

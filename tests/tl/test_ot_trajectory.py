@@ -336,3 +336,21 @@ def test_a_large_coupling_is_not_made_whole(cells, monkeypatch):
         dbx.get.ot(cells)[0.0, 1.0].matrix()
     with pytest.raises(SlotError, match="take it of all cells"):
         dbx.get.ot(cells[:100])
+
+
+@pytest.mark.parametrize("kind", [float, "category"])
+def test_a_part_of_the_fitted_cells_keeps_what_it_has(cells, kind):
+    """Cells are recognised by their names and values, of which times are a column."""
+    cells.obs["day"] = cells.obs["day"].astype(kind)
+    dbx.tl.ot_trajectory(cells, "day")
+    dbx.tl.ot_fates(cells, "side")
+    part = cells[::3].copy()
+    later = cells[::3].copy()
+    later.obs["day"] = later.obs["day"].cat.rename_categories({0.0: 1.0, 1.0: 0.0}) if kind == "category" else 1.0
+    for copies in (part, later):
+        dbx.rerun(copies, cells)
+    for key in ("ot_potentials", "ot_fate_side"):
+        np.testing.assert_array_equal(part.obsm[key], cells.obsm[key][::3])
+    first = part.obs["day"].astype(float) == 0  # which are of the second time in the others
+    assert np.isnan(part.obsm["ot_potentials"][first, 1]).all()
+    assert np.isfinite(later.obsm["ot_potentials"][first, 1]).all()

@@ -39,6 +39,8 @@ class GeneStates:
     levels: list[str]
     data: RowBlocks | None
     """What the model was fitted to, of all genes; None for codes."""
+    posterior: np.ndarray | None
+    """Posterior of these states, of the same shape; None where it was not written."""
 
     @property
     def is_first(self) -> np.ndarray:
@@ -66,7 +68,18 @@ def gene_states(adata: AnnData, key: str, chromosome_key: str) -> GeneStates:
     n_states = config.get("n_states", int(states.max(initial=0)) + 1)
     levels = list(config.get("names") or map(str, range(n_states)))
     data = _data(adata, key, step)
-    return GeneStates(columns, places[columns], numbers, names[columns], states, levels, data)
+    posterior = _posterior(adata, key, states, columns, levels)
+    return GeneStates(columns, places[columns], numbers, names[columns], states, levels, data, posterior)
+
+
+def _posterior(adata: AnnData, key: str, states: np.ndarray, columns: np.ndarray, levels: list[str]):
+    layers = [f"{key}_posterior_{level}" for level in levels]
+    if not all(layer in adata.layers for layer in layers):
+        return None
+    found = np.empty(states.shape)
+    for state, layer in enumerate(layers):
+        found[states == state] = np.asarray(adata.layers[layer])[:, columns][states == state]
+    return found
 
 
 def _data(adata: AnnData, key: str, step: Step | None) -> RowBlocks | None:
@@ -103,10 +116,16 @@ def _runs(found: GeneStates, block: slice, names: np.ndarray) -> pd.DataFrame:
             "end": found.at[column + lengths - 1],
             "length": lengths,
             "state": pd.Categorical.from_codes(states.ravel()[begins], found.levels),
-            "posterior": np.nan,
+            "posterior": np.nan
+            if found.posterior is None
+            else _mean_posterior(found.posterior[block], begins, lengths),
             "mean": _means(found, block, begins),
         }
     )
+
+
+def _mean_posterior(posterior: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(posterior.ravel(), begins) / lengths
 
 
 def _means(found: GeneStates, block: slice, begins: np.ndarray) -> np.ndarray:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dbx.data.blocks import RowBlocks
 from dbx.ops.operator import Operator
 from dbx.ops.state import reference_values
+from dbx.ops.values import Codes
 from dbx.program.record.inputs import own_rows
 from dbx.program.record.outputs import views
 from dbx.program.record.recording import step_again
@@ -105,8 +108,27 @@ def _rows(data, reference, replay: Replay, step: Step, operator: Operator, *, ow
     references = reference_values(operator)
     for attribute, port in operator.references.items():
         if port in step.reads and (rows >= 0).any():
-            here = replay.matrix(step, operator, port)[rows >= 0]
-            there = np.asarray(references[attribute])[rows[rows >= 0]]
-            scale = np.abs(there).max(initial=1e-12)
-            rows[np.flatnonzero(rows >= 0)[~np.isclose(here, there, rtol=1e-4, atol=1e-4 * scale).all(axis=1)]] = -1
+            here, there = _as_array(replay.input(step, operator, port)), _as_array(references[attribute])
+            rows[rows >= 0] = np.where(_alike(here[rows >= 0], there[rows[rows >= 0]]), rows[rows >= 0], -1)
     return rows
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """Cells of an input as an array of shape (n_cells, n_columns): numbers, or text of categories that are none."""
+    if isinstance(value, Mapping):
+        return np.column_stack([_as_array(column) for column in value.values()])
+    if isinstance(value, Codes):
+        levels = np.array([*value.levels, "nan"])
+        with suppress(ValueError):
+            levels = levels.astype(np.float64)
+        value = levels[np.asarray(value.codes)]
+    value = value.dense() if isinstance(value, RowBlocks) else np.asarray(value)
+    return value.reshape(len(value), -1)
+
+
+def _alike(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Which cells have the same values, up to rounding."""
+    if "U" in here.dtype.kind + there.dtype.kind:
+        return (here.astype(str) == there.astype(str)).all(axis=1)
+    scale = np.nanmax(np.abs(there), initial=1e-12)
+    return np.isclose(here, there, rtol=1e-4, atol=1e-4 * scale, equal_nan=True).all(axis=1)

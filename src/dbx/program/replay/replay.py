@@ -48,9 +48,9 @@ class Replay:
         outputs = apply(operator, call, self.n_cells)
         return self._keep(step, operator, outputs, step.genes)
 
-    def matrix(self, step: Step, operator: Operator, name: str) -> np.ndarray:
-        """A matrix input as one dense array."""
-        return self.inputs(step, operator, step.genes, np.empty(0, np.int32))[name].dense()
+    def input(self, step: Step, operator: Operator, name: str) -> Any:
+        """One input of an operator."""
+        return self.inputs(step, operator, step.genes, np.empty(0, np.int32))[name]
 
     def refit(self, step: Step, operator: Operator | None = None) -> tuple[Operator, dict[str, Any], np.ndarray | None]:
         """Fit the step's operator again; (operator, outputs by name, gene names).
