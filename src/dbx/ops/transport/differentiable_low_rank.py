@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from dbx.ops.callbacks import on_host
 from dbx.ops.transport.adjoint import Slopes
 from dbx.ops.transport.low_rank import Clusters, low_rank
+from dbx.ops.transport.points import Units
 from dbx.ops.transport.sinkhorn import Marginals
 from dbx.ops.transport.stationary import ENOUGH, Side, Stationary
 from dbx.ops.values import Array
@@ -31,34 +31,14 @@ class Solve:
     seed: int = 0
 
 
-class Frame(NamedTuple):
-    """Units in which costs are divided by epsilon, around a common centre."""
-
-    centre: np.ndarray
-    length: float
-
-    @classmethod
-    def around(cls, x: np.ndarray, y: np.ndarray, unit: float) -> Frame:
-        """``unit`` is the scale of costs times epsilon."""
-        return cls((x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y)), float(np.sqrt(unit)))
-
-    def within(self, z: np.ndarray) -> np.ndarray:
-        """Points in these units."""
-        return (z - self.centre) / self.length
-
-    def without(self, z: np.ndarray) -> np.ndarray:
-        """Points in units of their own again."""
-        return z * self.length + self.centre
-
-
 def stationary(
     x: np.ndarray, y: np.ndarray, marginals: Marginals, unit: float, clusters: tuple[Clusters, Clusters]
 ) -> Stationary:
     """The function of clusters whose stationary points are couplings of low rank, at these."""
-    frame = Frame.around(x, y, unit)
+    units = Units.around(x, y, unit)
     masses = (marginals.log_a, marginals.tau_a), (marginals.log_b, marginals.tau_b)
     sides = (
-        Side.of(frame.within(z), *of_side, frame.within(seen.centres), seen.offsets)
+        Side.of(units.within(z), *of_side, units.within(seen.centres), seen.offsets)
         for z, of_side, seen in zip((x, y), masses, clusters, strict=True)
     )
     return Stationary(*sides)
@@ -104,8 +84,8 @@ def settled(
             "derivatives: use a larger epsilon or a smaller rank."
         )
         raise RuntimeError(msg)
-    frame = Frame.around(x, y, scale * epsilon)
-    first, second = (Clusters(frame.without(side.centres), side.offsets) for side in here.sides)
+    units = Units.around(x, y, scale * epsilon)
+    first, second = (Clusters(units.without(side.centres), side.offsets) for side in here.sides)
     return here, (first, second)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from dbx.ops.arrays import array_library
 from dbx.ops.transport.growth import log_row_sums, normalised
 from dbx.ops.transport.mixing import Mixing
+from dbx.ops.transport.points import Units
 from dbx.ops.transport.sinkhorn import Marginals
 
 STEP = 3000.0
@@ -80,8 +81,8 @@ def low_rank(
     ICML 2021; Scetbon and Cuturi, NeurIPS 2022). C = |x_i - y_j|^2 / scale. ``start`` are clusters as sources and
     targets see them, where there are some already.
     """
-    centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
-    x, y = (x - centre) / np.sqrt(scale), (y - centre) / np.sqrt(scale)
+    units = Units.around(x, y, scale)
+    x, y = units.within(x), units.within(y)
     taus = marginals.tau_a, marginals.tau_b
     if start is None and min(len(x), len(y)) > max(MANY, COARSER**2 * rank):
         start = _of_some(x, y, marginals, rank, epsilon, threshold, max_iterations, seed)
@@ -89,7 +90,7 @@ def low_rank(
     elif start is None:
         log_q, log_r, log_g = _start(x, y, marginals, rank, epsilon, threshold, seed)
     else:
-        seen = tuple(Clusters((of.centres - centre) / np.sqrt(scale), of.offsets) for of in start)
+        seen = tuple(Clusters(units.within(of.centres), of.offsets) for of in start)
         log_q, log_r, log_g = _of_clusters(x, y, marginals, seen, epsilon)
     step, done, left, still = 0.0, 0, np.inf, STILL * threshold
     h: list[np.ndarray] = [np.zeros(rank)] * 2
@@ -120,7 +121,7 @@ def low_rank(
         done += 1
     sides = []
     for clusters, over in ((to_x, found.h_q), (to_y, found.h_r)):
-        sides.append(Clusters(clusters.centres * np.sqrt(scale) + centre, over + clusters.offsets / epsilon))
+        sides.append(Clusters(units.without(clusters.centres), over + clusters.offsets / epsilon))
     converged = bool(left < still and found.error <= threshold)
     return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, done, converged)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,26 @@ Scale = Literal["median", "mean"] | float
 
 SAMPLED = 1_000_000
 """Entries of the cost of which the scale is found where there are more."""
+
+
+class Units(NamedTuple):
+    """A common centre of two sets of points, and a length."""
+
+    centre: np.ndarray
+    length: float
+
+    @classmethod
+    def around(cls, x: np.ndarray, y: np.ndarray, unit: float) -> Units:
+        """``unit`` is the square of the length: the scale of costs, or that times epsilon."""
+        return cls((x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y)), float(np.sqrt(unit)))
+
+    def within(self, z: np.ndarray) -> np.ndarray:
+        """Points in these units."""
+        return (z - self.centre) / self.length
+
+    def without(self, z: np.ndarray) -> np.ndarray:
+        """Points in units of their own again."""
+        return z * self.length + self.centre
 
 
 @dataclass(frozen=True)
@@ -26,8 +46,8 @@ class Points:
     def scaled(cls, x: np.ndarray, y: np.ndarray, unit: float) -> Points:
         """Points of two sides; ``unit`` is the scale of costs times epsilon."""
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        centre = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
-        return cls((x - centre) / np.sqrt(unit), (y - centre) / np.sqrt(unit))
+        units = Units.around(x, y, unit)
+        return cls(units.within(x), units.within(y))
 
     def left(self, rows: slice | np.ndarray, phi: np.ndarray | float, dtype: Any) -> np.ndarray:
         """What times :meth:`right` is phi_i + gamma_j - distance_ij^2, an array of shape (n_rows, n_dims + 2)."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbx.ops.transport.adjoint import Slopes
+from dbx.ops.transport.low_rank import Clusters, rows_of
 from dbx.ops.transport.passes import over_rows
 
 PRECISE = 1e-12
@@ -46,14 +47,10 @@ class Side(NamedTuple):
 
     def log_factor(self) -> np.ndarray:
         """Array of shape (n, rank)."""
-        z = self.cells[:, :-1]
-        right = np.vstack([2 * self.centres.T, self.offsets - (self.centres**2).sum(axis=1)])
+        z, clusters = self.cells[:, :-1], Clusters(self.centres, self.offsets)
 
         def part(rows: slice) -> np.ndarray:
-            logits = self.cells[rows] @ right
-            norms, top = (z[rows] ** 2).sum(axis=1), logits.max(axis=1)
-            totals = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
-            return logits + (self.tau * (self.log_mass[rows] - totals + norms) - norms)[:, None]
+            return rows_of(clusters.logits(z[rows], 1.0), self.log_mass[rows], self.tau)[0]
 
         return np.concatenate(over_rows(part, len(z)))
 
