@@ -106,7 +106,7 @@ def _spread(x, first, draws):
     """
     square = np.einsum("ij,ij->i", x, x)
     chosen = [int(first)]
-    nearest = _distances(x, square, chosen)[0]
+    nearest = ((x - x[first]) ** 2).sum(axis=1)
     for some in draws:
         total = np.cumsum(nearest)
         drawn = np.minimum(np.searchsorted(total, some * total[-1], side="right"), len(x) - 1)
