@@ -48,6 +48,13 @@ class Gathered:
     select_source: int | None = None
     n_cells: int = 0
 
+    def note_prints(self, slots: Sequence[Slot], traces: Sequence[Trace]) -> None:
+        """Keep the fingerprints of what was read."""
+        for slot, found in zip(slots, traces, strict=True):
+            self.prints[slot] = found.print_
+            if found.source is None and found.print_ is not None:
+                self.outside[slot] = found.print_
+
 
 class Trace(NamedTuple):
     """Which version of a slot was read."""
@@ -92,17 +99,8 @@ def gather(
         several = [addresses] if isinstance(addresses, str) else cast("Sequence[str]", addresses)
         slots = tuple(Slot.parse(address, mod) for address in several)
         given.n_cells = _n_cells(data, slots[0], title or operator.name)
-        stored = [constants[slot] if constants and slot in constants else read(data, slot) for slot in slots]
-        traces = [
-            Trace(None, None, print_of(data, slot, value), slot)
-            if constants and slot in constants
-            else trace(data, registry, slot, value)
-            for slot, value in zip(slots, stored, strict=True)
-        ]
-        for slot, found in zip(slots, traces, strict=True):
-            given.prints[slot] = found.print_
-            if found.source is None and found.print_ is not None:
-                given.outside[slot] = found.print_
+        stored, traces = _versions(data, registry, slots, constants or {})
+        given.note_prints(slots, traces)
         request = Request(
             step=title or operator.name,
             port=port,
@@ -118,21 +116,15 @@ def gather(
             _name_columns(data, value, slots[0], given, select)
         given.call[name], given.fit[name] = value, kind.for_fit(value)
         given.places[name] = slots[0]
-        gap = next((found.gap for found in traces if found.gap is not None), None)
-        if gap is None and kind.has_content and slots[0].is_gene_matrix:
-            gap = _changed_start(registry, traces[0], content)
-        outside = any(_is_outside(data, registry, *entry) for entry in zip(slots, stored, traces, strict=True))
-        given.reads[name] = Read(
-            slots=tuple(found.slot for found in traces),
-            source=max((found.source for found in traces if found.source is not None), default=None),
-            gap=gap,
+        given.reads[name] = _entry(
+            data,
+            registry,
+            slots,
+            stored,
+            traces,
             content=content,
             levels=kind.levels(value, request),
-            outside=outside,
-            maker=maker_of(data, registry, slots[0]) if outside or gap is not None else "",
-            first=traces[0].first,
-            columns=column_names(data, slots[0], stored[0], named := _named(names, name, mod)),
-            named=named,
+            named=Slot.parse(names[name], mod) if names and name in names else None,
         )
         if port.genes and isinstance(select, str):
             chooser = Slot.parse(select, slots[0].mod)
@@ -143,8 +135,42 @@ def gather(
     return given
 
 
-def _named(names: Mapping[str, str] | None, name: str, mod: str | None) -> Slot | None:
-    return Slot.parse(names[name], mod) if names and name in names else None
+def _versions(
+    data, registry: Registry, slots: Sequence[Slot], constants: Mapping[Slot, Any]
+) -> tuple[list, list[Trace]]:
+    """The values of slots, and which version each is; a constant is no version of anything."""
+    stored, traces = [], []
+    for slot in slots:
+        if slot in constants:
+            value = constants[slot]
+            traces.append(Trace(None, None, print_of(data, slot, value), slot))
+        else:
+            value = read(data, slot)
+            traces.append(trace(data, registry, slot, value))
+        stored.append(value)
+    return stored, traces
+
+
+def _entry(
+    data, registry: Registry, slots, stored, traces: list[Trace], *, content, levels, named: Slot | None
+) -> Read:
+    """What is recorded of an input that came from these slots."""
+    gap = next((found.gap for found in traces if found.gap is not None), None)
+    if gap is None and slots[0].is_gene_matrix:
+        gap = _changed_start(registry, traces[0], content)
+    outside = any(_is_outside(data, registry, *one) for one in zip(slots, stored, traces, strict=True))
+    return Read(
+        slots=tuple(found.slot for found in traces),
+        source=max((found.source for found in traces if found.source is not None), default=None),
+        gap=gap,
+        content=content,
+        levels=levels,
+        outside=outside,
+        maker=maker_of(data, registry, slots[0]) if outside or gap is not None else "",
+        first=traces[0].first,
+        columns=column_names(data, slots[0], stored[0], named),
+        named=named,
+    )
 
 
 def _n_cells(data, slot: Slot, step: str) -> int:
