@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anndata import AnnData
+from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from tl.test_diffmap import branching, islands
 
@@ -65,6 +66,23 @@ def test_new_cells_have_the_time_of_a_joint_run(cells):
     assert spearmanr(new.obs["pseudotime"], both.obs["pseudotime"].iloc[1::2])[0] > 0.97
     dbx.rerun(known)
     np.testing.assert_array_equal(known.obs["pseudotime"], stored)
+
+
+def test_a_new_cell_has_the_edges_that_a_fitted_cell_would_have(cells):
+    """Also those of reference cells that would count it among their own neighbours."""
+    known, new = cells[::2].copy(), cells[1::2].copy()
+    known.uns["iroot"] = int(np.argmin(known.obs["time"]))
+    dbx.tl.pseudotime(known)
+    dbx.rerun(new, known)
+    ordered = np.sort(cdist(known.obsm["X_pca"], known.obsm["X_pca"]), axis=1)
+    distances = cdist(new.obsm["X_pca"], known.obsm["X_pca"])
+    near = np.sort(distances, axis=1)
+    weights = np.where(distances <= near[:, [28]], np.exp(-distances / near[:, [9]]), 0)
+    weights += np.where(distances <= ordered[:, 29], np.exp(-distances / ordered[:, 10]), 0)
+    expected = weights @ known.obs["pseudotime"] / weights.sum(axis=1)
+    np.testing.assert_allclose(new.obs["pseudotime"], expected, atol=2e-6)
+    np.testing.assert_allclose(known.obs["pseudotime_bandwidth"], ordered[:, 10], rtol=1e-5)
+    np.testing.assert_allclose(new.obs["pseudotime_reach"], near[:, 28], rtol=1e-5)
 
 
 def test_parts_that_no_path_reaches_are_joined_and_named():

@@ -68,6 +68,8 @@ def pseudotime(
 
     ``obs[key_added]``
         Time from 0 (near the root) to 1, float32.
+    ``obs[f"{key_added}_bandwidth"]``, ``obs[f"{key_added}_reach"]``
+        Width of each cell's kernel and distance to the last of its neighbours, by which new cells are placed.
     ``uns["iroot"]``
         The number of the root cell.
 
@@ -98,7 +100,11 @@ def pseudotime(
         data,
         operator,
         reads={"x": slot},
-        writes={"time": f"obs/{key_added}"},
+        writes={
+            "time": f"obs/{key_added}",
+            "bandwidth": f"obs/{key_added}_bandwidth",
+            "reach": f"obs/{key_added}_reach",
+        },
         constants={"uns/iroot": iroot},
         seed=resolve_seed(random_state, None),
         mod=mod,

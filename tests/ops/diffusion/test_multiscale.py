@@ -27,11 +27,11 @@ def test_kernel_as_defined(rng):
     apart = cdist(x, x) + np.where(np.eye(len(x)), np.inf, 0)
     ordered = np.sort(apart, axis=1)
     one_sided = np.where(apart <= ordered[:, [8]], np.exp(-apart / ordered[:, [2]]), 0)  # 9 others, width of the third
-    np.testing.assert_allclose(adaptive_kernel(x, 10).toarray(), one_sided + one_sided.T, atol=1e-10)
+    np.testing.assert_allclose(adaptive_kernel(x, 10).matrix.toarray(), one_sided + one_sided.T, atol=1e-10)
 
 
 def test_space_by_a_dense_solver(rng):
-    kernel = adaptive_kernel(curve(rng), 10)
+    kernel = adaptive_kernel(curve(rng), 10).matrix
     walk = kernel.toarray() / kernel.sum(axis=1).A
     values, vectors = np.linalg.eig(walk)
     order = np.argsort(-values.real)[:10]
@@ -97,7 +97,7 @@ def test_parts_are_joined_by_their_shortest_edges(rng):
 
 def test_parts_of_a_kernel_stay_apart_in_its_space(rng):
     x = np.concatenate([curve(rng, 60), curve(rng, 50) + 50])
-    space = multiscale_space(adaptive_kernel(x, 10), 10)
+    space = multiscale_space(adaptive_kernel(x, 10).matrix, 10)
     assert cdist(space[:60], space[60:]).min() >= 1
     assert np.ptp(space[:60], axis=0).max() > 0.5
 
@@ -105,7 +105,7 @@ def test_parts_of_a_kernel_stay_apart_in_its_space(rng):
 def test_duplicates():
     x = np.repeat(np.eye(3), 20, axis=0) + np.arange(60)[:, None] // 20
     with pytest.warns(DbxWarning, match="60 of 60 cells have 3 or more duplicates"):
-        kernel = adaptive_kernel(x, 10)
+        kernel = adaptive_kernel(x, 10).matrix
     space = multiscale_space(kernel, 10)
     graph, _ = path_graph(space, 10, 0)
     assert np.isfinite(waypoint_times(graph, max_min_waypoints(space, 12, 0))).all()

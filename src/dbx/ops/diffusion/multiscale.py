@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components, dijkstra
@@ -24,17 +26,26 @@ CONVERGED = 0.9999
 NUMBERS = 1 << 22
 
 
-def adaptive_kernel(x: np.ndarray, knn: int, seed: int = 0, progress: Progress = silent) -> sparse.csr_matrix:
-    """``K + K.T`` of ``K_ij = exp(-d_ij / width_i)`` for the ``knn`` nearest cells j, the cell itself among them.
+class AdaptiveKernel(NamedTuple):
+    """Weights of the edges between cells, and what a new cell needs to have the edges that a fitted cell would have."""
 
-    The width of a cell is the distance to its ``knn / 3``-th neighbour.
-    """
+    matrix: sparse.csr_matrix
+    """``K + K.T`` of ``K_ij = exp(-d_ij / width_i)`` for the ``knn`` nearest cells j, the cell itself among them."""
+    widths: np.ndarray
+    """Distance of each cell to its ``knn / 3``-th neighbour."""
+    reach: np.ndarray
+    """Distance of each cell to the last of its neighbours."""
+
+
+def adaptive_kernel(x: np.ndarray, knn: int, seed: int = 0, progress: Progress = silent) -> AdaptiveKernel:
+    """The kernel of cells with coordinates ``x``, an array of shape (n_cells, n_columns)."""
     n, width = len(x), knn - 1
     how = "approximate" if n >= MIN_APPROXIMATE else "exact"
     found = find_neighbors(np.asarray(x, np.float32), width, "euclidean", {}, how, None, progress, seed).indices
     rows = np.repeat(np.arange(n), width)
     distances = edge_distances(x, x, rows, found.ravel(), METRICS["euclidean"]).reshape(n, width)
-    widths = np.sort(distances, axis=1)[:, width_rank(knn)]
+    ordered = np.sort(distances, axis=1)
+    widths = ordered[:, width_rank(knn)]
     alike = int((widths < SMALLEST_WIDTH).sum())
     if alike:
         warn(
@@ -44,7 +55,7 @@ def adaptive_kernel(x: np.ndarray, knn: int, seed: int = 0, progress: Progress =
         )
     widths = np.maximum(widths, SMALLEST_WIDTH)
     one_sided = sparse.csr_matrix((np.exp(-distances / widths[:, None]).ravel(), (rows, found.ravel())), shape=(n, n))
-    return sparse.csr_matrix(one_sided + one_sided.T)
+    return AdaptiveKernel(sparse.csr_matrix(one_sided + one_sided.T), widths, ordered[:, -1])
 
 
 def width_rank(knn: int) -> int:
