@@ -19,9 +19,9 @@ CoordType = Literal["knn", "radius", "delaunay", "grid"]
 COORD_TYPES = ("knn", "radius", "delaunay", "grid")
 GRID_SLACK = 1.3
 """A neighbour on a grid is at most this many times as far away as the median neighbour (squidpy's rule)."""
-FAR = 5.0
-"""Distance to the nearest cell, over its median, from which on a cell is far from all others: among cells at random
-places there is one in 30 million."""
+FAR = 10.0
+"""Distance to the nearest cell, over its median, from which on a cell is far from all others: tissue is less dense at
+its edges, where it is 5 at times."""
 MAX_NEIGHBORS = 1000
 """Mean number of neighbours above which a radius is refused: lists would grow towards cells x cells."""
 
