@@ -50,7 +50,7 @@ def test_planted_links_are_first(found):
     gain = found.uns["communication"]["gain"].set_index("target")["gain"]
     assert (gain[[f"T{i}" for i in range(N_PAIRS)]] > 0.02).all()
     assert gain[[f"T{i}" for i in range(N_PAIRS, N_TARGETS)]].abs().max() < 0.02
-    assert (found.uns["communication"]["strengths"]["strength"] > 0).all()
+    assert (found.uns["communication"]["groups"]["strength"] > 0).all()
 
 
 def test_the_history_is_that_of_training_and_names_the_epoch_that_is_kept(found):
@@ -79,7 +79,7 @@ def test_shuffled_tissue_says_that_nothing_is_found():
         dbx.tl.communication(adata, **SETTINGS)
     assert (adata.uns["communication"]["links"]["padj"] > 0.05).all()
     assert adata.uns["communication"]["gain"]["gain"].mean() < 0.005
-    assert (adata.uns["communication"]["strengths"]["strength"] == 0).all()
+    assert (adata.uns["communication"]["groups"]["strength"] == 0).all()
 
 
 def test_what_is_smooth_in_space_for_other_reasons_is_not_called():
@@ -158,6 +158,21 @@ def test_cells_that_are_there_twice_are_warned_of():
         dbx.tl.communication(adata, **{**SETTINGS, "max_epochs": 1, "n_perms": 1})
 
 
+@pytest.mark.filterwarnings("ignore:No communication found")
+def test_cells_far_from_all_others_are_said():
+    adata = tissue()
+    adata.obsm["spatial"][:2] += [[1e4, 0], [0, 1e4]]
+    with pytest.warns(UserWarning, match="2 cells are far from all others: their nearest neighbour is 9.98e"):
+        dbx.tl.communication(adata, **{**SETTINGS, "max_epochs": 1, "n_perms": 1})
+
+
+def test_no_gene_that_may_respond():
+    adata = tissue()
+    adata.var["highly_variable"] = False
+    with pytest.raises(ValueError, match=r"adata\.var\['highly_variable'\] selects no other gene"):
+        dbx.tl.communication(adata, **SETTINGS)
+
+
 def test_raw_counts_are_refused():
     adata = tissue()
     adata.X = np.round(np.expm1(adata.X)).astype(np.float32)
@@ -170,7 +185,7 @@ def test_the_plot_shows_the_tables(found):
     from matplotlib import pyplot as plt
 
     groups, gains = dbx.pl.communication(found, n_targets=4, show=False)
-    strengths = found.uns["communication"]["strengths"]["strength"].to_numpy().reshape(2, 2)
+    strengths = found.uns["communication"]["groups"]["strength"].to_numpy().reshape(2, 2)
     np.testing.assert_allclose(groups.images[0].get_array(), strengths)
     expected = found.uns["communication"]["gain"]["gain"].nlargest(4)
     np.testing.assert_allclose([bar.get_width() for bar in gains.patches], expected)

@@ -150,6 +150,20 @@ def test_missing_coordinates(cells):
         dbx.tl.ligrec(adata, "group", resource=PAIRS, spatial_key="spatial")
 
 
+def test_a_base_that_is_no_number(cells):
+    adata = cells.copy()
+    adata.uns["log1p"] = {"base": "two"}
+    with pytest.raises(ValueError, match=r"adata\.uns\['log1p'\]\['base'\] must be the base of the logarithms"):
+        dbx.tl.ligrec(adata, "group", resource=PAIRS)
+
+
+def test_cells_far_from_all_others_are_said(cells):
+    adata = cells.copy()
+    adata.obsm["spatial"][:2] += [[1e4, 0], [0, 1e4]]
+    with pytest.warns(DbxWarning, match="2 cells are far from all others: their nearest neighbour is 9.98e"):
+        dbx.tl.ligrec(adata, "group", resource=PAIRS, spatial_key="spatial")
+
+
 def test_scaled_values_are_warned_of(cells):
     adata = cells.copy()
     adata.X = adata.X - adata.X.mean(axis=0)
@@ -175,6 +189,8 @@ def test_tables_of_squidpy(cells):
     assert wide["means"].loc[at] == row["lr_means"]
     assert wide["pvalues"].loc[at] == row["cellphone_pvals"]
     assert len(dbx.get.ligrec(adata, padj=0.05)) == 4
+    joined = dbx.get.ligrec(adata, as_="liana")[["source", "target"]].agg(" to ".join, axis=1)  # as liana.pl does
+    assert joined[5] == f"{row['source']} to {row['target']}"
     with pytest.raises(SlotError, match=r"run dbx\.tl\.ligrec first"):
         dbx.get.ligrec(adata, "other")
 

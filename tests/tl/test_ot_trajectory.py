@@ -40,6 +40,8 @@ def test_what_is_written(cells):
     assert pairs[["source", "target"]].to_numpy().tolist() == [[0, 1], [1, 3]]
     assert pairs["converged"].all()
     assert (pairs["marginal_error"] <= 1e-6).all()
+    params = cells.uns["ot"]["params"]
+    assert params == {"time_key": "day", "use_rep": "X_pca", "potentials": "ot_potentials", "growth": "ot_growth"}
     potentials = cells.obsm["ot_potentials"]
     assert np.isnan(potentials[:60, 1]).all()
     assert np.isnan(potentials[120:, 0]).all()
@@ -87,6 +89,12 @@ def test_growth_of_marker_genes(cells):
             dbx.tl.ot_trajectory(cells, "day", growth_genes=wrong)
     with pytest.raises(ValueError, match="pass one of them"):
         dbx.tl.ot_trajectory(cells, "day", growth_genes=markers, growth_key="growth")
+    with pytest.raises(ValueError, match=r"in their case\. Pass lists of genes"):
+        dbx.tl.ot_trajectory(cells, "day", growth_genes="human")
+    ids = cells.copy()
+    ids.var_names = [f"ENSG{i:011d}.2" for i in range(ids.n_vars)]
+    with pytest.raises(ValueError, match="These are Ensembl identifiers: make symbols the names"):
+        dbx.tl.ot_trajectory(ids, "day", growth_genes="human")
     with pytest.raises(RuntimeError, match="did not converge"):
         dbx.tl.ot_trajectory(cells, "day", growth_genes=markers, max_iterations=1)
     assert list(cells.obs) == list(before.obs)
@@ -245,8 +253,8 @@ def test_low_rank_couplings(cells):
     copies.obs_names = [f"new{i}" for i in range(len(copies))]
     dbx.rerun(copies, cells)
     np.testing.assert_allclose(copies.obsm["low_factors"], cells.obsm["low_factors"][::3], rtol=1e-9)
-    with pytest.raises(ValueError, match="rank must be at most .* got 100"):
-        dbx.tl.ot_trajectory(cells, "day", rank="auto", max_cells=59)
+    dbx.tl.ot_trajectory(cells, "day", rank="auto", max_cells=59, key_added="auto", threshold=1e-3)
+    assert cells.uns["auto"]["pairs"]["rank"].tolist() == [60, 60]  # not 100, of which there are fewer cells
     dbx.tl.ot_trajectory(cells, "day", rank="auto")
     assert "rank" not in cells.uns["ot"]["pairs"]
     with pytest.raises(ValueError, match="not chained"):
@@ -294,15 +302,18 @@ WRONG = [
     (negative, {"growth_key": "growth"}, ValueError, "above 0"),
     (fine, {"epsilon": 0.0}, ValueError, "epsilon must be above 0"),
     (fine, {"tau_a": 1.5}, ValueError, "tau_a must be"),
+    (fine, {"tau_b": "strict"}, TypeError, "tau_b must be a number"),
     (fine, {"time_pairs": [(1, 0)]}, ValueError, "earlier one first"),
     (fine, {"time_pairs": [(0, 2)]}, ValueError, "no cell"),
     (fine, {"time_pairs": (0, 1)}, ValueError, "must be pairs"),
     (fine, {"time_pairs": []}, ValueError, "must be pairs"),
+    (fine, {"time_pairs": [(0, 1), (0.0, 1.0)]}, ValueError, "a pair twice"),
     (fine, {"max_iterations": 2}, RuntimeError, "did not converge"),
-    (fine, {"max_iterations": 2, "rank": 4}, RuntimeError, "did not converge"),
+    (fine, {"max_iterations": 2, "rank": 4}, RuntimeError, "further ones would still move .* of the mass"),
     (fine, {"rank": 61}, ValueError, "at most the number of cells"),
     (fine, {"rank": 4, "growth_iters": 2}, ValueError, "of full couplings"),
     (fine, {"rank": 0}, ValueError, "rank must be at least 1"),
+    (fine, {"rank": "low"}, ValueError, 'rank must be a number or "auto"'),
 ]
 
 

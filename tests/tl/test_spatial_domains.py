@@ -146,6 +146,13 @@ def test_lone_cells_are_said():
         dbx.tl.spatial_domains(adata, 3, batch_key="slice", **SETTINGS)
 
 
+def test_cells_far_from_all_others_are_said():
+    adata = tissue(0)
+    adata.obsm["spatial"][0] += 1e4
+    with pytest.warns(UserWarning, match="1 cells are far from all others"):
+        dbx.tl.spatial_domains(adata, 3, **SETTINGS)
+
+
 def test_pieces_without_an_edge_between_them():
     adata = tissue(0)
     left = adata.obsm["spatial"][:, 1] < 1.5

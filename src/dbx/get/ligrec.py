@@ -16,7 +16,7 @@ COLUMNS = ("source", "target", "ligand_complex", "receptor_complex", "lr_means",
 
 
 def ligrec(
-    adata: AnnData, key: str = "ligrec", *, as_: Literal["squidpy"] | None = None, padj: float | None = None
+    adata: AnnData, key: str = "ligrec", *, as_: Literal["squidpy", "liana"] | None = None, padj: float | None = None
 ) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Results of :func:`dbx.tl.ligrec`, as a long table or in squidpy's format.
 
@@ -27,17 +27,17 @@ def ligrec(
     key
         Key in ``uns``.
     as_
-        ``"squidpy"``: the dict of ``squidpy.gr.ligrec`` that ``squidpy.pl.ligrec`` takes. For liana nothing needs
-        converting: ``liana.pl.dotplot(adata, uns_key="ligrec", ...)``.
+        ``"squidpy"``: the dict of ``squidpy.gr.ligrec`` that ``squidpy.pl.ligrec`` takes. ``"liana"``: the table with
+        names as text, which ``liana.pl`` joins: put it into ``adata.uns["liana_res"]``, where it looks.
     padj
         Keep only rows with ``padj_specific`` below this.
 
     Returns
     -------
-    The table as it is stored, or with ``as_="squidpy"`` a dict of frames: ``"means"`` (``lr_means``, 0 where not
-    tested) and ``"pvalues"`` (``cellphone_pvals``, NaN where not tested), with pairs (``source`` the ligand,
-    ``target`` the receptor) as rows and pairs of groups (``cluster_1`` the sender, ``cluster_2`` the receiver) as
-    columns; ``"metadata"`` has no columns.
+    The table as it is stored, with ``as_="liana"`` with text in place of categories, or with ``as_="squidpy"`` a dict
+    of frames: ``"means"`` (``lr_means``, 0 where not tested) and ``"pvalues"`` (``cellphone_pvals``, NaN where not
+    tested), with pairs (``source`` the ligand, ``target`` the receptor) as rows and pairs of groups (``cluster_1`` the
+    sender, ``cluster_2`` the receiver) as columns; ``"metadata"`` has no columns.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def ligrec(
     ValueError
         Another format.
     """
-    check_known(as_, (None, "squidpy"), "as_")
+    check_known(as_, (None, "squidpy", "liana"), "as_")
     table = adata.uns.get(key)
     if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
         there = listed(adata.uns) or "nothing"
@@ -54,6 +54,8 @@ def ligrec(
         raise SlotError(msg)
     if padj is not None:
         table = table[table["padj_specific"] < padj].reset_index(drop=True)
+    if as_ == "liana":
+        return table.astype(dict.fromkeys(COLUMNS[:4], object))
     return table if as_ is None else _of_squidpy(table)
 
 

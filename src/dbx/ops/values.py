@@ -50,6 +50,16 @@ class Codes:
     def n_levels(self) -> int:
         return len(self.levels)
 
+    @property
+    def not_numbers(self) -> list[str]:
+        """Levels whose names are not numbers."""
+        return [level for level in self.levels if not _is_number(level)]
+
+    def numbers(self) -> Array:
+        """Names of the levels read as numbers, NaN without a level: an array of shape (n_cells,)."""
+        xp = np if isinstance(self.codes, np.ndarray) else jnp
+        return xp.asarray([*map(float, self.levels), np.nan])[self.codes]
+
     def one_hot(self, dtype=jnp.float32) -> Array:
         """Indicator matrix, an array of shape (n_cells, n_levels); the row of a -1 is zero."""
         return jax.nn.one_hot(self.codes, self.n_levels, dtype=dtype)
@@ -179,3 +189,11 @@ class Edges:
         else:
             width = int(np.diff(self.matrix.indptr).max(initial=1))
         return Graph.from_csr(part, rows=self.rows[index], width=width)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

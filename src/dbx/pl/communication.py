@@ -70,7 +70,7 @@ def communication(
     import matplotlib.pyplot as plt
 
     check_whole(n_targets, 1, "n_targets")
-    links, gain, strengths = (read(adata, Slot("uns", (key, name))) for name in ("links", "gain", "strengths"))
+    links, gain, strengths = (read(adata, Slot("uns", (key, name))) for name in ("links", "gain", "groups"))
     gains = gain.nlargest(n_targets, "gain", keep="first")
     strengths = strengths.astype({"source": str, "target": str})
     matrix = strengths.pivot(index="source", columns="target", values="strength")

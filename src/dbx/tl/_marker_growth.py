@@ -12,6 +12,7 @@ from dbx.program import run_step
 from dbx.tl.score_genes import Source, score_genes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -19,6 +20,8 @@ Markers = Mapping[str, Sequence[str] | str]
 Organism = Literal["human", "mouse"]
 PROCESSES = ("proliferation", "apoptosis")
 ORGANISMS = ("human", "mouse")
+ENSEMBL = r"ENS[A-Z]*G\d{6,}"
+"""Identifiers of genes, with or without a version."""
 ENOUGH = 0.1
 """Fraction of the markers of an organism that must be among the genes."""
 
@@ -49,14 +52,26 @@ def _of_organism(adata: AnnData | MuData, organism: Organism, mod: str | None) -
     for process, genes in growth_markers(organism).items():
         found[process] = [gene for gene in genes if gene in names]
         if len(found[process]) < ENOUGH * len(genes):
-            other = ORGANISMS[organism == "human"]
             msg = (
                 f"Only {len(found[process])} of {len(genes)} {process} genes of {organism}, such as "
                 f"{listed(genes[:3])}, are among var_names ({listed(names[:3])}): growth_genes={organism!r} needs its "
-                f"gene symbols, in their case. Pass growth_genes={other!r}, or lists of genes."
+                f"gene symbols, in their case. {_instead(names, organism, process)}"
             )
             raise ValueError(msg)
     return found
+
+
+def _instead(names: pd.Index, organism: Organism, process: str) -> str:
+    """What to do where hardly any marker is among the genes."""
+    if names.astype(str).str.match(ENSEMBL).mean() > 0.5:
+        return (
+            "These are Ensembl identifiers: make symbols the names, adata.var_names = adata.var['gene_symbols'] or "
+            "whichever column has them, or pass lists of identifiers."
+        )
+    other: Organism = "mouse" if organism == "human" else "human"
+    if names.isin(growth_markers(other)[process]).any():
+        return f"Pass growth_genes={other!r}, or lists of genes."
+    return "Pass lists of genes."
 
 
 def growth_columns(key: str) -> dict[str, str]:

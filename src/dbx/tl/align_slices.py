@@ -150,7 +150,7 @@ def align_slices(
     ValueError
         There is one slice only, a slice has fewer than three spots, positions that are not finite or mostly the same,
         or no gene with counts in common with the other; a setting is out of its range; the alignment or the centre
-        slice has not converged; ``use_rep`` is passed with ``method="center"``.
+        slice has not converged; ``use_rep`` is passed with ``method="center"``, or ``slice_weights`` without it.
 
     Examples
     --------
@@ -167,6 +167,9 @@ def align_slices(
     check_known(method, METHODS, "method")
     if method == "center" and use_rep is not None:
         msg = 'method="center" fits expression to counts; remove use_rep (layer=... names a layer with counts).'
+        raise ValueError(msg)
+    if method != "center" and slice_weights is not None:
+        msg = 'slice_weights are of the centre slice: pass method="center", or leave them out.'
         raise ValueError(msg)
     dissimilarity: Literal["kl", "euclidean"] = "kl" if use_rep is None else "euclidean"
     slot = matrix_slot(layer) if use_rep is None else coordinates_slot(adata, use_rep, mod=mod)

@@ -90,7 +90,8 @@ def communication(
     radius
         Largest distance of a neighbour, in units of the positions.
     n_neighs
-        Number of nearest cells that are neighbours, up to the radius if both are given; 10 by default without a radius.
+        Number of nearest cells that are neighbours, up to the radius if both are given; 10 by default without a radius,
+        however far they are: of cells that are far from all others a warning says how many there are.
     targets
         Names of the genes that may respond; by default those that are in no pair, of the highly variable ones if
         ``var["highly_variable"]`` exists.
@@ -124,7 +125,7 @@ def communication(
         DataFrame with ``ligand``, ``target``, ``score`` (absolute mean gradient of the target in the ligand, divided by
         its standard error), ``pvalue``, ``padj`` (Benjamini-Hochberg), ``sign``, and ``gradient`` (mean change of the
         target by that of the ligand in all neighbours, both logarithms), the strongest first.
-    ``uns[key_added]["strengths"]``
+    ``uns[key_added]["groups"]``
         DataFrame with ``source``, ``target`` and ``strength``: the effect of what cells of one group send on those of
         another, in standard deviations summed over the links with ``padj < 0.05``.
     ``uns[key_added]["gain"]``
@@ -184,7 +185,8 @@ def communication(
     reads = {"x": slot, "groups": f"obs/{groupby}", "points": f"obsm/{spatial_key}"}
     if batch_key is not None:
         reads["slices"] = f"obs/{batch_key}"
-    writes = {name: f"uns/{key_added}/{name}" for name in ("links", "strengths", "gain", "history")}
+    writes = {name: f"uns/{key_added}/{name}" for name in ("links", "gain", "history")}
+    writes["strengths"] = f"uns/{key_added}/groups"
     data = own_copy(adata, copy=copy)
     run_step(
         data,
@@ -220,7 +222,8 @@ def _targets(data, targets: Sequence[str] | None, names: pd.Index, pairs: Pairs,
     if exists(data, variable):
         others &= np.asarray(read(data, variable), bool)
     if not others.any():
-        msg = "All genes are ligands or receptors: name the genes that may respond, targets=[...]."
+        among = f"{variable.written()} selects no other gene" if exists(data, variable) else "there is no other gene"
+        msg = f"Ligands and receptors are no targets, and {among}: name the genes that may respond, targets=[...]."
         raise ValueError(msg)
     return np.flatnonzero(others)
 

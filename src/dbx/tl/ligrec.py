@@ -148,10 +148,10 @@ def ligrec(
 
     Notes
     -----
-    :func:`dbx.get.ligrec` gives the tables of squidpy, and ``liana.pl`` draws ``uns["ligrec"]`` as it is
-    (``uns_key="ligrec"``). The reference implementations are CellPhoneDB (Efremova et al., Nature Protocols, 2020) and
-    ``squidpy.gr.ligrec``. Cells are not independent replicates: p-values say that groups differ, not that individuals
-    of a condition do.
+    :func:`dbx.get.ligrec` gives the tables of squidpy, and with ``as_="liana"`` the one that ``liana.pl`` draws from
+    ``adata.uns["liana_res"]``. The reference implementations are CellPhoneDB (Efremova et al., Nature Protocols, 2020)
+    and ``squidpy.gr.ligrec``. Cells are not independent replicates: p-values say that groups differ, not that
+    individuals of a condition do.
 
     Examples
     --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbx.ops.checks import check_whole, check_whole_or_auto
+from dbx.ops.checks import check_whole_or_auto
 from dbx.ops.transport.low_rank_trajectory import OTLowRank
 from dbx.ops.transport.times import given_pairs
 from dbx.ops.transport.trajectory import OTTrajectory
@@ -39,10 +39,10 @@ def ot_trajectory(
     growth_iters: int | Literal["auto"] = "auto",
     growth_weight: float | Literal["auto"] = "auto",
     rank: int | Literal["auto"] = -1,
-    max_cells: int | Literal["auto"] = "auto",
     batch_size: int | None = None,
     max_iterations: int = 5000,
     threshold: float = 1e-6,
+    max_cells: int | Literal["auto"] = "auto",
     allow_unconverged: bool = False,
     key_added: str = "ot",
     random_state: int | np.random.RandomState | None = 0,
@@ -97,11 +97,10 @@ def ot_trajectory(
     rank
         Rank of the couplings: cells reach each other through so many clusters, in time and memory that grow linearly
         (Scetbon et al., ICML, 2021); -1 for full ones. ``"auto"``: full where times have up to ``max_cells`` cells, 100
-        for more. A coupling of low rank does not distinguish cells of one cluster; growth is the sums of rows of one
-        solve, and :func:`dbx.tl.ot_fates` needs a full one. There are many optima, and k-means chooses the one that is
-        found; derivatives, in which clusters move with the cells, are of that one.
-    max_cells
-        Cells of a time up to which ``rank="auto"`` means full couplings, 20,000 by default.
+        for more, or as many as the smallest time has cells. A coupling of low rank does not distinguish cells of one
+        cluster; growth is the sums of rows of one solve, and :func:`dbx.tl.ot_fates` needs a full one. There are many
+        optima, and k-means chooses the one that is found; derivatives, in which clusters move with the cells, are of
+        that one.
     batch_size
         Number of rows of the coupling that are computed at once; by default as many as stay in the processor's cache.
     max_iterations
@@ -109,6 +108,8 @@ def ot_trajectory(
     threshold
         Largest relative error of the sum of a column at which iterations stop, when all sums of rows are right. With a
         rank also a thousandth of the mass that, by the last step, all further ones would still move between clusters.
+    max_cells
+        Cells of a time up to which ``rank="auto"`` means full couplings, 20,000 by default.
     allow_unconverged
         Accept solutions that did not reach ``threshold``.
     key_added
@@ -137,7 +138,8 @@ def ot_trajectory(
         Table of the pairs of times: numbers of cells, scale of costs, iterations, largest relative error of a column's
         sum, whether it converged, penalty of growth.
     ``uns[key_added]["params"]``
-        ``time_key`` and ``use_rep``.
+        ``time_key`` and ``use_rep``, and the entries of ``obsm`` and ``obs`` with ``potentials`` (or ``factors``) and
+        ``growth``.
 
     Raises
     ------
@@ -188,6 +190,7 @@ def ot_trajectory(
         "pairs": f"uns/{key_added}/pairs",
     }
     reads: dict[str, str | tuple[str, ...]] = {"z": f"obsm/{use_rep}", "time": (f"obs/{time_key}",)}
+    params = {"time_key": time_key, "use_rep": use_rep, rows: f"{key_added}_{rows}", "growth": f"{key_added}_growth"}
     data, seed = own_copy(adata, copy=copy), resolve_seed(random_state)
     made = growth_columns(key_added).values() if growth_genes is not None else ()
     with all_or_nothing(data, [*writes.values(), *(f"obs/{column}" for column in made)], mod):
@@ -201,7 +204,7 @@ def ot_trajectory(
             operator,
             reads=reads,
             writes=writes,
-            constants={f"uns/{key_added}/params": {"time_key": time_key, "use_rep": use_rep}},
+            constants={f"uns/{key_added}/params": params},
             seed=seed,
             mod=mod,
         )
@@ -213,7 +216,9 @@ def _rank(adata: AnnData | MuData, times: Slot, rank: int | Literal["auto"], max
     check_whole_or_auto(max_cells, 2, "max_cells")
     if rank == "auto":
         most = MAX_CELLS if max_cells == "auto" else max_cells
-        return LOW_RANK if read(adata, times).value_counts().max() > most else -1
+        sizes = read(adata, times).value_counts()
+        sizes = sizes[sizes > 0]
+        return min(LOW_RANK, int(sizes.min())) if sizes.max() > most else -1
     if rank != -1:
-        check_whole(rank, 1, "rank")
+        check_whole_or_auto(rank, 1, "rank")
     return int(rank)

@@ -60,7 +60,8 @@ def spatial_domains(
         ``"smooth"``, or ``"gat"``: before, cells are encoded with their neighbours by a graph autoencoder with
         attention (GATv2; STAGATE, Dong and Zhang, Nature Communications 2022) on the logarithmised counts in ``X``. It
         starts as the neighbour mean of principal components, and is trained on entries that are hidden from it while
-        other, held-out entries are predicted better.
+        other, held-out entries are predicted better. On cortex by STARmap and osmFISH both find the layers equally well
+        (adjusted Rand index .87 and .67), so the default is the one that takes seconds.
     coord_type
         Neighbours: the nearest cells (``"knn"``), all within ``radius``, those that share a triangle of a Delaunay
         triangulation, or the nearest spots of a regular grid (``"grid"``: ``n_neighs=6`` for hexagons, as of Visium, 4

@@ -147,6 +147,16 @@ def test_links_are_ordinary_least_squares(regression):
     np.testing.assert_allclose(found.z, (coefficients / spread)[3:], rtol=1e-4)
 
 
+def test_first_columns_are_a_corner_of_the_sums(regression):
+    base, signals, targets = regression
+    used = np.arange(200) < 150
+    alone = Moments(lambda rows: base[rows, :2], targets, used)
+    corner = Moments(lambda rows: base[rows], targets, used).first(2, lambda rows: base[rows, :2])
+    for part, whole in ((alone.base, corner.base), (alone.left, corner.left)):
+        np.testing.assert_allclose(whole, part, rtol=1e-9)
+    np.testing.assert_allclose(corner.links(signals).z, alone.links(signals).z, rtol=1e-9)
+
+
 def test_gain_is_of_cells_that_were_not_used(regression):
     base, signals, targets = regression
     used = np.arange(200) < 150

@@ -86,6 +86,17 @@ def test_known_turn_and_partners(slices, keep, units):
     assert (plan.toarray().argmax(axis=0) == partner).mean() > (0.9 if keep == 1 else 0.95)
 
 
+def test_a_slice_without_one_row_of_spots(rng):
+    """Balanced transport puts it half a row off, where most matches by expression still agree."""
+    points = 2.0 * np.stack(np.meshgrid(np.arange(8), np.arange(8)), axis=-1).reshape(-1, 2)
+    means = 4 * np.exp(np.sin(points @ rng.normal(0, 0.35, (2, 40)) + rng.uniform(0, 6, 40)))
+    turned = points[8:] @ TURN.T + [30.0, -4.0]
+    adata = joined([rng.poisson(means), rng.poisson(means[8:])], [points, turned])
+    dbx.tl.align_slices(adata, "slice")
+    assert adata.uns["align_slices"]["pairs"]["overlap"][0] == 56 / 64
+    np.testing.assert_allclose(adata.obsm["spatial_aligned"][64:], points[8:], atol=0.1)
+
+
 def test_spots_in_one_place_are_said(slices):
     adata, _ = halves(slices)
     adata.obsm["spatial"][3] = adata.obsm["spatial"][5]
@@ -241,6 +252,8 @@ def test_wrong_input_in_words(slices, monkeypatch):
     cases = [
         ("reference must be one of", {"reference": "z"}, None),
         ("overlap must be", {"overlap": 0.0}, None),
+        ("overlap must be", {"overlap": "half"}, None),
+        ("slice_weights are of the centre slice", {"slice_weights": {"a": 1.0, "b": 2.0}}, None),
         ("alpha must be between", {"alpha": 2.0}, None),
         ("has not converged", {"max_iterations": 1, "overlap": 1.0, "n_init": 2}, "noise"),
         ("only one", {}, "one slice"),

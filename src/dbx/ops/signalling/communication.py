@@ -25,7 +25,13 @@ from dbx.ops.signalling.smooth import smooth_columns
 from dbx.ops.signalling.spatial_blocks import held_out_blocks
 from dbx.ops.signalling.target_model import TargetModel, Targets, train_messages
 from dbx.ops.space.called_graph import called_graph
-from dbx.ops.space.neighbors import check_graph_settings, edge_mask, spatial_graph, warn_of_shared_places
+from dbx.ops.space.neighbors import (
+    check_graph_settings,
+    edge_mask,
+    spatial_graph,
+    warn_of_far_cells,
+    warn_of_shared_places,
+)
 from dbx.ops.values import Codes, Frame, Graph
 
 DEFAULT_NEIGHS = 10
@@ -133,6 +139,8 @@ class Communication(Operator):
         graph = self._graph(places, where)
         mask, distances = np.asarray(edge_mask(graph)), np.asarray(graph.weights)
         self._check_neighbours(mask)
+        if self.radius is None:
+            warn_of_far_cells(graph)
         self.width = graph.indices.shape[1] * (1 if self._search["coord_type"] == "knn" else 2)
         self.distance_unit = Constant(as_float(max(np.median(distances[mask]), 1e-30)))
         ligands, receptors = amounts_by_blocks(x, self.ligands, self.receptors)
@@ -277,7 +285,7 @@ def _beside(cells: Cells, targets: Targets, places: np.ndarray, slices: np.ndarr
 
     most = Moments(partial(baseline, n_smooth=smooth.shape[1]), targets, used)
     best = most.best_count(n_columns + counts)
-    return Moments(partial(baseline, n_smooth=best - n_columns), targets, used)
+    return most.first(best, partial(baseline, n_smooth=best - n_columns))
 
 
 def _means(x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,9 +44,20 @@ class Moments:
             known = baseline(rows)[part].astype(np.float64)
             gram, cross, squares = gram + known.T @ known, cross + known.T @ y, squares + (y**2).sum(axis=0)
         self.gram, self.cross, self.squares = gram + RIDGE * np.diag(np.diag(gram) + 1), cross, squares
+        self._solve()
+
+    def _solve(self) -> None:
         self.inverse = np.linalg.inv(self.gram)
-        self.base = self.inverse @ cross
-        self.left = squares - (cross * self.base).sum(axis=0)
+        self.base = self.inverse @ self.cross
+        self.left = self.squares - (self.cross * self.base).sum(axis=0)
+
+    def first(self, n_columns: int, baseline: Callable[[slice], np.ndarray]) -> Moments:
+        """Of the first columns alone, which are those of ``baseline``: a corner of these sums."""
+        part = copy(self)
+        part.baseline = baseline
+        part.gram, part.cross = self.gram[:n_columns, :n_columns], self.cross[:n_columns]
+        part._solve()
+        return part
 
     def _blocks(self, used: np.ndarray) -> Iterable[tuple[np.ndarray, slice, np.ndarray]]:
         """(mask of the used rows of a block, the block, their standardised targets)."""

@@ -13,7 +13,7 @@ from dbx.ops.operator import Progress, silent
 from dbx.ops.signalling.complexes import Complexes
 from dbx.ops.signalling.permuted import ROUNDING
 from dbx.ops.signalling.tails import upper_tail
-from dbx.ops.space.neighbors import spatial_graph, warn_of_shared_places
+from dbx.ops.space.neighbors import spatial_graph, warn_of_far_cells, warn_of_shared_places
 
 CELLS_TIMES_PAIRS = 1 << 22
 """Values held at a time of the ligands, and of the receptors, of some pairs."""
@@ -44,17 +44,20 @@ class Contacts:
 
 def contacts(points: np.ndarray, codes: np.ndarray, n_groups: int, *, radius: float | None, n_neighs: int) -> Contacts:
     """Cells within a radius or, for None, among the nearest neighbours of either; ``codes`` are of all these cells."""
-    graph = spatial_graph(
+    found = spatial_graph(
         points,
         coord_type="knn" if radius is None else "radius",
         n_neighs=n_neighs,
         radius=radius,
         symmetric=True,
-    ).to_csr()
+    )
+    graph = found.to_csr()
     if not graph.nnz:
         msg = f"No cells touch: none are within radius={radius:g} of each other. Increase it, or leave it out."
         raise ValueError(msg)
     warn_of_shared_places(points, np.zeros(len(points)))
+    if radius is None:
+        warn_of_far_cells(found)
     graph.data = np.ones(graph.nnz)
     return Contacts(graph, codes, n_groups)
 

@@ -11,7 +11,17 @@ from scipy import sparse
 from dbx.ops.space import rigid
 from dbx.ops.space.exact_transport import Transport
 from dbx.ops.space.fused_gromov import Problem, Run, pairwise, sums
-from dbx.ops.space.partial_overlap import FULL, STILL, agreeing, fits, place_of, refined, robust_place
+from dbx.ops.space.partial_overlap import (
+    FULL,
+    STILL,
+    agreeing,
+    by_matches,
+    fits,
+    place_of,
+    refined,
+    robust_place,
+    stretched,
+)
 from dbx.ops.space.rigid import Rigid
 from dbx.ops.space.slice_costs import dissimilarity, neighbourhood_sums
 
@@ -84,10 +94,11 @@ def align(first: Slice, second: Slice, settings: Settings, seed: int) -> Aligned
     if settings.overlap == 1:
         return whole
     place = place_of(whole.map, first.points, second.points, costs)
-    if settings.overlap != "auto" or not (
-        agreeing(whole.map, first.points, second.points, costs) > 0.5
-        or fits(place, whole.plan, first.points, second.points)
-    ):
+    if settings.overlap == "auto" and agreeing(whole.map, first.points, second.points, costs) > 0.5:
+        closer = by_matches(place, first.points, second.points, costs, reflect=settings.allow_reflection)
+        if closer.overlap < 1 and stretched(place, closer, first.points, second.points):
+            return _partial(problem, settings, closer.map, closer.overlap)
+    elif settings.overlap != "auto" or not fits(place, whole.plan, first.points, second.points):
         around = [_around(first, second, n, costs, settings.kind) for n in NEIGHBOURHOODS]
         place = robust_place(first.points, second.points, around, whole.map, rng, reflect=settings.allow_reflection)
     overlap = place.overlap if settings.overlap == "auto" else float(settings.overlap)

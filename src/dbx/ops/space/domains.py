@@ -23,6 +23,7 @@ from dbx.ops.space.neighbors import (
     check_graph_settings,
     edge_mask,
     spatial_graph,
+    warn_of_far_cells,
     warn_of_lone_cells,
     warn_of_shared_places,
 )
@@ -116,6 +117,8 @@ class SpatialDomains(Operator):
         graph = self._graph(places, codes)
         warn_of_shared_places(places, codes)
         warn_of_lone_cells(graph)
+        if self.radius is None and self.coord_type != "grid":
+            warn_of_far_cells(graph)
         self.width = 2 * graph.indices.shape[1]  # new slices may have cells with more neighbours
         values = self._values(z, genes, seed)
         n_slices = 1 if slices is None else slices.n_levels

@@ -19,6 +19,9 @@ CoordType = Literal["knn", "radius", "delaunay", "grid"]
 COORD_TYPES = ("knn", "radius", "delaunay", "grid")
 GRID_SLACK = 1.3
 """A neighbour on a grid is at most this many times as far away as the median neighbour (squidpy's rule)."""
+FAR = 10.0
+"""Distance to the nearest cell, over its median, from which on a cell is far from all others: tissue is less dense at
+its edges, where it is 5 at times."""
 MAX_NEIGHBORS = 1000
 """Mean number of neighbours above which a radius is refused: lists would grow towards cells x cells."""
 
@@ -134,6 +137,19 @@ def warn_of_lone_cells(graph: Graph) -> None:
         warn(
             f"{lone} cells have no neighbour, being alone in their slice or within radius: only their own values "
             "count. Pass a larger radius, or remove them."
+        )
+
+
+def warn_of_far_cells(graph: Graph) -> None:
+    """Warn of cells whose nearest neighbour is much farther away than that of others; ``graph`` has no radius."""
+    nearest = np.where(np.asarray(edge_mask(graph)), np.asarray(graph.weights), np.inf).min(axis=1, initial=np.inf)
+    usual = np.median(nearest)
+    far = nearest[np.isfinite(nearest) & (nearest > FAR * usual)]
+    if len(far) and usual > 0:
+        warn(
+            f"{len(far)} cells are far from all others: their nearest neighbour is {far.min():.3g} or more away, that "
+            f"of the median cell {usual:.3g}. They are neighbours all the same: pass radius, such as "
+            f"radius={FAR * usual:.2g}, or remove them."
         )
 
 

@@ -22,6 +22,9 @@ CLEAN = 0.9
 coupling is that of entire slices: with nine tenths of one slice it was .82 at most, with different entire ones .945."""
 SURE = 5.0
 """Standard errors of the likeness of unlike spots."""
+STRETCHED = 0.25
+"""Spacings between where matches and where a balanced coupling put a spot, above which a part of a slice is missing:
+without one row of spots a balanced coupling is half a spacing off, without two rows one."""
 N_ROUNDS = 50
 STILL = 1e-3
 """Spacings that a round moves no spot by where it is the last one."""
@@ -36,6 +39,8 @@ class Place(NamedTuple):
     overlap: float
     evidence: float
     """Sum of the standardised likeness of the profiles of spots that lie on each other."""
+    likeness: float
+    """Its mean."""
 
 
 class Refined(NamedTuple):
@@ -84,7 +89,8 @@ def _place(found: Rigid, x: np.ndarray, y: np.ndarray, likeness: np.ndarray, spa
     to_y, nearest_y = cKDTree(moved).query(x)
     on_x, on_y = to_x < NEAR * spacing, to_y < NEAR * spacing
     evidence = -likeness[nearest_x[on_x], on_x].sum() - likeness[on_y, nearest_y[on_y]].sum()
-    return Place(found, float(min(on_x.mean(), on_y.mean())), float(evidence))
+    n_pairs = on_x.sum() + on_y.sum()
+    return Place(found, float(min(on_x.mean(), on_y.mean())), float(evidence), float(evidence / max(n_pairs, 1)))
 
 
 def fits(place: Place, plan: sparse.csr_matrix, x: np.ndarray, y: np.ndarray) -> bool:
@@ -106,6 +112,20 @@ def agreeing(found: Rigid, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarr
     rows, columns = matches(dissimilarity)
     residual = np.linalg.norm(found(y)[columns] - x[rows], axis=1)
     return float((residual < AGREE * spacing_of(x, y)).mean())
+
+
+def by_matches(place: Place, x: np.ndarray, y: np.ndarray, dissimilarity: np.ndarray, *, reflect: bool) -> Place:
+    """The place nearby that matches by expression agree on."""
+    rows, columns = matches(dissimilarity)
+    masses = np.ones(len(rows))
+    found, _ = rigid.reweighted(x[rows], y[columns], masses, place.map, spacing_of(x, y), reflect=reflect)
+    return place_of(found, x, y, dissimilarity)
+
+
+def stretched(place: Place, closer: Place, x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a balanced coupling has moved a slice from where spots that lie on each other are more alike."""
+    apart = np.linalg.norm(place.map(y) - closer.map(y), axis=1).max()
+    return bool(apart > STRETCHED * spacing_of(x, y) and closer.likeness > place.likeness)
 
 
 def robust_place(

@@ -8,16 +8,15 @@ import numpy as np
 from scipy import sparse
 
 from dbx._warnings import warn
-from dbx.ops.checks import check_number, listed
+from dbx.ops.checks import listed
 
 LEAST_SPOTS = 3
 
 
 def check_overlap(overlap: float) -> None:
     """Refuse a fraction that is out of its range."""
-    check_number(overlap, "overlap")
-    if not 0 < overlap <= 1:
-        msg = f'overlap must be "auto" or a fraction above 0 and at most 1; got {overlap}.'
+    if not isinstance(overlap, int | float | np.number) or not 0 < overlap <= 1:
+        msg = f'overlap must be "auto" or a fraction above 0 and at most 1; got {overlap!r}.'
         raise ValueError(msg)
 
 

@@ -58,6 +58,8 @@ class Factors(NamedTuple):
     of_target: Clusters
     error: float
     """Largest relative error of the sum of a column, when all rows have theirs."""
+    left: float
+    """Mass that, by the last step, all further ones would move between clusters."""
     iterations: int
     converged: bool
 
@@ -123,7 +125,7 @@ def low_rank(
     for clusters, over in ((to_x, found.h_q), (to_y, found.h_r)):
         sides.append(Clusters(units.without(clusters.centres), over + clusters.offsets / epsilon))
     converged = bool(left < still and found.error <= threshold)
-    return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, done, converged)
+    return Factors(found.log_q, found.log_r, found.log_g, sides[0], sides[1], found.error, left, done, converged)
 
 
 def rows_of(logits: Any, log_mass: Any, tau: Any) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from dbx.ops.checks import check_whole
 from dbx.ops.operator import Constant, Input, Output, Progress, silent
 from dbx.ops.transport.differentiable_low_rank import Solve
 from dbx.ops.transport.growth import log_total, normalised
-from dbx.ops.transport.low_rank import Clusters, Factors, low_rank, rows_of
+from dbx.ops.transport.low_rank import STILL, Clusters, Factors, low_rank, rows_of
 from dbx.ops.transport.low_rank_pairs import Shared, together
 from dbx.ops.transport.points import Scale
 from dbx.ops.transport.sinkhorn import Marginals
@@ -138,7 +138,13 @@ class OTLowRank(TimedTransport):
 
     def _check(self, first: float, second: float, found: Factors) -> None:
         if not found.converged:
-            off = f"{found.iterations} iterations: sums of columns are off by up to {found.error:.1e}"
+            off = f"sums of columns are off by up to {found.error:.1e}, more than threshold={self.threshold:g}"
+            if found.left >= STILL * self.threshold:
+                off = (
+                    f"by the last one, further ones would still move {found.left:.1e} of the mass between clusters, "
+                    f"more than {STILL} times threshold={self.threshold:g}"
+                )
+            off = f"{found.iterations} iterations: {off}"
             self._refuse("Low-rank transport", first, second, off, "a larger threshold, a smaller rank")
 
     def __call__(self, z, time: Mapping[str, Any], growth: Mapping[str, Any] | None = None) -> dict[str, Array]:

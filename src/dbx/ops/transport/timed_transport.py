@@ -9,7 +9,7 @@ import numpy as np
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import array_library
-from dbx.ops.checks import check_above_zero, check_known, check_whole
+from dbx.ops.checks import check_above_zero, check_known, check_number, check_whole
 from dbx.ops.operator import Constant, Operator, Progress
 from dbx.ops.transport.growth import check_growth
 from dbx.ops.transport.points import Scale, cost_scale
@@ -158,6 +158,7 @@ def _check_settings(
     check_above_zero(threshold, "threshold")
     check_whole(max_iterations, 1, "max_iterations")
     for name, tau in (("tau_a", tau_a), ("tau_b", tau_b)):
+        check_number(tau, name)
         if not 0 < tau <= 1:
             msg = f"{name} must be above 0 and at most 1, where the marginals are exact; got {tau}."
             raise ValueError(msg)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from dbx.ops.arrays import array_library
 from dbx.ops.checks import listed
 from dbx.ops.values import Codes
 
@@ -26,19 +25,14 @@ def times_of(columns: Mapping[str, Any]) -> Any:
     ((name, column),) = columns.items()
     if not isinstance(column, Codes):
         return column
-    numbers = [*(_number(level, name) for level in column.levels), np.nan]
-    return array_library(column.codes).asarray(numbers)[column.codes]
-
-
-def _number(level: str, name: str) -> float:
-    try:
-        return float(level)
-    except ValueError:
+    wrong = column.not_numbers
+    if wrong:
         msg = (
-            f"Times must be numbers, so that there is an order and a duration; obs[{name!r}] has {level!r}. "
-            f"Make a column of numbers: adata.obs['time'] = adata.obs[{name!r}].map({{{level!r}: 0.0, ...}})."
+            f"Times must be numbers, so that there is an order and a duration; obs[{name!r}] has {wrong[0]!r}. "
+            f"Make a column of numbers: adata.obs['time'] = adata.obs[{name!r}].map({{{wrong[0]!r}: 0.0, ...}})."
         )
-        raise ValueError(msg) from None
+        raise ValueError(msg)
+    return column.numbers()
 
 
 def at(times: Any, time: Any) -> Any:
@@ -64,13 +58,16 @@ def given_pairs(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, floa
     Raises
     ------
     ValueError
-        There is none, or they are not pairs of numbers.
+        There is none, or the same twice, or they are not pairs of numbers.
     """
     pairs = tuple(pairs)
     try:
         found = tuple((float(first), float(second)) for first, second in pairs)
     except (TypeError, ValueError):
         found = ()
+    if len(set(found)) < len(found):
+        msg = f"time_pairs has a pair twice; got {list(pairs)}."
+        raise ValueError(msg)
     if not found:
         msg = f"time_pairs must be pairs of an earlier and a later time, such as [(0, 1), (1, 3)]; got {list(pairs)}."
         raise ValueError(msg)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -118,10 +117,8 @@ def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, Mapping):
         return np.column_stack([_as_array(column) for column in value.values()])
     if isinstance(value, Codes):
-        levels = np.array([*value.levels, "nan"])
-        with suppress(ValueError):
-            levels = levels.astype(np.float64)
-        value = levels[np.asarray(value.codes)]
+        codes = np.asarray(value.codes)
+        value = np.array([*value.levels, "nan"])[codes] if value.not_numbers else replace(value, codes=codes).numbers()
     value = value.dense() if isinstance(value, RowBlocks) else np.asarray(value)
     return value.reshape(len(value), -1)
 

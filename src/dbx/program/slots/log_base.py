@@ -15,4 +15,11 @@ def log_base(data: AnnData | MuData, mod: str | None) -> float | None:
     """Base of the logarithms in ``uns["log1p"]``; None for natural ones, and where nothing is recorded."""
     slot = Slot.parse("uns/log1p/base", mod)
     base = read(data, slot) if exists(data, slot) else None
-    return None if base is None else float(base)
+    try:
+        return None if base is None else float(base)
+    except (TypeError, ValueError):
+        msg = (
+            f"{slot.written()} must be the base of the logarithms, a number, or None for natural ones; got {base!r}: "
+            f"put it right, or remove {Slot('uns', ('log1p',), mod).written()}."
+        )
+        raise ValueError(msg) from None
