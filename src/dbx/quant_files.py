@@ -14,12 +14,12 @@ import pandas as pd
 from dbx.ops.abundance.estimates import per_million
 from dbx.ops.abundance.variance import relative_variance
 from dbx.ops.checks import check_known, listed
-from dbx.tl.quantify import gene_of, quantify
+from dbx.tl.quantify import CLASSES, ESTIMATES, gene_of, lengths_in, quantify
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FILES = {"salmon": ("quant.sf",), "kallisto": ("abundance.tsv", "abundance.tsv.gz", "abundance.h5")}
+FILES = {"salmon": ("quant.sf",), "kallisto": ESTIMATES}
 COLUMNS = {
     "salmon": {"length": "Length", "effective_length": "EffectiveLength", "tpm": "TPM", "counts": "NumReads"},
     "kallisto": {"length": "length", "effective_length": "eff_length", "tpm": "tpm", "counts": "est_counts"},
@@ -80,6 +80,7 @@ def read_quant(
         msg = "paths is empty: pass the folder of each sample."
         raise ValueError(msg)
     if requantify:
+        _check_classes(named, kind)
         tx = quantify(list(named.values()), genes=genes)
         tx.obs_names = list(named)
         return tx
@@ -102,10 +103,18 @@ def _by_folder(paths) -> dict[str, Path]:
     names = [path.name for path in folders]
     if len(set(names)) < len(names):
         names = ["/".join(path.parts[-2:]) for path in folders]
-    if not folders or len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         msg = "paths must be folders with names of their own; or pass a dict from names of samples to folders."
         raise ValueError(msg)
     return dict(zip(names, folders, strict=True))
+
+
+def _check_classes(folders: Mapping[str, str | PathLike[str]], kind: str) -> None:
+    """Refuse folders without equivalence classes of the tool that was named."""
+    for path in folders.values() if kind != "auto" else ():
+        if not any((Path(path) / file).exists() for file in CLASSES[kind]):
+            msg = f"{str(path)!r} has no {CLASSES[kind][0]} ({kind}) to quantify from."
+            raise FileNotFoundError(msg)
 
 
 def _sample(name: str, folder: Path, kind: str) -> Sample:
@@ -141,19 +150,13 @@ def _of_kallisto(name: str, path: Path) -> Sample:
     """``abundance.h5``: names, lengths and counts, and bootstraps, if there are any."""
     import h5py
 
+    lengths = lengths_in(path).rename(columns={"eff_length": "effective_length"})
     with h5py.File(path) as file:
-        index = pd.Index([text.decode() for text in file["aux/ids"][:]])
-        lengths, effective = file["aux/lengths"][:].astype(np.float64), file["aux/eff_lengths"][:].astype(np.float64)
         counts = file["est_counts"][:].astype(np.float64)
         bootstraps = file.get("bootstrap", {})
         draws = [bootstraps[f"bs{i}"][:] for i in range(len(bootstraps))]
-    values = {
-        "length": lengths,
-        "effective_length": effective,
-        "tpm": per_million(counts, effective),
-        "counts": counts,
-    }
-    return Sample(name, pd.DataFrame(values, index), np.array(draws, np.float64) if draws else None)
+    table = lengths.assign(tpm=per_million(counts, lengths["effective_length"].to_numpy()), counts=counts)
+    return Sample(name, table, np.array(draws, np.float64) if draws else None)
 
 
 def _checked(sample: Sample, path: Path) -> Sample:

@@ -163,6 +163,11 @@ def test_along_genes_as_along_rows(rng):
     dbx.tl.hmm(wide, 2, axis="var", params=params)
     with pytest.raises(ValueError, match="only with axis="):
         dbx.tl.hmm(wide, 2, axis="var", use_rep="X_pca")
+    wide.X[2, 30:58] = np.nan  # chromosome 1
+    with pytest.raises(
+        ValueError, match="1 times a row has missing values only .* row 2, along the chromosome of column 30"
+    ):
+        dbx.tl.hmm(wide, 2, axis="var", params=params)
 
 
 def test_copy_number_start_finds_events_that_clusters_miss(rng):

@@ -113,7 +113,7 @@ WRONG = {
     "codes": ({"emission": "categorical"}, "whole numbers"),
     "symbols": ({"emission": "categorical", "layer": "counts", "n_symbols": 2}, "below the number of symbols"),
     "missing": ({"use_rep": "nothing"}, "1 of 1 sequences have missing values only: .* begins in row 0"),
-    "states": ({"use_rep": "constant"}, "distinct values"),
+    "states": ({"use_rep": "constant"}, "is only 1 distinct value,"),
     "params": ({"params": {"startprob": [1, 0]}}, "params must have"),
     "rows": (
         {"params": {"startprob": [1, 0], "transmat": [[1, 0], [0.5, 0.6]], "means": [0, 1], "variances": [1, 1]}},

@@ -172,8 +172,18 @@ def test_forms_of_classes(tmp_path):
         np.testing.assert_allclose(found.X, expected, rtol=1e-6)
     both = dbx.tl.quantify([salmon, kallisto], transcripts=lengths)
     np.testing.assert_allclose(both.X, np.vstack([expected, expected]), rtol=1e-6)
-    own = dbx.tl.quantify(salmon)  # effective lengths of quant.sf
-    np.testing.assert_allclose(own.X, expected, rtol=1e-6)
+    rows = "a\t1000\t900\t0\t0\nb\t500\t400\t0\t0\nc\t800\t700\t0\t0\n"
+    (kallisto / "abundance.tsv").write_text("target_id\tlength\teff_length\test_counts\ttpm\n" + rows)
+    for folder in (salmon, kallisto):  # effective lengths of quant.sf and abundance.tsv
+        own = dbx.tl.quantify(folder)
+        np.testing.assert_allclose(own.X, expected, rtol=1e-6)
+        assert own.var["length"].tolist() == [1000, 500, 800]
+    assert dbx.tl.quantify([salmon, kallisto]).var["length"].tolist() == [1000, 500, 800]
+    np.testing.assert_allclose(dbx.read_quant(kallisto, requantify=True, kind="kallisto").X, expected, rtol=1e-6)
+    with pytest.raises(FileNotFoundError, match="has no matrix.ec .kallisto. to quantify from"):
+        dbx.read_quant(salmon, requantify=True, kind="kallisto")
+    with pytest.raises(ValueError, match="paths is empty"):
+        dbx.read_quant([])
     weights = [",".join(str(1 / lengths["effective_length"].iloc[t]) for t in m) for m in members]
     weighted = dbx.tl.quantify(frame.assign(weights=weights), transcripts=lengths)
     np.testing.assert_allclose(weighted.X, expected, rtol=1e-6)
@@ -350,3 +360,17 @@ def test_nothing_to_quantify():
         dbx.tl.quantify(table().iloc[:0], transcripts=transcripts())
     with pytest.raises(ValueError, match="0 samples"):
         dbx.tl.summarize_to_gene(dbx.tl.quantify(table(), transcripts=transcripts(), genes=["x"] * 15)[:0])
+
+
+def test_a_missing_gene_stays_missing(tmp_path):
+    classes = pd.DataFrame({"transcripts": ["a", "a,b", "b,c"], "count": [20, 30, 10]})
+    lengths = pd.DataFrame({"effective_length": [900.0, 400.0, 700.0], "gene": ["x", "x", None]}, index=[*"abc"])
+    by_table = dbx.tl.quantify(classes, transcripts=lengths)
+    by_name = dbx.tl.quantify(
+        classes, transcripts=lengths[["effective_length"]], genes={"a": "x", "b": "x", "c": np.nan}
+    )
+    by_table.write_h5ad(tmp_path / "tx.h5ad")
+    for tx in (by_table, by_name, ad.read_h5ad(tmp_path / "tx.h5ad")):
+        assert tx.var["gene"].isna().tolist() == [False, False, True]
+        with pytest.raises(ValueError, match="1 transcripts have no gene: 'c'"):
+            dbx.tl.summarize_to_gene(tx)

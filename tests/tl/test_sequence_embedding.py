@@ -187,6 +187,7 @@ WRONG = {
     "nothing": ({"pretrain_epochs": 0}, None, "Nothing would be trained"),
     "frozen": ({"labels_key": "site", "freeze_encoder": True}, None, "freeze_encoder=True needs"),
     "other method": ({"positions": "rotary"}, None, "does not use positions"),
+    "dropout": ({"dropout": 1.0}, None, "dropout must be at least 0 and below 1"),
     "heads": ({"method": "transformer", "n_heads": 5}, None, "n_heads must divide"),
     "cls": ({"pooling": "cls"}, None, 'pooling="cls" needs method'),
     "width": ({"labels_key": "site", "embedding_dim": 2}, None, "above the number of classes"),

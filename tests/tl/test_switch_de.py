@@ -220,6 +220,10 @@ def test_genes_and_settings(cells):
     assert list(table.index[table["pvalue"].notna()]) == ["g1", "g3"]
     assert np.isnan(few.layers["switch_fitted"][:, 0]).all()
     assert np.isfinite(few.layers["switch_fitted"][:, 1]).all()
+    dbx.tl.switch_de(
+        few, "t", genes=["g3", "g1"], calibrate="permutation", n_perms=3, dispersion="trend", block_genes=1
+    )
+    pd.testing.assert_frame_equal(few.varm["switch_de"], table, rtol=1e-9)  # permutations do not depend on blocks
     dbx.tl.switch_de(few, "t", min_strength=40, max_strength=50, calibrate=None, key_added="steep")
     assert few.varm["steep"]["strength"].abs().between(40 - 1e-6, 50 + 1e-6).all()
 
@@ -241,7 +245,8 @@ WRONG = [
     ({"pseudotime": "constant"}, "same pseudotime"),
     ({"pseudotime": "batch"}, "must be numeric"),
     ({"pseudotime": "nothing"}, "No cell has a finite pseudotime"),
-    ({"pseudotime": "t", "genes": ["g1", "G2"]}, "'G2'"),
+    ({"pseudotime": "t", "genes": ["g1", "G2"]}, "the data have no 'G2'"),
+    ({"pseudotime": "t", "genes": []}, "genes is empty"),
     ({"pseudotime": "t", "size_factors": np.ones(3)}, "one number for each of the 150 cells"),
     ({"pseudotime": "t", "size_factors": "minus"}, "must be above 0"),
     ({"pseudotime": "t", "covariates": ["constant"]}, "constant or determine each other"),

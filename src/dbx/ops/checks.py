@@ -92,6 +92,14 @@ def check_fraction(value: float, name: str) -> None:
         raise ValueError(msg)
 
 
+def check_below_one(value: float, name: str) -> None:
+    """Raise ValueError unless the value is at least 0 and below 1."""
+    check_number(value, name)
+    if not 0 <= value < 1:
+        msg = f"{name} must be at least 0 and below 1; got {value}."
+        raise ValueError(msg)
+
+
 def check_held_out(value: float, name: str) -> None:
     """Raise ValueError unless the value can be a fraction of held-out cells."""
     check_number(value, name)

@@ -13,6 +13,14 @@ import pandas as pd
 
 from dbx.tl._class_tables import ClassTable
 
+ESTIMATES = ("abundance.tsv", "abundance.tsv.gz", "abundance.h5")
+"""Files of kallisto with lengths and estimates."""
+CLASSES = {
+    "salmon": tuple(folder + name for folder in ("aux_info/", "") for name in ("eq_classes.txt.gz", "eq_classes.txt")),
+    "kallisto": ("matrix.ec",),
+}
+"""Files with equivalence classes by tool."""
+
 
 def opened(path: Path) -> Iterator[str]:
     """Lines of a text file, perhaps compressed."""
@@ -29,10 +37,9 @@ def from_path(path: str | PathLike[str]) -> ClassTable:
         raise FileNotFoundError(msg)
     if path.is_file():
         return from_salmon(path, None)
-    for folder in (path / "aux_info", path):
-        for name in ("eq_classes.txt.gz", "eq_classes.txt"):
-            if (folder / name).exists():
-                return from_salmon(folder / name, path)
+    for name in CLASSES["salmon"]:
+        if (path / name).exists():
+            return from_salmon(path / name, path)
     if (path / "matrix.ec").exists():
         return from_kallisto(path)
     msg = (
@@ -48,7 +55,7 @@ def from_salmon(path: Path, folder: Path | None) -> ClassTable:
     n_transcripts, n_classes = int(next(lines)), int(next(lines))
     names = [next(lines).strip() for _ in range(n_transcripts)]
     sample = (folder or path).name.removesuffix(".gz").removesuffix(".txt")
-    table = ClassTable(names, [sample])
+    table = ClassTable(names, [sample], effective_lengths=[None])
     for _ in range(n_classes):
         fields = next(lines).split()
         k = int(fields[0])
@@ -58,11 +65,8 @@ def from_salmon(path: Path, folder: Path | None) -> ClassTable:
         weights = list(map(float, fields[k + 1 : -1]))
         number = table.number(list(map(int, fields[1 : k + 1])), weights)
         table.entries.append((0, number, float(fields[-1])))
-    quant = None if folder is None else folder / "quant.sf"
-    lengths = None
-    if quant is not None and quant.exists():
-        lengths = pd.read_csv(quant, sep="\t", index_col=0)["EffectiveLength"].reindex(names).to_numpy(np.float64)
-    table.effective_lengths = [lengths]
+    if folder is not None and (folder / "quant.sf").exists():
+        _take_lengths(table, pd.read_csv(folder / "quant.sf", sep="\t", index_col=0), "Length", "EffectiveLength")
     return table
 
 
@@ -87,4 +91,27 @@ def from_kallisto(folder: Path) -> ClassTable:
     numbers = {c: table.number(list(map(int, members[str(c)].split(",")))) for c in np.unique(counts.col).tolist()}
     triples = zip(counts.row.tolist(), counts.col.tolist(), counts.data.tolist(), strict=True)
     table.entries = [(sample, numbers[c], float(count)) for sample, c, count in triples]
+    estimates = next((folder / name for name in ESTIMATES if (folder / name).exists()), None)
+    if estimates is not None and len(samples) == 1:
+        found = pd.read_csv(estimates, sep="\t", index_col=0) if estimates.suffix != ".h5" else lengths_in(estimates)
+        _take_lengths(table, found, "length", "eff_length")
     return table
+
+
+def lengths_in(path: Path) -> pd.DataFrame:
+    """Lengths and effective lengths by name of transcript, of ``abundance.h5`` of kallisto."""
+    import h5py
+
+    with h5py.File(path) as file:
+        index = pd.Index([text.decode() for text in file["aux/ids"][:]])
+        values = {
+            "length": file["aux/lengths"][:].astype(np.float64),
+            "eff_length": file["aux/eff_lengths"][:].astype(np.float64),
+        }
+    return pd.DataFrame(values, index)
+
+
+def _take_lengths(table: ClassTable, found: pd.DataFrame, length: str, effective: str) -> None:
+    """Lengths and effective lengths of the one sample of a table of classes."""
+    table.effective_lengths = [found[effective].reindex(table.names).to_numpy(np.float64)]
+    table.lengths = found[length].astype(np.float64).to_dict()

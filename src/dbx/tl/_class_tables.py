@@ -29,6 +29,8 @@ class ClassTable:
     """Sample, class and count."""
     effective_lengths: list[np.ndarray | None] = field(default_factory=list)
     """Of the transcripts of each sample, where its files have them."""
+    lengths: dict[str, float] = field(default_factory=dict)
+    """Bases of transcripts by name, where files have them."""
 
     def number(self, members: Sequence[int], weights: Sequence[float] = ()) -> int:
         """Number of the class with these members; a new one if there is none yet."""
@@ -180,7 +182,7 @@ def renamed(table: ClassTable, names: Sequence[str]) -> ClassTable:
     if absent:
         msg = f"Classes name transcripts that are not in transcripts.index: {listed(absent)}."
         raise ValueError(msg)
-    moved = ClassTable(list(names), table.samples, entries=table.entries)
+    moved = ClassTable(list(names), table.samples, entries=table.entries, lengths=table.lengths)
     for members, weights in table.classes:
         moved.number([place[table.names[member]] for member in members], weights)
     for lengths in table.effective_lengths:
@@ -199,6 +201,7 @@ def joined(tables: Sequence[ClassTable]) -> ClassTable:
         first = len(whole.samples)
         whole.samples += table.samples
         whole.effective_lengths += table.effective_lengths
+        whole.lengths |= table.lengths
         whole.entries += [(first + sample, numbers[number], count) for sample, number, count in table.entries]
     if len(set(whole.samples)) < len(whole.samples):
         whole.samples = [f"{name}-{i}" for i, name in enumerate(whole.samples)]
@@ -206,18 +209,22 @@ def joined(tables: Sequence[ClassTable]) -> ClassTable:
 
 
 def gene_of(transcripts: Sequence[str], genes: Any, table: pd.DataFrame | None) -> np.ndarray | None:
-    """Gene of each transcript, from a mapping or a column of the table of transcripts."""
+    """Gene of each transcript, from a mapping or a column of the table of transcripts; None where it is missing."""
     if genes is None:
-        return None if table is None or "gene" not in table else table["gene"].astype(str).to_numpy(object)
+        return None if table is None or "gene" not in table else _as_names(table["gene"])
     if isinstance(genes, Mapping | pd.Series):
         lookup = dict(genes)
         absent = [name for name in transcripts if name not in lookup]
         if absent:
             msg = f"genes has no gene of the transcripts {listed(absent)}."
             raise ValueError(msg)
-        return np.array([str(lookup[name]) for name in transcripts], object)
+        return _as_names(lookup[name] for name in transcripts)
     found = np.asarray(list(genes), object)
     if len(found) != len(transcripts):
         msg = f"genes must map names of transcripts to genes, or have one for each of {len(transcripts)} transcripts."
         raise ValueError(msg)
-    return np.array(list(map(str, found)), object)
+    return _as_names(found)
+
+
+def _as_names(genes: Iterable[Any]) -> np.ndarray:
+    return np.array([None if pd.isna(gene) else str(gene) for gene in genes], object)

@@ -15,7 +15,10 @@ from dbx.ops.abundance.effective_length import effective_lengths
 from dbx.ops.abundance.quantify import Quantify
 from dbx.ops.checks import listed
 from dbx.program import log, resolve_seed, run_step
+from dbx.tl._class_files import CLASSES as CLASSES
+from dbx.tl._class_files import ESTIMATES as ESTIMATES
 from dbx.tl._class_files import from_path
+from dbx.tl._class_files import lengths_in as lengths_in
 from dbx.tl._class_tables import ClassTable, from_anndata, from_frame, from_matrix, gene_of, joined, numbers_of, renamed
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ def quantify(
         transcripts, and names in ``uns["transcripts"]``.
     transcripts
         Table by name of transcript with the columns ``effective_length``, or ``length``, and perhaps ``gene``. By
-        default effective lengths are those of a salmon folder.
+        default lengths are those of ``quant.sf`` in a folder of salmon, or of ``abundance`` in one of kallisto.
     genes
         Gene of each transcript: a mapping by name, or genes in the order of the transcripts.
     fragment_length
@@ -116,7 +119,7 @@ def quantify(
     ``obsm["classes"]``
         Fragments of each class.
     ``var["gene"]``, ``var["length"]``, ``var["effective_length"]``
-        As given; the mean of the samples' effective lengths.
+        As given or read (a missing gene stays missing); the mean of the samples' effective lengths.
     ``var["identifiability"]``
         Number of the set of transcripts that no class tells apart, -1 for others: only effective lengths decide within
         a set, and between equal ones the split is arbitrary.
@@ -270,6 +273,8 @@ def _empty(table: ClassTable, transcripts, genes, lengths, sets) -> AnnData:
         var["gene"] = genes
     if transcripts is not None and "length" in transcripts:
         var["length"] = transcripts["length"].to_numpy()
+    elif table.lengths:
+        var["length"] = [table.lengths.get(name, np.nan) for name in table.names]
     var["effective_length"] = lengths.mean(axis=0)
     var["identifiability"] = sets
     tx = AnnData(np.zeros(lengths.shape), obs=pd.DataFrame(index=pd.Index(table.samples, dtype=object)), var=var)

@@ -221,7 +221,9 @@ def _numbers_of(wanted: list, names) -> tuple[int, ...]:
     at = names.get_indexer([str(name) for name in wanted])
     unknown = [name for name, number in zip(wanted, at, strict=True) if number < 0]
     if unknown or not wanted:
-        msg = f"genes must be names of genes; {listed(unknown) if unknown else 'none'} of these are not in the data."
+        msg = (
+            f"genes: the data have no {listed(unknown)}." if unknown else "genes is empty: name genes, or leave it out."
+        )
         raise ValueError(msg + (did_you_mean(unknown[0], names) if unknown else ""))
     return tuple(map(int, np.unique(at)))
 

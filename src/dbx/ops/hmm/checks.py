@@ -38,19 +38,25 @@ def check_data(data: Data, packed: Packed, emission: str, n_states: int, fresh: 
                 'layer="counts", or emission="gaussian".'
             )
             raise ValueError(msg)
-    used = np.bincount(packed.sequence, seen.any(axis=0), len(packed.firsts))
-    if (used == 0).any():
-        rows = packed.rows[packed.firsts[used == 0]]
+    rows = without_values(data, packed)
+    if len(rows):
         msg = (
-            f"{len(rows)} of {len(used)} sequences have missing values only: leave them out. The first begins in row "
-            f"{rows.min()}."
+            f"{len(rows)} of {len(packed.firsts)} sequences have missing values only: leave them out. The first begins "
+            f"in row {rows.min()}."
         )
         raise ValueError(msg)
     if fresh:
         n_values = len(np.unique(values[:, seen.all(axis=0)].T[:100_000], axis=0))
         if n_values < n_states:
-            msg = f"There are only {n_values} distinct values, fewer than n_states={n_states}: pass fewer states."
+            few = "is only 1 distinct value" if n_values == 1 else f"are only {n_values} distinct values"
+            msg = f"There {few}, fewer than n_states={n_states}: pass fewer states."
             raise ValueError(msg)
+
+
+def without_values(data: Data, packed: Packed) -> np.ndarray:
+    """First rows of the sequences that have missing values only."""
+    used = np.bincount(packed.sequence, (data.weights() > 0).any(axis=0), len(packed.firsts))
+    return packed.rows[packed.firsts[used == 0]]
 
 
 def check_codes(data: Data, n_symbols: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from dbx.data.blocks import RowBlocks
 from dbx.losses.hidden_markov import markov_messages
 from dbx.ops.checks import check_whole
-from dbx.ops.hmm.checks import as_codes
+from dbx.ops.hmm.checks import as_codes, without_values
 from dbx.ops.hmm.emissions import Data
 from dbx.ops.hmm.markov import best_path, numbers_of
 from dbx.ops.hmm.model_operator import NAMES, EmissionName, Given, MarkovOperator, Method
@@ -144,11 +144,23 @@ class GeneHMM(MarkovOperator):
         if n_rows < len(rows):
             rows = np.sort(np.random.default_rng(seed).choice(len(rows), n_rows, replace=False))
         packed, data = self._packed(x, rows, sizes)
+        self._check_values(without_values(data, packed), rows)
         self.find(packed, data, None, seed, progress)
         if not self.share:
             family = self._family(data)
             of_data = [getattr(family, name, np.zeros(1))[0] for name in ("overall", "floor")]
             self.of_data = Constant(np.array(of_data))
+
+    def _check_values(self, firsts: np.ndarray, rows: np.ndarray) -> None:
+        """Refuse chromosomes of a row without any value; ``firsts`` are where they begin, one row after another."""
+        if len(firsts):
+            columns = self._columns()[0]
+            row, place = divmod(int(firsts.min()), len(columns))
+            msg = (
+                f"{len(firsts)} times a row has missing values only along a chromosome: first row {rows[row]}, along "
+                f"the chromosome of column {columns[place]}. Leave out such rows, or the chromosomes of such columns."
+            )
+            raise ValueError(msg)
 
     def _packed(self, x: RowBlocks, rows: np.ndarray, sizes: Mapping[str, Any] | None) -> tuple[Packed, Data]:
         """Sequences of some rows, one row after another."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbx.ops.checks import check_above_zero, check_fraction, check_held_out, check_known, check_minimums, check_whole
+from dbx.ops.checks import (
+    check_above_zero,
+    check_below_one,
+    check_fraction,
+    check_held_out,
+    check_known,
+    check_minimums,
+    check_whole,
+)
 
 ALPHABETS = ("DNA", "RNA")
 POOLINGS = ("auto", "mean", "max", "cls", "attention", "position")
@@ -17,7 +25,7 @@ def check_settings(operator: Any) -> None:
     check_known(operator.pooling, POOLINGS, "pooling")
     check_known(operator.class_weight, ("balanced", None), "class_weight")
     check_fraction(operator.mask_rate, "mask_rate")
-    check_held_out(operator.dropout, "dropout")
+    check_below_one(operator.dropout, "dropout")
     check_held_out(operator.validation, "validation")
     check_above_zero(operator.learning_rate, "learning_rate")
     check_minimums(operator, max_length=1, pretrain_epochs=0, max_epochs=1)

@@ -20,6 +20,8 @@ from dbx.ops.switches.shapes import classify, turns
 
 BLOCK_VALUES = 1 << 16
 """Values of a block, whose intermediate results stay in the processor's cache."""
+DRAWN_TOGETHER = 512
+"""Most genes whose permutations come from one random generator, whatever the size of blocks."""
 
 
 class Fitted(NamedTuple):
@@ -139,28 +141,38 @@ def permuted_ratios(
     model: Model, load: Loader, genes: np.ndarray, *, seed: list[int], block_genes: int, progress: Progress
 ) -> np.ndarray:
     """Likelihood ratios of genes whose cells have the pseudotime of others, each gene's in another order."""
+    n_cells = len(model.t)
 
-    def work(at: np.ndarray) -> np.ndarray:
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for drawn in gene_blocks(len(genes), n_cells, DRAWN_TOGETHER):
+            for block in gene_blocks(len(drawn), n_cells, block_genes):
+                yield int(drawn[0]), drawn[block]
+
+    def work(block: tuple[int, np.ndarray]) -> np.ndarray:
+        first, at = block
         values = load(genes[at])
-        rng = np.random.default_rng([*seed, int(at[0])])
-        here, values = _permuted(model, values, rng)
+        here, values = _permuted(model, values, np.random.default_rng([*seed, first]), int(at[0]) - first)
         constant = here.constant(values)
         return np.maximum(2 * (here.switch(values, constant).value - constant.value), 0)
 
     parts = []
     with one_blas_thread():
-        for part in map_in_threads(work, gene_blocks(len(genes), len(model.t), block_genes)):
+        for part in map_in_threads(work, blocks()):
             parts.append(part)
             progress(sum(map(len, parts)), len(genes), "permuted genes")
     return np.concatenate(parts)
 
 
-def _permuted(model: Model, values: Values, rng: np.random.Generator) -> tuple[Model, Values]:
-    """The same values at other times: each gene's in its own order, all in one where there are covariates."""
+def _permuted(model: Model, values: Values, rng: np.random.Generator, skipped: int) -> tuple[Model, Values]:
+    """The same values at other times: each gene's in its own order, all in one where there are covariates.
+
+    ``skipped`` genes before these have orders from the same generator.
+    """
     if model.design.shape[1]:
         order = rng.permutation(values.y.shape[1])
         moved = values._replace(y=values.y[:, order], size=values.size[:, order])
         return model._replace(design=model.design[order]), moved
+    rng.random((skipped, values.y.shape[1]))  # what the genes before take
     orders = np.argsort(rng.random(values.y.shape), axis=1)
     size = np.broadcast_to(values.size, values.y.shape)
     y, size = (np.take_along_axis(part, orders, axis=1) for part in (values.y, size))
