@@ -4,7 +4,8 @@
 
 prints one line of a table: CPU seconds of the first and of a later call with all compilation (imports excluded), and
 the peak of resident memory above that of the data. scanpy needs scikit-image for its threshold; it is given one here.
-From 8,192 cells and doublets on it searches by pynndescent, which must be below 0.7.
+From 8,192 cells and doublets on it searches by pynndescent, which must be below 0.7: where the environment has a later
+one, ``pip install --no-deps --target FOLDER 'pynndescent<0.7'`` and put FOLDER first on PYTHONPATH.
 """
 
 from __future__ import annotations

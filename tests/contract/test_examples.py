@@ -57,6 +57,7 @@ TESTED = {
     "declared": "tests/test_own_steps",
     "functions": "tests/test_own_steps",
     "unlisted": "tests/test_own_steps",
+    "result": "tests/program/record/test_replaced",
     "config_after": "tests/tl/test_ot_trajectory",
     "listed": "tests/program/record/test_listing",
 }

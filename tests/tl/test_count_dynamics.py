@@ -99,6 +99,16 @@ def test_dispersion_is_the_likeliest(rng):
     assert (poisson == 1e4).all()
 
 
+def test_nothing_of_the_other_likelihood_is_left(simulated):
+    adata, genes = simulated.copy(), simulated.var_names[:2]
+    dbx.tl.recover_dynamics(adata, genes, max_iter=1)
+    assert "fit_variance" in adata.var
+    assert not {"fit_theta_u", "fit_theta_s"} & set(adata.var)
+    dbx.tl.recover_dynamics(adata, genes, max_iter=1, likelihood="counts")
+    assert "fit_variance" not in adata.var
+    assert {"fit_theta_u", "gauss_variance"} <= set(adata.var)
+
+
 def test_new_cells_get_times_on_the_curves(simulated):
     query = simulated[::5].copy()
     for name in set(filter(None, query.layers)) - {"spliced", "unspliced"}:

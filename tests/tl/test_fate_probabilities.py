@@ -174,6 +174,7 @@ WRONG = {
     "mask": (wrong(up=np.arange(N_CELLS) < 3), {}, ValueError, r"'True', 'False'\. Pass names of cells: list\("),
     "overlapping": (lambda data: {"a": ["c1", "c2"], "b": ["c2"]}, {}, ValueError, "'a' and 'b' overlap in 1 cells"),
     "no column": (lambda _: "nothing", {}, KeyError, "nothing"),
+    "measured": (lambda _: "dpt_pseudotime", {}, ValueError, "different numbers, most of them of one cell only"),
     "not named": (lambda _: ["c1"], {}, TypeError, "name -> names of cells"),
     "no time": (lambda _: "tips", {"time_key": "no_time"}, KeyError, "no_time"),
     "time in words": (lambda _: "tips", {"time_key": "tips_text"}, ValueError, "Pseudotime must be numbers"),

@@ -42,6 +42,10 @@ def with_graph(adata):
     adata.obs["same"] = 1.0
 
 
+def with_equal_moments(adata):
+    adata.layers["Mu"] = adata.layers["Ms"].copy()
+
+
 def with_one_gene(adata):
     with_velocity(adata)
     adata.var["velocity_genes"] = np.arange(adata.n_vars) == 3
@@ -55,8 +59,14 @@ CASES = {
     "one layer": (
         nothing,
         lambda a: dbx.pp.moments(a, layers=("spliced", "spliced")),
-        "names of the spliced and of the unspliced counts; got 'spliced' for both",
+        r"names of the spliced and of the unspliced counts; got \('spliced', 'spliced'\)",
     ),
+    "half of the layers": (
+        nothing,
+        lambda a: dbx.pp.moments(a, layers=("spliced",)),
+        "the names of the spliced and of",
+    ),
+    "a layer for two": (nothing, lambda a: dbx.tl.velocity(a, layers="spliced"), "the names of the spliced and of"),
     "counts and negative": (with_negative, dbx.pp.moments, r"'unspliced'\] has negative values"),
     "one of counts": (with_layer("spliced", np.rint), dbx.pp.moments, "holds counts, but .*'unspliced'.* does not"),
     "mode": (nothing, lambda a: dbx.pp.moments(a, mode="both"), "mode must be one of 'connectivities'"),
@@ -65,7 +75,13 @@ CASES = {
     "velocity's mode": (nothing, lambda a: dbx.tl.velocity(a, mode="best"), "mode must be one of 'stochastic'"),
     "no good gene": (nothing, lambda a: dbx.tl.velocity(a, min_r2=2), "Only 0 of 278 genes have R2 > min_r2=2"),
     "percentiles": (nothing, lambda a: dbx.tl.velocity(a, perc=[95, 5]), "perc must be two percentiles"),
+    "largest ratio": (nothing, lambda a: dbx.tl.velocity(a, constrain_ratio=-1), "constrain_ratio must be"),
     "ratio": (nothing, lambda a: dbx.tl.velocity(a, constrain_ratio=[2, 1]), "constrain_ratio must be"),
+    "no residual": (
+        with_equal_moments,
+        lambda a: dbx.tl.velocity(a, mode="local", min_r2=-10),
+        "give no direction: by them all cells have the same time",
+    ),
     "groups alone": (nothing, lambda a: dbx.tl.velocity(a, groups_for_fit=["a"]), "groupby and groups_for_fit togeth"),
     "no velocity": (nothing, dbx.tl.velocity_graph, r"'velocity'\] is missing .* dbx.tl.velocity\(adata\)"),
     "one gene": (with_one_gene, dbx.tl.velocity_graph, "Only 1 genes have velocities"),

@@ -151,6 +151,14 @@ def as_names(names: Any, argument: str) -> list:
     return list(names)
 
 
+def check_layers(layers: Any) -> None:
+    """Refuse what are not the names of two layers, of spliced and of unspliced counts."""
+    names = as_names(layers, "layers")
+    if len(names) != 2 or names[0] == names[1]:
+        msg = f"layers must be the names of the spliced and of the unspliced counts; got {layers!r}."
+        raise ValueError(msg)
+
+
 def listed(names: Iterable) -> str:
     """Names in quotes, the first dozen of them."""
     texts = [repr(str(name)) for name in names]

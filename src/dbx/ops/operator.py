@@ -170,6 +170,10 @@ class Operator(nnx.Module):
     """Its role in training: the coordinates trained by default, the gene selection trained after them, or the layer
     that predicts labels from them."""
     precision: Literal["float32", "float64"] = "float32"
+    result: ClassVar[str | None] = None
+    """The output that all others go with: where another run of such an operator writes it into the same slot, it
+    replaces all that this one wrote, so that nothing of another mode is left beside it. None where only a run that
+    writes all the same slots does."""
     unlisted: ClassVar[frozenset[str]] = frozenset()
     """Settings that a user did not choose, which tables of steps leave out."""
     alternatives: ClassVar[tuple[Mapping[str, Any], ...]] = ()

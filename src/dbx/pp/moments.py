@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from dbx.data import RowBlocks
-from dbx.ops.checks import check_known
+from dbx.ops.checks import check_known, check_layers
 from dbx.ops.dynamics.moments import Moments
 from dbx.pp.neighbors import neighbors
 from dbx.program import Slot, exists, log, looks_like_counts, neighbors_slot, read, run_step
@@ -110,11 +110,9 @@ def hold_counts(data: AnnData | MuData, layers: tuple[str, str], mod: str | None
     Raises
     ------
     ValueError
-        Only one of them does, or both are the same layer.
+        Only one of them does, or these are not two layers.
     """
-    if layers[0] == layers[1]:
-        msg = f"layers must be the names of the spliced and of the unspliced counts; got {layers[0]!r} for both."
-        raise ValueError(msg)
+    check_layers(layers)
     slots = [Slot("layers", (name,), mod) for name in layers]
     counted = [looks_like_counts(read(data, slot)) for slot in slots]
     if counted[0] != counted[1] and not _has_wrong_values(read(data, slots[counted[0]])):

@@ -157,6 +157,8 @@ makes(
         "var/velocity_genes": "dbx.tl.velocity(adata)",
         "obsp/velocity_graph": "dbx.tl.velocity_graph(adata)",
         "obsp/velocity_graph_neg": "dbx.tl.velocity_graph(adata)",
+        "obsm/velocity_umap": 'dbx.tl.velocity_embedding(adata, "umap")',
+        "obs/velocity_confidence": "dbx.tl.velocity_confidence(adata)",
         "obs/root_cells": "dbx.tl.terminal_states(adata)",
         "obs/end_points": "dbx.tl.terminal_states(adata)",
         "obs/velocity_pseudotime": "dbx.tl.velocity_pseudotime(adata)",

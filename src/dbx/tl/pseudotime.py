@@ -110,8 +110,11 @@ def pseudotime(
         mod=mod,
     )
     if operator.n_joined:
+        several = operator.n_joined > 1
+        parts = f"{operator.n_joined} parts of the data were" if several else "A part of the data was"
+        each = "each was" if several else "it was"
         log.warn(
-            f"{operator.n_joined} parts of the data were not reached from the root by any path: each was joined by its "
-            "shortest edge to the reached part, so that times between parts mean little. A larger knn may connect them."
+            f"{parts} not reached from the root by any path: {each} joined by its shortest edge to the reached part, "
+            "so that times between parts mean little. A larger knn may connect them."
         )
     return data if copy else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dbx.ops.checks import UnknownNameError, as_names, check_known, listed
+from dbx.ops.checks import UnknownNameError, as_names, check_known, check_layers, listed
 from dbx.ops.dynamics.count_dynamics import CountDynamics
 from dbx.ops.dynamics.recover_dynamics import RecoverDynamics
 from dbx.program import (
@@ -190,11 +190,9 @@ def _counts(data: AnnData | MuData, layers: tuple[str, str], mod: str | None) ->
     Raises
     ------
     ValueError
-        A layer does not hold counts.
+        A layer does not hold counts, or these are not two layers.
     """
-    if len(layers) != 2 or layers[0] == layers[1]:
-        msg = f"layers must be the names of the spliced and of the unspliced counts; got {layers!r}."
-        raise ValueError(msg)
+    check_layers(layers)
     for name in layers:
         slot = Slot("layers", (name,), mod)
         if not looks_like_counts(read(data, slot)):

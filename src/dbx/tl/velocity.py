@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from dbx.ops.checks import as_names, check_known
+from dbx.ops.checks import as_names, check_known, check_layers
 from dbx.ops.dynamics.local_velocity import LocalVelocity
 from dbx.ops.dynamics.steady_state import SteadyState
 from dbx.ops.dynamics.stochastic import StochasticVelocity
@@ -42,7 +42,7 @@ def velocity(
     min_likelihood: float | None = 1e-3,
     groupby: str | None = None,
     groups_for_fit: str | Sequence[str] | None = None,
-    constrain_ratio: Sequence[float] | None = None,
+    constrain_ratio: Sequence[float] | float | None = None,
     use_latent_time: bool = False,
     time_key: str | None = None,
     layers: tuple[str, str] = ("spliced", "unspliced"),
@@ -84,7 +84,7 @@ def velocity(
     groupby, groups_for_fit
         Column of ``obs``, and those of its groups to fit the lines to; all cells by default.
     constrain_ratio
-        Least and largest slope.
+        Least and largest slope, or the largest alone.
     use_latent_time
         With ``mode="local"``, the same as ``time_key="latent_time"``: velocities along the time that all genes share
         (:func:`dbx.tl.latent_time`). In the dynamical mode each gene has a time of its own.
@@ -179,6 +179,7 @@ def velocity(
         writes |= {"offset": f"var/{vkey}_offset"} if fit_offset else {}
         operator = SteadyState(**settings)
     if mode == "stochastic":
+        check_layers(layers)
         slots = {name: f"layers/{layer}" for name, layer in zip(("spliced", "unspliced"), layers, strict=True)}
         counted = all(looks_like_counts(read(adata, Slot.parse(slot, mod))) for slot in slots.values())
         operator = StochasticVelocity(normalize=counted, **settings)
@@ -265,8 +266,10 @@ def percentiles(perc: Sequence[float] | float | None) -> tuple[float, float]:
     return float(given[0]), float(given[1])
 
 
-def _range(bounds: Sequence[float]) -> tuple[float, float]:
-    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
+def _range(bounds: Sequence[float] | float) -> tuple[float, float]:
+    """The least and the largest slope; one number is the largest."""
+    given = (0.0, bounds) if isinstance(bounds, int | float) else tuple(bounds)
+    if len(given) != 2 or not 0 <= given[0] < given[1]:
         msg = f"constrain_ratio must be the least and the largest slope; got {bounds!r}."
         raise ValueError(msg)
-    return float(bounds[0]), float(bounds[1])
+    return float(given[0]), float(given[1])

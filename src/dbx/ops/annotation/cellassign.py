@@ -44,6 +44,7 @@ class CellAssign(Operator):
         "probabilities": Output(),
         "history": Output(axis="none", dtype=None, view=True),
     }
+    result = "labels"
     rowwise = True
 
     def __init__(

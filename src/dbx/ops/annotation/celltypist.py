@@ -50,6 +50,7 @@ class CellTypist(Operator):
         "clusters": Input(kind="codes", unseen="missing", missing=True, optional=True),
     }
     outputs: ClassVar = {"labels": Output(dtype="category"), "confidence": Output(), "probabilities": Output()}
+    result = "labels"
     rowwise = True
 
     def __init__(

@@ -52,6 +52,7 @@ class ScANVI(Operator):
         "z": Output(content="embedding"),
         "history": Output(axis="none", dtype=None, view=True),
     }
+    result = "labels"
     rowwise = True
 
     def __init__(

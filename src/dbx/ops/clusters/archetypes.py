@@ -37,6 +37,7 @@ class Archetypes(Operator):
         "elbow": Output(axis="none", dtype=None, view=True),
         "genes": Output(axis="genes", view=True),
     }
+    result = "weights"
     rowwise = True
     host = True
 

@@ -57,6 +57,7 @@ class FateProbabilities(WalkOperator):
         "priming": Output(dtype="float64"),
         "transitions": Output(dtype="float64"),
     }
+    result = "fates"
     rowwise = True
     of_all_cells = True
     precision = "float64"

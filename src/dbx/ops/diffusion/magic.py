@@ -48,7 +48,7 @@ class Magic(Operator):
     outputs: ClassVar = {
         "imputed": Output(),
         "previous": Output(view=True, inference=True),
-        "steps": Output(axis="none", dtype="int64", view=True),
+        "steps": Output(axis="none", dtype=None, view=True),
         "errors": Output(axis="none", dtype="float64", view=True),
         "powers": Output(axis="none", dtype="float64", view=True),
     }
@@ -177,9 +177,9 @@ class Magic(Operator):
         return np.asarray(self.one_step_less[...])
 
     @property
-    def steps(self) -> np.ndarray:
+    def steps(self) -> int:
         """Number of steps t."""
-        return np.asarray(self.n_steps)
+        return int(np.asarray(self.n_steps))
 
     @property
     def errors(self) -> np.ndarray:

@@ -52,6 +52,7 @@ class Phate(Operator):
         "entropy": Output(axis="none", dtype="float64", view=True),
         "stress": Output(axis="none", dtype=None, view=True),
     }
+    result = "z"
     rowwise = True
     host = True
 

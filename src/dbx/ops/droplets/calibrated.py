@@ -51,6 +51,7 @@ class CalibratedDoublets(Operator):
         "doublet": Output(dtype="bool"),
         "summary": Output(axis="none", dtype=None, view=True),
     }
+    result = "score"
     rowwise = True
     precision = "float64"
     unlisted = frozenset({"batched_by"})

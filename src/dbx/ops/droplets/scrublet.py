@@ -50,6 +50,7 @@ class Scrublet(Operator):
         "doublet": Output(dtype="bool"),
         "summary": Output(axis="none", dtype=None, view=True),
     }
+    result = "score"
     rowwise = True
     precision = "float64"
     unlisted = frozenset({"neighbor_parents", "given", "batched_by"})

@@ -27,6 +27,7 @@ class DynamicalVelocity(Operator):
     name = "dynamical_velocity"
     inputs: ClassVar = {"speed": Input(genes=True, missing=True), "graph": Input(kind="graph")}
     outputs: ClassVar = {"velocity": Output(), "velocity_genes": Output(axis="genes", dtype="bool", view=True)}
+    result = "velocity"
     rowwise = True
     host = True
     in_pieces = True

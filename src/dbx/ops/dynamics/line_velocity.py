@@ -31,6 +31,7 @@ class LineVelocity(Operator):
         "r2": Output(axis="genes", dtype="float64", view=True),
         "velocity_genes": Output(axis="genes", dtype="bool", view=True),
     }
+    result = "velocity"
     rowwise = True
     host = True
 

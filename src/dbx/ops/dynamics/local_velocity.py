@@ -57,6 +57,7 @@ class LocalVelocity(Operator):
         "velocity_genes": Output(axis="genes", dtype="bool", view=True),
         "agreement": Output(axis="none", dtype="float64", view=True, inference=True),
     }
+    result = "velocity"
     rowwise = True
     host = True
     references: ClassVar = {"velocities": "velocity", "times": "time_used"}
@@ -131,13 +132,26 @@ class LocalVelocity(Operator):
 
 
 def direction(s: np.ndarray, residual: np.ndarray, distances: sparse.csr_matrix, seed: int) -> Times:
-    """Pseudotime by the graph of these velocities."""
+    """Pseudotime by the graph of these velocities.
+
+    Raises
+    ------
+    ValueError
+        It is the same for all cells.
+    """
     edges = Edges(distances, np.arange(len(s), dtype=np.int32))
     links = host_reached(edges, adjacency(edges), 2, None)
     r = host_correlations(s, residual, s, links, roots=False)
     positive, negative = part_of(links, r, r > 0), part_of(links, r, r < 0)
     roots, ends = terminal_states(positive, negative, distances, seed=seed)
-    return velocity_times(positive, negative, peak(roots, distances), peak(ends, distances), seed=seed)
+    found = velocity_times(positive, negative, peak(roots, distances), peak(ends, distances), seed=seed)
+    if np.ptp(found.time[np.isfinite(found.time)]) == 0:
+        msg = (
+            "The residuals of splicing give no direction: by them all cells have the same time. Pass a time "
+            "(time_key=), or check that the layers of spliced and of unspliced counts are not the same."
+        )
+        raise ValueError(msg)
+    return found
 
 
 def given(columns: dict[str, Any]) -> np.ndarray:

@@ -62,6 +62,7 @@ class RecoverDynamics(Operator):
         "speed": Output(),
         **{name: Output(axis="genes", dtype="float64", view=True) for name in OF_GENES},
     }
+    result = "time"
     rowwise = True
     host = True
     in_pieces = True

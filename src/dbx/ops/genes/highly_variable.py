@@ -38,6 +38,7 @@ class HighlyVariable(Operator):
         "highly_variable_nbatches": Output(axis="genes", dtype="int64", view=True),
         "highly_variable_intersection": Output(axis="genes", dtype="bool", view=True),
     }
+    result = "highly_variable"
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class HighlyVariableCounts(Operator):
         "variances_norm": Output(axis="genes", dtype="float64", view=True),
         "highly_variable_nbatches": Output(axis="genes", dtype="int64", view=True),
     }
+    result = "highly_variable"
 
     def __init__(self, *, flavor: str = "seurat_v3", n_top_genes: int = 2000, span: float = 0.3):
         if flavor not in FLAVORS:

@@ -41,6 +41,7 @@ class HighlyVariableResiduals(Operator):
         "highly_variable_intersection": Output(axis="genes", dtype="bool", view=True),
         "highly_variable": Output(axis="genes", dtype="bool", view=True),
     }
+    result = "highly_variable"
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class GeneHMM(MarkovOperator):
         "log_likelihood": Output(dtype="float64"),
         "fitted_model": Output(axis="none", dtype=None, view=True),
     }
+    result = "fitted_model"
     rowwise = True
     precision = "float64"
     unlisted = MarkovOperator.unlisted | {"chromosomes", "places"}

@@ -45,6 +45,7 @@ class HMM(MarkovOperator):
         "predictive": Output(dtype="float64"),
         "fitted_model": Output(axis="none", dtype=None, view=True),
     }
+    result = "fitted_model"
     precision = "float64"
     in_space = True
     in_sequences = "sequences"

@@ -46,6 +46,7 @@ class GRN(Operator):
         "groups": Input(kind="codes", missing=True, optional=True, of_fitted_cells=True),
     }
     outputs: ClassVar = {"edges": TABLE, "jaccard": TABLE}
+    result = "edges"
     unlisted: ClassVar = frozenset({"regulators", "targets"})
 
     def __init__(

@@ -67,6 +67,7 @@ class SpatialDomains(Operator):
         "distances": Output(),
         "criterion": Output(axis="none", dtype=None, view=True),
     }
+    result = "labels"
     in_space = True
     unlisted = frozenset({"levels", "width"})
 

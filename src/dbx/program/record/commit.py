@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from dbx.program.record.modalities import lowered, programs_of
 from dbx.program.record.registry import KEY, Registry
 from dbx.program.record.step import Step
 from dbx.program.slots.slots import Slot
-from dbx.program.slots.writing import assigned, check_writable, restored
+from dbx.program.slots.writing import assigned, check_writable, removed, restored
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
 
 
 def commit(
-    data: AnnData | MuData, registry: Registry, values: Mapping[Slot, Any], then: Callable[[], None] | None = None
+    data: AnnData | MuData,
+    registry: Registry,
+    values: Mapping[Slot, Any],
+    then: Callable[[], None] | None = None,
+    left: Sequence[Slot] = (),
 ) -> None:
-    """Write computed values and the registry, all or nothing; if what is done ``then`` fails, nothing was written."""
+    """Write computed values and the registry, all or nothing; if what is done ``then`` fails, nothing was written.
+
+    ``left`` are slots of a run that this one replaces, which are removed.
+    """
     programs = stored_programs(data, registry)
-    check_writable(data, [*values, *programs])
-    with assigned(data, {**values, **programs}):
+    check_writable(data, [*values, *programs, *left])
+    with assigned(data, {**values, **programs}), removed(data, left):
         if then is not None:
             then()
     if values:
         log.hint("added\n" + "\n".join(f"    {slot.written()}" for slot in values))
+    if left:
+        log.hint("removed, of the run that this one replaces\n" + "\n".join(f"    {slot.written()}" for slot in left))
 
 
 def stored_programs(data: AnnData | MuData, registry: Registry) -> dict[Slot, Any]:

@@ -13,7 +13,7 @@ from scipy import sparse
 from dbx.ops.operator import Operator
 from dbx.program.slots.fingerprint import same, slot_fingerprint
 from dbx.program.slots.hashes import name_hashes, row_digests
-from dbx.program.slots.slots import Slot, gene_names, holder, read, row_names
+from dbx.program.slots.slots import Slot, exists, gene_names, holder, read, row_names
 
 if TYPE_CHECKING:
     from dbx.program.record.step import Step
@@ -62,6 +62,17 @@ def prints(data, inputs: Mapping[Slot, np.ndarray], values: Mapping[Slot, Any]) 
         if print_ is not None:
             kept[slot] = print_
     return kept
+
+
+def untouched(data, written: Mapping[Slot, np.ndarray | None]) -> list[Slot]:
+    """The slots that hold what was written there, going by its fingerprint; X is none of them."""
+    there = [slot for slot in written if slot.container != "X" and exists(data, slot)]
+    return [slot for slot in there if same_value(slot, written[slot], print_of_slot(data, slot)) is not False]
+
+
+def print_of_slot(data, slot: Slot) -> np.ndarray | None:
+    """Fingerprint of what a slot holds; of ``uns`` there is none."""
+    return None if slot.container == "uns" else print_of(data, slot, read(data, slot))
 
 
 @dataclass

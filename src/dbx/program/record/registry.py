@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.checks import UnknownNameError, did_you_mean, listed
 from dbx.program.record.modalities import lifted, programs_of
 from dbx.program.record.step import Step
 from dbx.program.record.storage import RegistryError, from_tree, to_tree
-from dbx.program.slots.slots import no_annotated_data
+from dbx.program.slots.slots import Slot, no_annotated_data
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -100,6 +101,22 @@ class Registry:
         self.steps = [other for other in self.steps if other.id in live]
         return step
 
+    def replace(self, step: Step) -> dict[Slot, np.ndarray | None]:
+        """Remove the runs whose result a step is about to write: with other settings, or of another operator.
+
+        Returns what else they wrote, which belongs to nothing any more: slot -> fingerprint of what they wrote there.
+        """
+        gone = [other for other in self.steps if _same_place(other, step) and not self._builds_on(step, other)]
+        written = {*step.writes.values(), *step.constants}
+        left = {
+            slot: other.fingerprints.get(slot)
+            for other in gone
+            for slot in (*other.writes.values(), *other.constants)
+            if slot not in written and (slot in other.constants or self.writer(slot) is other)
+        }
+        self.steps = [other for other in self.steps if other not in gone]
+        return left
+
     def current(self, step: Step) -> bool:
         """Whether something a step wrote is still what its slot holds, as far as the program knows.
 
@@ -179,6 +196,14 @@ def _twins(a: Step, b: Step) -> bool:
             and np.array_equal(np.asarray(a.genes), np.asarray(b.genes))
         )
     return same
+
+
+def _same_place(a: Step, b: Step) -> bool:
+    """Whether both write their results into the same slot, but not all the same slots."""
+    places = [
+        step.writes.get(step.operator_class.result or "") if step.operator in CATALOGUE else None for step in (a, b)
+    ]
+    return None not in places and places[0] == places[1] and not _twins(a, b)
 
 
 def _same_result(a: Step, b: Step) -> bool:

@@ -20,7 +20,7 @@ from dbx.program.record.cut import Drawn, keep, passing, remove
 from dbx.program.record.holes import warn_of_holes, warn_of_removed_cells
 from dbx.program.record.inputs import Gathered, gather
 from dbx.program.record.outputs import as_dtype, stored, views
-from dbx.program.record.prints import same_value
+from dbx.program.record.prints import same_value, untouched
 from dbx.program.record.recording import new_step
 from dbx.program.record.registry import Registry, load
 from dbx.program.record.step import Step
@@ -95,8 +95,9 @@ def run_step(
         then = partial(keep, data, mod, cut)
     elif cut:
         then = partial(remove, data, mod, passing(result.operator, result.outputs), result.step.name)
+    left = untouched(data, registry.replace(result.step))
     registry.record(result.step)
-    commit(data, registry, result.values, then)
+    commit(data, registry, result.values, then, left)
     return data if copy else None
 
 

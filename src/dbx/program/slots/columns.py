@@ -14,6 +14,9 @@ from dbx.program.slots.genes import renaming_hint, some_of
 from dbx.program.slots.slots import Slot
 from dbx.program.slots.stored import as_codes
 
+MOST_LEVELS = 20
+"""So many numbers with a fraction may be levels, such as doses, whatever the number of cells of each."""
+
 
 def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.ndarray:
     """A column as Codes, or as float64 where it is a measurement; where the input allows it, -1 for a missing category.
@@ -21,7 +24,7 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
     Raises
     ------
     ValueError
-        It has missing values, or dates.
+        It has missing values, dates, or measured numbers instead of groups.
     """
     # a Categorical keeps the order of its categories
     series = pd.Series(value if isinstance(value, pd.Series | pd.Categorical) else np.asarray(value))
@@ -39,7 +42,20 @@ def column_value(value: Any, slot: Slot, step: str, port: Input) -> Codes | np.n
     discrete = port.discrete or port.kind == "codes" or pd.api.types.is_bool_dtype(series)
     if pd.api.types.is_numeric_dtype(series) and not discrete:
         return series.to_numpy(np.float64)
+    if is_measured(series) and (n_levels := _names_no_groups(series.dropna())):
+        msg = (
+            f"{slot.written()} holds {n_levels} different numbers, most of them of one cell only, which {step} would "
+            "take for names of groups: name a column of groups, or divide it: pd.cut(...)."
+        )
+        raise ValueError(msg)
     return as_codes(series)
+
+
+def _names_no_groups(numbers: pd.Series) -> int:
+    """Number of different numbers where they have fractions and most are of one cell only; 0 where they are levels."""
+    counts = numbers.value_counts()
+    with_fractions = bool((counts.index % 1 != 0).any())
+    return len(counts) if with_fractions and len(counts) > MOST_LEVELS and (counts == 1).mean() > 0.5 else 0
 
 
 def recoded(column: Any, slot: Slot, step: str, port: Input, levels: tuple[str, ...]) -> Codes:

@@ -85,6 +85,16 @@ def restored(data: AnnData | MuData, slots: Iterable[Slot]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def removed(data: AnnData | MuData, slots: Iterable[Slot]) -> Iterator[None]:
+    """Remove slots for what follows; if that fails, they are as they were."""
+    slots = list(slots)
+    with restored(data, slots):
+        for slot in slots:
+            _remove(data, slot)
+        yield
+
+
 def write(data: AnnData | MuData, slot: Slot, value: Any) -> None:
     """Put a value at a slot; nested ``uns`` dicts are rebuilt, so that a view's parent is never reached."""
     owner = holder(data, slot)
@@ -115,6 +125,30 @@ def _delete(data, slot: Slot) -> None:
         mapping = mapping.get(key, {})
     if slot.keys[-1] in mapping:
         del mapping[slot.keys[-1]]
+
+
+def _remove(data, slot: Slot) -> None:
+    """Remove a slot; nested ``uns`` dicts are rebuilt, and gone when they are empty."""
+    if slot.container != "uns":
+        _delete(data, slot)
+        return
+    owner = holder(data, slot)
+    left = _without(owner.uns.get(slot.key), slot.keys[1:])
+    if left is None:
+        owner.uns.pop(slot.key, None)
+    else:
+        owner.uns[slot.key] = left
+
+
+def _without(tree: Any, keys: tuple[str, ...]) -> Any:
+    if not keys:
+        return None
+    if not hasattr(tree, "items"):
+        return tree
+    kept = dict(tree)
+    if keys[0] in kept and (rest := _without(kept.pop(keys[0]), keys[1:])) is not None:
+        kept[keys[0]] = rest
+    return kept or None
 
 
 def _whole_frames(data, values: dict[Slot, Any]) -> dict[Slot, Any]:
