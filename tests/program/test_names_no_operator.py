@@ -13,6 +13,7 @@ SCANPYS_KEYS = {
     ("slots/addresses.py", "neighbors"),
     ("slots/checks.py", "log1p"),  # calls that a message advises
     ("slots/checks.py", "normalize_total"),
+    ("slots/log_base.py", "log1p"),
 }
 # dbx.optimize puts a layer for labels after what it trains, and records it.
 MADE_BY_THE_PROGRAM = {("training/labels.py", "dbx.ops.annotation.label_head")}
