@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from dbx.data.quant_formats import CLASSES, ESTIMATES, lengths_in
 from dbx.ops.abundance.estimates import per_million
 from dbx.ops.abundance.variance import relative_variance
 from dbx.ops.checks import check_known, listed
-from dbx.tl.quantify import CLASSES, ESTIMATES, gene_of, lengths_in, quantify
+from dbx.tl.quantify import gene_of, quantify
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -103,9 +103,7 @@ def check_below_one(value: float, name: str) -> None:
 def check_held_out(value: float, name: str) -> None:
     """Raise ValueError unless the value can be a fraction of held-out cells."""
     check_number(value, name)
-    if not 0 <= value < 1:
-        msg = f"{name}, the fraction of held-out cells, must be at least 0 and below 1; got {value}."
-        raise ValueError(msg)
+    check_below_one(value, f"{name}, the fraction of held-out cells,")
 
 
 def check_above_zero(value: float, name: str) -> None:

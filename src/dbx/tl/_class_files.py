@@ -11,15 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dbx.data.quant_formats import CLASSES, ESTIMATES, lengths_in
 from dbx.tl._class_tables import ClassTable
-
-ESTIMATES = ("abundance.tsv", "abundance.tsv.gz", "abundance.h5")
-"""Files of kallisto with lengths and estimates."""
-CLASSES = {
-    "salmon": tuple(folder + name for folder in ("aux_info/", "") for name in ("eq_classes.txt.gz", "eq_classes.txt")),
-    "kallisto": ("matrix.ec",),
-}
-"""Files with equivalence classes by tool."""
 
 
 def opened(path: Path) -> Iterator[str]:
@@ -96,19 +89,6 @@ def from_kallisto(folder: Path) -> ClassTable:
         found = pd.read_csv(estimates, sep="\t", index_col=0) if estimates.suffix != ".h5" else lengths_in(estimates)
         _take_lengths(table, found, "length", "eff_length")
     return table
-
-
-def lengths_in(path: Path) -> pd.DataFrame:
-    """Lengths and effective lengths by name of transcript, of ``abundance.h5`` of kallisto."""
-    import h5py
-
-    with h5py.File(path) as file:
-        index = pd.Index([text.decode() for text in file["aux/ids"][:]])
-        values = {
-            "length": file["aux/lengths"][:].astype(np.float64),
-            "eff_length": file["aux/eff_lengths"][:].astype(np.float64),
-        }
-    return pd.DataFrame(values, index)
 
 
 def _take_lengths(table: ClassTable, found: pd.DataFrame, length: str, effective: str) -> None:

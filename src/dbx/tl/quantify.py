@@ -15,10 +15,7 @@ from dbx.ops.abundance.effective_length import effective_lengths
 from dbx.ops.abundance.quantify import Quantify
 from dbx.ops.checks import listed
 from dbx.program import log, resolve_seed, run_step
-from dbx.tl._class_files import CLASSES as CLASSES
-from dbx.tl._class_files import ESTIMATES as ESTIMATES
 from dbx.tl._class_files import from_path
-from dbx.tl._class_files import lengths_in as lengths_in
 from dbx.tl._class_tables import ClassTable, from_anndata, from_frame, from_matrix, gene_of, joined, numbers_of, renamed
 
 if TYPE_CHECKING:

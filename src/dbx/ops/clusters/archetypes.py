@@ -9,7 +9,7 @@ from flax import nnx
 
 from dbx.data.blocks import RowBlocks
 from dbx.ops.arrays import as_float, like, weighted_sums
-from dbx.ops.checks import check_above_zero, check_whole, check_whole_or_auto
+from dbx.ops.checks import check_above_zero, check_below_one, check_whole, check_whole_or_auto
 from dbx.ops.clusters.elbow import find_elbow
 from dbx.ops.clusters.pcha import Hull, pcha
 from dbx.ops.clusters.simplex import simplex_weights
@@ -51,9 +51,7 @@ class Archetypes(Operator):
         tol: float = 1e-6,
     ):
         check_whole_or_auto(n_archetypes, 2, "n_archetypes")
-        if not 0 <= delta < 1:
-            msg = f"delta must be at least 0 and below 1; got {delta}."
-            raise ValueError(msg)
+        check_below_one(delta, "delta")
         check_whole(n_init, 1, "n_init")
         check_whole(max_iter, 1, "max_iter")
         check_above_zero(tol, "tol")

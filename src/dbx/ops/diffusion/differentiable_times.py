@@ -16,20 +16,16 @@ from scipy.sparse.csgraph import dijkstra
 from dbx.ops.callbacks import on_host
 from dbx.ops.diffusion.eigenvectors import Walk, eigenvectors
 from dbx.ops.diffusion.multiscale import CONVERGED, MAX_ITERATIONS, SMALLEST_WIDTH, path_graph
-from dbx.ops.graph.knn import pair_distances
-from dbx.ops.graph.metrics import METRICS
 from dbx.ops.values import Array
 
 
-def space_of(x: Array, neighbours: Array, n_dims: int, rank: int) -> Array:
+def space_of(distances: Array, widths: Array, neighbours: Array, n_dims: int) -> Array:
     """Diffusion components scaled to 0..1, an array of shape (n_cells, n_dims), for fixed neighbours.
 
-    The width of a cell's kernel is the distance to its ``rank``-th neighbour, counted from 0.
+    ``distances`` to them, and ``widths`` of the kernels of cells.
     """
-    distances = pair_distances(x, x, neighbours, METRICS["euclidean"])
-    widths = jnp.maximum(jnp.sort(distances, axis=1)[:, rank], SMALLEST_WIDTH)
     weights = jnp.exp(-distances / widths[:, None])
-    unsigned = jnp.zeros((len(x), n_dims + 1), weights.dtype)
+    unsigned = jnp.zeros((len(weights), n_dims + 1), weights.dtype)
     vectors, _, sums = eigenvectors(weights, neighbours, unsigned, Walk(density=False), 0)
     right = vectors[:, 1:] / jnp.sqrt(sums)[:, None]
     low, extent = right.min(axis=0), right.max(axis=0) - right.min(axis=0)

@@ -113,9 +113,10 @@ class MultiscalePseudotime(Operator):
         """The same of all fitted cells; their neighbours and the waypoints are those of the fit."""
         reference = jax.lax.stop_gradient(jnp.asarray(self.reference[...]).astype(x.dtype))
         neighbours = nearest(reference, reference, rows, k=self.knn - 1, metric=METRIC)
-        space = space_of(x, neighbours, self.spread.shape[0], width_rank(self.knn))
+        distances = pair_distances(x, x, neighbours, METRIC)
+        bandwidth, reach = self._scales(distances)
+        space = space_of(distances, bandwidth, neighbours, self.spread.shape[0])
         paths = path_lengths(space, jnp.asarray(self.waypoints[...]), self.knn, self.iroot)
-        bandwidth, reach = self._scales(pair_distances(x, x, neighbours, METRIC))
         return {"time": averaged_times(paths, jnp.asarray(self.waypoints[...])), "bandwidth": bandwidth, "reach": reach}
 
     def _scales(self, distances: Array) -> tuple[Array, Array]:

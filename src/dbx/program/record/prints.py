@@ -67,12 +67,12 @@ def prints(data, inputs: Mapping[Slot, np.ndarray], values: Mapping[Slot, Any]) 
 def untouched(data, written: Mapping[Slot, np.ndarray | None]) -> list[Slot]:
     """The slots that hold what was written there, going by its fingerprint; X is none of them."""
     there = [slot for slot in written if slot.container != "X" and exists(data, slot)]
-    return [slot for slot in there if same_value(slot, written[slot], print_of_slot(data, slot)) is not False]
-
-
-def print_of_slot(data, slot: Slot) -> np.ndarray | None:
-    """Fingerprint of what a slot holds; of ``uns`` there is none."""
-    return None if slot.container == "uns" else print_of(data, slot, read(data, slot))
+    return [
+        slot
+        for slot in there
+        if slot.container == "uns"  # without fingerprint
+        or same_value(slot, written[slot], print_of(data, slot, read(data, slot))) is not False
+    ]
 
 
 @dataclass

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbx.ops.catalogue import CATALOGUE
 from dbx.ops.checks import UnknownNameError, did_you_mean, listed
 from dbx.program.record.modalities import lifted, programs_of
 from dbx.program.record.step import Step
@@ -200,10 +199,7 @@ def _twins(a: Step, b: Step) -> bool:
 
 def _same_place(a: Step, b: Step) -> bool:
     """Whether both write their results into the same slot, but not all the same slots."""
-    places = [
-        step.writes.get(step.operator_class.result or "") if step.operator in CATALOGUE else None for step in (a, b)
-    ]
-    return None not in places and places[0] == places[1] and not _twins(a, b)
+    return a.result is not None and a.result == b.result and not _twins(a, b)
 
 
 def _same_result(a: Step, b: Step) -> bool:

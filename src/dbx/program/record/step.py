@@ -155,6 +155,12 @@ class Step:
         wanted = [slot for name, slot in known.items() if not outputs[name].view or outputs[name].inference]
         return wanted or list(self.writes.values())
 
+    @property
+    def result(self) -> Slot | None:
+        """Where its operator's ``result`` is, if that declares one."""
+        name = self.operator_class.result if self.operator in CATALOGUE else None
+        return None if name is None else self.writes.get(name)
+
     def maps_cells(self) -> bool:
         """Whether it computes something for cells, rather than only views of genes or tests; unknown operators may."""
         if self.operator not in CATALOGUE:

@@ -91,7 +91,7 @@ def removed(data: AnnData | MuData, slots: Iterable[Slot]) -> Iterator[None]:
     slots = list(slots)
     with restored(data, slots):
         for slot in slots:
-            _remove(data, slot)
+            _delete(data, slot)
         yield
 
 
@@ -116,28 +116,23 @@ def _nested(tree: Any, keys: tuple[str, ...], value: Any) -> Any:
 
 
 def _delete(data, slot: Slot) -> None:
+    """Remove a slot; nested ``uns`` dicts are rebuilt, and gone when they are empty."""
     owner = holder(data, slot)
     if slot.container == "X":
         owner.X = None
+        return
+    if slot.container == "uns":
+        left = _without(owner.uns.get(slot.key), slot.keys[1:])
+        if left is None:
+            owner.uns.pop(slot.key, None)
+        else:
+            owner.uns[slot.key] = left
         return
     mapping = getattr(owner, slot.container)
     for key in slot.keys[:-1]:
         mapping = mapping.get(key, {})
     if slot.keys[-1] in mapping:
         del mapping[slot.keys[-1]]
-
-
-def _remove(data, slot: Slot) -> None:
-    """Remove a slot; nested ``uns`` dicts are rebuilt, and gone when they are empty."""
-    if slot.container != "uns":
-        _delete(data, slot)
-        return
-    owner = holder(data, slot)
-    left = _without(owner.uns.get(slot.key), slot.keys[1:])
-    if left is None:
-        owner.uns.pop(slot.key, None)
-    else:
-        owner.uns[slot.key] = left
 
 
 def _without(tree: Any, keys: tuple[str, ...]) -> Any:
