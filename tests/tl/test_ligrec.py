@@ -189,7 +189,9 @@ def test_tables_of_squidpy(cells):
     assert wide["means"].loc[at] == row["lr_means"]
     assert wide["pvalues"].loc[at] == row["cellphone_pvals"]
     assert len(dbx.get.ligrec(adata, padj=0.05)) == 4
-    joined = dbx.get.ligrec(adata, as_="liana")[["source", "target"]].agg(" to ".join, axis=1)  # as liana.pl does
+    texts = dbx.get.ligrec(adata, as_="liana")[["source", "target", "ligand_complex", "receptor_complex"]]
+    assert set(texts.dtypes) == {np.dtype(object)}  # liana.pl adds texts
+    joined = texts[["source", "target"]].agg(" to ".join, axis=1)
     assert joined[5] == f"{row['source']} to {row['target']}"
     with pytest.raises(SlotError, match=r"run dbx\.tl\.ligrec first"):
         dbx.get.ligrec(adata, "other")
